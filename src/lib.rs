@@ -1,0 +1,7 @@
+//! A limit on concurrent sessions for Auth0.
+
+pub mod auth0;
+pub mod policy;
+pub mod secret;
+#[cfg(feature = "simulator")]
+pub mod simulator;

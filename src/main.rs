@@ -1,0 +1,3 @@
+//! The `session-checker` command.
+
+fn main() {}

@@ -1,0 +1,137 @@
+//! A user's sessions as the tenant listed them, in the form the decision reads.
+//!
+//! [`ListedSession`] is one entry of the list, [`SessionList`] the whole list after the first step of the rule: entries of
+//! another user are gone, entries with the same id are one. That step needs neither clock nor policy, so it is done once
+//! when the list arrives; everything after it is `decide`.
+
+use indexmap::IndexMap;
+use indexmap::map::Entry;
+use jiff::Timestamp;
+
+/// One session as the Management API lists it. Every field but the id may be missing: Auth0 documents all of them as
+/// optional (`SessionResponseContent` of its OpenAPI document).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListedSession {
+    /// The session id: what an Action reads as `event.session.id`, and what a revocation names.
+    pub id: String,
+    /// Whose session it is, when the entry says so.
+    pub user_id: Option<String>,
+    /// When the user first authenticated in it; `None` when absent or unreadable, as for all dates here.
+    pub created_at: Option<Timestamp>,
+    /// When the user last authenticated in it.
+    pub authenticated_at: Option<Timestamp>,
+    /// When it was last used with success.
+    pub last_interacted_at: Option<Timestamp>,
+    /// When it ends unless it is used.
+    pub idle_expires_at: Option<Timestamp>,
+    /// When it ends in any case.
+    pub expires_at: Option<Timestamp>,
+    /// The applications that completed a login on it; `None` when the entry does not say.
+    pub clients: Option<Vec<String>>,
+}
+
+/// The sessions of one user, without entries of others and without duplicates.
+#[derive(Clone, Debug, Default)]
+pub struct SessionList {
+    sessions: IndexMap<String, Session>,
+    /// Every application named by any session, once; sessions refer to it by position.
+    clients: Vec<String>,
+    dropped: usize,
+}
+
+/// One session of a [`SessionList`].
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub created_at: Option<Timestamp>,
+    pub idle_expires_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+    /// The first readable of `last_interacted_at`, `authenticated_at`, `created_at`.
+    pub last_used_at: Option<Timestamp>,
+    /// Positions in the list's table of applications; `None` when the entry did not say.
+    pub clients: Option<Vec<u32>>,
+}
+
+impl SessionList {
+    /// Takes the entries of a list in the order in which they came. An entry whose `user_id` is present and not `user_id`
+    /// is dropped and counted; of entries with one id the first stays, and their applications are joined (missing on any
+    /// of them = missing).
+    pub fn new(user_id: &str, entries: impl IntoIterator<Item = ListedSession>) -> Self {
+        let mut list = Self::default();
+        for entry in entries {
+            list.add(user_id, entry);
+        }
+        list
+    }
+
+    fn add(&mut self, user_id: &str, entry: ListedSession) {
+        if entry.user_id.as_deref().is_some_and(|owner| owner != user_id) {
+            self.dropped += 1;
+            return;
+        }
+        let clients = entry.clients.map(|names| {
+            let mut positions: Vec<u32> = names.into_iter().map(|name| self.intern(name)).collect();
+            positions.sort_unstable();
+            positions.dedup();
+            positions
+        });
+        match self.sessions.entry(entry.id) {
+            Entry::Vacant(place) => {
+                place.insert(Session {
+                    created_at: entry.created_at,
+                    idle_expires_at: entry.idle_expires_at,
+                    expires_at: entry.expires_at,
+                    last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
+                    clients,
+                });
+            }
+            Entry::Occupied(mut place) => {
+                let first = place.get_mut();
+                first.clients = match (first.clients.take(), clients) {
+                    (Some(mut mine), Some(more)) => {
+                        mine.extend(more);
+                        mine.sort_unstable();
+                        mine.dedup();
+                        Some(mine)
+                    }
+                    _ => None,
+                };
+            }
+        }
+    }
+
+    fn intern(&mut self, name: String) -> u32 {
+        let position = self.clients.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.clients.push(name);
+            self.clients.len() - 1
+        });
+        u32::try_from(position).expect("a list is bounded far below 2^32 applications")
+    }
+
+    /// How many sessions there are, expired ones included.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is no session at all.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// How many entries were dropped because they belong to another user.
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Session> {
+        self.sessions.get(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Session)> {
+        self.sessions.iter().map(|(id, session)| (id.as_str(), session))
+    }
+
+    /// The table that [`Session::clients`] points into.
+    pub(super) fn clients(&self) -> &[String] {
+        &self.clients
+    }
+}
