@@ -106,6 +106,19 @@ pub struct Exception {
     pub expires_at: Option<Timestamp>,
 }
 
+impl Tenant {
+    /// Whether this is one of the tenant's names, in any case.
+    pub fn is_called(&self, domain: &str) -> bool {
+        let custom = self.custom_domain.as_ref();
+        self.domain.eq_ignore_ascii_case(domain) || custom.is_some_and(|custom| custom.eq_ignore_ascii_case(domain))
+    }
+
+    /// The host for tokens and API calls.
+    pub fn host(&self) -> &str {
+        self.custom_domain.as_deref().unwrap_or(&self.domain)
+    }
+}
+
 impl Limits {
     /// `None` when there is no limit at all.
     pub fn new(per_client: Option<u32>, per_group: Option<u32>, per_user: Option<u32>) -> Option<Self> {
