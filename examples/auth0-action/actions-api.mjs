@@ -17,7 +17,7 @@ export function login({ secrets, ...fields } = {}) {
     transaction: { id: 'transaction-1', protocol: 'oidc-basic-profile', prompt: ['login'] },
     connection: { id: 'con_1', name: 'employees', strategy: 'auth0' },
     organization: { id: 'org_1', name: 'acme' },
-    authorization: { roles: ['admin'] },
+    authorization: { roles: ['reader'] },
     authentication: { methods: [{ name: 'pwd', timestamp: '2026-01-01T00:00:00.000Z' }] },
     ...fields,
   };
@@ -51,7 +51,8 @@ export async function run(t, event, { revoke = 'works' } = {}) {
   const output = lines.join('\n');
   assert.ok(output.length <= 256, `Auth0 keeps 256 characters of output, not ${output.length}: ${output}`);
   for (const secret of [event?.user?.user_id, event?.session?.id, event?.secrets?.SESSION_CHECKER_TOKEN]) {
-    if (secret) assert.ok(!output.includes(secret), `the output tells ${secret}: ${output}`);
+    // A shorter one may be a part of any sentence.
+    if (secret?.length >= 8) assert.ok(!output.includes(secret), `the output tells ${secret}: ${output}`);
   }
   return { done, lines };
 }

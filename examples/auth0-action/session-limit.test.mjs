@@ -68,7 +68,7 @@ test('the question holds what is known of the login, and the bearer token', asyn
     prompt: ['login'],
     organization_id: 'org_1',
     connection: 'employees',
-    roles: ['admin'],
+    roles: ['reader'],
     mfa: false,
   });
 });
