@@ -94,7 +94,7 @@ function endpoint(text) {
 function headers(event, token) {
   const result = { 'Content-Type': 'application/json', Accept: 'application/json' };
   if (token) result.Authorization = `Bearer ${token}`;
-  // The same id in the tenant's log, the service's log and its trace.
+  // Ties the login to the service's log line and trace.
   const { id, correlation_id: correlationId } = event.transaction ?? {};
   const requestId = [id, correlationId].find((value) => /^[A-Za-z0-9._-]{1,64}$/.test(value ?? ''));
   if (requestId) result['X-Request-Id'] = requestId;
