@@ -4,5 +4,6 @@ pub mod auth0;
 pub mod crd;
 pub mod policy;
 pub mod secret;
+pub mod source;
 #[cfg(feature = "simulator")]
 pub mod simulator;

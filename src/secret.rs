@@ -6,7 +6,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jsonwebtoken::{Algorithm, EncodingKey};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 /// What a tenant's token endpoint is shown: who we are, and the proof.
 pub struct Credentials {
@@ -67,6 +67,9 @@ pub enum SecretError {
     /// A value is not text.
     #[error("the value of key {0} is not UTF-8 text")]
     NotText(String),
+    /// The data cannot be read at all.
+    #[error("{0}")]
+    Data(String),
     /// The private key cannot be read.
     #[error("the value of privateKey is not an RSA private key in PEM (PKCS#1 or PKCS#8)")]
     PrivateKey,
@@ -125,19 +128,6 @@ impl Credentials {
             proof,
             fingerprint: fingerprint(data),
         })
-    }
-
-    /// The application of the `AUTH0_*` variables.
-    pub fn from_client_secret(domain: &str, client_id: &str, client_secret: &SecretString) -> Self {
-        let values = [("domain", domain), ("clientId", client_id), ("clientSecret", client_secret.expose_secret())];
-        let data = values.into_iter().map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).collect();
-        Self {
-            domain: domain.to_ascii_lowercase(),
-            custom_domain: None,
-            client_id: client_id.to_owned(),
-            proof: Proof::ClientSecret(client_secret.clone()),
-            fingerprint: fingerprint(&data),
-        }
     }
 
     /// Whether the Secret's owner allows the credential to be sent to a policy's tenant. A custom domain in the Secret that
@@ -248,6 +238,8 @@ fn fingerprint(data: &Data) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     fn data(pairs: &[(&str, &str)]) -> Data {

@@ -20,8 +20,8 @@ pub struct SecretManifest {
     pub name: ObjectName,
     /// `type`.
     pub kind: String,
-    /// `data`, decoded.
-    pub data: BTreeMap<String, Vec<u8>>,
+    /// `data`, decoded; or why it cannot be.
+    pub data: Result<BTreeMap<String, Vec<u8>>, SecretError>,
 }
 
 /// What a source has shown so far.
@@ -122,6 +122,11 @@ impl Index {
     /// Stops the use of a Secret that is no longer there.
     pub fn remove_secret(&mut self, name: &ObjectName) {
         self.secrets.remove(name);
+    }
+
+    /// The Secrets there are.
+    pub fn secrets(&self) -> impl Iterator<Item = &ObjectName> {
+        self.secrets.keys()
     }
 
     /// The policies there are.
@@ -252,12 +257,13 @@ fn selector_key(selector: &Selector) -> SelectorKey<'_> {
 
 impl SecretContent {
     fn read(secret: &SecretManifest) -> Result<(Self, Vec<SecretError>), SecretError> {
+        let data = secret.data.as_ref().map_err(Clone::clone)?;
         if secret.kind == Callers::SECRET_TYPE {
-            let callers = Callers::from_secret(&secret.kind, &secret.data)?;
+            let callers = Callers::from_secret(&secret.kind, data)?;
             let tokens = callers.tokens.iter().map(|token| Fingerprint::of(token.expose_secret())).collect();
             return Ok((Self::Callers(tokens), callers.refused));
         }
-        let credentials = Credentials::from_secret(&secret.kind, &secret.data)?;
+        let credentials = Credentials::from_secret(&secret.kind, data)?;
         Ok((Self::Credentials(Arc::new(credentials)), Vec::new()))
     }
 
