@@ -219,6 +219,13 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// It could not be decided, and nothing was counted.
+    pub const fn failed(failure: Failure) -> Self {
+        Self::Failed { failure, count: None, revoked: None }
+    }
+}
+
 /// How a policy answers once it is known what there is to say.
 #[derive(Clone, Debug)]
 pub struct Stance {

@@ -84,6 +84,21 @@ pub enum InForce {
     Nothing,
 }
 
+impl InForce {
+    /// Every state, for tables and metrics.
+    pub const ALL: [Self; 4] = [Self::Newest, Self::LastGood, Self::FailurePolicy, Self::Nothing];
+
+    /// The stable machine word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Newest => "newest",
+            Self::LastGood => "last_good",
+            Self::FailurePolicy => "failure_policy",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
 impl Index {
     /// Takes the newest version of a policy. One that does not compile leaves the last good version in force.
     pub fn apply_policy(&mut self, manifest: Manifest) {
