@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::auth0::{TenantClient, Upstream};
 use crate::metrics::Metrics;
 use crate::policy::{Claim, Doors, Index, ObjectName, PolicyReport, Rule, Snapshot, Tenant};
+use crate::secret::Fingerprint;
 use crate::source::FileReport;
 
 /// Everything that a check needs to know of policies, at one moment.
@@ -60,7 +61,7 @@ pub struct Publisher {
 }
 
 /// A client depends on the credential and on where its tenant is.
-type ClientKey = ([u8; 32], Tenant);
+type ClientKey = (Fingerprint, Tenant);
 
 impl Publisher {
     /// Starts with nothing in force.

@@ -5,8 +5,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::rsa::KeyPair;
 use jsonwebtoken::{Algorithm, EncodingKey};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+
+/// The type of a Secret that holds a tenant's credential.
+pub const CREDENTIALS_TYPE: &str = "sessionchecker.dev/credentials";
+
+/// The type of a Secret that holds the callers' tokens.
+pub const CALLERS_TYPE: &str = "sessionchecker.dev/callers";
+
+/// The fewest characters of a caller's token.
+pub const MIN_CALLER_TOKEN: usize = 16;
+
+/// The size in bytes of the RSA keys that Auth0 takes: 2048 to 4096 bits.
+const MODULUS: std::ops::RangeInclusive<usize> = 256..=512;
 
 /// What a tenant's token endpoint is shown: who we are, and the proof.
 pub struct Credentials {
@@ -18,7 +31,6 @@ pub struct Credentials {
     pub client_id: String,
     /// What proves that we are that application.
     pub proof: Proof,
-    fingerprint: [u8; 32],
 }
 
 /// How the application authenticates at the token endpoint.
@@ -36,113 +48,220 @@ pub enum Proof {
     },
 }
 
-/// The tokens that callers may present.
-#[derive(Debug)]
+/// Says whether two credentials are the same, without showing either.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+/// The tokens that callers of `/check` may present.
+#[derive(Debug, Default)]
 pub struct Callers {
-    /// The values that may be used.
-    pub tokens: Vec<SecretString>,
-    /// The values that may not, and why.
+    /// Those that are good.
+    pub callers: Vec<Caller>,
+    /// What was wrong with each of the others, which are left out singly.
     pub refused: Vec<SecretError>,
 }
 
-/// What is wrong with a Secret, in words that name the key and the remedy and never the value.
+/// One token that a caller may present.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// What it is called where it was written, such as the key in its Secret.
+    pub name: String,
+    /// The token itself, at least [`MIN_CALLER_TOKEN`] characters.
+    pub token: SecretString,
+}
+
+/// What is wrong with a Secret, and what to do about it. Keys are named, values never.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// The type is not the one for its use.
+    /// The Secret has another type.
     #[error(
-        "its type is {found:?}: make it {}, or {} for callers' tokens",
-        Credentials::SECRET_TYPE,
-        Callers::SECRET_TYPE
+        "the Secret has the type \"{found}\": make a new one of type \"{expected}\" (a Secret's type cannot be changed)"
     )]
     Type {
-        /// The type there is.
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
         found: String,
     },
-    /// A key is not there or empty.
-    #[error("key {0} is missing or empty: add it")]
-    Missing(&'static str),
-    /// Neither of the two proofs, or both.
-    #[error("write either clientSecret or privateKey, not both and not neither")]
-    Proof,
-    /// A value is not text.
-    #[error("the value of key {0} is not UTF-8 text")]
-    NotText(String),
-    /// The data cannot be read at all.
-    #[error("{0}")]
-    Data(String),
-    /// The private key cannot be read.
-    #[error("the value of privateKey is not an RSA private key in PEM (PKCS#1 or PKCS#8)")]
-    PrivateKey,
-    /// The algorithm is not one that Auth0 accepts.
-    #[error("signingAlgorithm must be RS256, RS384 or PS256")]
-    Algorithm,
-    /// The Secret's owner allows another domain.
-    #[error(
-        "its {key} is {found:?}, the policy's is {wanted:?}: the credential may only be sent where its Secret says"
-    )]
-    Domain {
-        /// The key of the Secret.
+    /// A key that must be there is not, or is empty.
+    #[error("the key \"{key}\" is missing or empty: add it")]
+    Missing {
+        /// The key.
         key: &'static str,
-        /// What the Secret says.
-        found: String,
-        /// What the policy says.
-        wanted: String,
     },
-    /// A caller's token is too short.
-    #[error("the value of key {key} has {length} characters: a caller's token needs at least {}", Callers::MIN_LENGTH)]
-    Short {
+    /// A value is not text.
+    #[error("the value of \"{key}\" is not UTF-8 text: write it again")]
+    NotText {
         /// The key.
         key: String,
-        /// How many characters the value has.
-        length: usize,
+    },
+    /// The data as a whole cannot be read; the text says why.
+    #[error("{0}")]
+    Data(String),
+    /// Neither way to authenticate.
+    #[error("neither \"clientSecret\" nor \"privateKey\" is there: add the one that the application is set up for")]
+    NoProof,
+    /// Both ways to authenticate.
+    #[error(
+        "both \"clientSecret\" and \"privateKey\" are there: remove the one that the application is not set up for"
+    )]
+    TwoProofs,
+    /// The private key cannot be used.
+    #[error(
+        "the value of \"privateKey\" is not an RSA private key of 2048 to 4096 bits in PEM: write the whole file, unencrypted"
+    )]
+    PrivateKey,
+    /// The signing algorithm is none of Auth0's.
+    #[error("the value of \"signingAlgorithm\" is none of RS256, RS384 and PS256: write the application's")]
+    SigningAlgorithm,
+    /// The Secret's owner does not allow the policy's domain.
+    #[error("the Secret is not for {domain}: its key \"domain\" must be the policy's tenant.domain")]
+    OtherDomain {
+        /// The policy's domain.
+        domain: String,
+    },
+    /// The Secret's owner does not allow the policy's custom domain.
+    #[error("the Secret is not for {domain}: its key \"customDomain\" must be the policy's tenant.customDomain")]
+    OtherCustomDomain {
+        /// The policy's custom domain.
+        domain: String,
+    },
+    /// A caller's token is too easy to guess.
+    #[error(
+        "the caller's token \"{name}\" has fewer than 16 characters and is not accepted: write a longer one, like the output of `openssl rand -hex 32`"
+    )]
+    ShortToken {
+        /// What the token is called.
+        name: String,
     },
 }
 
-type Data = BTreeMap<String, Vec<u8>>;
-
 impl Credentials {
-    /// `type` of the Secret.
-    pub const SECRET_TYPE: &'static str = "sessionchecker.dev/credentials";
-
-    /// Reads a Secret of this kind: `domain`, `clientId`, and `clientSecret` or `privateKey`; optional `customDomain`,
-    /// `signingAlgorithm` and `keyId`. White space around a value is not part of it, as editors and `echo` leave it there.
+    /// Reads a Secret of type [`CREDENTIALS_TYPE`]. A line end after a value is not part of it; an optional key without a
+    /// value counts as absent.
     ///
     /// # Errors
-    /// When the type or a key is not right.
-    pub fn from_secret(kind: &str, data: &Data) -> Result<Self, SecretError> {
-        if kind != Self::SECRET_TYPE {
-            return Err(SecretError::Type { found: kind.to_owned() });
-        }
-        let domain = required(data, "domain")?;
-        let custom_domain = text(data, "customDomain")?;
-        let client_id = required(data, "clientId")?;
+    /// What is missing or wrong first.
+    pub fn from_secret(type_: &str, data: &BTreeMap<String, Vec<u8>>) -> Result<Self, SecretError> {
+        expect_type(CREDENTIALS_TYPE, type_)?;
+        let required = |key| text(data, key)?.ok_or(SecretError::Missing { key });
+        let domain = required("domain")?.to_ascii_lowercase();
+        let custom_domain = text(data, "customDomain")?.map(str::to_ascii_lowercase);
+        let client_id = required("clientId")?.to_owned();
         let proof = match (text(data, "clientSecret")?, text(data, "privateKey")?) {
             (Some(secret), None) => Proof::ClientSecret(secret.into()),
-            (None, Some(pem)) => Proof::private_key(pem, text(data, "signingAlgorithm")?, text(data, "keyId")?)?,
-            _ => return Err(SecretError::Proof),
+            (None, Some(pem)) => Proof::PrivateKey {
+                key: private_key(pem)?,
+                algorithm: text(data, "signingAlgorithm")?.map_or(Ok(Algorithm::RS256), algorithm)?,
+                key_id: text(data, "keyId")?.map(str::to_owned),
+            },
+            (None, None) => return Err(SecretError::NoProof),
+            (Some(_), Some(_)) => return Err(SecretError::TwoProofs),
         };
-        Ok(Self {
-            domain: domain.to_ascii_lowercase(),
-            custom_domain: custom_domain.map(str::to_ascii_lowercase),
-            client_id: client_id.to_owned(),
-            proof,
-            fingerprint: fingerprint(data),
-        })
+        Ok(Self { domain, custom_domain, client_id, proof })
     }
 
-    /// Whether the Secret's owner allows the credential to be sent to a policy's tenant. A custom domain in the Secret that
-    /// the policy does not use is no harm.
+    /// Whether the Secret's owner lets it be sent to this tenant. Whoever may write policies but not read Secrets could
+    /// otherwise have it posted to a host of theirs. A custom domain that the policy does not use is no harm.
     ///
     /// # Errors
-    /// When a domain is another one.
+    /// The domain, or the custom domain that is used, is not the Secret's.
     pub fn allows(&self, domain: &str, custom_domain: Option<&str>) -> Result<(), SecretError> {
-        same_domain("domain", Some(&self.domain), domain)?;
-        custom_domain.map_or(Ok(()), |custom| same_domain("customDomain", self.custom_domain.as_deref(), custom))
+        if !self.domain.eq_ignore_ascii_case(domain) {
+            return Err(SecretError::OtherDomain { domain: domain.to_owned() });
+        }
+        match custom_domain {
+            Some(used) if !self.custom_domain.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(used)) => {
+                Err(SecretError::OtherCustomDomain { domain: used.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// A digest of all parts: equal for equal credentials.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        self.fingerprint
+    /// The same for the same credential, however its Secret was written, and for no other.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let (kind, proof, algorithm, key_id) = match &self.proof {
+            Proof::ClientSecret(secret) => ("secret", secret.expose_secret().as_bytes(), None, None),
+            Proof::PrivateKey { key, algorithm, key_id } => {
+                ("key", key.as_bytes(), Some(format!("{algorithm:?}")), key_id.as_deref())
+            }
+        };
+        let mut hash = Context::new(&SHA256);
+        for part in [
+            Some(self.domain.as_bytes()),
+            self.custom_domain.as_deref().map(str::as_bytes),
+            Some(self.client_id.as_bytes()),
+            Some(kind.as_bytes()),
+            Some(proof),
+            algorithm.as_deref().map(str::as_bytes),
+            key_id.map(str::as_bytes),
+        ] {
+            // With its length before it, no part can run into the next.
+            hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+            hash.update(part.unwrap_or_default());
+        }
+        let digest = hash.finish();
+        Fingerprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+}
+
+impl Callers {
+    /// Reads a Secret of type [`CALLERS_TYPE`]: every value, trimmed, is a token. One that is unfit is left out alone.
+    ///
+    /// # Errors
+    /// The Secret has another type.
+    pub fn from_secret(type_: &str, data: &BTreeMap<String, Vec<u8>>) -> Result<Self, SecretError> {
+        expect_type(CALLERS_TYPE, type_)?;
+        let mut all = Self::default();
+        for (key, value) in data {
+            let caller = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.clone() });
+            match caller.and_then(|token| Caller::new(key, token)) {
+                Ok(caller) => all.callers.push(caller),
+                Err(error) => all.refused.push(error),
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Caller {
+    /// Takes a token, trimmed, wherever it was written.
+    ///
+    /// # Errors
+    /// It has fewer than [`MIN_CALLER_TOKEN`] characters.
+    pub fn new(name: &str, token: &str) -> Result<Self, SecretError> {
+        let (name, token) = (name.to_owned(), token.trim());
+        if token.chars().count() < MIN_CALLER_TOKEN {
+            return Err(SecretError::ShortToken { name });
+        }
+        Ok(Self { name, token: token.into() })
+    }
+}
+
+fn expect_type(expected: &'static str, found: &str) -> Result<(), SecretError> {
+    if found == expected { Ok(()) } else { Err(SecretError::Type { expected, found: found.to_owned() }) }
+}
+
+/// The text under a key, without the line end that editors leave; nothing when the key is absent or empty.
+fn text<'a>(data: &'a BTreeMap<String, Vec<u8>>, key: &str) -> Result<Option<&'a str>, SecretError> {
+    let Some(value) = data.get(key) else { return Ok(None) };
+    let text = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.to_owned() })?;
+    Ok(Some(text.trim_end_matches(['\r', '\n'])).filter(|text| !text.is_empty()))
+}
+
+/// Reads the key now, so that a wrong one is told where it was written and not at the first login.
+fn private_key(pem: &str) -> Result<EncodingKey, SecretError> {
+    let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| SecretError::PrivateKey)?;
+    let pair = KeyPair::from_der(key.as_bytes()).map_err(|_| SecretError::PrivateKey)?;
+    if MODULUS.contains(&pair.public_modulus_len()) { Ok(key) } else { Err(SecretError::PrivateKey) }
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, SecretError> {
+    match name {
+        "RS256" => Ok(Algorithm::RS256),
+        "RS384" => Ok(Algorithm::RS384),
+        "PS256" => Ok(Algorithm::PS256),
+        _ => Err(SecretError::SigningAlgorithm),
     }
 }
 
@@ -155,161 +274,11 @@ impl fmt::Debug for Credentials {
     }
 }
 
-impl Proof {
-    fn private_key(pem: &str, algorithm: Option<&str>, key_id: Option<&str>) -> Result<Self, SecretError> {
-        let algorithm = match algorithm {
-            None | Some("RS256") => Algorithm::RS256,
-            Some("RS384") => Algorithm::RS384,
-            Some("PS256") => Algorithm::PS256,
-            Some(_) => return Err(SecretError::Algorithm),
-        };
-        let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| SecretError::PrivateKey)?;
-        Ok(Self::PrivateKey { key, algorithm, key_id: key_id.map(str::to_owned) })
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint")
     }
-}
-
-impl Callers {
-    /// `type` of the Secret.
-    pub const SECRET_TYPE: &'static str = "sessionchecker.dev/callers";
-    /// The shortest token, in characters.
-    pub const MIN_LENGTH: usize = 16;
-
-    /// Reads a Secret of this kind: every value, trimmed, is a token. One that is too short is refused alone.
-    ///
-    /// # Errors
-    /// When the type is not right.
-    pub fn from_secret(kind: &str, data: &Data) -> Result<Self, SecretError> {
-        if kind != Self::SECRET_TYPE {
-            return Err(SecretError::Type { found: kind.to_owned() });
-        }
-        let mut callers = Self { tokens: Vec::new(), refused: Vec::new() };
-        for key in data.keys() {
-            match text(data, key).and_then(|token| Self::token(key, token.unwrap_or_default())) {
-                Ok(token) => callers.tokens.push(token),
-                Err(error) => callers.refused.push(error),
-            }
-        }
-        Ok(callers)
-    }
-
-    /// Takes one token, wherever it comes from; `key` is what people know it by.
-    ///
-    /// # Errors
-    /// When it is too short.
-    pub fn token(key: &str, value: &str) -> Result<SecretString, SecretError> {
-        let value = value.trim();
-        let length = value.chars().count();
-        if length < Self::MIN_LENGTH {
-            return Err(SecretError::Short { key: key.to_owned(), length });
-        }
-        Ok(value.into())
-    }
-}
-
-fn text<'a>(data: &'a Data, key: &str) -> Result<Option<&'a str>, SecretError> {
-    let Some(bytes) = data.get(key) else { return Ok(None) };
-    let text = std::str::from_utf8(bytes).map_err(|_| SecretError::NotText(key.to_owned()))?.trim();
-    Ok((!text.is_empty()).then_some(text))
-}
-
-fn required<'a>(data: &'a Data, key: &'static str) -> Result<&'a str, SecretError> {
-    text(data, key)?.ok_or(SecretError::Missing(key))
-}
-
-fn same_domain(key: &'static str, found: Option<&str>, wanted: &str) -> Result<(), SecretError> {
-    let found = found.ok_or(SecretError::Missing(key))?;
-    if found.eq_ignore_ascii_case(wanted) {
-        return Ok(());
-    }
-    Err(SecretError::Domain { key, found: found.to_owned(), wanted: wanted.to_owned() })
-}
-
-/// Lengths are part of it, so that no two different maps are taken for one.
-fn fingerprint(data: &Data) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    for (key, value) in data {
-        for part in [key.as_bytes(), value] {
-            context.update(&part.len().to_be_bytes());
-            context.update(part);
-        }
-    }
-    context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 #[cfg(test)]
-mod tests {
-    use secrecy::ExposeSecret;
-
-    use super::*;
-
-    fn data(pairs: &[(&str, &str)]) -> Data {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
-    }
-
-    fn credentials(pairs: &[(&str, &str)]) -> Result<Credentials, SecretError> {
-        Credentials::from_secret(Credentials::SECRET_TYPE, &data(pairs))
-    }
-
-    const GOOD: [(&str, &str); 3] =
-        [("domain", "Acme.EU.auth0.com\n"), ("clientId", "id"), ("clientSecret", "s3cret-value\n")];
-
-    #[test]
-    fn a_trailing_newline_is_not_part_of_a_value() {
-        let good = credentials(&GOOD).unwrap();
-        assert_eq!(good.domain, "acme.eu.auth0.com");
-        let Proof::ClientSecret(secret) = &good.proof else { panic!("a client secret") };
-        assert_eq!(secret.expose_secret(), "s3cret-value");
-    }
-
-    #[test]
-    fn a_credential_never_shows_its_secret() {
-        let shown = format!("{:?}", credentials(&GOOD).unwrap());
-        assert!(!shown.contains("s3cret"), "{shown}");
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let error = |pairs: &[(&str, &str)]| credentials(pairs).unwrap_err();
-        assert_eq!(error(&GOOD[1..]), SecretError::Missing("domain"));
-        assert_eq!(error(&[GOOD[0], GOOD[2]]), SecretError::Missing("clientId"));
-        assert_eq!(error(&GOOD[..2]), SecretError::Proof);
-        assert_eq!(error(&[GOOD[0], GOOD[1], GOOD[2], ("privateKey", "x")]), SecretError::Proof);
-        assert_eq!(error(&[GOOD[0], GOOD[1], ("privateKey", "x")]), SecretError::PrivateKey);
-        let odd = [GOOD[0], GOOD[1], ("privateKey", "x"), ("signingAlgorithm", "HS256")];
-        assert_eq!(error(&odd), SecretError::Algorithm);
-        let opaque = Credentials::from_secret("Opaque", &data(&GOOD)).unwrap_err();
-        assert!(opaque.to_string().contains(Credentials::SECRET_TYPE), "{opaque}");
-    }
-
-    #[test]
-    fn a_credential_goes_only_where_its_secret_says() {
-        let plain = credentials(&GOOD).unwrap();
-        assert!(plain.allows("ACME.eu.auth0.com", None).is_ok());
-        assert!(matches!(plain.allows("evil.eu.auth0.com", None), Err(SecretError::Domain { key: "domain", .. })));
-        assert_eq!(
-            plain.allows("acme.eu.auth0.com", Some("login.acme.com")),
-            Err(SecretError::Missing("customDomain"))
-        );
-        let custom = credentials(&[GOOD[0], GOOD[1], GOOD[2], ("customDomain", "Login.acme.com")]).unwrap();
-        assert!(custom.allows("acme.eu.auth0.com", Some("login.ACME.com")).is_ok());
-        assert!(custom.allows("acme.eu.auth0.com", None).is_ok(), "one that is not used is no harm");
-    }
-
-    #[test]
-    fn a_short_callers_token_is_refused_alone() {
-        let both = data(&[("good", " 0123456789abcdef \n"), ("short", "0123456789abcde"), ("empty", "")]);
-        let callers = Callers::from_secret(Callers::SECRET_TYPE, &both).unwrap();
-        assert_eq!(callers.tokens.len(), 1);
-        assert_eq!(callers.tokens[0].expose_secret(), "0123456789abcdef");
-        assert_eq!(callers.refused.len(), 2);
-        assert!(!format!("{:?}", callers.refused).contains("0123456789"));
-    }
-
-    #[test]
-    fn equal_credentials_have_equal_fingerprints() {
-        let plain = credentials(&GOOD).unwrap();
-        assert_eq!(plain.fingerprint(), credentials(&GOOD).unwrap().fingerprint());
-        let other = [GOOD[0], GOOD[1], ("clientSecret", "another")];
-        assert_ne!(plain.fingerprint(), credentials(&other).unwrap().fingerprint());
-    }
-}
+mod tests;

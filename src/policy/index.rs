@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::compile::{Manifest, SpecError, compile, salvage};
 use super::compiled::{Claim, Selector};
 use super::name::ObjectName;
-use super::snapshot::{Doors, Fingerprint, Governor, Rule, Snapshot};
+use super::snapshot::{Doors, TokenDigest, Governor, Rule, Snapshot};
 use secrecy::ExposeSecret;
 
-use crate::secret::{Callers, Credentials, SecretError};
+use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, Callers, Credentials, SecretError};
 
 /// A Secret as its source holds it.
 pub struct SecretManifest {
@@ -49,7 +49,7 @@ struct SecretEntry {
 
 enum SecretContent {
     Credentials(Arc<Credentials>),
-    Callers(HashSet<Fingerprint>),
+    Callers(HashSet<TokenDigest>),
 }
 
 /// What there is to say about one policy.
@@ -183,7 +183,7 @@ impl Index {
                 .map(|()| credentials)
                 .map_err(|error| format!("Secret {name}: {error}")),
             Some(SecretContent::Callers(_)) => {
-                Err(format!("Secret {name} holds callers' tokens: its type must be {}", Credentials::SECRET_TYPE))
+                Err(format!("Secret {name} holds callers' tokens: its type must be {}", CREDENTIALS_TYPE))
             }
             None => Err(entry.error.as_ref().map_or_else(String::new, |error| format!("Secret {name}: {error}"))),
         }
@@ -229,7 +229,7 @@ impl Index {
                 let refused: Vec<String> = entry.refused.iter().map(ToString::to_string).collect();
                 (!refused.is_empty()).then(|| format!("Secret {name}: {}", refused.join("; ")))
             }
-            (None, _) => Some(format!("Secret {name} holds a credential: its type must be {}", Callers::SECRET_TYPE)),
+            (None, _) => Some(format!("Secret {name} holds a credential: its type must be {}", CALLERS_TYPE)),
         }
     }
 
@@ -273,9 +273,9 @@ fn selector_key(selector: &Selector) -> SelectorKey<'_> {
 impl SecretContent {
     fn read(secret: &SecretManifest) -> Result<(Self, Vec<SecretError>), SecretError> {
         let data = secret.data.as_ref().map_err(Clone::clone)?;
-        if secret.kind == Callers::SECRET_TYPE {
+        if secret.kind == CALLERS_TYPE {
             let callers = Callers::from_secret(&secret.kind, data)?;
-            let tokens = callers.tokens.iter().map(|token| Fingerprint::of(token.expose_secret())).collect();
+            let tokens = callers.callers.iter().map(|caller| TokenDigest::of(caller.token.expose_secret())).collect();
             return Ok((Self::Callers(tokens), callers.refused));
         }
         let credentials = Credentials::from_secret(&secret.kind, data)?;

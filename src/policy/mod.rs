@@ -19,5 +19,5 @@ pub use index::{InForce, Index, PolicyReport, SecretManifest};
 pub use login::{Context, InvalidField, Login};
 pub use name::ObjectName;
 pub use session::{ListedSession, SessionList};
-pub use snapshot::{Doors, Fingerprint, Governance, Governor, Rule, Snapshot, UnknownCaller, View};
+pub use snapshot::{Doors, TokenDigest, Governance, Governor, Rule, Snapshot, UnknownCaller, View};
 pub use time::parse_rfc3339;

@@ -24,7 +24,7 @@ use crate::secret::Credentials;
 #[derive(Debug)]
 pub struct Snapshot {
     governors: Vec<Arc<Governor>>,
-    callers: HashMap<Fingerprint, View>,
+    callers: HashMap<TokenDigest, View>,
     /// What whoever asks without a token may use; `None` = nothing, they are refused.
     anonymous: Option<View>,
 }
@@ -77,18 +77,18 @@ pub struct UnknownCaller;
 /// A bearer token as the service keeps it: its SHA-256. Looking one up takes time that depends on the digest only, which
 /// says nothing about the token; the digests themselves are compared in constant time.
 #[derive(Clone, Copy, Eq)]
-pub struct Fingerprint([u8; 32]);
+pub struct TokenDigest([u8; 32]);
 
 /// Who may use which policies, beside the Secrets that the policies name.
 #[derive(Clone, Debug, Default)]
 pub struct Doors {
     /// Tokens for policies that name no callers.
-    pub tokens: HashSet<Fingerprint>,
+    pub tokens: HashSet<TokenDigest>,
     /// Whether policies that name no callers may be used without a token.
     pub allow_anonymous: bool,
 }
 
-impl Fingerprint {
+impl TokenDigest {
     /// Of a token as presented.
     pub fn of(token: &str) -> Self {
         let digest = digest::digest(&digest::SHA256, token.as_bytes());
@@ -96,21 +96,21 @@ impl Fingerprint {
     }
 }
 
-impl PartialEq for Fingerprint {
+impl PartialEq for TokenDigest {
     fn eq(&self, other: &Self) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 }
 
-impl Hash for Fingerprint {
+impl Hash for TokenDigest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(&self.0);
     }
 }
 
-impl fmt::Debug for Fingerprint {
+impl fmt::Debug for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fingerprint")
+        f.write_str("TokenDigest")
     }
 }
 
@@ -145,12 +145,12 @@ impl Snapshot {
     /// Puts policies in force. `callers` are the tokens of each callers' Secret that a policy names.
     pub fn new(
         mut governors: Vec<Arc<Governor>>,
-        callers: &HashMap<&ObjectName, &HashSet<Fingerprint>>,
+        callers: &HashMap<&ObjectName, &HashSet<TokenDigest>>,
         doors: &Doors,
     ) -> Self {
         governors.sort_by(|a, b| a.rule.claim().rank().cmp(&b.rule.claim().rank()));
 
-        let mut usable: HashMap<Fingerprint, Vec<Arc<Governor>>> =
+        let mut usable: HashMap<TokenDigest, Vec<Arc<Governor>>> =
             doors.tokens.iter().map(|token| (*token, Vec::new())).collect();
         for governor in &governors {
             let tokens = match &governor.rule.claim().callers {
@@ -183,7 +183,7 @@ impl Snapshot {
     /// When the token is not known, or none was presented and one is needed.
     pub fn view(&self, token: Option<&str>) -> Result<&View, UnknownCaller> {
         match token {
-            Some(token) => self.callers.get(&Fingerprint::of(token)),
+            Some(token) => self.callers.get(&TokenDigest::of(token)),
             None => self.anonymous.as_ref(),
         }
         .ok_or(UnknownCaller)

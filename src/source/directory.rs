@@ -12,7 +12,7 @@ use std::{fs, io};
 
 use super::Version;
 use super::document::{Document, FileError, read_documents};
-use crate::policy::{Fingerprint, Index, ObjectName};
+use crate::policy::{TokenDigest, Index, ObjectName};
 
 /// A folder, and what it last gave.
 pub struct Directory {
@@ -26,7 +26,7 @@ pub struct Directory {
 struct File {
     version: Option<Version>,
     /// A digest of the text that was read last: the text itself may be a Secret and is not kept.
-    digest: Option<Fingerprint>,
+    digest: Option<TokenDigest>,
     documents: Vec<Document>,
     error: Option<FileError>,
 }
@@ -128,7 +128,7 @@ impl File {
             Ok(None) => false,
             Ok(Some((text, version))) => {
                 self.version = version;
-                let digest = Some(Fingerprint::of(&text));
+                let digest = Some(TokenDigest::of(&text));
                 if self.digest == digest {
                     return false;
                 }

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::policy::{Index, Manifest, ObjectName, SecretManifest};
-use crate::secret::Credentials;
+use crate::secret::CREDENTIALS_TYPE;
 
 /// `AUTH0_DOMAIN`, `AUTH0_CLIENT_ID` and `AUTH0_CLIENT_SECRET`.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Environment {
         let name = ObjectName::new("env", "auth0");
         index.apply_secret(&SecretManifest {
             name: name.clone(),
-            kind: Credentials::SECRET_TYPE.to_owned(),
+            kind: CREDENTIALS_TYPE.to_owned(),
             data: Ok([
                 ("domain", self.domain.as_str()),
                 ("clientId", &self.client_id),

@@ -8,14 +8,14 @@ use std::{fs, io};
 use secrecy::ExposeSecret;
 
 use super::Version;
-use crate::policy::Fingerprint;
-use crate::secret::Callers;
+use crate::policy::TokenDigest;
+use crate::secret::Caller;
 
 /// A file with one token a line; empty lines and lines that begin with `#` are passed over.
 pub struct TokenFile {
     path: PathBuf,
     version: Option<Version>,
-    tokens: HashSet<Fingerprint>,
+    tokens: HashSet<TokenDigest>,
 }
 
 impl TokenFile {
@@ -35,7 +35,7 @@ impl TokenFile {
     }
 
     /// The tokens that it last gave.
-    pub fn tokens(&self) -> &HashSet<Fingerprint> {
+    pub fn tokens(&self) -> &HashSet<TokenDigest> {
         &self.tokens
     }
 
@@ -55,9 +55,9 @@ impl TokenFile {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            match Callers::token(&format!("line {position}"), line) {
-                Ok(token) => {
-                    tokens.insert(Fingerprint::of(token.expose_secret()));
+            match Caller::new(&format!("line {position}"), line) {
+                Ok(caller) => {
+                    tokens.insert(TokenDigest::of(caller.token.expose_secret()));
                 }
                 Err(error) => tracing::warn!(file = %self.path.display(), %error, "a caller's token is refused"),
             }
