@@ -61,7 +61,7 @@ impl Checker {
                     Rule::Compiled(policy) => self.verdict(in_force, policy, login, arrived).await,
                 };
                 let answer = governor.rule.stance().answer(verdict, self.options.force_audit);
-                (governor.rule.claim().tenant.domain.as_str(), answer)
+                (governor.rule.claim().tenant.domain(), answer)
             }
         };
         self.record(login, &answer, tenant, arrived);

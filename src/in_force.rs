@@ -116,10 +116,20 @@ impl Publisher {
         let mut clients = HashMap::new();
         for governor in snapshot.governors() {
             let (Rule::Compiled(policy), Some(credentials)) = (&*governor.rule, &governor.credentials) else { continue };
-            let client = known
-                .entry(key(&policy.claim, credentials.fingerprint()))
-                .or_insert_with(|| TenantClient::new(&self.upstream, &policy.claim.tenant, Arc::clone(credentials)));
-            clients.insert(policy.claim.name.clone(), client.clone());
+            let key = key(&policy.claim, credentials.fingerprint());
+            let client = match known.get(&key) {
+                Some(client) => client.clone(),
+                // The index gives a policy only credentials that may be sent to its tenant.
+                None => match TenantClient::new(&self.upstream, &policy.claim.tenant, Arc::clone(credentials)) {
+                    Ok(client) => client,
+                    Err(error) => {
+                        tracing::error!(policy = %policy.claim.name, %error, "the credential is not used");
+                        continue;
+                    }
+                },
+            };
+            known.insert(key, client.clone());
+            clients.insert(policy.claim.name.clone(), client);
         }
         clients
     }
@@ -130,7 +140,7 @@ impl Publisher {
             .governors()
             .iter()
             .map(|governor| governor.rule.claim())
-            .map(|claim| (&claim.name, claim.tenant.domain.as_str()))
+            .map(|claim| (&claim.name, claim.tenant.domain()))
             .collect();
         let tenant_of = |report: &PolicyReport| tenants.get(&report.name).copied().unwrap_or_default().to_owned();
         let seconds = next.since.as_duration().as_secs_f64();

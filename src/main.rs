@@ -1,5 +1,35 @@
 //! The `session-checker` command.
 
-fn main() {
-    print!("{}", session_checker::crd::manifest().expect("x"));
+use std::process::ExitCode;
+
+use session_checker::args::Args;
+use session_checker::run::{BAD_USAGE, run};
+
+fn main() -> ExitCode {
+    // The one provider of cryptography: two that could be chosen from would be a panic at the first connection.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        return complain("another TLS provider is installed already", BAD_USAGE);
+    }
+    // As the Node demo does; before anything else runs that could read the environment.
+    if std::path::Path::new(".env").is_file() && dotenvy::from_path(".env").is_err() {
+        return complain("the file .env cannot be read: write NAME=value, one a line", BAD_USAGE);
+    }
+    let args = Args::parse_or_exit(std::env::args_os());
+    // A small CPU limit must not leave a single worker, which one long step would stall with all its checks.
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => return complain(&format!("the runtime cannot be started: {error}"), 1),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.to_string(), error.exit_code()),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of a command are for the person who ran it")]
+fn complain(message: &str, code: u8) -> ExitCode {
+    eprintln!("session-checker: {message}");
+    ExitCode::from(code)
 }

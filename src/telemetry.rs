@@ -33,11 +33,11 @@ pub struct Telemetry {
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 impl Telemetry {
-    /// Sets up the process's logs and traces. Needs the async runtime, which the exporter's connection lives on.
+    /// Sets up the process's logs and traces; `default_filter` holds where `RUST_LOG` says nothing. Needs the async runtime, which the exporter's connection lives on.
     ///
     /// # Errors
     /// When an endpoint is set that cannot be one.
-    pub fn init(format: LogFormat) -> Result<Self, ExporterBuildError> {
+    pub fn init(format: LogFormat, default_filter: &str) -> Result<Self, ExporterBuildError> {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         let provider = tracer_provider()?;
         let traces = provider.as_ref().map(|provider| {
@@ -51,7 +51,7 @@ impl Telemetry {
             }
             LogFormat::Text => logs.boxed(),
         };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
         tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).init();
         Ok(Self { provider })
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::Tenant;
+use crate::policy::Tenant;
 use super::assertion;
 use super::error::{Error, object};
 use super::exchange::Endpoint;

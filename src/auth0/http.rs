@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Url, redirect};
 
-use super::Tenant;
+use crate::policy::Tenant;
 use super::exchange::Endpoint;
 use super::guard::PublicOnly;
 use super::observe::Observer;

@@ -40,7 +40,6 @@ mod parse;
 mod path;
 mod rate;
 mod revoke;
-mod tenant;
 mod token;
 
 use std::collections::BTreeSet;
@@ -55,9 +54,9 @@ pub use http::{SetupError, Upstream, UpstreamOptions};
 pub use observe::{Observer, Operation, Outcome, Unobserved};
 pub use rate::RateLimit;
 pub use revoke::Revoked;
-pub use tenant::{InvalidDomain, Tenant};
 
-use crate::policy::Failure;
+
+use crate::policy::{Failure, Tenant};
 use crate::secret::{Credentials, SecretError};
 use exchange::{Answer, Endpoint};
 use grant::Grant;

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::Stance;
-use super::compiled::{Claim, Exception, Limits, Policy, Selector, Tenant};
+use super::compiled::{Claim, Exception, Limits, Policy, Selector};
 use super::name::ObjectName;
+use super::tenant::Tenant;
 use super::time::parse_rfc3339;
 use crate::crd::{self, AllowDeny, GoDuration, Mode, SessionPolicySpec, bounds};
 
@@ -70,8 +71,9 @@ pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
 /// Reads what can be read of a manifest that does not compile; `None` when not even its tenant can.
 pub fn salvage(manifest: &Manifest) -> Option<Salvage> {
     let spec = &manifest.spec;
-    let domain = spec["tenant"]["domain"].as_str().filter(|domain| is_domain(domain))?;
-    let custom_domain = spec["tenant"]["customDomain"].as_str().filter(|domain| is_domain(domain));
+    let domain = spec["tenant"]["domain"].as_str()?;
+    let custom_domain = spec["tenant"]["customDomain"].as_str();
+    let tenant = Tenant::new(domain, custom_domain).or_else(|_| Tenant::new(domain, None)).ok()?;
     let list = |field: &str| {
         let items: Option<HashSet<String>> =
             spec["selector"][field].as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect();
@@ -81,10 +83,7 @@ pub fn salvage(manifest: &Manifest) -> Option<Salvage> {
     Some(Salvage {
         claim: Claim {
             name: manifest.name.clone(),
-            tenant: Tenant {
-                domain: domain.to_ascii_lowercase(),
-                custom_domain: custom_domain.map(str::to_ascii_lowercase),
-            },
+            tenant,
             credentials: secret(&spec["tenant"]["credentialsSecretRef"])
                 .unwrap_or_else(|| ObjectName::new(&manifest.name.namespace, "")),
             callers: secret(&spec["callerSecretRef"]),
@@ -204,13 +203,17 @@ impl Errors {
         Limits::new(per_client, per_group, per_user)
     }
 
-    fn domain(&mut self, domain: &str, field: &str, example: &str) -> String {
-        self.check(
-            is_domain(domain),
-            field,
-            format!("{domain:?} is not a bare domain name: write one such as {example}, without scheme, port, path or IP address"),
-        );
-        domain.to_ascii_lowercase()
+    fn tenant(&mut self, tenant: &crd::Tenant) -> Option<Tenant> {
+        let bare = "is not a bare domain name: write one";
+        let none = "without scheme, port, path or IP address";
+        let domain = &tenant.domain;
+        if Tenant::new(domain, None).is_err() {
+            self.add("tenant.domain", format!("{domain:?} {bare} such as acme.eu.auth0.com, {none}"));
+        }
+        if let Some(custom) = tenant.custom_domain.as_ref().filter(|custom| Tenant::new(custom, None).is_err()) {
+            self.add("tenant.customDomain", format!("{custom:?} {bare} such as login.acme.com, {none}"));
+        }
+        Tenant::new(domain, tenant.custom_domain.as_deref()).ok()
     }
 
     fn secret_name(&mut self, name: &str, field: &str) {
@@ -223,14 +226,7 @@ const FOREVER: Duration = Duration::MAX;
 const ABOVE_ZERO: Duration = Duration::from_nanos(1);
 
 fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> Option<Policy> {
-    let tenant = Tenant {
-        domain: errors.domain(&spec.tenant.domain, "tenant.domain", "acme.eu.auth0.com"),
-        custom_domain: spec
-            .tenant
-            .custom_domain
-            .as_ref()
-            .map(|domain| errors.domain(domain, "tenant.customDomain", "login.acme.com")),
-    };
+    let tenant = errors.tenant(&spec.tenant);
     let credentials = &spec.tenant.credentials_secret_ref.name;
     errors.secret_name(credentials, "tenant.credentialsSecretRef");
     if let Some(rate) = spec.tenant.requests_per_second {
@@ -291,7 +287,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
     Some(Policy {
         claim: Claim {
             name: manifest.name.clone(),
-            tenant,
+            tenant: tenant?,
             credentials: ObjectName::new(namespace, credentials),
             callers: spec.caller_secret_ref.as_ref().map(|callers| ObjectName::new(namespace, &callers.name)),
             selector,
@@ -390,19 +386,4 @@ fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> 
         });
     }
     compiled
-}
-
-/// Whether the text is a domain name and nothing else; a name whose last label begins with a digit would be read as an IP
-/// address.
-fn is_domain(text: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    (4..=bounds::DOMAIN).contains(&text.len())
-        && text.contains('.')
-        && text.split('.').all(label)
-        && text.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()))
 }

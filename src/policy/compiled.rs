@@ -9,6 +9,7 @@ use super::answer::{Stance, Verdict};
 use super::decide::{Question, Scope};
 use super::login::Login;
 use super::name::ObjectName;
+use super::tenant::Tenant;
 use crate::crd::{AllowDeny, Reentry, Strategy};
 
 /// A policy that compiled: every value is within its bounds and means what the resource's documentation says.
@@ -65,15 +66,6 @@ pub struct Claim {
     pub created_at: Option<Timestamp>,
 }
 
-/// Where a tenant is: names in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Tenant {
-    /// The canonical domain: the tenant's identity.
-    pub domain: String,
-    /// The host for tokens and API calls, when it is not the canonical one.
-    pub custom_domain: Option<String>,
-}
-
 /// Which logins a policy governs; `None` = every value, also a missing one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
@@ -104,19 +96,6 @@ pub struct Exception {
     pub limits: Option<Limits>,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
-}
-
-impl Tenant {
-    /// Whether this is one of the tenant's names, in any case.
-    pub fn is_called(&self, domain: &str) -> bool {
-        let custom = self.custom_domain.as_ref();
-        self.domain.eq_ignore_ascii_case(domain) || custom.is_some_and(|custom| custom.eq_ignore_ascii_case(domain))
-    }
-
-    /// The host for tokens and API calls.
-    pub fn host(&self) -> &str {
-        self.custom_domain.as_deref().unwrap_or(&self.domain)
-    }
 }
 
 impl Limits {

@@ -179,11 +179,11 @@ impl Index {
         let entry = self.secrets.get(name).ok_or_else(|| format!("Secret {name} is not there: create it"))?;
         match &entry.content {
             Some(SecretContent::Credentials(credentials)) => credentials
-                .allows(&claim.tenant.domain, claim.tenant.custom_domain.as_deref())
+                .allows(claim.tenant.domain(), claim.tenant.custom_domain())
                 .map(|()| credentials)
                 .map_err(|error| format!("Secret {name}: {error}")),
             Some(SecretContent::Callers(_)) => {
-                Err(format!("Secret {name} holds callers' tokens: its type must be {}", CREDENTIALS_TYPE))
+                Err(format!("Secret {name} holds callers' tokens: its type must be {CREDENTIALS_TYPE}"))
             }
             None => Err(entry.error.as_ref().map_or_else(String::new, |error| format!("Secret {name}: {error}"))),
         }
@@ -229,7 +229,7 @@ impl Index {
                 let refused: Vec<String> = entry.refused.iter().map(ToString::to_string).collect();
                 (!refused.is_empty()).then(|| format!("Secret {name}: {}", refused.join("; ")))
             }
-            (None, _) => Some(format!("Secret {name} holds a credential: its type must be {}", CALLERS_TYPE)),
+            (None, _) => Some(format!("Secret {name} holds a credential: its type must be {CALLERS_TYPE}")),
         }
     }
 
@@ -243,7 +243,7 @@ impl Index {
         let mut conflicts = HashMap::new();
         for claim in claims {
             let key =
-                (claim.tenant.domain.as_str(), claim.callers.as_ref(), selector_key(&claim.selector), claim.priority);
+                (claim.tenant.domain(), claim.callers.as_ref(), selector_key(&claim.selector), claim.priority);
             match first.get(&key) {
                 Some(older) => {
                     conflicts.insert(&claim.name, *older);

@@ -231,7 +231,7 @@ impl View {
             }
             match first {
                 None => first = Some(*position),
-                Some(other) if self.governors[other].rule.claim().tenant.domain != claim.tenant.domain => {
+                Some(other) if self.governors[other].rule.claim().tenant.domain() != claim.tenant.domain() => {
                     return Governance::Ambiguous;
                 }
                 Some(other) => first = Some(other.min(*position)),

@@ -81,8 +81,8 @@ fn describe_rule(rule: &Rule) -> Value {
         }),
     };
     json!({
-        "tenant": claim.tenant.domain,
-        "custom_domain": claim.tenant.custom_domain,
+        "tenant": claim.tenant.domain(),
+        "custom_domain": claim.tenant.custom_domain(),
         "callers_secret": claim.callers.as_ref().map(ToString::to_string),
         "selector": describe_selector(&claim.selector),
         "priority": claim.priority,

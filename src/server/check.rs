@@ -18,7 +18,7 @@ use super::App;
 use super::error::{ApiError, Kind};
 use super::request::{self, BodyError};
 use super::request_id::RequestId;
-use crate::policy::Answer;
+use crate::policy::{Answer, Reason};
 
 /// The largest body of a check, in bytes.
 const BODY: usize = 16 * 1024;
@@ -60,7 +60,7 @@ impl<'a> AnswerBody<'a> {
             limit_scope: answer.count.map(|count| count.scope.as_str()),
             active_sessions: answer.count.map(|count| count.active),
             revoked_sessions: answer.revoked_sessions,
-            audited_reason: answer.audited_reason.map(|reason| reason.as_str()),
+            audited_reason: answer.audited_reason.map(Reason::as_str),
             request_id: request_id.as_str(),
         }
     }

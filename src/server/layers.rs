@@ -1,6 +1,7 @@
 //! What happens around every request: its id, its span, its metrics, and a clear answer when a handler panics.
 
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_http::HeaderExtractor;
 use tracing::field::Empty;
@@ -31,7 +33,8 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     let is_http1 = request.version() <= Version::HTTP_11;
     let span = span(request.headers(), method, &route, &request_id);
 
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let mut response = handled.unwrap_or_else(|panic| span.in_scope(|| panicked(&*panic, &request_id)));
 
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
@@ -90,9 +93,8 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// A defect must not tear down the connection without a word.
-pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+fn panicked(panic: &(dyn Any + Send), request_id: &RequestId) -> Response {
     let detail = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(detail, "a handler panicked");
-    let request_id = RequestId::of(&HeaderMap::new());
-    Kind::Internal.because("The check met a defect of the service.", &request_id).into_response()
+    Kind::Internal.because("The check met a defect of the service.", request_id).into_response()
 }

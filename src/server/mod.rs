@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::checker::Checker;
 use crate::metrics::Metrics;
@@ -39,7 +38,6 @@ pub fn check_router(app: Arc<App>) -> Router {
         .route("/check", post(check::check))
         .method_not_allowed_fallback(check::method_not_allowed)
         .fallback(check::not_found)
-        .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
         .with_state(app)
 }

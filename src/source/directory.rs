@@ -5,7 +5,7 @@
 //! Secret swapped, a link to somewhere else) on every file system, and costs next to nothing for as many files as people
 //! keep. Each file stands for itself: one that cannot be read or parsed keeps all that it last gave.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
@@ -48,7 +48,7 @@ impl Directory {
 
     /// Looks at the folder; whether anything changed since the last look.
     pub fn scan(&mut self) -> bool {
-        let names = match list(&self.path) {
+        let names = match yaml_files(&self.path) {
             Ok(names) => names,
             Err(error) => return self.broken(FileError::Unreadable(error.to_string())),
         };
@@ -167,8 +167,11 @@ impl File {
 }
 
 /// The names of the files that count: `.yaml`, `.yml` and `.json`, in the folder itself, not hidden.
-fn list(path: &Path) -> io::Result<HashSet<String>> {
-    let mut names = HashSet::new();
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn yaml_files(path: &Path) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
     for entry in fs::read_dir(path)? {
         let Ok(name) = entry?.file_name().into_string() else { continue };
         let wanted = Path::new(&name).extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));

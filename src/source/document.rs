@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use crate::crd;
-use crate::policy::{Manifest, ObjectName, SecretManifest, parse_rfc3339};
+use crate::policy::{Index, Manifest, ObjectName, SecretManifest, parse_rfc3339};
 use crate::secret::SecretError;
 
 /// One resource of a file.
@@ -23,6 +23,17 @@ pub enum Document {
         /// `kind`.
         kind: String,
     },
+}
+
+impl Document {
+    /// Puts the resource into an index.
+    pub fn feed(self, index: &mut Index) {
+        match self {
+            Self::Policy(manifest) => index.apply_policy(manifest),
+            Self::Secret(secret) => index.apply_secret(&secret),
+            Self::Other { .. } => {}
+        }
+    }
 }
 
 /// Why a file as a whole cannot be used.

@@ -6,7 +6,7 @@ mod document;
 mod environment;
 mod tokens;
 
-pub use directory::{Directory, FileReport};
+pub use directory::{Directory, FileReport, yaml_files};
 pub use document::{Document, FileError, read_documents};
 pub use environment::{Environment, EnvironmentError};
 pub use tokens::TokenFile;

@@ -1,6 +1,8 @@
 //! A tenant's names.
 
-use reqwest::Url;
+use url::Url;
+
+use crate::crd::bounds;
 
 /// A tenant by its domains, both in lower case and plain host names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +42,13 @@ impl Tenant {
         self.custom_domain.as_deref()
     }
 
+    /// Whether this is one of the tenant's names, in any case.
+    pub fn is_called(&self, name: &str) -> bool {
+        [Some(&self.domain), self.custom_domain.as_ref()].into_iter().flatten().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// `https://<custom or canonical domain>/`: where the tenant is, and what it calls itself there.
-    pub(super) fn origin(&self) -> &Url {
+    pub fn origin(&self) -> &Url {
         &self.origin
     }
 }
@@ -51,10 +58,21 @@ impl Tenant {
 fn host(name: &str) -> Result<(String, Url), InvalidDomain> {
     let name = name.to_ascii_lowercase();
     let url = Url::parse(&format!("https://{name}/")).map_err(|_| InvalidDomain)?;
-    if url.domain() != Some(&name) || url.as_str() != format!("https://{name}/") || name.ends_with('.') {
+    if !is_host_name(&name) || url.domain() != Some(&name) || url.as_str() != format!("https://{name}/") {
         return Err(InvalidDomain);
     }
     Ok((name, url))
+}
+
+/// The rule of the resource's schema; a name whose last label begins with a digit would be read as an IP address.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        !label.is_empty() && inner && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let mut labels = name.rsplit('.');
+    let last_is_a_name = labels.next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()));
+    (4..=bounds::DOMAIN).contains(&name.len()) && name.contains('.') && last_is_a_name && name.split('.').all(is_label)
 }
 
 #[cfg(test)]
@@ -86,6 +104,10 @@ mod tests {
             " acme.eu.auth0.com",
             "a\tcme.eu.auth0.com",
             "127.0.0.1",
+            "localhost",
+            "-a.auth0.com",
+            "a-.auth0.com",
+            "a..auth0.com",
             "0x7f.1",
             "2130706433",
             "[::1]",

@@ -1,0 +1,199 @@
+//! The command line. Every option has an environment variable; the two names of the Node demo (`PORT`, `AUTH0_…`) are
+//! among them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as Group, Parser, Subcommand};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::crd::GoDuration;
+use crate::telemetry::LogFormat;
+
+/// A limit on concurrent sessions for Auth0.
+#[derive(Debug, Parser)]
+#[command(name = "session-checker", version, about, max_term_width = 110)]
+pub struct Args {
+    /// How log lines look: json in a cluster, else text.
+    #[arg(long, env = "SESSION_CHECKER_LOG_FORMAT", global = true)]
+    pub log_format: Option<LogFormat>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve checks.
+    Serve(Box<ServeArgs>),
+    /// A simulated tenant, an example policy and the service on loopback, with commands to try.
+    #[cfg(feature = "simulator")]
+    Demo(DemoArgs),
+    /// Check SessionPolicy YAML with the same rules as the service and the API server.
+    Validate(ValidateArgs),
+    /// Print the CustomResourceDefinition.
+    Crd,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Group)]
+pub struct ServeArgs {
+    /// Where to listen for checks [default: 0.0.0.0:$PORT, or 0.0.0.0:3000].
+    #[arg(long, env = "SESSION_CHECKER_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// The port for checks, where --listen is not given.
+    #[arg(long, env = "PORT", default_value_t = 3000, hide = true)]
+    pub port: u16,
+    /// Where to listen for probes, metrics and /debug/policies. Never expose it.
+    #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
+    pub admin_listen: SocketAddr,
+
+    /// Read SessionPolicy and Secret YAML from this folder, and again when it changes.
+    #[arg(long, env = "SESSION_CHECKER_POLICY_DIR", value_name = "DIR")]
+    pub policy_dir: Option<PathBuf>,
+    /// The tenant of the Node demo's mode.
+    #[arg(long = "auth0-domain", env = "AUTH0_DOMAIN", hide = true)]
+    pub auth0_domain: Option<String>,
+    /// The application of the Node demo's mode.
+    #[arg(long = "auth0-client-id", env = "AUTH0_CLIENT_ID", hide = true)]
+    pub auth0_client_id: Option<String>,
+    /// The secret of the Node demo's mode.
+    #[arg(long = "auth0-client-secret", env = "AUTH0_CLIENT_SECRET", hide = true, hide_env_values = true)]
+    pub auth0_client_secret: Option<SecretString>,
+
+    /// Bearer tokens for policies without callerSecretRef, one a line, reloaded on change.
+    #[arg(long, env = "SESSION_CHECKER_CALLER_TOKEN_FILE", value_name = "FILE")]
+    pub caller_token_file: Option<PathBuf>,
+    /// One such token. Set it in the environment: a command line is there for everyone to see.
+    #[arg(long, env = "CALLER_TOKEN", hide = true, hide_env_values = true)]
+    pub caller_token: Option<SecretString>,
+    /// Serve policies without callerSecretRef to whoever asks. Without it such a policy needs a token.
+    #[arg(long, env = "SESSION_CHECKER_ALLOW_ANONYMOUS")]
+    pub allow_anonymous: bool,
+
+    /// Send a tenant's traffic to another URL (tests, egress gateways); http and a path are allowed.
+    #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
+    pub auth0_endpoint: Vec<(String, Url)>,
+    /// Trust the CAs of this PEM file towards Auth0 as well.
+    #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
+    pub auth0_ca_file: Option<PathBuf>,
+
+    /// Turn every policy to Audit: the way out when a limit locks people out.
+    #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT")]
+    pub force_audit: bool,
+    /// How many checks may wait for Auth0 at the same time; more are answered `overloaded`.
+    #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]
+    pub max_in_flight: usize,
+
+    /// Serve HTTPS with this certificate chain (PEM), reloaded on change.
+    #[arg(long, env = "SESSION_CHECKER_TLS_CERT", value_name = "PEM", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM).
+    #[arg(long, env = "SESSION_CHECKER_TLS_KEY", value_name = "PEM", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Keys the hash under which users appear in logs, so that replicas agree [default: random].
+    #[arg(long, env = "SESSION_CHECKER_LOG_HASH_KEY", hide_env_values = true)]
+    pub log_hash_key: Option<SecretString>,
+    /// How long to serve on after a signal, while the news spreads [default: 5s in a cluster, else 0s].
+    #[arg(long, env = "SESSION_CHECKER_SHUTDOWN_DELAY", value_parser = duration)]
+    pub shutdown_delay: Option<Duration>,
+    /// How long connections may take to end after that.
+    #[arg(long, env = "SESSION_CHECKER_DRAIN_TIMEOUT", value_parser = duration, default_value = "25s")]
+    pub drain_timeout: Duration,
+}
+
+/// Options of `demo`.
+#[cfg(feature = "simulator")]
+#[derive(Debug, Group)]
+pub struct DemoArgs {
+    /// Where to listen for checks.
+    #[arg(long, env = "SESSION_CHECKER_LISTEN", default_value = "127.0.0.1:3000")]
+    pub listen: SocketAddr,
+    /// Where to listen for probes and metrics.
+    #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    pub admin_listen: SocketAddr,
+}
+
+/// Options of `validate`.
+#[derive(Debug, Group)]
+pub struct ValidateArgs {
+    /// Files, folders, or - for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+impl Args {
+    /// Reads the process's arguments. Help and version end the process with 0, what cannot be understood with 64.
+    pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        Self::try_parse_from(arguments).unwrap_or_else(|error| {
+            // Nothing can be done about a terminal that is gone.
+            let _ = error.print();
+            std::process::exit(if error.use_stderr() { crate::run::BAD_USAGE.into() } else { 0 });
+        })
+    }
+
+    /// How log lines look.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format.unwrap_or(if in_cluster() { LogFormat::Json } else { LogFormat::Text })
+    }
+}
+
+impl ServeArgs {
+    /// Where to listen for checks.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.port))
+    }
+
+    /// How long to serve on after a signal.
+    pub fn shutdown_delay(&self) -> Duration {
+        self.shutdown_delay.unwrap_or(if in_cluster() { Duration::from_secs(5) } else { Duration::ZERO })
+    }
+
+    /// Where tenants' traffic goes instead, by domain in lower case.
+    pub fn endpoints(&self) -> BTreeMap<String, Url> {
+        self.auth0_endpoint.iter().cloned().collect()
+    }
+}
+
+/// Whether this process runs in a Pod: Kubernetes sets this for every one.
+fn in_cluster() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+fn endpoint(text: &str) -> Result<(String, Url), String> {
+    let (domain, url) = text.split_once('=').ok_or("write DOMAIN=URL, such as acme.eu.auth0.com=https://gateway.internal")?;
+    let url = Url::parse(url).map_err(|error| format!("the URL cannot be read: {error}"))?;
+    Ok((domain.to_ascii_lowercase(), url))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    GoDuration::new(text).parse().ok_or_else(|| "write a duration with its unit, such as 5s or 1m30s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_an_environment_variable() {
+        use clap::CommandFactory;
+        let command = Args::command();
+        let subcommands = command.get_subcommands().flat_map(clap::Command::get_arguments);
+        for argument in subcommands.chain(command.get_arguments()).filter(|argument| argument.get_long().is_some()) {
+            let name = argument.get_id().as_str();
+            assert!(matches!(name, "help" | "version") || argument.get_env().is_some(), "--{name}");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The composition root: what depends on what is decided here and nowhere else.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use axum_server::tls_rustls::RustlsConfig;
+use rand::Rng as _;
+use secrecy::ExposeSecret;
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::args::{Args, Command, ServeArgs};
+use crate::auth0::{SetupError, Upstream, UpstreamOptions};
+use crate::checker::{Checker, CheckerOptions};
+use crate::in_force::Publisher;
+use crate::metrics::Metrics;
+use crate::policy::{Doors, TokenDigest};
+use crate::readiness::Readiness;
+use crate::secret::{Caller, MIN_CALLER_TOKEN};
+use crate::server::{App, Listener, Tls, TlsError, admin_router, check_router};
+use crate::shutdown::{Shutdown, signalled};
+use crate::source::{Directory, Environment, EnvironmentError, TokenFile, read_documents};
+use crate::telemetry::{LogFormat, Telemetry};
+
+/// The exit code for a bad command line or configuration (`EX_USAGE` of sysexits).
+pub const BAD_USAGE: u8 = 64;
+/// The exit code for everything else that went wrong.
+pub const FAILED: u8 = 1;
+
+/// How often files are looked at: what changes is in force within a second.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why the service did not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is nothing to read policies from.
+    #[error("there is nothing to read policies from: give --policy-dir DIR, or set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET")]
+    NoSource,
+    /// The policy folder is not one.
+    #[error("--policy-dir {0}: there is no such folder")]
+    PolicyDir(PathBuf),
+    /// The variables of the Node demo.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// Nobody could ask, or everybody.
+    #[error(
+        "{0} is reachable from outside, and nothing says who may ask: set CALLER_TOKEN, give --caller-token-file FILE, or say --allow-anonymous; tokens have at least {MIN_CALLER_TOKEN} characters"
+    )]
+    NoCallers(SocketAddr),
+    /// A file that is named and cannot be read.
+    #[error("{0} cannot be read: {1}")]
+    File(PathBuf, io::Error),
+    /// The way out to Auth0.
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A socket.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// Signals.
+    #[error("cannot listen to signals: {0}")]
+    Signals(io::Error),
+    /// A part of the process ended although nobody asked it to.
+    #[error("{0} ended: {1}")]
+    Ended(&'static str, String),
+    /// A task of the process was torn down.
+    #[error("a task of the service failed: {0}")]
+    Task(#[from] JoinError),
+    /// A command failed; what there was to say has been said.
+    #[error("{0}")]
+    Command(String),
+}
+
+impl RunError {
+    /// What the process exits with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoSource
+            | Self::PolicyDir(_)
+            | Self::Environment(_)
+            | Self::NoCallers(_)
+            | Self::File(..)
+            | Self::Upstream(_)
+            | Self::Tls(_) => BAD_USAGE,
+            Self::Listen(..) | Self::Signals(_) | Self::Ended(..) | Self::Task(_) | Self::Command(_) => FAILED,
+        }
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Says what went wrong, in words for the person who started it.
+pub async fn run(args: Args) -> Result<(), RunError> {
+    let format = args.log_format();
+    match args.command {
+        Command::Crd => crate::validate::print_crd(),
+        Command::Validate(args) => crate::validate::run(&args),
+        Command::Serve(args) => {
+            let telemetry = telemetry(format, "info")?;
+            let served = async {
+                let source = Source::of(&args)?;
+                Service::start(*args, source).await?.run().await
+            };
+            let served = served.await;
+            telemetry.flush().await;
+            served
+        }
+        #[cfg(feature = "simulator")]
+        Command::Demo(args) => {
+            let telemetry = telemetry(format, "warn,session_checker::checker=info")?;
+            let served = crate::demo::run(&args).await;
+            telemetry.flush().await;
+            served
+        }
+    }
+}
+
+fn telemetry(format: LogFormat, default_filter: &str) -> Result<Telemetry, RunError> {
+    Telemetry::init(format, default_filter).map_err(|error| RunError::Command(error.to_string()))
+}
+
+/// Where policies come from.
+pub enum Source {
+    /// A folder, followed.
+    Directory(PathBuf),
+    /// The variables of the Node demo.
+    Environment(Environment),
+    /// Manifests that never change.
+    Text(&'static str),
+}
+
+impl Source {
+    /// What the command line says: a folder stands before the variables.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be one.
+    pub fn of(args: &ServeArgs) -> Result<Self, RunError> {
+        if let Some(path) = &args.policy_dir {
+            return if path.is_dir() { Ok(Self::Directory(path.clone())) } else { Err(RunError::PolicyDir(path.clone())) };
+        }
+        let variables = (args.auth0_domain.clone(), args.auth0_client_id.clone(), args.auth0_client_secret.clone());
+        let environment = Environment::new(variables.0, variables.1, variables.2)?;
+        environment.map(Self::Environment).ok_or(RunError::NoSource)
+    }
+}
+
+/// The service, started: its sockets are bound and its policies read.
+pub struct Service {
+    /// Where checks are answered.
+    pub address: SocketAddr,
+    /// Where probes and metrics are.
+    pub admin_address: SocketAddr,
+    app: Arc<App>,
+    /// Ends the service: also what a signal does.
+    pub shutdown: Shutdown,
+    shutdown_delay: Duration,
+    tasks: JoinSet<Result<(), RunError>>,
+}
+
+impl Service {
+    /// Reads the sources, binds the sockets and serves.
+    ///
+    /// # Errors
+    /// When the configuration cannot work.
+    pub async fn start(args: ServeArgs, source: Source) -> Result<Self, RunError> {
+        let (doors, token_file) = doors(&args, matches!(source, Source::Environment(_)))?;
+        let metrics = Arc::new(Metrics::new());
+        let upstream = Upstream::new(UpstreamOptions {
+            endpoints: args.endpoints(),
+            ca_pem: args.auth0_ca_file.as_ref().map(read).transpose()?,
+            observer: Arc::clone(&metrics) as _,
+        })?;
+        let publisher = Arc::new(Publisher::new(upstream, doors, Arc::clone(&metrics)));
+        let readiness = Readiness::default();
+        let shutdown = Shutdown::default();
+        let mut tasks = JoinSet::new();
+
+        let policies = readiness.wait_for("policies");
+        match source {
+            Source::Directory(path) => {
+                let directory = read_directory(path, Arc::clone(&publisher)).await?;
+                tasks.spawn(follow_directory(directory, Arc::clone(&publisher)));
+            }
+            Source::Environment(environment) => publisher.update(|shown| environment.feed(&mut shown.index))?,
+            Source::Text(manifests) => {
+                let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;
+                publisher.update(|shown| documents.into_iter().for_each(|document| document.feed(&mut shown.index)));
+            }
+        }
+        policies.release();
+        if let Some(file) = token_file {
+            tasks.spawn(follow_tokens(file, args.caller_token.as_ref().and_then(fixed_token), Arc::clone(&publisher)));
+        }
+
+        let tls = match (&args.tls_cert, &args.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let tls = Tls { certificate: certificate.clone(), key: key.clone() };
+                let config = tls.load().await?;
+                tasks.spawn(follow_certificate(tls, config.clone()));
+                Some(config)
+            }
+            _ => None,
+        };
+        let app = Arc::new(App {
+            checker: Checker::new(publisher.current(), Arc::clone(&metrics), checker_options(&args)),
+            readiness,
+            shutdown: shutdown.clone(),
+            metrics,
+        });
+        let checks = bind(args.listen(), tls)?;
+        let admin = bind(args.admin_listen, None)?;
+        let (address, admin_address) = (checks.1, admin.1);
+        tasks.spawn(serve("the listener for checks", checks.0, check_router(Arc::clone(&app)), &shutdown, args.drain_timeout));
+        tasks.spawn(serve("the admin listener", admin.0, admin_router(Arc::clone(&app)), &shutdown, Duration::from_secs(1)));
+        tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
+        Ok(Self { address, admin_address, app, shutdown, shutdown_delay: args.shutdown_delay(), tasks })
+    }
+
+    /// Serves until a signal comes, then drains and returns; a second signal ends it at once.
+    ///
+    /// # Errors
+    /// When a part of the process ends by itself: a service that is only half alive must not go on.
+    pub async fn run(self) -> Result<(), RunError> {
+        let signal = async { signalled().await.map_err(RunError::Signals) };
+        self.run_until(signal).await
+    }
+
+    /// The same, until `stop` resolves.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), and what `stop` gives.
+    pub async fn run_until(mut self, stop: impl Future<Output = Result<&'static str, RunError>>) -> Result<(), RunError> {
+        let signal = tokio::select! {
+            signal = stop => signal?,
+            ended = self.tasks.join_next() => return Err(unexpected(ended)),
+        };
+        tracing::info!(signal, "shutting down");
+        let drained = async {
+            self.shutdown.begin(&self.app.readiness, self.shutdown_delay).await;
+            while let Some(ended) = self.tasks.join_next().await {
+                ended??;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            drained = drained => drained,
+            again = signalled() => {
+                tracing::warn!(signal = again.map_err(RunError::Signals)?, "ending at once");
+                Ok(())
+            }
+        }
+    }
+
+    /// What the handlers share, for tests that look inside.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+}
+
+fn unexpected(ended: Option<Result<Result<(), RunError>, JoinError>>) -> RunError {
+    match ended {
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => error.into(),
+        Some(Ok(Ok(()))) | None => RunError::Ended("a part of the service", "without an error".to_owned()),
+    }
+}
+
+/// Who may ask, beside the callers' Secrets. In the Node demo's mode everybody may on loopback, as long as no token is set.
+fn doors(args: &ServeArgs, node_demo: bool) -> Result<(Doors, Option<TokenFile>), RunError> {
+    let file = args
+        .caller_token_file
+        .as_ref()
+        .map(|path| TokenFile::open(path).map_err(|error| RunError::File(path.clone(), error)))
+        .transpose()?;
+    let mut tokens: HashSet<TokenDigest> = file.as_ref().map(|file| file.tokens().clone()).unwrap_or_default();
+    tokens.extend(args.caller_token.as_ref().and_then(fixed_token));
+    let asked_for_tokens = args.caller_token.is_some() || file.is_some();
+    let mut doors = Doors { tokens, allow_anonymous: args.allow_anonymous };
+    if node_demo && !doors.allow_anonymous && doors.tokens.is_empty() {
+        if asked_for_tokens || !args.listen().ip().is_loopback() {
+            return Err(RunError::NoCallers(args.listen()));
+        }
+        doors.allow_anonymous = true;
+    }
+    Ok((doors, file))
+}
+
+fn fixed_token(token: &secrecy::SecretString) -> Option<TokenDigest> {
+    match Caller::new("CALLER_TOKEN", token.expose_secret()) {
+        Ok(caller) => Some(TokenDigest::of(caller.token.expose_secret())),
+        Err(error) => {
+            tracing::error!(%error, "a caller's token is refused");
+            None
+        }
+    }
+}
+
+fn checker_options(args: &ServeArgs) -> CheckerOptions {
+    let key = args.log_hash_key.as_ref().map_or_else(
+        || {
+            let mut key = [0; 32];
+            rand::rng().fill_bytes(&mut key);
+            hmac::Key::new(hmac::HMAC_SHA256, &key)
+        },
+        |key| hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes()),
+    );
+    CheckerOptions { max_in_flight: args.max_in_flight, force_audit: args.force_audit, log_hash_key: key }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, RunError> {
+    std::fs::read(path).map_err(|error| RunError::File(path.clone(), error))
+}
+
+fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> Result<(Listener, SocketAddr), RunError> {
+    let bound = || {
+        let listener = Listener::bind(address, tls)?;
+        let address = listener.address()?;
+        Ok((listener, address))
+    };
+    bound().map_err(|error| RunError::Listen(address, error))
+}
+
+/// Serves until the shutdown drains. Ending before is an error.
+fn serve(
+    name: &'static str,
+    listener: Listener,
+    router: axum::Router,
+    shutdown: &Shutdown,
+    drain_timeout: Duration,
+) -> impl Future<Output = Result<(), RunError>> + use<> {
+    let draining = shutdown.draining.clone();
+    async move {
+        let served = listener.serve(router, draining, drain_timeout).await;
+        served.map_err(|error| RunError::Ended(name, error.to_string()))
+    }
+}
+
+async fn read_directory(path: PathBuf, publisher: Arc<Publisher>) -> Result<Directory, RunError> {
+    let look = move || {
+        let mut directory = Directory::new(path);
+        directory.scan();
+        publisher.update(|shown| shown.files = directory.feed(&mut shown.index));
+        directory
+    };
+    Ok(spawn_blocking(look).await?)
+}
+
+/// Looks at the folder for ever. File systems and the compile step block, so both are kept off the async workers.
+async fn follow_directory(mut directory: Directory, publisher: Arc<Publisher>) -> Result<(), RunError> {
+    let mut ticks = ticks();
+    loop {
+        ticks.tick().await;
+        let publisher = Arc::clone(&publisher);
+        let look = move || {
+            if directory.scan() {
+                publisher.update(|shown| shown.files = directory.feed(&mut shown.index));
+            }
+            directory
+        };
+        directory = spawn_blocking(look).await?;
+    }
+}
+
+async fn follow_tokens(mut file: TokenFile, fixed: Option<TokenDigest>, publisher: Arc<Publisher>) -> Result<(), RunError> {
+    let mut ticks = ticks();
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        let look = move || {
+            let changed = file.scan();
+            (file, changed)
+        };
+        let (same_file, changed) = spawn_blocking(look).await?;
+        file = same_file;
+        match changed {
+            Ok(changed) => {
+                failing = false;
+                if changed {
+                    tracing::info!(file = %file.path().display(), "callers' tokens changed");
+                    publisher.update(|shown| shown.doors.tokens = file.tokens().iter().copied().chain(fixed).collect());
+                }
+            }
+            Err(error) if !failing => {
+                failing = true;
+                tracing::error!(file = %file.path().display(), %error, "the callers' tokens cannot be read; those known stay");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn follow_certificate(tls: Tls, config: RustlsConfig) -> Result<(), RunError> {
+    let mut ticks = interval(Duration::from_secs(10));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if let Err(error) = tls.reload(&config).await {
+            tracing::error!(%error, "the old certificate stays in use");
+        }
+    }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
