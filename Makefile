@@ -35,7 +35,7 @@ advisories: ## Check the dependencies against the RustSec database, where it can
 bench: ## Measure the service under load, beside nginx (BENCH_SECONDS=15 BENCH_CONNECTIONS=32)
 	@if command -v wrk >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null; then \
 	  $(CARGO) bench --locked --bench load; \
-	else $(call missing,wrk or nginx,apt-get install wrk nginx-light); fi
+	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
 
 demo: ## Start a simulated tenant and the service on loopback
 	$(CARGO) run --locked -- demo
