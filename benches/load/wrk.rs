@@ -30,8 +30,8 @@ struct Outcome {
     failed: u64,
 }
 
-/// What one server did under load.
-pub struct Figures {
+/// What one server did in one round.
+pub struct Round {
     /// Requests answered in the measured time.
     pub requests: u64,
     /// Requests a second.
@@ -42,8 +42,6 @@ pub struct Figures {
     pub p99: Duration,
     /// CPU time of the server's own processes for each request.
     pub cpu: Duration,
-    /// Peak resident memory in bytes since its start.
-    pub peak_memory: u64,
     /// Lists that the tenant answered in the measured time.
     pub lists: u64,
 }
@@ -71,18 +69,17 @@ impl<'a> Load<'a> {
     }
 
     /// Warms the server up, then measures it. Fails when any request failed.
-    pub fn measure(&self, address: SocketAddr, server: &Process, tenant: &mut Tenant) -> Result<Figures> {
+    pub fn measure(&self, address: SocketAddr, server: &Process, tenant: &mut Tenant) -> Result<Round> {
         self.run(address, self.settings.seconds.get().div_ceil(4))?;
         let (cpu, lists) = (server.cpu_time()?, tenant.counters()?.lists);
         let outcome = self.run(address, self.settings.seconds.get())?;
         let (cpu, lists) = (server.cpu_time()? - cpu, tenant.counters()?.lists - lists);
-        Ok(Figures {
+        Ok(Round {
             requests: outcome.requests,
             rate: outcome.requests as f64 / Duration::from_micros(outcome.micros).as_secs_f64(),
             p50: Duration::from_micros(outcome.p50_micros),
             p99: Duration::from_micros(outcome.p99_micros),
             cpu: cpu.div_f64(outcome.requests as f64),
-            peak_memory: server.peak_memory()?,
             lists,
         })
     }
