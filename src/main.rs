@@ -1,3 +1,5 @@
 //! The `session-checker` command.
 
-fn main() {}
+fn main() {
+    print!("{}", session_checker::crd::manifest().expect("x"));
+}

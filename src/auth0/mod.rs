@@ -1,1 +1,136 @@
-//! The tenant client.
+//! The tenant client: what this service asks of Auth0, and how it bears what comes back.
+//!
+//! ```text
+//! TenantClient ── list_sessions, revoke_session        mod.rs, list.rs, revoke.rs
+//!      │             ids become one path segment         path.rs
+//!      ▼
+//!   a token ────── kept, refreshed early, one flight     token.rs
+//!      │             asked for by secret or assertion    grant.rs, assertion.rs
+//!      ▼
+//!    send ──────── one retry, waits on 429, span         exchange.rs
+//!      │             rate limit headers                  rate.rs
+//!      ▼
+//!  Upstream ────── one connection pool for all tenants   http.rs
+//!      │             names are resolved under guard      guard.rs
+//!      ▼
+//!   answer ─────── status to failure, leniently parsed   error.rs, parse.rs, date.rs
+//! ```
+//!
+//! A call goes down this way once. It takes the credential's token, which is nearly always there. It sends the request and
+//! reads the answer to its end, within bounds. A connection that fails, and a 5xx, are tried once more a moment later; a 429
+//! is waited out when the tenant says that it opens before the deadline; a 401 gives up the token once. Whatever is left over
+//! becomes an [`Error`] with one of the closed words that a check answers with. Each step knows the deadline, and none goes
+//! on after it.
+//!
+//! [`Upstream`] is shared by all tenants. A [`TenantClient`] belongs to one credential of one tenant, and is kept while
+//! these stay the same, whatever happens to the policies that name them: the token lives in it.
+//!
+//! Nothing here writes a token, a secret, a user id or a session id to a log, a span, an error or a metric.
+
+mod assertion;
+mod date;
+mod error;
+mod exchange;
+mod grant;
+mod guard;
+mod http;
+mod list;
+mod observe;
+mod parse;
+mod path;
+mod rate;
+mod revoke;
+mod tenant;
+mod token;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use reqwest::header::AUTHORIZATION;
+use reqwest::{StatusCode, Url};
+use tokio::time::Instant;
+
+pub use error::Error;
+pub use http::{SetupError, Upstream, UpstreamOptions};
+pub use observe::{Observer, Operation, Outcome, Unobserved};
+pub use rate::RateLimit;
+pub use revoke::Revoked;
+pub use tenant::{InvalidDomain, Tenant};
+
+use crate::policy::Failure;
+use crate::secret::{Credentials, SecretError};
+use exchange::{Answer, Endpoint};
+use grant::Grant;
+use token::TokenCache;
+
+/// One credential of one tenant. Clones share the token.
+#[derive(Clone)]
+pub struct TenantClient {
+    endpoint: Arc<Endpoint>,
+    tokens: Arc<TokenCache>,
+}
+
+impl TenantClient {
+    /// Binds a credential to a tenant. Nothing is sent.
+    ///
+    /// # Errors
+    /// The Secret does not allow the credential to be sent to this tenant.
+    pub fn new(upstream: &Upstream, tenant: &Tenant, credentials: Arc<Credentials>) -> Result<Self, SecretError> {
+        credentials.allows(tenant.domain(), tenant.custom_domain())?;
+        let endpoint = Arc::new(upstream.endpoint(tenant));
+        let grant = Arc::new(Grant::new(Arc::clone(&endpoint), tenant, credentials));
+        let tokens = TokenCache::new(Box::new(move |deadline| {
+            let grant = Arc::clone(&grant);
+            Box::pin(async move { grant.fetch(deadline).await })
+        }));
+        Ok(Self { endpoint, tokens: Arc::new(tokens) })
+    }
+
+    /// Makes sure that the tenant accepts the credential, by `deadline`: gets a token, which is then kept. Gives the scopes
+    /// that the tenant says it granted, or nothing when it did not say.
+    ///
+    /// # Errors
+    /// No token could be had.
+    pub async fn prove(&self, deadline: Instant) -> Result<Option<BTreeSet<String>>, Error> {
+        Ok(self.tokens.get(deadline).await?.scopes.clone())
+    }
+
+    /// Asks the Management API with a token, and with a new one when the first is not accepted.
+    async fn call(&self, operation: Operation, url: &Url, deadline: Instant) -> Result<Answer, Error> {
+        let token = self.tokens.get(deadline).await?;
+        let answer = self.call_with(&token, operation, url, deadline).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        self.tokens.reject(&token);
+        let token = self.tokens.get(deadline).await?;
+        self.call_with(&token, operation, url, deadline).await
+    }
+
+    async fn call_with(
+        &self,
+        token: &grant::Token,
+        operation: Operation,
+        url: &Url,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let request = || {
+            let request = self.endpoint.request(operation, url.clone());
+            let request = request.header(AUTHORIZATION, token.authorization.clone()).build();
+            request.map_err(|_| Error::new(Failure::UpstreamError, "the request cannot be built"))
+        };
+        self.endpoint.send(operation, deadline, request).await
+    }
+
+    fn url(&self, path: &str) -> Url {
+        self.endpoint.url(path)
+    }
+
+    fn tenant(&self) -> &str {
+        self.endpoint.tenant()
+    }
+
+    fn observer(&self) -> &dyn Observer {
+        self.endpoint.observer()
+    }
+}

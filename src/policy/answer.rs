@@ -1,6 +1,11 @@
-//! What a check answers, and the closed set of words that say why.
+//! What a check answers: the verdict under a policy, the policy's stance towards it, the answer, and the closed set of
+//! words that say why.
 
 use std::fmt;
+
+use super::decide::Count;
+use super::name::ObjectName;
+use crate::crd::{AllowDeny, Mode};
 
 /// Why a check could not be decided from the tenant's list: the policy's `failurePolicy` answers instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,5 +141,156 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// The answer to a check, without what belongs to HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether the login is to be refused.
+    pub block: bool,
+    /// Why.
+    pub reason: Reason,
+    /// What the user reads, exactly when `block` is true.
+    pub message: Option<String>,
+    /// Whether the Action should end the login's session rather than only deny access.
+    pub revoke_session: bool,
+    /// The policy that governs the login.
+    pub policy: Option<ObjectName>,
+    /// The limit that the answer is about, whenever sessions were counted.
+    pub count: Option<Count>,
+    /// How many other sessions were revoked, when that was tried.
+    pub revoked_sessions: Option<usize>,
+    /// What the answer would have been, when the policy only audits.
+    pub audited_reason: Option<Reason>,
+}
+
+impl Answer {
+    /// Lets the login pass, with nothing else to say.
+    pub fn allow(reason: Reason) -> Self {
+        Self {
+            block: false,
+            reason,
+            message: None,
+            revoke_session: false,
+            policy: None,
+            count: None,
+            revoked_sessions: None,
+            audited_reason: None,
+        }
+    }
+}
+
+/// Everything that a check can come to under a policy, before the policy's mode is applied to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// An override exempts the login.
+    Exempt,
+    /// The protocol is not limited.
+    SkippedProtocol,
+    /// There is no session, and this is what the policy says to that.
+    NoSession(AllowDeny),
+    /// This very session was revoked a moment ago.
+    SessionRevoked,
+    /// Within every limit; without a count when it was answered from memory.
+    Within(Option<Count>),
+    /// Over a limit, and refused.
+    Exceeded {
+        /// The limit.
+        count: Count,
+        /// Whether the Action should end the session.
+        revoke_session: bool,
+    },
+    /// Over a limit, and others gave way.
+    Evicted {
+        /// The limit.
+        count: Count,
+        /// How many sessions gave way.
+        revoked: usize,
+    },
+    /// It could not be decided, or not be carried out.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The limit, when sessions were counted before.
+        count: Option<Count>,
+        /// How many sessions were revoked before it failed, when that was tried.
+        revoked: Option<usize>,
+    },
+}
+
+impl Verdict {
+    /// It could not be decided, and nothing was counted.
+    pub const fn failed(failure: Failure) -> Self {
+        Self::Failed { failure, count: None, revoked: None }
+    }
+}
+
+/// How a policy answers once it is known what there is to say.
+#[derive(Clone, Debug)]
+pub struct Stance {
+    /// The policy.
+    pub policy: ObjectName,
+    /// Whether answers have effect.
+    pub mode: Mode,
+    /// The answer when it cannot be decided.
+    pub failure_policy: AllowDeny,
+    /// What a blocked user reads.
+    pub message: Option<String>,
+}
+
+/// What a blocked user reads when the policy says nothing.
+const BLOCKED: &str = "You are already signed in elsewhere. Sign out there and try again.";
+/// The same, when it could not be decided.
+const UNDECIDED: &str = "Your sessions could not be checked. Please try again in a moment.";
+
+impl Stance {
+    /// Turns a verdict into the answer: failures are answered by the failure policy, and an auditing policy (or
+    /// `force_audit`) takes the effect away and says what it would have been.
+    pub fn answer(&self, verdict: Verdict, force_audit: bool) -> Answer {
+        let enforced = self.enforced(verdict);
+        if !force_audit && self.mode == Mode::Enforce {
+            return enforced;
+        }
+        let plain = !enforced.block && !matches!(enforced.reason, Reason::Evicted);
+        Answer {
+            block: false,
+            reason: if plain { enforced.reason } else { Reason::Audit },
+            audited_reason: (!plain).then_some(enforced.reason),
+            message: None,
+            revoke_session: false,
+            revoked_sessions: None,
+            ..enforced
+        }
+    }
+
+    fn enforced(&self, verdict: Verdict) -> Answer {
+        let allow = |reason| Answer { policy: Some(self.policy.clone()), ..Answer::allow(reason) };
+        let block = |reason, fallback: &str| Answer {
+            block: true,
+            message: Some(self.message.as_deref().unwrap_or(fallback).to_owned()),
+            ..allow(reason)
+        };
+        match verdict {
+            Verdict::Exempt => allow(Reason::Exempt),
+            Verdict::SkippedProtocol => allow(Reason::SkippedProtocol),
+            Verdict::NoSession(AllowDeny::Allow) => allow(Reason::NoSession),
+            Verdict::NoSession(AllowDeny::Deny) => block(Reason::NoSession, BLOCKED),
+            Verdict::SessionRevoked => block(Reason::SessionRevoked, BLOCKED),
+            Verdict::Within(count) => Answer { count, ..allow(Reason::WithinLimit) },
+            Verdict::Exceeded { count, revoke_session } => {
+                Answer { count: Some(count), revoke_session, ..block(Reason::LimitExceeded, BLOCKED) }
+            }
+            Verdict::Evicted { count, revoked } => {
+                Answer { count: Some(count), revoked_sessions: Some(revoked), ..allow(Reason::Evicted) }
+            }
+            Verdict::Failed { failure, count, revoked } => {
+                let answer = match self.failure_policy {
+                    AllowDeny::Allow => allow(Reason::Failed(failure)),
+                    AllowDeny::Deny => block(Reason::Failed(failure), UNDECIDED),
+                };
+                Answer { count, revoked_sessions: revoked, ..answer }
+            }
+        }
     }
 }

@@ -1,0 +1,58 @@
+// A stand-in for what Auth0 hands to a post-login Action, shared by the tests: the event, and an `api` that writes down
+// what the Action did with the login.
+
+import assert from 'node:assert/strict';
+import { onExecutePostLogin } from './session-limit.js';
+
+export const TOKEN = 'a-bearer-token-of-the-tests';
+
+/** A login as Auth0 describes it, with the fields that the Action reads replaced where a test says so. */
+export function login({ secrets, ...fields } = {}) {
+  return {
+    secrets: { SESSION_CHECKER_TOKEN: TOKEN, ...secrets },
+    user: { user_id: 'auth0|ada', email: 'ada@example.com' },
+    client: { client_id: 'shop', name: 'Shop' },
+    session: { id: 'sid-of-ada' },
+    tenant: { id: 'acme' },
+    transaction: { id: 'transaction-1', protocol: 'oidc-basic-profile', prompt: ['login'] },
+    connection: { id: 'con_1', name: 'employees', strategy: 'auth0' },
+    organization: { id: 'org_1', name: 'acme' },
+    authorization: { roles: ['reader'] },
+    authentication: { methods: [{ name: 'pwd', timestamp: '2026-01-01T00:00:00.000Z' }] },
+    ...fields,
+  };
+}
+
+/**
+ * Runs the Action on a login. `revoke` says what `api.session.revoke` does: 'works' as on an Enterprise plan, 'missing',
+ * or 'throws'. Returns what the Action did (`[['deny', message]]`, `[['revoke', message]]` or `[]`) and its console lines.
+ */
+export async function run(t, event, { revoke = 'works' } = {}) {
+  const done = [];
+  const api = {
+    access: { deny: (...message) => (done.push(['deny', ...message]), api) },
+    session: {
+      revoke: (...message) => {
+        if (revoke === 'throws') throw new Error('not in this plan');
+        return done.push(['revoke', ...message]), api;
+      },
+    },
+  };
+  if (revoke === 'missing') delete api.session;
+
+  const lines = [];
+  const console_ = t.mock.method(console, 'log', (line) => lines.push(line));
+  try {
+    assert.equal(await onExecutePostLogin(event, api), undefined);
+  } finally {
+    console_.mock.restore();
+  }
+
+  const output = lines.join('\n');
+  assert.ok(output.length <= 256, `Auth0 keeps 256 characters of output, not ${output.length}: ${output}`);
+  for (const secret of [event?.user?.user_id, event?.session?.id, event?.secrets?.SESSION_CHECKER_TOKEN]) {
+    // A shorter one may be a part of any sentence.
+    if (secret?.length >= 8) assert.ok(!output.includes(secret), `the output tells ${secret}: ${output}`);
+  }
+  return { done, lines };
+}

@@ -1,0 +1,166 @@
+//! The client credentials grant: what the token endpoint is sent, and what its answer says.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Request;
+use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Tenant;
+use super::assertion;
+use super::error::{Error, object};
+use super::exchange::Endpoint;
+use super::observe::Operation;
+use crate::policy::Failure;
+use crate::secret::{Credentials, Proof};
+
+/// How long a token is taken to live whose answer does not say.
+const UNSAID_LIFE: Duration = Duration::from_secs(300);
+
+/// The longest life that Auth0 lets an API's tokens have; a longer one is a mistake.
+const MAX_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// An access token, ready to be sent.
+pub(super) struct Token {
+    /// The `Authorization` header, marked as sensitive.
+    pub authorization: HeaderValue,
+    /// What it permits, when the answer said so.
+    pub scopes: Option<BTreeSet<String>>,
+    /// When it was asked for.
+    pub issued_at: Instant,
+    /// How long it lives from then.
+    pub life: Duration,
+}
+
+/// What asks for tokens of one credential.
+pub(super) struct Grant {
+    endpoint: Arc<Endpoint>,
+    credentials: Arc<Credentials>,
+    /// `https://<canonical domain>/api/v2/`, also on a custom domain.
+    audience: String,
+    /// `https://<custom or canonical domain>/`, also towards an override.
+    issuer: String,
+}
+
+impl Grant {
+    pub fn new(endpoint: Arc<Endpoint>, tenant: &Tenant, credentials: Arc<Credentials>) -> Self {
+        let audience = format!("https://{}/api/v2/", tenant.domain());
+        Self { endpoint, credentials, audience, issuer: tenant.origin().to_string() }
+    }
+
+    /// Asks for a token, and tells how that went: most flights are in the background, where nobody else would.
+    pub async fn fetch(&self, deadline: Instant) -> Result<Token, Error> {
+        let fetched = self.ask(deadline).await;
+        let (tenant, observer) = (self.endpoint.tenant(), self.endpoint.observer());
+        if let Err(error) = &fetched {
+            warn!(tenant, failure = %error.failure, detail = %error.detail, "no token from the tenant");
+        }
+        observer.token(tenant, fetched.as_ref().map(|_| ()).map_err(|error| error.failure));
+        fetched
+    }
+
+    async fn ask(&self, deadline: Instant) -> Result<Token, Error> {
+        let issued_at = Instant::now();
+        let answer = self.endpoint.send(Operation::Token, deadline, || self.request()).await?;
+        if !answer.status.is_success() {
+            return Err(Error::of_token_endpoint(answer.status, &answer.body));
+        }
+        read(&answer.body, issued_at)
+            .ok_or_else(|| Error::new(Failure::UpstreamError, "the token endpoint answered without a token"))
+    }
+
+    fn request(&self) -> Result<Request, Error> {
+        let client_id = self.credentials.client_id.as_str();
+        let mut form =
+            vec![("grant_type", "client_credentials"), ("client_id", client_id), ("audience", self.audience.as_str())];
+        let assertion;
+        match &self.credentials.proof {
+            Proof::ClientSecret(secret) => form.push(("client_secret", secret.expose_secret())),
+            Proof::PrivateKey { key, algorithm, key_id } => {
+                assertion = assertion::sign(client_id, &self.issuer, key, *algorithm, key_id.as_deref())?;
+                form.extend([("client_assertion_type", assertion::TYPE), ("client_assertion", assertion.as_str())]);
+            }
+        }
+        let url = self.endpoint.url(Operation::Token.template());
+        let request = self.endpoint.request(Operation::Token, url).form(&form).build();
+        request.map_err(|_| Error::new(Failure::UpstreamError, "the token request cannot be built"))
+    }
+}
+
+/// Reads a successful answer; nothing when it holds no token that could be sent.
+fn read(body: &[u8], issued_at: Instant) -> Option<Token> {
+    let answer = object(body)?;
+    let token = answer.get("access_token")?.as_str().filter(|token| !token.is_empty())?;
+    let mut authorization = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    authorization.set_sensitive(true);
+    let scopes = answer.get("scope").and_then(Value::as_str);
+    Some(Token {
+        authorization,
+        scopes: scopes.map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect()),
+        issued_at,
+        life: life(answer.get("expires_in")),
+    })
+}
+
+/// A life that is missing or makes no sense is the usual one for an answer that does not say.
+fn life(expires_in: Option<&Value>) -> Duration {
+    let seconds = match expires_in {
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match seconds {
+        Some(seconds) if seconds >= 1.0 => Duration::from_secs_f64(seconds.min(MAX_LIFE.as_secs_f64())),
+        _ => UNSAID_LIFE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_a_usable_token_is_none() {
+        let now = Instant::now();
+        for body in
+            ["", "no", "[]", "{}", r#"{"access_token":null}"#, r#"{"access_token":""}"#, r#"{"access_token":5}"#]
+        {
+            assert!(read(body.as_bytes(), now).is_none(), "{body}");
+        }
+        assert!(read(br#"{"access_token":"a\nb"}"#, now).is_none());
+    }
+
+    #[tokio::test]
+    async fn scopes_are_words_or_unknown() {
+        let scopes = |body: &str| read(body.as_bytes(), Instant::now()).unwrap().scopes;
+        let both = scopes(r#"{"access_token":"t","scope":"read:sessions  delete:sessions"}"#).unwrap();
+        assert!(both.iter().eq(["delete:sessions", "read:sessions"]));
+        assert_eq!(scopes(r#"{"access_token":"t","scope":""}"#), Some(BTreeSet::new()));
+        assert_eq!(scopes(r#"{"access_token":"t"}"#), None);
+    }
+
+    #[test]
+    fn a_token_shows_itself_to_no_debug_output() {
+        let token = read(br#"{"access_token":"t0ken"}"#, Instant::now()).unwrap();
+        assert!(!format!("{:?}", token.authorization).contains("t0ken"));
+    }
+
+    #[test]
+    fn an_absurd_life_is_brought_to_reason() {
+        let life = |text: &str| life(serde_json::from_str::<Value>(text).ok().as_ref()).as_secs();
+        assert_eq!(life("86400"), 86_400);
+        assert_eq!(life("\"86400\""), 86_400);
+        assert_eq!(life("1.5"), 1);
+        for nonsense in ["null", "0", "0.5", "-1", "-1e300", "\"soon\"", "\"NaN\"", "{}", "[]", "true", ""] {
+            assert_eq!(life(nonsense), 300, "{nonsense}");
+        }
+        for huge in ["1e300", "18446744073709551615", "\"inf\"", "99999999999999999999999"] {
+            assert_eq!(life(huge), MAX_LIFE.as_secs(), "{huge}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Every metric of the service, in one place. Base units, closed label sets, and beside them only policy and tenant; a
+//! series ends when its policy or tenant does.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::auth0::{Observer, Operation, Outcome, RateLimit};
+use crate::policy::{Answer, Failure, InForce, PolicyReport, Reason};
+
+/// From half a millisecond to 15 seconds: the work of checks and of calls to Auth0.
+const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
+
+/// Distinct users are counted up to this many for each policy: enough to judge an audit by, little enough to hold.
+const DISTINCT_USERS: usize = 100_000;
+
+/// The metrics. Made once; everything that counts holds a reference.
+pub struct Metrics {
+    registry: Registry,
+    checks: IntCounterVec,
+    check_duration: HistogramVec,
+    would_blocks: IntCounterVec,
+    would_block_users: IntGaugeVec,
+    failure_policy_uses: IntCounterVec,
+    auth0_requests: IntCounterVec,
+    auth0_request_duration: HistogramVec,
+    auth0_token_refreshes: IntCounterVec,
+    auth0_rate_limit_remaining: IntGaugeVec,
+    auth0_unknown_users: IntCounterVec,
+    auth0_dropped_entries: IntCounterVec,
+    policies: IntGaugeVec,
+    policy_generation: IntGaugeVec,
+    policy_ready: IntGaugeVec,
+    policy_files_broken: IntGauge,
+    snapshot_generation: IntGauge,
+    snapshot_time: Gauge,
+    force_audit: IntGauge,
+    http_requests: IntCounterVec,
+    http_request_duration: HistogramVec,
+    http_requests_in_flight: IntGauge,
+    would_block: Mutex<HashMap<String, HashSet<u64>>>,
+}
+
+/// One check, as the metrics see it.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckRecord<'a> {
+    /// What was answered.
+    pub answer: &'a Answer,
+    /// The tenant of the policy that governs the login; empty when none does.
+    pub tenant: &'a str,
+    /// A keyed hash of the user.
+    pub user: u64,
+    /// From the arrival of the request to the answer.
+    pub took: Duration,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let make = Make(&registry);
+        let policy = ["policy", "tenant"];
+        let metrics = Self {
+            checks: make.counters(
+                "checks_total",
+                "Checks answered, by what was answered and why.",
+                &[&policy[..], &["decision", "reason"]].concat(),
+            ),
+            check_duration: make.seconds("check_duration_seconds", "From the arrival of a check to its answer.", &["decision"]),
+            would_blocks: make.counters(
+                "would_blocks_total",
+                "Logins that an auditing policy would not have simply let in. An upper bound: nobody is stopped, so the surplus counts again.",
+                &[&policy[..], &["reason"]].concat(),
+            ),
+            would_block_users: make.gauges(
+                "would_block_users",
+                "Distinct users among the would-blocks since this process started, up to 100000 a policy.",
+                &policy,
+            ),
+            failure_policy_uses: make.counters(
+                "failure_policy_uses_total",
+                "Checks that could not be decided and were answered by the failure policy.",
+                &[&policy[..], &["reason", "decision"]].concat(),
+            ),
+            auth0_requests: make.counters(
+                "auth0_requests_total",
+                "HTTP requests to Auth0, retries counted singly.",
+                &["tenant", "operation", "outcome"],
+            ),
+            auth0_request_duration: make.seconds(
+                "auth0_request_duration_seconds",
+                "Duration of HTTP requests to Auth0.",
+                &["tenant", "operation"],
+            ),
+            auth0_token_refreshes: make.counters(
+                "auth0_token_refreshes_total",
+                "Attempts to fetch a token, by how they ended: ok or the reason of the failure.",
+                &["tenant", "result"],
+            ),
+            auth0_rate_limit_remaining: make.gauges(
+                "auth0_rate_limit_remaining",
+                "What Auth0 last said is left of its rate limit.",
+                &["tenant", "operation"],
+            ),
+            auth0_unknown_users: make.counters(
+                "auth0_unknown_users_total",
+                "Lists that Auth0 answered with 404: the user is taken for one without sessions.",
+                &["tenant"],
+            ),
+            auth0_dropped_entries: make.counters(
+                "auth0_dropped_entries_total",
+                "Entries of session lists that could not be read or belong to another user.",
+                &["tenant"],
+            ),
+            policies: make.gauges("policies", "Policies by the version that is in force.", &["state"]),
+            policy_generation: make.gauges("policy_generation", "The newest generation of a policy that this process saw.", &policy),
+            policy_ready: make.gauges(
+                "policy_ready",
+                "1 when the newest version of a policy is in force and has its credential, else 0.",
+                &policy,
+            ),
+            policy_files_broken: make.gauge("policy_files_broken", "Files of the policy folder that cannot be used, or only in part."),
+            snapshot_generation: make.gauge("snapshot_generation", "How often what is in force changed since this process started."),
+            snapshot_time: make.time("snapshot_timestamp_seconds", "When what is in force last changed, as Unix time."),
+            force_audit: make.gauge("force_audit", "1 while every policy only audits because the service was told so."),
+            http_requests: make.counters("http_requests_total", "HTTP requests answered.", &["route", "method", "status"]),
+            http_request_duration: make.seconds("http_request_duration_seconds", "Duration of HTTP requests.", &["route"]),
+            http_requests_in_flight: make.gauge("http_requests_in_flight", "HTTP requests under way."),
+            would_block: Mutex::default(),
+            registry: registry.clone(),
+        };
+        let build = make.gauges("build_info", "The version that runs.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(ProcessCollector::for_self())).expect("registered once");
+        metrics
+    }
+
+    /// Counts a check.
+    pub fn check(&self, record: CheckRecord<'_>) {
+        let CheckRecord { answer, tenant, user, took } = record;
+        let policy = answer.policy.as_ref().map(ToString::to_string).unwrap_or_default();
+        let decision = if answer.block { "block" } else { "allow" };
+        self.checks.with_label_values(&[&policy, tenant, decision, answer.reason.as_str()]).inc();
+        self.check_duration.with_label_values(&[decision]).observe(took.as_secs_f64());
+        if let Some(reason) = answer.audited_reason {
+            self.would_blocks.with_label_values(&[&policy, tenant, reason.as_str()]).inc();
+            let mut users = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
+            let users = users.entry(policy.clone()).or_default();
+            if users.len() < DISTINCT_USERS {
+                users.insert(user);
+            }
+            self.would_block_users.with_label_values(&[&policy, tenant]).set(to_i64(users.len()));
+        }
+        if let (Reason::Failed(failure), _) | (_, Some(Reason::Failed(failure))) = (answer.reason, answer.audited_reason) {
+            self.failure_policy_uses.with_label_values(&[&policy, tenant, failure.as_str(), decision]).inc();
+        }
+    }
+
+    /// Takes note of what is in force now, and ends the series of policies and tenants that are gone.
+    pub fn in_force(&self, generation: u64, at: f64, reports: &[PolicyReport], tenant_of: impl Fn(&PolicyReport) -> String) {
+        self.snapshot_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.snapshot_time.set(at);
+        for state in InForce::ALL {
+            let count = reports.iter().filter(|report| report.in_force == state).count();
+            self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
+        }
+        let mut live_policies = HashSet::from([String::new()]);
+        let mut live_tenants = HashSet::from([String::new()]);
+        for report in reports {
+            let (policy, tenant) = (report.name.to_string(), tenant_of(report));
+            let ready = report.in_force == InForce::Newest && report.credentials_error.is_none();
+            self.policy_generation.with_label_values(&[&policy, &tenant]).set(report.generation);
+            self.policy_ready.with_label_values(&[&policy, &tenant]).set(i64::from(ready));
+            live_policies.insert(policy);
+            live_tenants.insert(tenant);
+        }
+        self.prune(&live_policies, &live_tenants);
+    }
+
+    fn prune(&self, policies: &HashSet<String>, tenants: &HashSet<String>) {
+        let is_live = |name: &str, value: &str| match name {
+            "policy" => policies.contains(value),
+            "tenant" => tenants.contains(value),
+            _ => true,
+        };
+        for vec in [
+            &self.checks,
+            &self.would_blocks,
+            &self.failure_policy_uses,
+            &self.auth0_requests,
+            &self.auth0_token_refreshes,
+            &self.auth0_unknown_users,
+            &self.auth0_dropped_entries,
+        ] {
+            end_series(vec, &is_live, |labels| vec.remove(labels).is_ok());
+        }
+        for vec in [&self.would_block_users, &self.auth0_rate_limit_remaining, &self.policy_generation, &self.policy_ready] {
+            end_series(vec, &is_live, |labels| vec.remove(labels).is_ok());
+        }
+        let durations = &self.auth0_request_duration;
+        end_series(durations, &is_live, |labels| durations.remove(labels).is_ok());
+        self.would_block.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| policies.contains(policy));
+    }
+
+    /// Takes note of how many policy files cannot be used.
+    pub fn broken_files(&self, count: usize) {
+        self.policy_files_broken.set(to_i64(count));
+    }
+
+    /// Takes note of whether every policy only audits.
+    pub fn forced_audit(&self, forced: bool) {
+        self.force_audit.set(i64::from(forced));
+    }
+
+    /// Counts an HTTP request from here to the drop of the guard.
+    pub fn http_request_begun(&self) -> impl Drop + use<> {
+        struct InFlight(IntGauge);
+        impl Drop for InFlight {
+            fn drop(&mut self) {
+                self.0.dec();
+            }
+        }
+        self.http_requests_in_flight.inc();
+        InFlight(self.http_requests_in_flight.clone())
+    }
+
+    /// Counts an answered HTTP request.
+    pub fn http_request(&self, route: &str, method: &str, status: u16, took: Duration) {
+        self.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
+        self.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// Everything in the text format of Prometheus.
+    pub fn encode(&self) -> String {
+        let mut text = Vec::new();
+        let families = self.registry.gather();
+        TextEncoder::new().encode(&families, &mut text).expect("writing to memory");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for Metrics {
+    fn request(&self, tenant: &str, operation: Operation, outcome: Outcome, took: Duration) {
+        self.auth0_requests.with_label_values(&[tenant, operation.as_str(), outcome.as_str()]).inc();
+        self.auth0_request_duration.with_label_values(&[tenant, operation.as_str()]).observe(took.as_secs_f64());
+    }
+
+    fn rate_limit(&self, tenant: &str, operation: Operation, limit: &RateLimit) {
+        if let Some(remaining) = limit.remaining {
+            let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
+            self.auth0_rate_limit_remaining.with_label_values(&[tenant, operation.as_str()]).set(remaining);
+        }
+    }
+
+    fn token(&self, tenant: &str, result: Result<(), Failure>) {
+        let result = result.map_or_else(Failure::as_str, |()| "ok");
+        self.auth0_token_refreshes.with_label_values(&[tenant, result]).inc();
+    }
+
+    fn unknown_user(&self, tenant: &str) {
+        self.auth0_unknown_users.with_label_values(&[tenant]).inc();
+    }
+
+    fn dropped_entries(&self, tenant: &str, count: usize) {
+        self.auth0_dropped_entries.with_label_values(&[tenant]).inc_by(count as u64);
+    }
+}
+
+/// Makes metrics and registers them. Their names and labels are constants, so none of it can fail.
+struct Make<'a>(&'a Registry);
+
+impl Make<'_> {
+    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> C {
+        self.0.register(Box::new(collector.clone())).expect("each metric is registered once");
+        collector
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(options(name, help), labels).expect("valid"))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(options(name, help), labels).expect("valid"))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::with_opts(options(name, help)).expect("valid"))
+    }
+
+    fn time(&self, name: &str, help: &str) -> Gauge {
+        self.register(Gauge::with_opts(options(name, help)).expect("valid"))
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::from(options(name, help)).buckets(SECONDS.to_vec());
+        self.register(HistogramVec::new(options, labels).expect("valid"))
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(format!("session_checker_{name}"), help)
+}
+
+/// Removes the series that have a label whose value is no longer live.
+fn end_series(
+    collector: &impl Collector,
+    is_live: &impl Fn(&str, &str) -> bool,
+    remove: impl Fn(&HashMap<&str, &str>) -> bool,
+) {
+    for family in collector.collect() {
+        for metric in family.get_metric() {
+            let labels: HashMap<&str, &str> = metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if !labels.iter().all(|(name, value)| is_live(name, value)) {
+                remove(&labels);
+            }
+        }
+    }
+}
+
+fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

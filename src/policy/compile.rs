@@ -1,0 +1,408 @@
+//! From a manifest to a policy: the same rules as the schema and the CEL rules of the resource, so that a policy means the
+//! same from a folder as from Kubernetes, with an error for each field that breaks one.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answer::Stance;
+use super::compiled::{Claim, Exception, Limits, Policy, Selector, Tenant};
+use super::name::ObjectName;
+use super::time::parse_rfc3339;
+use crate::crd::{self, AllowDeny, GoDuration, Mode, SessionPolicySpec, bounds};
+
+/// A `SessionPolicy` as its source holds it: the parts of the metadata that matter, and the spec as written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The policy.
+    pub name: ObjectName,
+    /// `metadata.generation`; 0 where there is none.
+    pub generation: i64,
+    /// `metadata.creationTimestamp`.
+    pub created_at: Option<Timestamp>,
+    /// `spec`.
+    pub spec: Value,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecError {
+    /// The field's path, such as `spec.limits.perClient`.
+    pub field: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// What can still be read of a policy that does not compile: enough to govern its logins by its failure policy, so that a
+/// typing error never switches a limit off unseen.
+#[derive(Clone, Debug)]
+pub struct Salvage {
+    /// What it governs; a list that cannot be read selects everything.
+    pub claim: Claim,
+    /// How it answers; a failure policy that cannot be read is `Allow`.
+    pub stance: Stance,
+}
+
+/// Compiles a manifest.
+///
+/// # Errors
+/// Every field that breaks a rule, in the order of the resource.
+pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
+    let spec = read(&manifest.spec).map_err(|error| vec![error])?;
+    let mut errors = Errors(unknown_fields(&manifest.spec));
+    let policy = build(manifest, &spec, &mut errors);
+    match policy {
+        Some(policy) if errors.0.is_empty() => Ok(policy),
+        _ => Err(errors.0),
+    }
+}
+
+/// Reads what can be read of a manifest that does not compile; `None` when not even its tenant can.
+pub fn salvage(manifest: &Manifest) -> Option<Salvage> {
+    let spec = &manifest.spec;
+    let domain = spec["tenant"]["domain"].as_str().filter(|domain| is_domain(domain))?;
+    let custom_domain = spec["tenant"]["customDomain"].as_str().filter(|domain| is_domain(domain));
+    let list = |field: &str| {
+        let items: Option<HashSet<String>> =
+            spec["selector"][field].as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+        items.filter(|items| !items.is_empty())
+    };
+    let secret = |reference: &Value| Some(ObjectName::new(&manifest.name.namespace, reference["name"].as_str()?));
+    Some(Salvage {
+        claim: Claim {
+            name: manifest.name.clone(),
+            tenant: Tenant {
+                domain: domain.to_ascii_lowercase(),
+                custom_domain: custom_domain.map(str::to_ascii_lowercase),
+            },
+            credentials: secret(&spec["tenant"]["credentialsSecretRef"])
+                .unwrap_or_else(|| ObjectName::new(&manifest.name.namespace, "")),
+            callers: secret(&spec["callerSecretRef"]),
+            selector: Selector {
+                clients: list("clientIds"),
+                organizations: list("organizations"),
+                connections: list("connections"),
+            },
+            priority: i32::deserialize(&spec["priority"]).unwrap_or_default(),
+            created_at: manifest.created_at,
+        },
+        stance: Stance {
+            policy: manifest.name.clone(),
+            mode: Mode::deserialize(&spec["mode"]).unwrap_or_default(),
+            failure_policy: AllowDeny::deserialize(&spec["failurePolicy"]).unwrap_or_default(),
+            message: spec["message"].as_str().map(str::to_owned),
+        },
+    })
+}
+
+fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {
+    serde_path_to_error::deserialize(spec).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
+        SpecError { field, message: error.into_inner().to_string() }
+    })
+}
+
+fn unknown_fields(spec: &Value) -> Vec<SpecError> {
+    let mut errors = Vec::new();
+    // The result was looked at by `read`; this second reading is only for the fields that it passed over.
+    let _: Result<SessionPolicySpec, _> = serde_ignored::deserialize(spec, |path| {
+        errors.push(SpecError {
+            field: format!("spec.{path}"),
+            message: "no such field: see `kubectl explain sessionpolicy.spec` or the CRD for the fields there are"
+                .to_owned(),
+        });
+    });
+    errors
+}
+
+/// The errors found so far.
+struct Errors(Vec<SpecError>);
+
+impl Errors {
+    fn add(&mut self, field: impl fmt::Display, message: impl Into<String>) {
+        self.0.push(SpecError { field: format!("spec.{field}"), message: message.into() });
+    }
+
+    fn check(&mut self, holds: bool, field: impl fmt::Display, message: impl Into<String>) {
+        if !holds {
+            self.add(field, message);
+        }
+    }
+
+    /// A list that is a set of texts: not empty, without duplicates, within its bounds.
+    fn set(&mut self, list: Option<&Vec<String>>, field: &str, most: usize, longest: usize) -> Option<HashSet<String>> {
+        let list = list?;
+        self.check(!list.is_empty(), field, "write at least one value, or leave the list out to select all");
+        self.items(list, field, most, longest);
+        Some(list.iter().cloned().collect())
+    }
+
+    fn items(&mut self, list: &[String], field: &str, most: usize, longest: usize) {
+        self.check(list.len() <= most, field, format!("write at most {most} values, not {}", list.len()));
+        let mut seen = HashSet::new();
+        for (position, item) in list.iter().enumerate() {
+            let length = item.chars().count();
+            let fits = (1..=longest).contains(&length);
+            self.check(
+                fits,
+                format_args!("{field}[{position}]"),
+                format!("write 1 to {longest} characters, not {length}"),
+            );
+            self.check(
+                seen.insert(item),
+                format_args!("{field}[{position}]"),
+                "this value is there twice: write it once",
+            );
+        }
+    }
+
+    fn duration(
+        &mut self,
+        text: &GoDuration,
+        field: &str,
+        least: Duration,
+        most: Duration,
+        remedy: &str,
+    ) -> Option<Duration> {
+        let parsed = text.parse().filter(|duration| (least..=most).contains(duration));
+        self.check(parsed.is_some(), field, format!("{:?} is not right here: {remedy}", text.as_str()));
+        parsed
+    }
+
+    fn limits(&mut self, limits: &crd::Limits, field: &str, has_group: bool) -> Option<Limits> {
+        let mut limit = |value: Option<i32>, name: &str| {
+            let value = value?;
+            let fits = (1..=bounds::LIMIT).contains(&value);
+            self.check(
+                fits,
+                format_args!("{field}.{name}"),
+                format!("write a number from 1 to {}, not {value}", bounds::LIMIT),
+            );
+            u32::try_from(value).ok()
+        };
+        let per_client = limit(limits.per_client, "perClient");
+        let per_group = limit(limits.per_group, "perGroup");
+        let per_user = limit(limits.per_user, "perUser");
+        self.check(
+            limits.per_group.is_none() || has_group,
+            format_args!("{field}.perGroup"),
+            "counts over the clients of the selector: name them in selector.clientIds, or use perUser",
+        );
+        let named = limits.per_client.or(limits.per_group).or(limits.per_user).is_some();
+        self.check(named, field, "write at least one of perClient, perGroup and perUser");
+        Limits::new(per_client, per_group, per_user)
+    }
+
+    fn domain(&mut self, domain: &str, field: &str, example: &str) -> String {
+        self.check(
+            is_domain(domain),
+            field,
+            format!("{domain:?} is not a bare domain name: write one such as {example}, without scheme, port, path or IP address"),
+        );
+        domain.to_ascii_lowercase()
+    }
+
+    fn secret_name(&mut self, name: &str, field: &str) {
+        let fits = (1..=bounds::SECRET_NAME).contains(&name.chars().count());
+        self.check(fits, format_args!("{field}.name"), "write the name of a Secret in the policy's namespace");
+    }
+}
+
+const FOREVER: Duration = Duration::MAX;
+const ABOVE_ZERO: Duration = Duration::from_nanos(1);
+
+fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> Option<Policy> {
+    let tenant = Tenant {
+        domain: errors.domain(&spec.tenant.domain, "tenant.domain", "acme.eu.auth0.com"),
+        custom_domain: spec
+            .tenant
+            .custom_domain
+            .as_ref()
+            .map(|domain| errors.domain(domain, "tenant.customDomain", "login.acme.com")),
+    };
+    let credentials = &spec.tenant.credentials_secret_ref.name;
+    errors.secret_name(credentials, "tenant.credentialsSecretRef");
+    if let Some(rate) = spec.tenant.requests_per_second {
+        let fits = (1..=bounds::REQUESTS_PER_SECOND).contains(&rate);
+        let message = format!("write a number from 1 to {}, not {rate}", bounds::REQUESTS_PER_SECOND);
+        errors.check(fits, "tenant.requestsPerSecond", message);
+    }
+    if let Some(callers) = &spec.caller_secret_ref {
+        errors.secret_name(&callers.name, "callerSecretRef");
+        errors.check(
+            callers.name != *credentials,
+            "callerSecretRef.name",
+            "names the same Secret as tenant.credentialsSecretRef: keep the callers' tokens in a Secret of their own",
+        );
+    }
+    let selector = selector(
+        errors,
+        "selector",
+        &spec.selector.client_ids,
+        &spec.selector.organizations,
+        &spec.selector.connections,
+    );
+    let limits = errors.limits(&spec.limits, "limits", selector.clients.is_some());
+    let active_within = spec.active_within.as_ref().map(|text| {
+        let remedy = "write a duration above zero with its units, such as 30m or 12h (there is no unit for days), or leave it out";
+        errors.duration(text, "activeWithin", ABOVE_ZERO, FOREVER, remedy)
+    });
+    errors.items(&spec.skip_protocols, "skipProtocols", bounds::PROTOCOLS, bounds::PROTOCOL);
+    let overrides = overrides(errors, spec, selector.clients.is_some());
+    let timeout = errors.duration(
+        &spec.timeout,
+        "timeout",
+        ABOVE_ZERO,
+        Duration::from_secs(10),
+        "write a duration above zero and up to 10s, such as 3s or 1500ms",
+    );
+    let admission_window = errors.duration(
+        &spec.admission_window,
+        "admissionWindow",
+        Duration::ZERO,
+        Duration::from_secs(600),
+        "write a duration up to 10m, such as 10s, or 0s to switch it off",
+    );
+    let recheck_after = errors.duration(
+        &spec.recheck_after,
+        "recheckAfter",
+        Duration::ZERO,
+        Duration::from_secs(24 * 3600),
+        "write a duration up to 24h, such as 5m, or 0s to switch it off",
+    );
+    if let Some(message) = &spec.message {
+        let length = message.chars().count();
+        let fits = (1..=bounds::MESSAGE).contains(&length);
+        errors.check(fits, "message", format!("write 1 to {} characters, not {length}", bounds::MESSAGE));
+    }
+
+    let namespace = &manifest.name.namespace;
+    Some(Policy {
+        claim: Claim {
+            name: manifest.name.clone(),
+            tenant,
+            credentials: ObjectName::new(namespace, credentials),
+            callers: spec.caller_secret_ref.as_ref().map(|callers| ObjectName::new(namespace, &callers.name)),
+            selector,
+            priority: spec.priority,
+            created_at: manifest.created_at,
+        },
+        stance: Stance {
+            policy: manifest.name.clone(),
+            mode: spec.mode,
+            failure_policy: spec.failure_policy,
+            message: spec.message.clone(),
+        },
+        generation: manifest.generation,
+        requests_per_second: spec.tenant.requests_per_second.and_then(|rate| u32::try_from(rate).ok()),
+        limits: limits?,
+        reentry: spec.reentry,
+        strategy: spec.strategy,
+        revoke_requires_mfa: spec.revoke_requires_mfa,
+        active_within: match active_within {
+            None => None,
+            Some(span) => Some(SignedDuration::try_from(span?).ok()?),
+        },
+        missing_session: spec.missing_session,
+        skip_protocols: spec.skip_protocols.iter().cloned().collect(),
+        overrides,
+        timeout: timeout?,
+        admission_window: admission_window?,
+        recheck_after: recheck_after?,
+    })
+}
+
+fn selector(
+    errors: &mut Errors,
+    field: &str,
+    clients: &Option<Vec<String>>,
+    organizations: &Option<Vec<String>>,
+    connections: &Option<Vec<String>>,
+) -> Selector {
+    let mut set = |list: &Option<Vec<String>>, name: &str, most, longest| {
+        errors.set(list.as_ref(), &format!("{field}.{name}"), most, longest)
+    };
+    Selector {
+        clients: set(clients, "clientIds", bounds::CLIENT_IDS, bounds::CLIENT_ID),
+        organizations: set(organizations, "organizations", bounds::ORGANIZATIONS, bounds::ORGANIZATION),
+        connections: set(connections, "connections", bounds::ORGANIZATIONS, bounds::ORGANIZATION),
+    }
+}
+
+fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> Vec<Exception> {
+    let most = bounds::OVERRIDES;
+    errors.check(
+        spec.overrides.len() <= most,
+        "overrides",
+        format!("write at most {most}, not {}", spec.overrides.len()),
+    );
+    let mut names = HashSet::new();
+    let mut compiled = Vec::with_capacity(spec.overrides.len());
+    for (position, entry) in spec.overrides.iter().enumerate() {
+        let field = format!("overrides[{position}]");
+        let fits = (1..=bounds::OVERRIDE_NAME).contains(&entry.name.chars().count());
+        errors.check(fits, format_args!("{field}.name"), format!("write 1 to {} characters", bounds::OVERRIDE_NAME));
+        let unique = names.insert(entry.name.as_str());
+        errors.check(
+            unique,
+            format_args!("{field}.name"),
+            format!("{:?} is another override's name: give each its own", entry.name),
+        );
+        let users = errors.set(entry.users.as_ref(), &format!("{field}.users"), bounds::USERS, bounds::USER);
+        let roles = errors.set(entry.roles.as_ref(), &format!("{field}.roles"), bounds::ROLES, bounds::ROLE);
+        let selector = selector(errors, &field, &entry.client_ids, &entry.organizations, &entry.connections);
+        errors.check(
+            users.is_some() || roles.is_some() || selector != Selector::default(),
+            &field,
+            "write at least one of users, roles, organizations, connections and clientIds",
+        );
+        errors.check(
+            entry.limits.is_some() != entry.exempt,
+            &field,
+            "write either limits or exempt: true, not both and not neither",
+        );
+        let limits =
+            entry.limits.as_ref().and_then(|limits| errors.limits(limits, &format!("{field}.limits"), has_group));
+        let expires_at = entry.expires_at.as_ref().map(|text| {
+            let time = parse_rfc3339(text);
+            let message = format!("{text:?} is not a time: write RFC 3339, such as 2027-01-31T00:00:00Z");
+            errors.check(time.is_some(), format_args!("{field}.expiresAt"), message);
+            time
+        });
+        compiled.push(Exception {
+            name: entry.name.clone(),
+            users,
+            roles,
+            selector,
+            limits,
+            expires_at: expires_at.flatten(),
+        });
+    }
+    compiled
+}
+
+/// Whether the text is a domain name and nothing else; a name whose last label begins with a digit would be read as an IP
+/// address.
+fn is_domain(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    (4..=bounds::DOMAIN).contains(&text.len())
+        && text.contains('.')
+        && text.split('.').all(label)
+        && text.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()))
+}

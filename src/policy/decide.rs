@@ -1,0 +1,396 @@
+//! The rule: which of a user's sessions count, whether the login is over a limit, and whom that costs.
+//!
+//! [`Question::decide`] is a pure function of the login, the policy's limits, the listed sessions, what the ledger remembers,
+//! and the clock. It runs over the list once to count, and a second time only where sessions have to give way.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::compiled::{Limits, Policy};
+use super::session::{Session, SessionList};
+use crate::crd::{Reentry, Strategy};
+
+/// Which limit a number belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Sessions with the application that logs in.
+    Client,
+    /// Sessions with any application of the selector.
+    Group,
+    /// Sessions with any application.
+    User,
+}
+
+impl Scope {
+    /// In the order in which limits are looked at.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Group, Self::User];
+
+    /// The word of the answer's `limit_scope`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Group => "group",
+            Self::User => "user",
+        }
+    }
+}
+
+/// A limit, and how many others counted towards it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Which limit.
+    pub scope: Scope,
+    /// How many sessions it allows.
+    pub limit: u32,
+    /// How many others counted.
+    pub active: usize,
+}
+
+/// A login that the ledger remembers because Auth0's list does not show it yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The session.
+    pub sid: String,
+    /// The application that it was let into.
+    pub client_id: String,
+    /// When that was first allowed.
+    pub admitted_at: Timestamp,
+}
+
+/// What is known when the question is decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The user's sessions as listed.
+    pub sessions: &'a SessionList,
+    /// What the ledger remembers of the user and that counts for this list.
+    pub admissions: &'a [Admission],
+    /// Sessions that this service itself revoked within the last minute: Auth0 deletes asynchronously.
+    pub revoked: &'a HashSet<String>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What the rule says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Within every limit. The count is of the limit with the least room left.
+    Within {
+        /// The limit with the least room left.
+        count: Count,
+        /// Whether the session already held a place under every limit.
+        holder: bool,
+    },
+    /// Over a limit, and to be refused.
+    Exceeded {
+        /// The first limit that is exceeded.
+        count: Count,
+        /// Whether the Action should end the session: it is new and serves nothing else.
+        revoke_session: bool,
+    },
+    /// Over a limit, and to be let in once these sessions are revoked.
+    Evict {
+        /// The first limit that is exceeded.
+        count: Count,
+        /// The ids of the sessions that have to go.
+        victims: Vec<String>,
+    },
+}
+
+/// A login that only the user's sessions can decide: the steps before Auth0 is asked are behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) limits: &'a Limits,
+    /// Which override chose the limits, for what is remembered of the answer.
+    pub(super) chosen_by: Option<usize>,
+    pub(super) user_id: &'a str,
+    pub(super) client_id: &'a str,
+    pub(super) sid: &'a str,
+    pub(super) mfa: bool,
+}
+
+/// The limits that a session belongs to, one bit each.
+type Membership = u8;
+
+const fn bit(scope: Scope) -> Membership {
+    1 << scope as u8
+}
+
+/// Everything that is remembered of one session.
+#[derive(Default)]
+struct Remembered {
+    belongs: Membership,
+    /// Whether it is remembered for any application but the one that logs in.
+    elsewhere: bool,
+    /// First and last admission.
+    times: Option<(Timestamp, Timestamp)>,
+}
+
+/// Another session that counts.
+struct Other<'a> {
+    id: &'a str,
+    belongs: Membership,
+    /// `None` for a login that is only remembered: it is still under way and can neither hold a place nor be revoked.
+    listed: Option<&'a Session>,
+    last_used_at: Option<Timestamp>,
+}
+
+/// One limit, looked at.
+struct Measured {
+    count: Count,
+    /// Whether current holds a place under it.
+    holder: bool,
+    exceeded: bool,
+}
+
+impl<'a> Question<'a> {
+    /// The policy that governs the login.
+    pub fn policy(&self) -> &'a Policy {
+        self.policy
+    }
+
+    /// The user.
+    pub fn user_id(&self) -> &'a str {
+        self.user_id
+    }
+
+    /// The application that logs in.
+    pub fn client_id(&self) -> &'a str {
+        self.client_id
+    }
+
+    /// The session that logs in: *current*.
+    pub fn sid(&self) -> &'a str {
+        self.sid
+    }
+
+    /// The position of the override that chose the limits, when one did.
+    pub fn chosen_by(&self) -> Option<usize> {
+        self.chosen_by
+    }
+
+    /// Applies the rule.
+    pub fn decide(&self, evidence: Evidence<'_>) -> Decision {
+        let case = Case::new(*self, evidence);
+        let measured = case.measure();
+        match measured.iter().find(|measured| measured.exceeded) {
+            None => Decision::Within {
+                count: least_room(&measured),
+                holder: measured.iter().all(|measured| measured.holder),
+            },
+            Some(first) => {
+                let count = first.count;
+                let may_evict =
+                    self.policy.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa);
+                match may_evict.then(|| case.victims(&measured)).flatten() {
+                    Some(victims) => Decision::Evict { count, victims },
+                    None => {
+                        Decision::Exceeded { count, revoke_session: !first.holder && case.serves_only_this_client() }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The limit with the least room left, the first of equals. A policy has at least one limit.
+fn least_room(measured: &[Measured]) -> Count {
+    measured
+        .iter()
+        .map(|measured| measured.count)
+        .min_by_key(|count| i64::from(count.limit) - i64::try_from(count.active).unwrap_or(i64::MAX))
+        .expect("a compiled policy has a limit")
+}
+
+/// A question with its evidence, prepared for the passes over the list.
+struct Case<'a, 'e> {
+    question: Question<'a>,
+    evidence: Evidence<'e>,
+    /// What each application of the list's table means for the limits.
+    table: Vec<Membership>,
+    remembered: HashMap<&'e str, Remembered>,
+    current: Option<&'e Session>,
+    inactive_before: Option<Timestamp>,
+}
+
+impl<'a, 'e> Case<'a, 'e> {
+    fn new(question: Question<'a>, evidence: Evidence<'e>) -> Self {
+        let belongs = |client: &str| question.membership(client);
+        let mut remembered: HashMap<&str, Remembered> = HashMap::new();
+        for admission in evidence.admissions.iter().filter(|admission| !evidence.revoked.contains(&admission.sid)) {
+            let at = admission.admitted_at;
+            let known = remembered.entry(&admission.sid).or_default();
+            known.belongs |= belongs(&admission.client_id);
+            known.elsewhere |= admission.client_id != question.client_id;
+            known.times = Some(known.times.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
+        }
+        Self {
+            question,
+            evidence,
+            table: evidence.sessions.clients().iter().map(|client| belongs(client)).collect(),
+            remembered,
+            current: evidence.sessions.get(question.sid),
+            // A span that reaches before the beginning of time leaves nothing inactive.
+            inactive_before: question.policy.active_within.and_then(|span| evidence.now.checked_sub(span).ok()),
+        }
+    }
+
+    /// The limits that a listed session belongs to by its own clients and those remembered of it.
+    fn belongs(&self, session: &Session, remembered: Option<&Remembered>) -> Membership {
+        let listed = match &session.clients {
+            Some(clients) => clients.iter().fold(0, |all, client| all | self.table[*client as usize]),
+            None => bit(Scope::User),
+        };
+        listed | remembered.map_or(0, |known| known.belongs)
+    }
+
+    fn remembered(&self, id: &str) -> Option<&Remembered> {
+        if self.remembered.is_empty() { None } else { self.remembered.get(id) }
+    }
+
+    /// Every other session that counts, listed ones first.
+    fn others(&self) -> impl Iterator<Item = Other<'_>> {
+        let listed = self.evidence.sessions.iter().filter_map(|(id, session)| self.other(id, session));
+        let only_remembered = self
+            .remembered
+            .iter()
+            .filter(|(id, _)| **id != self.question.sid && self.evidence.sessions.get(id).is_none())
+            .map(|(id, known)| Other {
+                id,
+                belongs: known.belongs,
+                listed: None,
+                last_used_at: known.times.map(|(_, last)| last),
+            })
+            .filter(|other| !self.is_inactive(other.last_used_at));
+        listed.chain(only_remembered)
+    }
+
+    fn other(&self, id: &'e str, session: &'e Session) -> Option<Other<'_>> {
+        let ended = |at: Option<Timestamp>| at.is_some_and(|at| at <= self.evidence.now);
+        if ended(session.expires_at) || ended(session.idle_expires_at) || self.is_current(session) {
+            return None;
+        }
+        if !self.evidence.revoked.is_empty() && self.evidence.revoked.contains(id) {
+            return None;
+        }
+        let remembered = self.remembered(id);
+        let admitted = remembered.and_then(|known| known.times).map(|(_, last)| last);
+        // Missing on the session means that it is always active; an admission cannot make that worse.
+        let last_used_at = session.last_used_at.map(|at| admitted.map_or(at, |admitted| at.max(admitted)));
+        if self.is_inactive(last_used_at) {
+            return None;
+        }
+        Some(Other { id, belongs: self.belongs(session, remembered), listed: Some(session), last_used_at })
+    }
+
+    fn is_current(&self, session: &Session) -> bool {
+        self.current.is_some_and(|current| std::ptr::eq(current, session))
+    }
+
+    fn is_inactive(&self, last_used_at: Option<Timestamp>) -> bool {
+        matches!((last_used_at, self.inactive_before), (Some(at), Some(before)) if at < before)
+    }
+
+    /// Counts for every limit of the policy, in the order in which they are looked at.
+    fn measure(&self) -> Vec<Measured> {
+        let policy = self.question.policy;
+        let held = self.current.map_or(0, |current| self.belongs(current, self.remembered(self.question.sid)));
+        let current_place = self.current.map(|current| (current.created_at, self.question.sid));
+
+        let mut all = [0usize; 3];
+        let mut earlier_holders = [0usize; 3];
+        for other in self.others() {
+            let earlier = other
+                .listed
+                .is_some_and(|listed| current_place.is_some_and(|place| (listed.created_at, other.id) < place));
+            for scope in Scope::ALL {
+                let counts = usize::from(other.belongs & bit(scope) != 0);
+                all[scope as usize] += counts;
+                earlier_holders[scope as usize] += counts & usize::from(earlier);
+            }
+        }
+
+        self.question
+            .limits
+            .iter()
+            .map(|(scope, limit)| {
+                let holder = held & bit(scope) != 0;
+                let keeps_place = holder && policy.reentry == Reentry::KeepPlace;
+                let active = if keeps_place { earlier_holders[scope as usize] } else { all[scope as usize] };
+                // A kept place is never taken by a strategy that makes room for newcomers.
+                let safe = keeps_place && policy.strategy != Strategy::Deny;
+                Measured { count: Count { scope, limit, active }, holder, exceeded: !safe && active >= limit as usize }
+            })
+            .collect()
+    }
+
+    /// The sessions that have to go, or `None` when the listed ones do not make up the surplus.
+    fn victims(&self, measured: &[Measured]) -> Option<Vec<String>> {
+        let mut candidates: Vec<Other<'_>> = self.others().collect();
+        let strategy = self.question.policy.strategy;
+        candidates.sort_by(|a, b| first_to_go(strategy, a).cmp(&first_to_go(strategy, b)));
+
+        let mut chosen = vec![false; candidates.len()];
+        for measured in measured.iter().filter(|measured| measured.exceeded) {
+            let belongs = |other: &Other<'_>| other.belongs & bit(measured.count.scope) != 0;
+            let gone = candidates.iter().zip(&chosen).filter(|(other, chosen)| **chosen && belongs(other)).count();
+            let mut surplus = (measured.count.active - gone).saturating_sub(measured.count.limit as usize - 1);
+            for (other, chosen) in candidates.iter().zip(&mut chosen) {
+                if surplus > 0 && !*chosen && other.listed.is_some() && belongs(other) {
+                    *chosen = true;
+                    surplus -= 1;
+                }
+            }
+            if surplus > 0 {
+                return None;
+            }
+        }
+        Some(
+            candidates.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(other, _)| other.id.to_owned()).collect(),
+        )
+    }
+
+    /// Whether all that is known of current's applications is the one that logs in. A session that is not listed has none
+    /// but those remembered; one that is listed without saying is not known.
+    fn serves_only_this_client(&self) -> bool {
+        let table = self.evidence.sessions.clients();
+        let listed = self.current.is_none_or(|current| {
+            current
+                .clients
+                .as_ref()
+                .is_some_and(|clients| clients.iter().all(|client| table[*client as usize] == self.question.client_id))
+        });
+        listed && self.remembered(self.question.sid).is_none_or(|known| !known.elsewhere)
+    }
+}
+
+impl Question<'_> {
+    /// The limits that a session with this application belongs to.
+    fn membership(&self, client: &str) -> Membership {
+        let mut belongs = bit(Scope::User);
+        if client == self.client_id {
+            belongs |= bit(Scope::Client);
+        }
+        if self.policy.claim.selector.names_client(client) {
+            belongs |= bit(Scope::Group);
+        }
+        belongs
+    }
+}
+
+/// Orders sessions by who has to go first. `None` sorts before every time, which is what an unreadable date means for the
+/// first two strategies; for `RevokeNextToExpire` a session that never ends comes last.
+fn first_to_go<'a>(strategy: Strategy, other: &'a Other<'_>) -> impl Ord + use<'a> {
+    let created_at = other.listed.and_then(|listed| listed.created_at);
+    let ends_at = other.listed.and_then(|listed| match (listed.idle_expires_at, listed.expires_at) {
+        (Some(idle), Some(absolute)) => Some(idle.min(absolute)),
+        (idle, absolute) => idle.or(absolute),
+    });
+    let (never_ends, at) = match strategy {
+        Strategy::Deny | Strategy::RevokeOldest => (false, created_at),
+        Strategy::RevokeLeastRecentlyUsed => (false, other.last_used_at),
+        Strategy::RevokeNextToExpire => (ends_at.is_none(), ends_at),
+    };
+    (never_ends, at, created_at, other.id)
+}

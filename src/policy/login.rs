@@ -1,0 +1,169 @@
+//! The login that a check asks about, held to the bounds of the contract.
+
+/// A login as the Action describes it. Made by [`Login::new`], so that every field is within its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    user_id: String,
+    client_id: String,
+    sid: Option<String>,
+    context: Context,
+}
+
+/// What else the event of the login says; all of it is optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// `event.transaction.protocol`.
+    pub protocol: Option<String>,
+    /// `event.transaction.prompt`.
+    pub prompt: Vec<String>,
+    /// `event.organization.id`.
+    pub organization_id: Option<String>,
+    /// `event.connection.name`.
+    pub connection: Option<String>,
+    /// Names of the user's roles.
+    pub roles: Vec<String>,
+    /// Whether the user passed a second factor.
+    pub mfa: bool,
+    /// The tenant's canonical or custom domain.
+    pub tenant: Option<String>,
+}
+
+/// A field that breaks its rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} must be {rule}")]
+pub struct InvalidField {
+    /// The field's name in the request.
+    pub field: &'static str,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+/// The longest list of the context.
+const CONTEXT_ITEMS: usize = 128;
+/// The longest text of the context, in characters.
+const CONTEXT_LENGTH: usize = 300;
+
+impl Login {
+    /// Holds a login to the bounds of the contract. An empty `sid` or `tenant` is absent; `user_id` is compared exactly and
+    /// therefore taken as it is.
+    ///
+    /// # Errors
+    /// Names the first field that breaks its rule.
+    pub fn new(
+        user_id: String,
+        client_id: String,
+        sid: Option<String>,
+        mut context: Context,
+    ) -> Result<Self, InvalidField> {
+        check(
+            is_identifier(&user_id, 300) && user_id != "." && user_id != "..",
+            "user_id",
+            "1 to 300 characters, none of them white space or a control character, and neither . nor ..",
+        )?;
+        check(
+            is_identifier(&client_id, 128),
+            "client_id",
+            "1 to 128 characters, none of them white space or a control character",
+        )?;
+        let sid = sid.filter(|sid| !sid.is_empty());
+        check(
+            sid.as_deref().is_none_or(|sid| is_identifier(sid, 128)),
+            "sid",
+            "at most 128 characters, none of them white space or a control character",
+        )?;
+        context.tenant = context.tenant.filter(|tenant| !tenant.is_empty());
+        let text = "at most 300 characters long";
+        check(is_context(context.protocol.as_deref()), "protocol", text)?;
+        check(is_context(context.organization_id.as_deref()), "organization_id", text)?;
+        check(is_context(context.connection.as_deref()), "connection", text)?;
+        check(is_context(context.tenant.as_deref()), "tenant", text)?;
+        let list = "a list of at most 128 texts, each at most 300 characters long";
+        check(is_context_list(&context.prompt), "prompt", list)?;
+        check(is_context_list(&context.roles), "roles", list)?;
+        Ok(Self { user_id, client_id, sid, context })
+    }
+
+    /// The Auth0 user id.
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+
+    /// The application that logs in.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// The session of the login; refresh-token exchanges and password grants have none.
+    pub fn sid(&self) -> Option<&str> {
+        self.sid.as_deref()
+    }
+
+    /// The rest.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+fn check(holds: bool, field: &'static str, rule: &'static str) -> Result<(), InvalidField> {
+    if holds { Ok(()) } else { Err(InvalidField { field, rule }) }
+}
+
+fn is_identifier(text: &str, longest: usize) -> bool {
+    !text.is_empty() && text.chars().count() <= longest && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
+fn is_context(text: Option<&str>) -> bool {
+    text.is_none_or(|text| text.chars().count() <= CONTEXT_LENGTH)
+}
+
+fn is_context_list(texts: &[String]) -> bool {
+    texts.len() <= CONTEXT_ITEMS && texts.iter().all(|text| is_context(Some(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(user_id: &str) -> Result<Login, InvalidField> {
+        Login::new(user_id.to_owned(), "c".to_owned(), None, Context::default())
+    }
+
+    #[test]
+    fn a_user_id_is_counted_in_characters_and_taken_exactly() {
+        for good in ["auth0|1", "waad|a/b", "£", "a%2Fb", &"é".repeat(300), "...", ".a"] {
+            assert_eq!(user(good).unwrap().user_id(), good);
+        }
+    }
+
+    #[test]
+    fn a_user_id_with_white_space_control_characters_or_a_path_meaning_is_refused() {
+        for bad in ["", " ", "a b", "a\u{a0}b", "a\tb", "a\u{0}", "a\u{85}", ".", "..", &"é".repeat(301)] {
+            assert_eq!(user(bad).unwrap_err().field, "user_id", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_sid_and_an_empty_tenant_are_absent() {
+        let context = Context { tenant: Some(String::new()), ..Context::default() };
+        let login = Login::new("u".into(), "c".into(), Some(String::new()), context).unwrap();
+        assert_eq!(login.sid(), None);
+        assert_eq!(login.context().tenant, None);
+    }
+
+    #[test]
+    fn over_long_context_is_refused_by_the_name_of_its_field() {
+        let long = Some("x".repeat(301));
+        let many = vec![String::new(); 129];
+        for (context, field) in [
+            (Context { protocol: long.clone(), ..Context::default() }, "protocol"),
+            (Context { organization_id: long.clone(), ..Context::default() }, "organization_id"),
+            (Context { connection: long.clone(), ..Context::default() }, "connection"),
+            (Context { tenant: long.clone(), ..Context::default() }, "tenant"),
+            (Context { prompt: many.clone(), ..Context::default() }, "prompt"),
+            (Context { roles: many, ..Context::default() }, "roles"),
+            (Context { roles: vec!["x".repeat(301)], ..Context::default() }, "roles"),
+        ] {
+            assert_eq!(Login::new("u".into(), "c".into(), None, context).unwrap_err().field, field);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The routes for operating the service.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::App;
+use crate::policy::{Governor, InForce as Version, PolicyReport, Rule, Selector};
+
+/// The process is alive.
+pub(super) async fn livez() -> &'static str {
+    "ok"
+}
+
+/// Whether checks should be sent here, and what is still waited for.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let pending = app.readiness.pending();
+    let status = if pending.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": pending.is_empty(), "pending": pending }))).into_response()
+}
+
+/// The metrics, in the text format of Prometheus.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.metrics.encode()).into_response()
+}
+
+/// What is loaded, without secrets and without naming users.
+pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
+    let in_force = app.checker.in_force();
+    let governor = |report: &PolicyReport| {
+        in_force.snapshot.governors().iter().find(|governor| governor.rule.claim().name == report.name)
+    };
+    let policies: Vec<Value> = in_force.reports.iter().map(|report| describe(report, governor(report).map(AsRef::as_ref))).collect();
+    let files: Vec<Value> = in_force.files.iter().map(|file| json!({ "file": file.file, "error": file.error })).collect();
+    Json(json!({
+        "generation": in_force.generation,
+        "since": in_force.since.to_string(),
+        "force_audit": app.checker.force_audit(),
+        "policies": policies,
+        "broken_files": files,
+    }))
+}
+
+fn describe(report: &PolicyReport, governor: Option<&Governor>) -> Value {
+    json!({
+        "name": report.name.to_string(),
+        "generation": report.generation,
+        "in_force": report.in_force.as_str(),
+        "ready": report.in_force == Version::Newest && report.credentials_error.is_none(),
+        "errors": report.errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "conflicts_with": report.conflicts_with.as_ref().map(ToString::to_string),
+        "credentials": report.credentials_error.as_deref().unwrap_or("ready"),
+        "callers": report.callers_error,
+        "rule": governor.map(|governor| describe_rule(&governor.rule)),
+    })
+}
+
+fn describe_rule(rule: &Rule) -> Value {
+    let (claim, stance) = (rule.claim(), rule.stance());
+    let terms = match rule {
+        Rule::Invalid(_) => Value::Null,
+        Rule::Compiled(policy) => json!({
+            "generation": policy.generation,
+            "limits": policy.limits.to_string(),
+            "reentry": policy.reentry,
+            "strategy": policy.strategy,
+            "timeout_seconds": policy.timeout.as_secs_f64(),
+            "overrides": policy.overrides.iter().map(|exception| json!({
+                "name": exception.name,
+                "users": exception.users.as_ref().map(std::collections::HashSet::len),
+                "roles": exception.roles,
+                "selector": describe_selector(&exception.selector),
+                "limits": exception.limits.map_or_else(|| "exempt".to_owned(), |limits| limits.to_string()),
+                "expires_at": exception.expires_at.map(|at| at.to_string()),
+            })).collect::<Vec<_>>(),
+        }),
+    };
+    json!({
+        "tenant": claim.tenant.domain,
+        "custom_domain": claim.tenant.custom_domain,
+        "callers_secret": claim.callers.as_ref().map(ToString::to_string),
+        "selector": describe_selector(&claim.selector),
+        "priority": claim.priority,
+        "mode": stance.mode,
+        "failure_policy": stance.failure_policy,
+        "terms": terms,
+    })
+}
+
+fn describe_selector(selector: &Selector) -> Value {
+    json!({
+        "client_ids": selector.clients,
+        "organizations": selector.organizations,
+        "connections": selector.connections,
+    })
+}

@@ -1,0 +1,100 @@
+//! What a request asks for, read from its method and from its path as it was sent.
+
+use axum::http::header::ALLOW;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
+
+use super::answer::management_error;
+
+/// The requests that the tenant knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `POST /oauth/token`.
+    Token,
+    /// `GET /api/v2/users/{user_id}/sessions`.
+    List,
+    /// `DELETE /api/v2/users/{user_id}/sessions`.
+    DeleteAll,
+    /// `GET /api/v2/sessions/{id}`.
+    Read,
+    /// `DELETE /api/v2/sessions/{id}`.
+    Delete,
+    /// `POST /api/v2/sessions/{id}/revoke`.
+    Revoke,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 6] = [Self::Token, Self::List, Self::DeleteAll, Self::Read, Self::Delete, Self::Revoke];
+
+    /// The scopes of which a token needs all (Auth0's OpenAPI document, `security` of the operation).
+    pub(super) fn scopes(self) -> &'static [&'static str] {
+        match self {
+            Self::Token => &[],
+            Self::List | Self::Read => &["read:sessions"],
+            Self::DeleteAll | Self::Delete => &["delete:sessions"],
+            Self::Revoke => &["delete:sessions", "delete:refresh_tokens"],
+        }
+    }
+}
+
+/// An operation and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub operation: Operation,
+    /// The user id or session id, decoded; empty for the token endpoint.
+    pub subject: String,
+}
+
+/// Why a request has no target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is no such path.
+    NotFound,
+    /// The path takes other methods, namely these.
+    MethodNotAllowed(&'static str),
+    /// The id in the path is not percent-encoded UTF-8.
+    BadId,
+}
+
+impl Target {
+    /// Reads the path without decoding it first: an id is one segment, so that one with a bare slash is not found.
+    pub fn of(method: &Method, path: &str) -> Result<Self, Refusal> {
+        let segments: Vec<&str> = path.split('/').collect();
+        let (subject, methods): (&str, &[(Method, Operation)]) = match segments[..] {
+            ["", "oauth", "token"] => ("", &[(Method::POST, Operation::Token)]),
+            ["", "api", "v2", "users", id, "sessions"] if !id.is_empty() => {
+                (id, &[(Method::GET, Operation::List), (Method::DELETE, Operation::DeleteAll)])
+            }
+            ["", "api", "v2", "sessions", id] if !id.is_empty() => {
+                (id, &[(Method::GET, Operation::Read), (Method::DELETE, Operation::Delete)])
+            }
+            ["", "api", "v2", "sessions", id, "revoke"] if !id.is_empty() => (id, &[(Method::POST, Operation::Revoke)]),
+            _ => return Err(Refusal::NotFound),
+        };
+        let operation = methods.iter().find(|(known, _)| known == method).map(|(_, operation)| *operation);
+        let operation = operation.ok_or_else(|| {
+            Refusal::MethodNotAllowed(match methods[0].0 {
+                Method::GET => "GET, DELETE",
+                _ => "POST",
+            })
+        })?;
+        let subject = percent_decode_str(subject).decode_utf8().map_err(|_| Refusal::BadId)?.into_owned();
+        Ok(Self { operation, subject })
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NotFound => management_error(StatusCode::NOT_FOUND, "Not Found", None),
+            Self::BadId => management_error(StatusCode::BAD_REQUEST, "Invalid request URI.", Some("invalid_uri")),
+            Self::MethodNotAllowed(allow) => {
+                let mut response = management_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", None);
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+                response
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `POST /oauth/token`: who asks, what for, and the access tokens that were given out.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use jiff::{SignedDuration, Timestamp};
+use rand::distr::{Alphanumeric, SampleString};
+use serde_json::json;
+
+use super::answer;
+use super::application::Application;
+use super::assertion;
+use super::requests::form;
+use super::tenant::Tenant;
+
+/// The length of an access token: about that of Auth0's, which are JWTs.
+const TOKEN_LENGTH: usize = 700;
+
+/// The access tokens that were given out.
+#[derive(Default)]
+pub(super) struct Tokens(RwLock<HashMap<String, Token>>);
+
+struct Token {
+    scopes: Vec<String>,
+    expires_at: Timestamp,
+    /// The host that it was fetched from: Auth0 takes a token only there.
+    host: String,
+}
+
+/// Why a token does not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unauthorized {
+    Missing,
+    Unknown,
+    Expired,
+    /// It lacks these of the scopes that the operation takes.
+    Scope(Vec<&'static str>),
+}
+
+impl Tokens {
+    fn issue(&self, scopes: Vec<String>, host: String, now: Timestamp, lifetime: SignedDuration) -> String {
+        let token = Alphanumeric.sample_string(&mut rand::rng(), TOKEN_LENGTH);
+        let mut tokens = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        tokens.insert(token.clone(), Token { scopes, expires_at: now + lifetime, host });
+        token
+    }
+
+    /// Makes every token invalid.
+    pub fn revoke_all(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether the request's token is good for `scopes`.
+    pub fn authorize(&self, parts: &Parts, scopes: &[&'static str], now: Timestamp) -> Result<(), Unauthorized> {
+        let bearer = header(&parts.headers, AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+        let bearer = bearer.ok_or(Unauthorized::Missing)?;
+        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let token = tokens.get(bearer).filter(|token| token.host == host(parts)).ok_or(Unauthorized::Unknown)?;
+        if token.expires_at <= now {
+            return Err(Unauthorized::Expired);
+        }
+        let missing: Vec<_> =
+            scopes.iter().filter(|scope| !token.scopes.iter().any(|granted| granted == *scope)).copied().collect();
+        if missing.is_empty() { Ok(()) } else { Err(Unauthorized::Scope(missing)) }
+    }
+}
+
+/// Why no token is given, in the words of OAuth.
+struct Refused(StatusCode, &'static str, &'static str);
+
+/// Answers a request for a token.
+pub(super) fn answer(tenant: &Tenant, parts: &Parts, body: &[u8]) -> Response {
+    match grant(tenant, parts, body) {
+        Ok(granted) => answer::token(StatusCode::OK, granted),
+        Err(Refused(status, error, description)) => answer::token_error(status, error, description),
+    }
+}
+
+fn grant(tenant: &Tenant, parts: &Parts, body: &[u8]) -> Result<String, Refused> {
+    let fields = fields(parts, body)?;
+    match fields.get("grant_type").map(String::as_str) {
+        Some("client_credentials") => {}
+        Some(_) => return Err(Refused(StatusCode::BAD_REQUEST, "unsupported_grant_type", "Unsupported grant type")),
+        None => return Err(invalid_request("Missing required parameter: grant_type")),
+    }
+    let now = tenant.now();
+    let application = authenticate(tenant, parts, &fields, now)?;
+    let audience = fields.get("audience").ok_or_else(|| invalid_request("Missing required parameter: audience"))?;
+    if *audience != tenant.audience() {
+        return Err(Refused(StatusCode::FORBIDDEN, "access_denied", "Service not found"));
+    }
+    if application.scopes.is_empty() {
+        return Err(Refused(StatusCode::FORBIDDEN, "access_denied", "Client is not authorized to access this API"));
+    }
+    let scope = application.scopes.join(" ");
+    let lifetime = tenant.token_lifetime();
+    let token = tenant.tokens.issue(application.scopes, host(parts).to_owned(), now, lifetime);
+    let granted =
+        json!({ "access_token": token, "scope": scope, "expires_in": lifetime.as_secs(), "token_type": "Bearer" });
+    Ok(granted.to_string())
+}
+
+/// The fields of the request: a form, or JSON.
+fn fields(parts: &Parts, body: &[u8]) -> Result<HashMap<String, String>, Refused> {
+    let media_type = header(&parts.headers, CONTENT_TYPE.as_str()).unwrap_or_default();
+    let text = std::str::from_utf8(body).map_err(|_| invalid_request("The body is not UTF-8"))?;
+    match media_type.split(';').next().unwrap_or_default().trim() {
+        "application/json" => serde_json::from_str(text).map_err(|_| invalid_request("Invalid JSON")),
+        "application/x-www-form-urlencoded" => Ok(form(text)),
+        _ => Err(invalid_request("Content-Type must be application/x-www-form-urlencoded or application/json")),
+    }
+}
+
+/// Finds the application that asks, when it proves that it is.
+fn authenticate(
+    tenant: &Tenant,
+    parts: &Parts,
+    fields: &HashMap<String, String>,
+    now: Timestamp,
+) -> Result<Application, Refused> {
+    let field = |name: &str| fields.get(name).map(String::as_str);
+    let basic = basic_credentials(&parts.headers);
+    match (field("client_assertion"), field("client_secret"), basic) {
+        (Some(assertion), None, None) => {
+            if field("client_assertion_type") != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
+                return Err(invalid_request("Unsupported client_assertion_type"));
+            }
+            let client_id = field("client_id").map(str::to_owned).or_else(|| assertion::claimed_client(assertion));
+            let application = client_id.and_then(|id| tenant.application(&id)).ok_or_else(unauthorized)?;
+            assertion::verify(assertion, &application, &tenant.urls(), now.as_second(), &tenant.assertions)
+                .map_err(|why| Refused(StatusCode::UNAUTHORIZED, "invalid_client", why))?;
+            Ok(application)
+        }
+        (None, Some(secret), None) => {
+            with_secret(tenant, field("client_id").unwrap_or_default(), secret).ok_or_else(unauthorized)
+        }
+        (None, None, Some((client_id, secret))) => with_secret(tenant, &client_id, &secret).ok_or_else(unauthorized),
+        (None, None, None) => Err(unauthorized()),
+        _ => Err(invalid_request("Use one method of client authentication")),
+    }
+}
+
+fn with_secret(tenant: &Tenant, client_id: &str, secret: &str) -> Option<Application> {
+    tenant.application(client_id).filter(|application| application.has_secret(secret))
+}
+
+fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let encoded = header(headers, AUTHORIZATION.as_str())?.strip_prefix("Basic ")?;
+    let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
+    let (client_id, secret) = decoded.split_once(':')?;
+    Some((client_id.to_owned(), secret.to_owned()))
+}
+
+/// The host that a request names: `Host`, or `:authority` under HTTP/2.
+fn host(parts: &Parts) -> &str {
+    let authority = parts.uri.authority().map(axum::http::uri::Authority::as_str);
+    authority.or_else(|| header(&parts.headers, HOST.as_str())).unwrap_or_default()
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn unauthorized() -> Refused {
+    Refused(StatusCode::UNAUTHORIZED, "access_denied", "Unauthorized")
+}
+
+fn invalid_request(description: &'static str) -> Refused {
+    Refused(StatusCode::BAD_REQUEST, "invalid_request", description)
+}

@@ -1,0 +1,83 @@
+//! Logs and traces.
+//!
+//! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces go out as OTLP over gRPC when one of the standard
+//! `OTEL_EXPORTER_OTLP_*` endpoints is set, and nowhere otherwise; W3C trace context is read and sent on either way.
+
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Keeps traces flowing; [`flush`](Self::flush) it before the end.
+#[must_use = "traces that were not flushed are lost"]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+impl Telemetry {
+    /// Sets up the process's logs and traces. Needs the async runtime, which the exporter's connection lives on.
+    ///
+    /// # Errors
+    /// When an endpoint is set that cannot be one.
+    pub fn init(format: LogFormat) -> Result<Self, ExporterBuildError> {
+        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+        let provider = tracer_provider()?;
+        let traces = provider.as_ref().map(|provider| {
+            let filter = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
+            tracing_opentelemetry::layer().with_tracer(provider.tracer("session-checker")).with_filter(filter)
+        });
+        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let logs = match format {
+            LogFormat::Json => {
+                logs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+            }
+            LogFormat::Text => logs.boxed(),
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).init();
+        Ok(Self { provider })
+    }
+
+    /// Sends what is left, for a few seconds at most: away from the async workers, which the exporter itself needs.
+    pub async fn flush(self) {
+        let Some(provider) = self.provider else { return };
+        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(Duration::from_secs(3)));
+        match tokio::time::timeout(Duration::from_secs(4), flushed).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last traces could not be sent"),
+            Ok(Err(_)) | Err(_) => tracing::warn!("the last traces could not be sent in time"),
+        }
+    }
+}
+
+fn tracer_provider() -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
+    let endpoint = ENDPOINTS.into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    let Some(endpoint) = endpoint else { return Ok(None) };
+    let mut exporter = SpanExporter::builder().with_tonic();
+    if endpoint.starts_with("https:") {
+        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+    }
+    let mut resource = Resource::builder();
+    if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+        resource = resource.with_service_name("session-checker");
+    }
+    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter.build()?).with_resource(resource.build()).build()))
+}
