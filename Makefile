@@ -1,0 +1,53 @@
+# `make help` says what there is. Needed: Rust (rustup reads rust-toolchain.toml). For some targets also cargo-deny,
+# Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint deny advisories bench demo action-test crd ci
+
+CARGO ?= cargo
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# $(call missing,TOOL,HOW TO GET IT): a loud skip here, a failure in CI.
+missing = echo "SKIPPED $@: $(1) is not installed ($(2))" >&2; test "$(CI)" != true
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+test: ## Run the tests
+	$(CARGO) test --locked
+
+lint: deny ## Check format, clippy, rustdoc, licences, banned crates and sources
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+deny: ## Check licences, banned crates and sources with cargo-deny
+	@if command -v cargo-deny >/dev/null; then \
+	  $(CARGO) deny --locked check licenses bans sources; \
+	else $(call missing,cargo-deny,cargo install --locked cargo-deny); fi
+
+advisories: ## Check the dependencies against the RustSec database, where it can be reached
+	@if ! command -v cargo-deny >/dev/null; then $(call missing,cargo-deny,cargo install --locked cargo-deny); \
+	elif GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote -q https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then \
+	  $(CARGO) deny --locked check advisories; \
+	else echo "SKIPPED $@: the database cannot be reached, so NO ADVISORY WAS CHECKED" >&2; fi
+
+bench: ## Measure the service under load, beside nginx (BENCH_SECONDS=15 BENCH_CONNECTIONS=32)
+	@if command -v wrk >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null; then \
+	  $(CARGO) bench --locked --bench load; \
+	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
+
+demo: ## Start a simulated tenant and the service on loopback
+	$(CARGO) run --locked -- demo
+
+action-test: ## Test the Auth0 Action against the service
+	@if command -v node >/dev/null; then \
+	  $(CARGO) build --locked && cd examples/auth0-action && SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test; \
+	else $(call missing,node,Node.js 20); fi
+
+crd: ## Write crds/ anew from the types
+	$(CARGO) run --locked --quiet -- crd > crds/sessionpolicies.yaml.new
+	mv crds/sessionpolicies.yaml.new crds/sessionpolicies.yaml
+
+ci: ## Run the whole gate, as CI does (installs Debian packages: run it as root on Debian)
+	.ci/run

@@ -1,0 +1,44 @@
+-- Drives one kind of request over many users, so that no user asks often:
+--   wrk … -- check USERS THREADS CLIENT_ID TOKEN    POST /check, each user's login
+--   wrk … -- list  USERS THREADS                    GET the sessions of each user
+-- Prints one line of JSON at the end. Users and sessions are named as in tenant.rs.
+
+local started = 0
+
+function setup(thread)
+  thread:set("number", started)
+  started = started + 1
+end
+
+-- The requests are made before the clock starts: making them while it runs would take time from what is measured.
+function init(args)
+  local kind, users, threads = args[1], tonumber(args[2]), tonumber(args[3])
+  requests = {}
+  for user = 0, users - 1 do
+    if kind == "check" then
+      local body = string.format(
+        '{"user_id":"auth0|%06d","client_id":"%s","sid":"sid-%06d-0","protocol":"oidc-basic-profile"}',
+        user, args[4], user)
+      local headers = { ["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. args[5] }
+      requests[user] = wrk.format("POST", "/check", headers, body)
+    else
+      requests[user] = wrk.format("GET", string.format("/api/v2/users/auth0%%7C%06d/sessions?take=50", user))
+    end
+  end
+  count = users
+  -- Threads walk the same circle from different places.
+  position = math.floor(number * users / threads)
+end
+
+function request()
+  position = (position + 1) % count
+  return requests[position]
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    '{"requests":%d,"micros":%d,"p50_micros":%d,"p99_micros":%d,"failed":%d}\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.timeout + errors.status))
+end

@@ -1,0 +1,152 @@
+//! The processes of a run: each ends with the bench, and tells its CPU time and memory through `/proc`.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::Result;
+
+/// Clock ticks a second in `/proc/PID/stat` (`getconf CLK_TCK`): 100 wherever Linux runs on x86-64 and arm64.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A command for `program` that the kernel ends with SIGTERM should the bench itself be killed.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command
+}
+
+/// A running program, ended when the value is dropped.
+pub struct Process {
+    child: Child,
+    /// Where its output goes, when not to a pipe.
+    log: Option<PathBuf>,
+}
+
+impl Process {
+    /// Starts what [`command`] gave, with what it prints in the file `log`.
+    pub fn start(command: &mut Command, log: PathBuf) -> Result<Self> {
+        let file = File::options().append(true).create(true).open(&log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        Ok(Self { child: spawn(command)?, log: Some(log) })
+    }
+
+    /// Starts what [`command`] gave, and returns its standard input and output too.
+    pub fn start_piped(command: &mut Command) -> Result<(Self, ChildStdin, ChildStdout)> {
+        let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (input, output) = pipes.ok_or("a child without the pipes that it was started with")?;
+        Ok((Self { child, log: None }, input, output))
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// CPU time so far, user and system, of the process and of the processes it started (nginx works in those).
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let ticks = self.family()?.into_iter().map(ticks).sum::<Result<u64>>()?;
+        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    }
+
+    /// Peak resident memory in bytes (`VmHWM`), of the process and those it started.
+    pub fn peak_memory(&self) -> Result<u64> {
+        self.family()?.into_iter().map(peak_memory).sum()
+    }
+
+    /// Asks `path` of `address`, where the process is to serve, until the answer is 200, for at most 30 s.
+    pub fn wait_until_ready(&mut self, address: SocketAddr, path: &str) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let problem = match (self.child.try_wait()?, ask(address, "GET", path, &[], "")) {
+                (None, Ok(answer)) if answer.starts_with("HTTP/1.1 200") => return Ok(()),
+                (Some(status), _) => format!("the process ended: {status}"),
+                (None, _) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(20));
+                    continue;
+                }
+                (None, Ok(answer)) => format!("{path} is not ready after 30 s: {answer}"),
+                (None, Err(error)) => format!("{path} does not answer after 30 s: {error}"),
+            };
+            let log = self.log.as_ref().map(fs::read_to_string).transpose()?.unwrap_or_default();
+            let end = log.lines().rev().take(10).collect::<Vec<_>>().into_iter().rev();
+            return Err(format!("{problem}\n{}", end.collect::<Vec<_>>().join("\n")).into());
+        }
+    }
+
+    fn family(&self) -> Result<Vec<u32>> {
+        let id = self.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let mut family = vec![id];
+        for child in children.split_whitespace() {
+            family.push(child.parse()?);
+        }
+        Ok(family)
+    }
+}
+
+impl Drop for Process {
+    /// SIGTERM first: nginx's workers outlive a master that is killed.
+    fn drop(&mut self) {
+        let asked =
+            Command::new("sh").args(["-c", &format!("kill -TERM {}", self.id())]).stderr(Stdio::null()).status();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while asked.is_ok() && Instant::now() < deadline {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("process {} does not end by itself: killed", self.id());
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("process {} cannot be ended: {error}", self.id());
+        }
+    }
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    command.spawn().map_err(|error| format!("{command:?}: {error}").into())
+}
+
+/// `utime` and `stime`, fields 14 and 15 of proc_pid_stat(5). The name before them, field 2, may hold any character.
+fn ticks(process: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/PID/stat")?;
+    let times = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    Ok(times.sum::<std::result::Result<_, _>>()?)
+}
+
+fn peak_memory(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/PID/status")?;
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes * 1024)
+}
+
+/// A loopback address that is free now. Somebody else may take it before it is used; the start then fails and says so.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// One plain HTTP request on a connection of its own; the whole answer, status line first.
+pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\
+         {headers}\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,100 @@
+//! The table that a run prints, as Markdown.
+
+use std::{fmt, time::Duration};
+
+use jiff::Zoned;
+
+use crate::{ROUNDS, Settings, tenant::USERS, wrk::Round};
+
+/// The figures of one run.
+pub struct Report<'a> {
+    /// How they came about.
+    pub settings: &'a Settings,
+    /// `session-checker serve`.
+    pub service: Side,
+    /// nginx.
+    pub proxy: Side,
+    /// Tokens that the service asked for from start to end.
+    pub tokens: u64,
+}
+
+/// What one server did.
+pub struct Side {
+    /// In ascending order of CPU time a request.
+    rounds: Vec<Round>,
+    /// Peak resident memory in bytes since its start.
+    peak_memory: u64,
+}
+
+impl Side {
+    /// From the rounds, in any order.
+    pub fn new(mut rounds: Vec<Round>, peak_memory: u64) -> Self {
+        rounds.sort_by_key(|round| round.cpu);
+        Self { rounds, peak_memory }
+    }
+
+    fn median(&self) -> &Round {
+        &self.rounds[self.rounds.len() / 2]
+    }
+
+    fn cpu_range(&self) -> String {
+        let cpu = |round: Option<&Round>| round.map_or_else(String::new, |round| micros(round.cpu));
+        format!("{} – {}", cpu(self.rounds.first()), cpu(self.rounds.last()))
+    }
+
+    fn mebibytes(&self) -> f64 {
+        self.peak_memory as f64 / (1024.0 * 1024.0)
+    }
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { settings: Settings { seconds, connections, cores }, service, proxy, tokens } = self;
+        let today = Zoned::now().date();
+        writeln!(
+            f,
+            "`BENCH_SECONDS={seconds} BENCH_CONNECTIONS={connections} make bench` on {today}, Linux, {cores} cores that \
+             service, tenant and load share.\n\
+             Load: `wrk -t{cores} -c{connections} -d{seconds}s -s benches/load/load.lua`, {USERS} users, {ROUNDS} rounds \
+             in turn, of which the one with the median CPU time counts.\n\
+             Service: `session-checker serve` with the `AUTH0_*` variables, one log line a check, in a file. \
+             nginx: a TLS proxy of the list alone (`benches/load/nginx.conf`), without a log.\n"
+        )?;
+        let (check, list) = (service.median(), proxy.median());
+        writeln!(f, "| | session-checker | nginx |\n|---|--:|--:|")?;
+        let mut row = |what, service: String, proxy: String| writeln!(f, "| {what} | {service} | {proxy} |");
+        row("requests a second", format!("{:.0}", check.rate), format!("{:.0}", list.rate))?;
+        row("latency, p50", millis(check.p50), millis(list.p50))?;
+        row("latency, p99", millis(check.p99), millis(list.p99))?;
+        row("CPU a request, own processes", micros(check.cpu), micros(list.cpu))?;
+        row("the same, lowest and highest round", service.cpu_range(), proxy.cpu_range())?;
+        row("peak RSS", format!("{:.1} MiB", service.mebibytes()), format!("{:.1} MiB", proxy.mebibytes()))?;
+        row("list calls a request", lists_a_request(check), lists_a_request(list))?;
+        row("token calls, from start to end", tokens.to_string(), "–".into())?;
+
+        let cpu = check.cpu.div_duration_f64(list.cpu);
+        writeln!(f, "\n| goal | measured | |\n|---|--:|---|")?;
+        let mut goal = |what, measured, met| {
+            let met = if met { "met" } else { "**missed**" };
+            writeln!(f, "| {what} | {measured} | {met} |")
+        };
+        goal("at most 1.5 × nginx's CPU a check", format!("{cpu:.2} ×"), cpu <= 1.5)?;
+        // Checks that were under way when the load ended are not among its requests.
+        let few_lists = service.rounds.iter().all(|round| round.lists <= round.requests + u64::from(connections.get()));
+        goal("at most one list a check", lists_a_request(check), few_lists)?;
+        goal("one token a token lifetime", tokens.to_string(), *tokens == 1)?;
+        goal("under 20 MiB RSS with one policy", format!("{:.1} MiB", service.mebibytes()), service.mebibytes() < 20.0)
+    }
+}
+
+fn millis(latency: Duration) -> String {
+    format!("{:.2} ms", latency.as_secs_f64() * 1e3)
+}
+
+fn micros(time: Duration) -> String {
+    format!("{:.1} µs", time.as_secs_f64() * 1e6)
+}
+
+fn lists_a_request(round: &Round) -> String {
+    format!("{:.3}", round.lists as f64 / round.requests as f64)
+}
