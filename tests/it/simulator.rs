@@ -1,6 +1,6 @@
 //! The simulated tenant behaves as Auth0 documents it, and as Auth0 was recorded.
 
-// Clippy allows it in tests, but does not see that helpers beside them are tests too.
+// Clippy allows it in tests, but does not see that the functions beside them belong to tests.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
