@@ -14,7 +14,7 @@
 //!
 //! What it answers is held by tests to Auth0's OpenAPI documents and to recorded exchanges. Where neither says, it does
 //! what makes life harder for a client: an expired session stays in the list, a list comes in the order in which sessions
-//! began and not by any date, and a token is good only on the host that it was fetched from. Refresh tokens, which a
+//! were added and not by any date, and a token is good only on the host that it was fetched from. Refresh tokens, which a
 //! revocation also ends, are not modelled.
 //!
 //! Time comes from the tenant's [`Clock`]: a test that hands in a stopped one decides when a token expires, when a change

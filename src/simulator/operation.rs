@@ -28,13 +28,14 @@ impl Operation {
     /// Every operation.
     pub const ALL: [Self; 6] = [Self::Token, Self::List, Self::DeleteAll, Self::Read, Self::Delete, Self::Revoke];
 
-    /// The scopes of which a token needs all (Auth0's OpenAPI document, `security` of the operation).
-    pub(super) fn scopes(self) -> &'static [&'static str] {
+    /// The scopes of which an access token needs all (Auth0's OpenAPI document, `security` of the operation); `None` where
+    /// none is needed.
+    pub(super) fn scopes(self) -> Option<&'static [&'static str]> {
         match self {
-            Self::Token => &[],
-            Self::List | Self::Read => &["read:sessions"],
-            Self::DeleteAll | Self::Delete => &["delete:sessions"],
-            Self::Revoke => &["delete:sessions", "delete:refresh_tokens"],
+            Self::Token => None,
+            Self::List | Self::Read => Some(&["read:sessions"]),
+            Self::DeleteAll | Self::Delete => Some(&["delete:sessions"]),
+            Self::Revoke => Some(&["delete:sessions", "delete:refresh_tokens"]),
         }
     }
 }

@@ -26,7 +26,7 @@ struct User(Mutex<Sessions>);
 
 #[derive(Debug, Default)]
 struct Sessions {
-    /// In the order in which they began, which is the order of the list.
+    /// In the order in which they were added, which is the order of the list.
     records: Vec<Record>,
     next_number: u64,
 }

@@ -27,6 +27,9 @@ use super::{management, token};
 /// The longest body that is read, in bytes (Auth0 takes 1 MB).
 const MAX_BODY: usize = 1_000_000;
 
+/// What both APIs call a request too many.
+const RATE_LIMITED: &str = "too_many_requests";
+
 /// A tenant.
 pub(super) struct Tenant {
     options: Options,
@@ -94,26 +97,37 @@ impl Tenant {
 
     /// Carries a request out, inside the rate limit.
     fn perform(&self, target: &Target, parts: &Parts, body: &[u8]) -> Response {
-        let bucket = match target.operation {
-            Operation::Token => &self.token_bucket,
-            _ => &self.management_bucket,
+        let of_token = target.operation == Operation::Token;
+        let bucket = if of_token { &self.token_bucket } else { &self.management_bucket };
+        let Some(verdict) = bucket.as_ref().map(|bucket| bucket.take(self.now())) else {
+            return self.carry_out(target, parts, body);
         };
-        let verdict = bucket.as_ref().map(|bucket| bucket.take(self.now()));
-        let mut response = match (verdict, target.operation) {
-            (Some(verdict), Operation::Token) if !verdict.allowed => {
-                token_error(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests.")
+        let mut response = match verdict.allowed {
+            true => self.carry_out(target, parts, body),
+            false if of_token => token_error(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED, "Too many requests."),
+            false => {
+                management_error(StatusCode::TOO_MANY_REQUESTS, "Global limit has been reached", Some(RATE_LIMITED))
             }
-            (Some(verdict), _) if !verdict.allowed => {
-                let message = "Global limit has been reached";
-                management_error(StatusCode::TOO_MANY_REQUESTS, message, Some("too_many_requests"))
-            }
-            (_, Operation::Token) => token::answer(self, parts, body),
-            _ => management::answer(self, target, parts),
         };
-        if let Some(verdict) = verdict {
-            verdict.write_headers(response.headers_mut());
-        }
+        verdict.write_headers(response.headers_mut());
         response
+    }
+
+    fn carry_out(&self, target: &Target, parts: &Parts, body: &[u8]) -> Response {
+        if let Some(scopes) = target.operation.scopes()
+            && let Err(why) = self.tokens.authorize(parts, scopes, self.now())
+        {
+            return why.into_response();
+        }
+        let id = target.subject.as_str();
+        match target.operation {
+            Operation::Token => token::answer(self, parts, body),
+            Operation::List => management::list(self, id, parts.uri.query()),
+            Operation::DeleteAll => management::delete_all(self, id),
+            Operation::Read => management::read(self, id),
+            Operation::Delete => management::delete(self, id),
+            Operation::Revoke => management::revoke(self, id),
+        }
     }
 }
 

@@ -1,0 +1,3 @@
+//! The promises of session-checker, one module each.
+
+mod simulator;
