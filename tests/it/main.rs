@@ -1,0 +1,3 @@
+//! Promises that need sockets, processes or files.
+
+mod auth0_client;
