@@ -45,8 +45,8 @@ mod token;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use reqwest::header::AUTHORIZATION;
-use reqwest::{StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH};
+use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
 pub use error::Error;
@@ -115,7 +115,12 @@ impl TenantClient {
     ) -> Result<Answer, Error> {
         let request = || {
             let request = self.endpoint.request(operation, url.clone());
-            let request = request.header(AUTHORIZATION, token.authorization.clone()).build();
+            let mut request = request.header(AUTHORIZATION, token.authorization.clone());
+            if operation.method() == Method::POST {
+                // Not said by hyper for an empty body, and gateways answer 411 without it.
+                request = request.header(CONTENT_LENGTH, 0);
+            }
+            let request = request.build();
             request.map_err(|_| Error::new(Failure::UpstreamError, "the request cannot be built"))
         };
         self.endpoint.send(operation, deadline, request).await

@@ -1,3 +1,4 @@
-//! The promises of session-checker, one module each.
+//! The promises of session-checker that need sockets, processes or files, one module each.
 
+mod auth0_client;
 mod simulator;
