@@ -7,6 +7,8 @@ mod decide;
 mod login;
 mod name;
 mod session;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use answer::{Answer, Failure, Reason, Stance, Verdict};
