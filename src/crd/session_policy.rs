@@ -1,8 +1,10 @@
 //! `SessionPolicy`: how many sessions the users of a tenant may hold. The doc comments are what `kubectl explain` prints.
 
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::transform::transform_subschemas;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{GoDuration, SessionPolicyStatus, bounds};
 
@@ -34,6 +36,7 @@ use super::{GoDuration, SessionPolicyStatus, bounds};
     validation = Rule::new("self.overrides.all(o, !has(o.limits) || !has(o.limits.perGroup) || has(self.selector.clientIds))")
         .message("limits.perGroup of an override counts over the clients of the selector: name them in selector.clientIds, or use perUser")
 )]
+#[schemars(transform = without_null)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionPolicySpec {
     /// The Auth0 tenant whose logins this policy limits, and how to ask it.
@@ -304,6 +307,18 @@ fn default_recheck_after() -> GoDuration {
     GoDuration::new("5m")
 }
 
-fn date_time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "type": "string", "format": "date-time", "maxLength": 64, "nullable": true })
+fn date_time(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({ "type": "string", "format": "date-time", "maxLength": 64 })
+}
+
+/// Makes `null` a value of no field. The API server then takes it for a field that was left out; of a nullable field it
+/// would keep it, and `has()` in a CEL rule would be true of it.
+fn without_null(schema: &mut Schema) {
+    if let Some(types) = schema.get_mut("type")
+        && let Some([only]) =
+            types.as_array().map(|all| all.iter().filter(|name| *name != "null").collect::<Vec<_>>()).as_deref()
+    {
+        *types = Value::clone(only);
+    }
+    transform_subschemas(&mut without_null, schema);
 }

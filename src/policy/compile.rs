@@ -59,8 +59,9 @@ pub struct Salvage {
 /// # Errors
 /// Every field that breaks a rule, in the order of the resource.
 pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
-    let spec = read(&manifest.spec).map_err(|error| vec![error])?;
-    let mut errors = Errors(unknown_fields(&manifest.spec));
+    let written = without_null(&manifest.spec);
+    let spec = read(&written).map_err(|error| vec![error])?;
+    let mut errors = Errors(unknown_fields(&written));
     let policy = build(manifest, &spec, &mut errors);
     match policy {
         Some(policy) if errors.0.is_empty() => Ok(policy),
@@ -99,9 +100,22 @@ pub fn salvage(manifest: &Manifest) -> Option<Salvage> {
             policy: manifest.name.clone(),
             mode: Mode::deserialize(&spec["mode"]).unwrap_or_default(),
             failure_policy: AllowDeny::deserialize(&spec["failurePolicy"]).unwrap_or_default(),
-            message: spec["message"].as_str().map(str::to_owned),
+            message: spec["message"].as_str().filter(|message| !message.is_empty()).map(str::to_owned),
         },
     })
+}
+
+/// Takes a field that is `null` for one that was left out, as the API server does.
+fn without_null(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name.clone(), without_null(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(without_null).collect(),
+        other => other.clone(),
+    }
 }
 
 fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {

@@ -123,8 +123,8 @@ struct Remembered {
     belongs: Membership,
     /// Whether it is remembered for any application but the one that logs in.
     elsewhere: bool,
-    /// First and last admission.
-    times: Option<(Timestamp, Timestamp)>,
+    /// The last admission.
+    admitted_at: Option<Timestamp>,
 }
 
 /// Another session that counts.
@@ -219,11 +219,10 @@ impl<'a, 'e> Case<'a, 'e> {
         let belongs = |client: &str| question.membership(client);
         let mut remembered: HashMap<&str, Remembered> = HashMap::new();
         for admission in evidence.admissions.iter().filter(|admission| !evidence.revoked.contains(&admission.sid)) {
-            let at = admission.admitted_at;
             let known = remembered.entry(&admission.sid).or_default();
             known.belongs |= belongs(&admission.client_id);
             known.elsewhere |= admission.client_id != question.client_id;
-            known.times = Some(known.times.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
+            known.admitted_at = known.admitted_at.max(Some(admission.admitted_at));
         }
         Self {
             question,
@@ -256,13 +255,7 @@ impl<'a, 'e> Case<'a, 'e> {
             .remembered
             .iter()
             .filter(|(id, _)| **id != self.question.sid && self.evidence.sessions.get(id).is_none())
-            .map(|(id, known)| Other {
-                id,
-                belongs: known.belongs,
-                listed: None,
-                last_used_at: known.times.map(|(_, last)| last),
-            })
-            .filter(|other| !self.is_inactive(other.last_used_at));
+            .map(|(id, known)| Other { id, belongs: known.belongs, listed: None, last_used_at: known.admitted_at });
         listed.chain(only_remembered)
     }
 
@@ -275,10 +268,9 @@ impl<'a, 'e> Case<'a, 'e> {
             return None;
         }
         let remembered = self.remembered(id);
-        let admitted = remembered.and_then(|known| known.times).map(|(_, last)| last);
-        // Missing on the session means that it is always active; an admission cannot make that worse.
-        let last_used_at = session.last_used_at.map(|at| admitted.map_or(at, |admitted| at.max(admitted)));
-        if self.is_inactive(last_used_at) {
+        let last_used_at = session.last_used_at.max(remembered.and_then(|known| known.admitted_at));
+        // A session that does not say when it was used counts; having been admitted cannot make that worse.
+        if session.last_used_at.is_some() && self.is_inactive(last_used_at) {
             return None;
         }
         Some(Other { id, belongs: self.belongs(session, remembered), listed: Some(session), last_used_at })
@@ -335,7 +327,7 @@ impl<'a, 'e> Case<'a, 'e> {
         for measured in measured.iter().filter(|measured| measured.exceeded) {
             let belongs = |other: &Other<'_>| other.belongs & bit(measured.count.scope) != 0;
             let gone = candidates.iter().zip(&chosen).filter(|(other, chosen)| **chosen && belongs(other)).count();
-            let mut surplus = (measured.count.active - gone).saturating_sub(measured.count.limit as usize - 1);
+            let mut surplus = (measured.count.active - gone + 1).saturating_sub(measured.count.limit as usize);
             for (other, chosen) in candidates.iter().zip(&mut chosen) {
                 if surplus > 0 && !*chosen && other.listed.is_some() && belongs(other) {
                     *chosen = true;

@@ -10,6 +10,8 @@ mod name;
 mod session;
 mod snapshot;
 mod tenant;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use answer::{Answer, Failure, Reason, Stance, Verdict};

@@ -1,0 +1,139 @@
+//! From a verdict to an answer: modes, failures, messages.
+
+use super::*;
+
+const COUNT: Count = Count { scope: Scope::Client, limit: 1, active: 2 };
+const DEFAULT_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
+
+fn stance(mode: Mode, failure_policy: AllowDeny) -> Stance {
+    let message = Some("One seat each.".to_owned());
+    Stance { policy: ObjectName::new("team", "seats"), mode, failure_policy, message }
+}
+
+/// Every verdict there is, failures aside, with what Enforce says to it: whether it blocks, and why.
+fn verdicts() -> Vec<(Verdict, bool, Reason)> {
+    vec![
+        (Verdict::Exempt, false, Reason::Exempt),
+        (Verdict::SkippedProtocol, false, Reason::SkippedProtocol),
+        (Verdict::NoSession(AllowDeny::Allow), false, Reason::NoSession),
+        (Verdict::NoSession(AllowDeny::Deny), true, Reason::NoSession),
+        (Verdict::SessionRevoked, true, Reason::SessionRevoked),
+        (Verdict::Within(None), false, Reason::WithinLimit),
+        (Verdict::Within(Some(COUNT)), false, Reason::WithinLimit),
+        (Verdict::Exceeded { count: COUNT, revoke_session: true }, true, Reason::LimitExceeded),
+        (Verdict::Exceeded { count: COUNT, revoke_session: false }, true, Reason::LimitExceeded),
+        (Verdict::Evicted { count: COUNT, revoked: 2 }, false, Reason::Evicted),
+    ]
+}
+
+fn failures() -> Vec<Verdict> {
+    let failed = |failure| Verdict::Failed { failure, count: None, revoked: None };
+    let while_revoking = Verdict::Failed { failure: Failure::UpstreamTimeout, count: Some(COUNT), revoked: Some(1) };
+    Failure::ALL.into_iter().map(failed).chain([while_revoking]).collect()
+}
+
+#[test]
+fn enforced_verdicts_are_answered_as_they_are() {
+    for (verdict, block, reason) in verdicts() {
+        let answer = stance(Mode::Enforce, AllowDeny::Deny).answer(verdict, false);
+        assert_eq!((answer.block, answer.reason), (block, reason), "{verdict:?}");
+        assert_eq!(answer.message.is_some(), block, "{verdict:?}");
+        assert_eq!(answer.policy, Some(ObjectName::new("team", "seats")));
+        assert_eq!(answer.audited_reason, None);
+        assert_eq!(answer.revoke_session, matches!(verdict, Verdict::Exceeded { revoke_session: true, .. }));
+        assert_eq!(answer.revoked_sessions, matches!(verdict, Verdict::Evicted { .. }).then_some(2));
+        let counted = matches!(verdict, Verdict::Within(Some(_)) | Verdict::Exceeded { .. } | Verdict::Evicted { .. });
+        assert_eq!(answer.count, counted.then_some(COUNT), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_failure_is_answered_by_the_failure_policy_with_its_own_word() {
+    for verdict in failures() {
+        let Verdict::Failed { failure, count, revoked } = verdict else { unreachable!() };
+        for (failure_policy, block) in [(AllowDeny::Allow, false), (AllowDeny::Deny, true)] {
+            let answer = stance(Mode::Enforce, failure_policy).answer(verdict, false);
+            let message = block.then(|| "One seat each.".to_owned());
+            assert_eq!((answer.block, answer.reason), (block, Reason::Failed(failure)));
+            assert_eq!((answer.message, answer.revoke_session), (message, false));
+            assert_eq!((answer.count, answer.revoked_sessions), (count, revoked));
+        }
+    }
+}
+
+#[test]
+fn audit_takes_the_effect_away_and_says_what_it_would_have_been() {
+    for (verdict, block, reason) in verdicts() {
+        for (mode, force_audit) in [(Mode::Audit, false), (Mode::Audit, true), (Mode::Enforce, true)] {
+            let answer = stance(mode, AllowDeny::Deny).answer(verdict, force_audit);
+            let enforced = stance(Mode::Enforce, AllowDeny::Deny).answer(verdict, false);
+            let plain = !block && reason != Reason::Evicted;
+            let expected = if plain { (reason, None) } else { (Reason::Audit, Some(reason)) };
+            assert_eq!((answer.reason, answer.audited_reason), expected, "{verdict:?}");
+            assert_eq!((answer.block, &answer.message, answer.revoke_session), (false, &None, false));
+            assert_eq!((answer.revoked_sessions, answer.count), (None, enforced.count));
+            assert_eq!(answer.policy, enforced.policy);
+        }
+    }
+}
+
+#[test]
+fn a_failure_in_audit_never_blocks() {
+    for verdict in failures() {
+        let Verdict::Failed { failure, count, .. } = verdict else { unreachable!() };
+        let own = Reason::Failed(failure);
+        for (failure_policy, expected) in
+            [(AllowDeny::Allow, (own, None)), (AllowDeny::Deny, (Reason::Audit, Some(own)))]
+        {
+            for (mode, force_audit) in [(Mode::Audit, false), (Mode::Enforce, true)] {
+                let answer = stance(mode, failure_policy).answer(verdict, force_audit);
+                assert_eq!((answer.reason, answer.audited_reason), expected);
+                assert_eq!((answer.block, answer.message, answer.revoke_session), (false, None, false));
+                assert_eq!((answer.count, answer.revoked_sessions), (count, None));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_blocked_user_always_reads_something_and_after_a_failure_something_else() {
+    let silent = Stance { message: None, ..stance(Mode::Enforce, AllowDeny::Deny) };
+    let message = |verdict| silent.answer(verdict, false).message;
+    for (verdict, block, _) in verdicts() {
+        assert_eq!(message(verdict), block.then(|| DEFAULT_MESSAGE.to_owned()), "{verdict:?}");
+    }
+    for verdict in failures() {
+        let said = message(verdict).unwrap();
+        assert!(!said.is_empty() && said != DEFAULT_MESSAGE, "{verdict:?}");
+    }
+}
+
+#[test]
+fn the_machine_words_are_those_of_the_contract() {
+    let words: Vec<&str> = Reason::all().map(Reason::as_str).collect();
+    let contract = [
+        "within_limit",
+        "limit_exceeded",
+        "evicted",
+        "exempt",
+        "no_policy",
+        "tenant_ambiguous",
+        "no_session",
+        "skipped_protocol",
+        "session_revoked",
+        "audit",
+        "upstream_timeout",
+        "upstream_unreachable",
+        "upstream_error",
+        "rate_limited",
+        "credentials_rejected",
+        "insufficient_scope",
+        "not_entitled",
+        "circuit_open",
+        "overloaded",
+        "credentials_missing",
+        "policy_invalid",
+    ];
+    assert_eq!(words, contract);
+    assert_eq!(Scope::ALL.map(Scope::as_str), ["client", "group", "user"]);
+}

@@ -1,0 +1,159 @@
+//! What is answered before Auth0 is asked, and which override holds.
+
+use super::*;
+
+fn login(sid: Option<&str>, context: Context) -> Login {
+    Login::new("u".into(), "c1".into(), sid.map(str::to_owned), context).unwrap()
+}
+
+fn answer(policy: &Policy, login: &Login) -> Result<String, Verdict> {
+    policy.before_asking(login, now(), |sid| sid == "dying").map(|question| question.limits.to_string())
+}
+
+fn verdict(extra: Value, login: &Login) -> Option<Verdict> {
+    answer(&policy(extra), login).err()
+}
+
+#[test]
+fn each_row_ends_the_check_before_the_next_one_is_looked_at() {
+    let exempt = json!([{ "name": "vip", "users": ["u"], "exempt": true }]);
+    let renewal = || Context { protocol: Some("oauth2-refresh-token".into()), ..Context::default() };
+    let spec = |missing: &str, overrides: &Value| json!({ "limits": { "perClient": 1 }, "missingSession": missing, "overrides": overrides });
+    let none = json!([]);
+    for (row, extra, login, expected) in [
+        ("an exemption, before all others", spec("Deny", &exempt), login(None, renewal()), Some(Verdict::Exempt)),
+        ("a protocol, before the session", spec("Deny", &none), login(None, renewal()), Some(Verdict::SkippedProtocol)),
+        (
+            "a protocol, before a dying session",
+            spec("Deny", &none),
+            login(Some("dying"), renewal()),
+            Some(Verdict::SkippedProtocol),
+        ),
+        (
+            "no session, allowed",
+            spec("Allow", &none),
+            login(None, Context::default()),
+            Some(Verdict::NoSession(AllowDeny::Allow)),
+        ),
+        (
+            "an empty session, refused",
+            spec("Deny", &none),
+            login(Some(""), Context::default()),
+            Some(Verdict::NoSession(AllowDeny::Deny)),
+        ),
+        (
+            "a session that was just revoked",
+            spec("Allow", &none),
+            login(Some("dying"), Context::default()),
+            Some(Verdict::SessionRevoked),
+        ),
+        ("anything else", spec("Deny", &none), login(Some("s9"), Context::default()), None),
+    ] {
+        assert_eq!(verdict(extra, &login), expected, "{row}");
+    }
+}
+
+#[test]
+fn the_refresh_token_exchange_is_skipped_unless_the_policy_lists_protocols_of_its_own() {
+    let by = |protocol: &str| login(Some("s9"), Context { protocol: Some(protocol.into()), ..Context::default() });
+    let with = |protocols: Option<Value>| {
+        let mut extra = json!({ "limits": { "perClient": 1 } });
+        if let Some(protocols) = protocols {
+            extra["skipProtocols"] = protocols;
+        }
+        extra
+    };
+    for (protocols, protocol, skipped) in [
+        (None, "oauth2-refresh-token", true),
+        (None, "oidc-basic-profile", false),
+        (None, "OAuth2-Refresh-Token", false),
+        (Some(json!([])), "oauth2-refresh-token", false),
+        (Some(json!(["samlp"])), "oauth2-refresh-token", false),
+        (Some(json!(["samlp"])), "samlp", true),
+    ] {
+        let expected = skipped.then_some(Verdict::SkippedProtocol);
+        assert_eq!(verdict(with(protocols.clone()), &by(protocol)), expected, "{protocols:?} {protocol}");
+    }
+    assert_eq!(verdict(with(None), &login(Some("s9"), Context::default())), None, "a login without a protocol");
+}
+
+#[test]
+fn an_override_matches_when_every_list_that_it_names_has_the_logins_value() {
+    let full = || Context {
+        organization_id: Some("org_1".into()),
+        connection: Some("db".into()),
+        roles: vec!["staff".into(), "admin".into()],
+        ..Context::default()
+    };
+    for (lists, context, matches) in [
+        (json!({ "users": ["u"] }), Context::default(), true),
+        (json!({ "users": ["U"] }), full(), false),
+        (json!({ "clientIds": ["c0", "c1"] }), Context::default(), true),
+        (json!({ "clientIds": ["c0"] }), full(), false),
+        (json!({ "organizations": ["org_1"] }), full(), true),
+        (json!({ "organizations": ["org_1"] }), Context::default(), false),
+        (json!({ "connections": ["db"] }), full(), true),
+        (json!({ "connections": ["DB"] }), full(), false),
+        (json!({ "connections": ["db"] }), Context::default(), false),
+        (json!({ "roles": ["admin", "owner"] }), full(), true),
+        (json!({ "roles": ["owner"] }), full(), false),
+        (json!({ "roles": ["admin"] }), Context::default(), false),
+        (
+            json!({ "users": ["u"], "roles": ["admin"], "organizations": ["org_1"], "connections": ["db"], "clientIds": ["c1"] }),
+            full(),
+            true,
+        ),
+        (json!({ "users": ["u"], "roles": ["owner"] }), full(), false),
+        (json!({ "users": ["v"], "roles": ["admin"] }), full(), false),
+        (json!({ "users": ["u"], "organizations": ["org_2"] }), full(), false),
+    ] {
+        let mut exception = json!({ "name": "vip", "exempt": true });
+        lay_over(&mut exception, lists.clone());
+        let extra = json!({ "limits": { "perClient": 1 }, "overrides": [exception] });
+        let expected = matches.then_some(Verdict::Exempt);
+        assert_eq!(verdict(extra, &login(Some("s9"), context)), expected, "{lists}");
+    }
+}
+
+#[test]
+fn an_override_ends_at_its_expiry() {
+    for (seconds, expected) in [(1, Some(Verdict::Exempt)), (0, None), (-1, None)] {
+        let exception = json!({ "name": "vip", "users": ["u"], "exempt": true, "expiresAt": at(seconds).to_string() });
+        let extra = json!({ "limits": { "perClient": 1 }, "overrides": [exception] });
+        assert_eq!(verdict(extra, &login(Some("s9"), Context::default())), expected, "{seconds}");
+    }
+}
+
+#[test]
+fn the_first_override_that_matches_wins_and_its_limits_hold_as_a_whole() {
+    let vip = json!({ "name": "vip", "users": ["u"], "limits": { "perUser": 9 } });
+    let other = json!({ "name": "other", "users": ["v"], "exempt": true });
+    let ended = json!({ "name": "ended", "users": ["u"], "exempt": true, "expiresAt": at(-1).to_string() });
+    let exempt = json!({ "name": "exempt", "clientIds": ["c1"], "exempt": true });
+    let plain = login(Some("s9"), Context::default());
+    let limits = |overrides: Value| {
+        let limits = json!({ "perClient": 1, "perGroup": 2, "perUser": 3 });
+        let selector = json!({ "clientIds": ["c1"] });
+        answer(&policy(json!({ "limits": limits, "selector": selector, "overrides": overrides })), &plain)
+    };
+    assert_eq!(limits(json!([])), Ok("client=1 group=2 user=3".into()));
+    assert_eq!(limits(json!([vip, exempt])), Ok("user=9".into()));
+    assert_eq!(limits(json!([exempt, vip])), Err(Verdict::Exempt));
+    assert_eq!(limits(json!([other, vip])), Ok("user=9".into()));
+    assert_eq!(limits(json!([ended, vip])), Ok("user=9".into()));
+    assert_eq!(limits(json!([other])), Ok("client=1 group=2 user=3".into()));
+}
+
+#[test]
+fn the_question_says_which_override_chose_the_limits() {
+    let overrides = json!([
+        { "name": "a", "users": ["v"], "limits": { "perUser": 1 } },
+        { "name": "b", "users": ["u"], "limits": { "perUser": 2 } },
+    ]);
+    let policy = policy(json!({ "limits": { "perClient": 1 }, "overrides": overrides }));
+    let chosen_by = |user: &str| {
+        let login = Login::new(user.into(), "c1".into(), Some("s9".into()), Context::default()).unwrap();
+        policy.before_asking(&login, now(), |_| false).unwrap().chosen_by()
+    };
+    assert_eq!([chosen_by("v"), chosen_by("u"), chosen_by("w")], [Some(0), Some(1), None]);
+}

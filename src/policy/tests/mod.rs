@@ -1,0 +1,200 @@
+//! The rule, held to its specification. This file has the words in which the tests are written; user `u` logs in to
+//! application `c1` with session `s9` unless a test says otherwise.
+
+mod answers;
+mod before;
+mod counting;
+mod examples;
+mod limits;
+mod manifests;
+mod oracle;
+mod properties;
+mod schema;
+mod victims;
+
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::crd::{AllowDeny, Mode};
+
+/// When every test takes place.
+fn now() -> Timestamp {
+    Timestamp::from_second(1_767_323_045).unwrap()
+}
+
+/// So many seconds after now; before it when negative.
+fn at(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+/// A manifest with the fields that every policy needs and no limit; `extra` is laid over it.
+fn manifest(extra: Value) -> Manifest {
+    let mut spec = json!({ "tenant": { "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "auth0" } } });
+    lay_over(&mut spec, extra);
+    Manifest { name: ObjectName::new("team", "seats"), generation: 1, created_at: None, spec }
+}
+
+fn lay_over(base: &mut Value, extra: Value) {
+    match (base, extra) {
+        (Value::Object(base), Value::Object(extra)) => {
+            for (name, value) in extra {
+                lay_over(base.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (base, extra) => *base = extra,
+    }
+}
+
+/// A policy from what its `spec` adds to the tenant.
+fn policy(extra: Value) -> Policy {
+    compile(&manifest(extra)).unwrap()
+}
+
+/// A session as listed, without any date.
+fn session(id: &str, clients: &[&str]) -> ListedSession {
+    ListedSession {
+        id: id.to_owned(),
+        clients: Some(clients.iter().map(|client| (*client).to_owned()).collect()),
+        ..ListedSession::default()
+    }
+}
+
+/// What can be said about a listed session; times are seconds after now.
+trait Listed: Sized {
+    fn created(self, seconds: i64) -> Self;
+    fn authenticated(self, seconds: i64) -> Self;
+    fn used(self, seconds: i64) -> Self;
+    fn idle_ends(self, seconds: i64) -> Self;
+    fn ends(self, seconds: i64) -> Self;
+    fn of(self, user: &str) -> Self;
+    fn without_clients(self) -> Self;
+}
+
+impl Listed for ListedSession {
+    fn created(self, seconds: i64) -> Self {
+        Self { created_at: Some(at(seconds)), ..self }
+    }
+    fn authenticated(self, seconds: i64) -> Self {
+        Self { authenticated_at: Some(at(seconds)), ..self }
+    }
+    fn used(self, seconds: i64) -> Self {
+        Self { last_interacted_at: Some(at(seconds)), ..self }
+    }
+    fn idle_ends(self, seconds: i64) -> Self {
+        Self { idle_expires_at: Some(at(seconds)), ..self }
+    }
+    fn ends(self, seconds: i64) -> Self {
+        Self { expires_at: Some(at(seconds)), ..self }
+    }
+    fn of(self, user: &str) -> Self {
+        Self { user_id: Some(user.to_owned()), ..self }
+    }
+    fn without_clients(self) -> Self {
+        Self { clients: None, ..self }
+    }
+}
+
+/// An admission that the ledger remembers, `seconds` after now.
+fn admitted(sid: &str, client: &str, seconds: i64) -> Admission {
+    Admission { sid: sid.to_owned(), client_id: client.to_owned(), admitted_at: at(seconds) }
+}
+
+/// A login and all that is known when it is decided.
+#[derive(Clone, Debug)]
+struct Check {
+    policy: Policy,
+    client: String,
+    sid: String,
+    mfa: bool,
+    listed: Vec<ListedSession>,
+    admissions: Vec<Admission>,
+    revoked: HashSet<String>,
+}
+
+impl Check {
+    fn new(extra: Value) -> Self {
+        Self {
+            policy: policy(extra),
+            client: "c1".to_owned(),
+            sid: "s9".to_owned(),
+            mfa: false,
+            listed: Vec::new(),
+            admissions: Vec::new(),
+            revoked: HashSet::new(),
+        }
+    }
+
+    fn by(self, sid: &str, client: &str) -> Self {
+        Self { sid: sid.to_owned(), client: client.to_owned(), ..self }
+    }
+
+    fn with_mfa(self) -> Self {
+        Self { mfa: true, ..self }
+    }
+
+    /// The list as it came; sessions keep the dates that they have.
+    fn listed(self, listed: impl IntoIterator<Item = ListedSession>) -> Self {
+        Self { listed: listed.into_iter().collect(), ..self }
+    }
+
+    /// The list, each session created a minute after the one before it.
+    fn oldest_first(self, listed: impl IntoIterator<Item = ListedSession>) -> Self {
+        let minutes = (-600..).step_by(60);
+        Self { listed: listed.into_iter().zip(minutes).map(|(session, at)| session.created(at)).collect(), ..self }
+    }
+
+    fn remembering(self, admissions: impl IntoIterator<Item = Admission>) -> Self {
+        Self { admissions: admissions.into_iter().collect(), ..self }
+    }
+
+    fn revoked(self, sids: &[&str]) -> Self {
+        Self { revoked: sids.iter().map(|sid| (*sid).to_owned()).collect(), ..self }
+    }
+
+    fn login(&self) -> Login {
+        let context = Context { mfa: self.mfa, ..Context::default() };
+        Login::new("u".to_owned(), self.client.clone(), Some(self.sid.clone()), context).unwrap()
+    }
+
+    fn decide(&self) -> Decision {
+        let login = self.login();
+        let question = self.policy.before_asking(&login, now(), |_| false).unwrap();
+        question.decide(Evidence {
+            sessions: &SessionList::new("u", self.listed.iter().cloned()),
+            admissions: &self.admissions,
+            revoked: &self.revoked,
+            now: now(),
+        })
+    }
+
+    /// How many others count, whatever the answer.
+    fn active(&self) -> usize {
+        count(&self.decide()).active
+    }
+}
+
+fn count(decision: &Decision) -> Count {
+    match decision {
+        Decision::Within { count, .. } | Decision::Exceeded { count, .. } | Decision::Evict { count, .. } => *count,
+    }
+}
+
+fn is_within(decision: &Decision) -> bool {
+    matches!(decision, Decision::Within { .. })
+}
+
+fn within(scope: Scope, limit: u32, active: usize, holder: bool) -> Decision {
+    Decision::Within { count: Count { scope, limit, active }, holder }
+}
+
+fn exceeded(scope: Scope, limit: u32, active: usize, revoke_session: bool) -> Decision {
+    Decision::Exceeded { count: Count { scope, limit, active }, revoke_session }
+}
+
+fn evict(scope: Scope, limit: u32, active: usize, victims: &[&str]) -> Decision {
+    let victims = victims.iter().map(|sid| (*sid).to_owned()).collect();
+    Decision::Evict { count: Count { scope, limit, active }, victims }
+}

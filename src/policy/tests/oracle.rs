@@ -1,0 +1,247 @@
+//! The rule a second time, slowly: sentence by sentence from its specification, sharing nothing with `decide` but the types
+//! that go in and come out. The property tests compare the two.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::crd::{Reentry, Strategy};
+
+#[derive(Clone)]
+struct Known {
+    id: String,
+    /// The list after its first step has it.
+    listed: bool,
+    /// `None` where an entry did not say.
+    clients: Option<BTreeSet<String>>,
+    remembered: BTreeSet<String>,
+    created: Option<Timestamp>,
+    last_use: Option<Timestamp>,
+    ends: Option<Timestamp>,
+}
+
+impl Known {
+    fn belongs(&self, scope: Scope, check: &Check) -> bool {
+        let unknown = self.clients.is_none();
+        let mut all = self.clients.clone().unwrap_or_default();
+        all.extend(self.remembered.iter().cloned());
+        match scope {
+            Scope::Client => all.contains(&check.client),
+            Scope::Group => {
+                let group = check.policy.claim.selector.clients.clone().unwrap_or_default();
+                all.iter().any(|client| group.contains(client))
+            }
+            Scope::User => unknown || !all.is_empty(),
+        }
+    }
+}
+
+fn first_step(check: &Check) -> Vec<Known> {
+    let mut order: Vec<String> = Vec::new();
+    let mut by_id: BTreeMap<String, Vec<ListedSession>> = BTreeMap::new();
+    for entry in &check.listed {
+        match &entry.user_id {
+            Some(owner) if owner != "u" => continue,
+            _ => {}
+        }
+        if !by_id.contains_key(&entry.id) {
+            order.push(entry.id.clone());
+        }
+        by_id.entry(entry.id.clone()).or_default().push(entry.clone());
+    }
+    order
+        .into_iter()
+        .map(|id| {
+            let entries = &by_id[&id];
+            let first = &entries[0];
+            let clients = if entries.iter().any(|entry| entry.clients.is_none()) {
+                None
+            } else {
+                Some(entries.iter().flat_map(|entry| entry.clients.clone().unwrap()).collect())
+            };
+            // The entries of a revoked session end at once.
+            let mine: Vec<&Admission> = check
+                .admissions
+                .iter()
+                .filter(|admission| admission.sid == id && !check.revoked.contains(&id))
+                .collect();
+            let mut last_use = first.last_interacted_at;
+            if last_use.is_none() {
+                last_use = first.authenticated_at;
+            }
+            if last_use.is_none() {
+                last_use = first.created_at;
+            }
+            let ends = [first.idle_expires_at, first.expires_at].into_iter().flatten().min();
+            Known {
+                listed: true,
+                clients,
+                remembered: mine.iter().map(|admission| admission.client_id.clone()).collect(),
+                created: first.created_at,
+                last_use,
+                ends,
+                id,
+            }
+        })
+        .collect()
+}
+
+/// What the specification says to the check.
+pub(super) fn oracle(check: &Check) -> Decision {
+    let now = now();
+    let listed = first_step(check);
+    let ledger: Vec<&Admission> =
+        check.admissions.iter().filter(|admission| !check.revoked.contains(&admission.sid)).collect();
+    let admitted =
+        |id: &str| ledger.iter().filter(|admission| admission.sid == id).map(|admission| admission.admitted_at).max();
+
+    let current = listed.iter().find(|session| session.id == check.sid).cloned();
+
+    // Those of the list that count.
+    let mut others: Vec<Known> = Vec::new();
+    for session in &listed {
+        if session.id == check.sid {
+            continue;
+        }
+        if session.ends.is_some_and(|end| end <= now) {
+            continue;
+        }
+        if check.revoked.contains(&session.id) {
+            continue;
+        }
+        let mut session = session.clone();
+        let readable = session.last_use.is_some();
+        if let Some(admitted) = admitted(&session.id) {
+            session.last_use =
+                Some(session.last_use.map_or(admitted, |used| if used > admitted { used } else { admitted }));
+        }
+        if let Some(span) = check.policy.active_within
+            && readable
+            && session.last_use.unwrap() < now - span
+        {
+            continue;
+        }
+        others.push(session);
+    }
+    // Those that only the ledger knows.
+    let unlisted: BTreeSet<&str> = ledger
+        .iter()
+        .map(|admission| admission.sid.as_str())
+        .filter(|sid| *sid != check.sid && !listed.iter().any(|session| session.id == *sid))
+        .collect();
+    for sid in unlisted {
+        others.push(Known {
+            id: sid.to_owned(),
+            listed: false,
+            clients: Some(BTreeSet::new()),
+            remembered: ledger
+                .iter()
+                .filter(|admission| admission.sid == sid)
+                .map(|admission| admission.client_id.clone())
+                .collect(),
+            created: ledger
+                .iter()
+                .filter(|admission| admission.sid == sid)
+                .map(|admission| admission.admitted_at)
+                .min(),
+            last_use: admitted(sid),
+            ends: None,
+        });
+    }
+
+    // Every limit, in order.
+    struct Looked {
+        scope: Scope,
+        limit: usize,
+        counted: Vec<Known>,
+        holder: bool,
+        exceeded: bool,
+    }
+    let strategy = check.policy.strategy;
+    let mut looked: Vec<Looked> = Vec::new();
+    for (scope, limit) in check.policy.limits.iter() {
+        let limit = limit as usize;
+        let belonging: Vec<Known> = others.iter().filter(|other| other.belongs(scope, check)).cloned().collect();
+        let holder = current.as_ref().is_some_and(|current| current.belongs(scope, check));
+        if holder && check.policy.reentry == Reentry::KeepPlace {
+            let current = current.as_ref().unwrap();
+            let before = |other: &Known| match (other.created, current.created) {
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+                (a, b) if a == b => other.id.as_bytes() < current.id.as_bytes(),
+                (a, b) => a < b,
+            };
+            let counted: Vec<Known> = belonging.into_iter().filter(|other| other.listed && before(other)).collect();
+            let exceeded = strategy == Strategy::Deny && counted.len() >= limit;
+            looked.push(Looked { scope, limit, counted, holder, exceeded });
+        } else {
+            let exceeded = belonging.len() >= limit;
+            looked.push(Looked { scope, limit, counted: belonging, holder, exceeded });
+        }
+    }
+    let told = |looked: &Looked| Count {
+        scope: looked.scope,
+        limit: u32::try_from(looked.limit).unwrap(),
+        active: looked.counted.len(),
+    };
+
+    let Some(first) = looked.iter().find(|looked| looked.exceeded) else {
+        let mut least: Option<&Looked> = None;
+        for one in &looked {
+            let room = |looked: &Looked| looked.limit as i64 - looked.counted.len() as i64;
+            if least.is_none_or(|least| room(one) < room(least)) {
+                least = Some(one);
+            }
+        }
+        return Decision::Within { count: told(least.unwrap()), holder: looked.iter().all(|looked| looked.holder) };
+    };
+
+    let only_this_client =
+        match &current {
+            Some(Known { clients: None, .. }) => false,
+            Some(Known { clients: Some(clients), .. }) => clients.iter().all(|client| *client == check.client),
+            None => true,
+        } && ledger.iter().all(|admission| admission.sid != check.sid || admission.client_id == check.client);
+    let refused = Decision::Exceeded { count: told(first), revoke_session: !first.holder && only_this_client };
+
+    if strategy == Strategy::Deny || (check.policy.revoke_requires_mfa && !check.mfa) {
+        return refused;
+    }
+    let mut chosen: Vec<Known> = Vec::new();
+    for one in looked.iter().filter(|looked| looked.exceeded) {
+        let still: Vec<&Known> =
+            one.counted.iter().filter(|other| chosen.iter().all(|gone| gone.id != other.id)).collect();
+        if still.len() < one.limit {
+            continue;
+        }
+        let surplus = still.len() - (one.limit - 1);
+        let mut can_go: Vec<Known> = still.into_iter().filter(|other| other.listed).cloned().collect();
+        can_go.sort_by(|a, b| by_strategy(strategy, a, b));
+        if can_go.len() < surplus {
+            return refused;
+        }
+        chosen.extend(can_go.into_iter().take(surplus));
+    }
+    chosen.sort_by(|a, b| by_strategy(strategy, a, b));
+    Decision::Evict { count: told(first), victims: chosen.into_iter().map(|gone| gone.id).collect() }
+}
+
+fn by_strategy(strategy: Strategy, a: &Known, b: &Known) -> std::cmp::Ordering {
+    let unreadable_first = |a: Option<Timestamp>, b: Option<Timestamp>| match (a, b) {
+        (None, None) => std::cmp::Ordering::Equal,
+        (None, Some(_)) => std::cmp::Ordering::Less,
+        (Some(_), None) => std::cmp::Ordering::Greater,
+        (Some(a), Some(b)) => a.cmp(&b),
+    };
+    match strategy {
+        Strategy::Deny | Strategy::RevokeOldest => std::cmp::Ordering::Equal,
+        Strategy::RevokeLeastRecentlyUsed => unreadable_first(a.last_use, b.last_use),
+        Strategy::RevokeNextToExpire => match (a.ends, b.ends) {
+            (None, None) => std::cmp::Ordering::Equal,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (Some(a), Some(b)) => a.cmp(&b),
+        },
+    }
+    .then_with(|| unreadable_first(a.created, b.created))
+    .then_with(|| a.id.as_bytes().cmp(b.id.as_bytes()))
+}

@@ -1,0 +1,258 @@
+//! What holds of every case: the promises that no table can show.
+
+use proptest::collection::{hash_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::oracle::oracle;
+use super::*;
+use crate::crd::{Reentry, Strategy as Revoke};
+
+const SIDS: [&str; 8] = ["s1", "s2", "s3", "s4", "s5", "S6", "s10", "s9"];
+const CLIENTS: [&str; 4] = ["c1", "c2", "c3", "c4"];
+
+fn sid() -> impl Strategy<Value = String> {
+    select(&SIDS[..]).prop_map(str::to_owned)
+}
+
+/// Few instants, so that ties and both sides of every bound are met often.
+fn date(seconds: std::ops::Range<i64>) -> impl Strategy<Value = Option<Timestamp>> {
+    option::weighted(0.8, seconds.prop_map(|n| at(n * 5)))
+}
+
+fn clients() -> impl Strategy<Value = Option<Vec<String>>> {
+    let names = subsequence(&CLIENTS[..], 0..=3).prop_map(|names| names.into_iter().map(str::to_owned).collect());
+    option::weighted(0.9, names)
+}
+
+fn listed_session() -> impl Strategy<Value = ListedSession> {
+    let owner = select(vec![None, None, None, Some("u".to_owned()), Some("v".to_owned())]);
+    let past = || date(-6..1);
+    // Mostly in the future: an expired session says nothing else.
+    let end = || option::weighted(0.5, select(vec![-1, 0, 1, 5, 5, 9, 9]).prop_map(|n| at(n * 5)));
+    (sid(), owner, (past(), past(), past()), (end(), end()), clients()).prop_map(
+        |(id, user_id, (created_at, authenticated_at, last_interacted_at), (idle_expires_at, expires_at), clients)| {
+            ListedSession {
+                id,
+                user_id,
+                created_at,
+                authenticated_at,
+                last_interacted_at,
+                idle_expires_at,
+                expires_at,
+                clients,
+            }
+        },
+    )
+}
+
+fn any_limits() -> impl Strategy<Value = Limits> {
+    let limit = || option::of(1..4u32);
+    (limit(), limit(), limit())
+        .prop_filter_map("a limit is needed", |(client, group, user)| Limits::new(client, group, user))
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let strategies =
+        vec![Revoke::Deny, Revoke::RevokeOldest, Revoke::RevokeLeastRecentlyUsed, Revoke::RevokeNextToExpire];
+    (
+        any_limits(),
+        select(vec![Reentry::KeepPlace, Reentry::CountOthers]),
+        select(strategies),
+        any::<bool>(),
+        option::weighted(0.3, (0..5i64).prop_map(|n| SignedDuration::from_secs(n * 5 + 1))),
+    )
+        .prop_map(|(limits, reentry, strategy, revoke_requires_mfa, active_within)| Policy {
+            limits,
+            reentry,
+            strategy,
+            revoke_requires_mfa,
+            active_within,
+            ..policy(json!({ "selector": { "clientIds": ["c1", "c2"] }, "limits": { "perClient": 1 } }))
+        })
+}
+
+fn any_check() -> impl Strategy<Value = Check> {
+    let admission = (sid(), select(&CLIENTS[..]), -6..1i64).prop_map(|(sid, client, n)| admitted(&sid, client, n * 5));
+    (
+        any_policy(),
+        sid(),
+        select(&["c1", "c2"][..]),
+        any::<bool>(),
+        vec(listed_session(), 0..9),
+        vec(admission, 0..4),
+        prop_oneof![2 => Just(HashSet::new()), 1 => hash_set(sid(), 1..3)],
+    )
+        .prop_map(|(policy, sid, client, mfa, listed, admissions, revoked)| Check {
+            policy,
+            client: client.to_owned(),
+            sid,
+            mfa,
+            listed,
+            admissions,
+            revoked,
+        })
+}
+
+/// Cases in which all that is known is a list, and no two entries have one id.
+fn plain_check() -> impl Strategy<Value = Check> {
+    any_check().prop_map(|mut check| {
+        let mut seen = HashSet::new();
+        check.listed.retain(|session| seen.insert(session.id.clone()));
+        check.admissions.clear();
+        check.revoked.clear();
+        check
+    })
+}
+
+fn raised(limits: &Limits, by: [u32; 3]) -> Limits {
+    let of =
+        |scope: Scope| limits.iter().find(|(other, _)| *other == scope).map(|(_, limit)| limit + by[scope as usize]);
+    Limits::new(of(Scope::Client), of(Scope::Group), of(Scope::User)).unwrap()
+}
+
+/// What would be answered once it is carried out.
+fn verdict(decision: &Decision) -> Verdict {
+    match decision {
+        Decision::Within { count, .. } => Verdict::Within(Some(*count)),
+        Decision::Exceeded { count, revoke_session } => {
+            Verdict::Exceeded { count: *count, revoke_session: *revoke_session }
+        }
+        Decision::Evict { count, victims } => Verdict::Evicted { count: *count, revoked: victims.len() },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rule_is_what_the_specification_says(check in any_check()) {
+        prop_assert_eq!(check.decide(), oracle(&check));
+    }
+
+    #[test]
+    fn a_session_that_does_not_count_never_changes_the_answer(
+        check in any_check(),
+        session in listed_session(),
+        place in any::<prop::sample::Index>(),
+        why in 0..3,
+    ) {
+        let span = SignedDuration::from_secs(20);
+        let check = Check { policy: Policy { active_within: Some(span), ..check.policy }, ..check };
+        let id = "another".to_owned();
+        let added = match why {
+            0 => ListedSession { id, expires_at: Some(now()), ..session },
+            1 => ListedSession { id, user_id: Some("v".to_owned()), ..session },
+            _ => ListedSession { id, last_interacted_at: Some(at(-21)), ..session },
+        };
+        let mut more = check.clone();
+        more.listed.insert(place.index(check.listed.len() + 1), added);
+        prop_assert_eq!(more.decide(), check.decide());
+    }
+
+    #[test]
+    fn the_order_of_the_list_never_matters(
+        (check, shuffled) in plain_check().prop_flat_map(|check| {
+            let listed = Just(check.listed.clone()).prop_shuffle();
+            (Just(check), listed)
+        })
+    ) {
+        prop_assert_eq!(check.clone().listed(shuffled).decide(), check.decide());
+    }
+
+    #[test]
+    fn the_order_of_the_ledger_never_matters(
+        (check, shuffled) in any_check().prop_flat_map(|check| {
+            let admissions = Just(check.admissions.clone()).prop_shuffle();
+            (Just(check), admissions)
+        })
+    ) {
+        prop_assert_eq!(check.clone().remembering(shuffled).decide(), check.decide());
+    }
+
+    #[test]
+    fn raising_a_limit_never_turns_an_allow_into_a_block(check in any_check(), by in prop::array::uniform3(0..3u32)) {
+        let limits = raised(&check.policy.limits, by);
+        let generous = Check { policy: Policy { limits, ..check.policy.clone() }, ..check.clone() };
+        let blocked = |check: &Check| matches!(check.decide(), Decision::Exceeded { .. });
+        prop_assert!(blocked(&check) || !blocked(&generous));
+    }
+
+    #[test]
+    fn of_the_holders_of_a_limit_as_many_as_it_allows_are_let_in_and_so_at_least_one(
+        check in plain_check(),
+        scope in select(&Scope::ALL[..]),
+        limit in 1..4u32,
+    ) {
+        let listed = check.listed.iter().cloned().map(|session| ListedSession {
+            user_id: None, idle_expires_at: None, expires_at: None, ..session
+        });
+        let check = check.clone().listed(listed);
+        let logs_in = |sid: &str, limit: u32| {
+            let only = |this| (scope == this).then_some(limit);
+            let limits = Limits::new(only(Scope::Client), only(Scope::Group), only(Scope::User)).unwrap();
+            let policy = Policy { limits, reentry: Reentry::KeepPlace, active_within: None, ..check.policy.clone() };
+            matches!(Check { policy, ..check.clone() }.by(sid, "c1").decide(), Decision::Within { holder: true, .. })
+        };
+        let holders = SIDS.iter().filter(|sid| logs_in(sid, 1000)).count();
+        let let_in = SIDS.iter().filter(|sid| logs_in(sid, limit)).count();
+        let places = if check.policy.strategy == Revoke::Deny { holders.min(limit as usize) } else { holders };
+        prop_assert_eq!(let_in, places);
+    }
+
+    #[test]
+    fn whoever_came_first_is_let_in_again_whatever_the_limits(check in plain_check()) {
+        let named = |session: &&ListedSession| {
+            let clients = session.clients.as_deref().unwrap_or_default();
+            clients.iter().any(|client| client == "c1" || client == "c2")
+        };
+        let listed: Vec<_> = check.listed.iter().filter(named).cloned().collect();
+        let first = listed.iter().min_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        let Some(first) = first.cloned() else { return Ok(()) };
+        let client = first.clients.iter().flatten().find(|client| ["c1", "c2"].contains(&client.as_str())).unwrap();
+        let policy = Policy { reentry: Reentry::KeepPlace, ..check.policy.clone() };
+        let own = ListedSession { user_id: None, ..first.clone() };
+        let rest = listed.into_iter().filter(|session| session.id != first.id);
+        let check = Check { policy, ..check.clone() }.listed(rest.chain([own])).by(&first.id, client);
+        let held = matches!(check.decide(), Decision::Within { holder: true, .. });
+        prop_assert!(held);
+    }
+
+    #[test]
+    fn victims_are_others_no_more_than_the_surplus_and_without_them_the_user_is_within_every_limit(
+        check in any_check()
+    ) {
+        let Decision::Evict { count, victims } = check.decide() else { return Ok(()) };
+        prop_assert!(!victims.contains(&check.sid));
+        let surplus = count.active - (count.limit as usize - 1);
+        prop_assert!(victims.len() >= surplus);
+        let mut remaining = check.clone();
+        remaining.listed.retain(|session| !victims.contains(&session.id));
+        remaining.admissions.retain(|admission| !victims.contains(&admission.sid));
+        prop_assert!(is_within(&remaining.decide()));
+        let by_revoked_set = Check { revoked: check.revoked.iter().chain(&victims).cloned().collect(), ..check.clone() };
+        prop_assert!(is_within(&by_revoked_set.decide()));
+        if check.policy.limits.iter().count() == 1 {
+            prop_assert_eq!(victims.len(), surplus);
+        }
+    }
+
+    #[test]
+    fn audit_differs_from_enforce_only_in_effect(check in any_check(), deny in any::<bool>()) {
+        let failure_policy = if deny { AllowDeny::Deny } else { AllowDeny::Allow };
+        let with = |mode| {
+            let mut check = check.clone();
+            check.policy.stance = Stance { mode, failure_policy, ..check.policy.stance };
+            let decision = check.decide();
+            let answer = check.policy.stance.answer(verdict(&decision), false);
+            (decision, answer)
+        };
+        let (enforced, answer) = with(Mode::Enforce);
+        let (audited, told) = with(Mode::Audit);
+        prop_assert_eq!(enforced, audited);
+        prop_assert_eq!(told.audited_reason.unwrap_or(told.reason), answer.reason);
+        prop_assert_eq!((&told.policy, told.count), (&answer.policy, answer.count));
+        prop_assert_eq!((told.block, told.message, told.revoke_session, told.revoked_sessions), (false, None, false, None));
+    }
+}
