@@ -2,6 +2,7 @@
 
 pub mod auth0;
 pub mod crd;
+pub mod ledger;
 pub mod policy;
 pub mod secret;
 #[cfg(feature = "simulator")]
