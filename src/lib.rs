@@ -7,6 +7,7 @@ pub mod crd;
 #[cfg(feature = "simulator")]
 pub mod demo;
 pub mod in_force;
+pub mod ledger;
 pub mod metrics;
 pub mod policy;
 pub mod readiness;

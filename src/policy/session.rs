@@ -122,6 +122,19 @@ impl SessionList {
         self.dropped
     }
 
+    /// The ids of all sessions, expired ones included.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.sessions.keys().map(String::as_str)
+    }
+
+    /// Whether the list names the application on the session. An entry that does not say which it has shows none.
+    pub fn shows(&self, id: &str, client_id: &str) -> bool {
+        self.sessions
+            .get(id)
+            .and_then(|session| session.clients.as_ref())
+            .is_some_and(|clients| clients.iter().any(|client| self.clients[*client as usize] == client_id))
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<&Session> {
         self.sessions.get(id)
     }
