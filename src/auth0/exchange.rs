@@ -222,8 +222,8 @@ fn judge(result: Result<(Answer, RateLimit), Trouble>) -> Result<Answer, Setback
 
 impl From<reqwest::Error> for Trouble {
     fn from(error: reqwest::Error) -> Self {
-        // The client has no other time limit than the one on connecting.
-        if error.is_timeout() { Self::NoConnection } else { Self::Broken(error) }
+        // A ping that nobody answered is a timeout as well, but of a connection that was there.
+        if error.is_connect() && error.is_timeout() { Self::NoConnection } else { Self::Broken(error) }
     }
 }
 

@@ -11,6 +11,7 @@
 //!      │             rate limit headers                  rate.rs
 //!      ▼
 //!  Upstream ────── one connection pool for all tenants   http.rs
+//!      │             where a tenant is                   tenant.rs
 //!      │             names are resolved under guard      guard.rs
 //!      ▼
 //!   answer ─────── status to failure, leniently parsed   error.rs, parse.rs, date.rs
