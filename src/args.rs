@@ -167,7 +167,8 @@ fn in_cluster() -> bool {
 }
 
 fn endpoint(text: &str) -> Result<(String, Url), String> {
-    let (domain, url) = text.split_once('=').ok_or("write DOMAIN=URL, such as acme.eu.auth0.com=https://gateway.internal")?;
+    let (domain, url) =
+        text.split_once('=').ok_or("write DOMAIN=URL, such as acme.eu.auth0.com=https://gateway.internal")?;
     let url = Url::parse(url).map_err(|error| format!("the URL cannot be read: {error}"))?;
     Ok((domain.to_ascii_lowercase(), url))
 }

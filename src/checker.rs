@@ -4,19 +4,30 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
+use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::auth0::{Error, TenantClient};
+use crate::crd::{Mode, Reentry};
 use crate::in_force::{Current, InForce};
+use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, Moment, Stats, Terms, User};
 use crate::metrics::{CheckRecord, Metrics};
-use crate::policy::{Answer, Decision, Evidence, Failure, Governance, Login, Policy, Reason, Rule, Verdict, View};
+use crate::policy::{
+    Admission, Answer, Decision, Evidence, Failure, Governance, Login, Policy, Question, Reason, Rule, Verdict, View,
+};
+
+/// How many sessions are revoked at the same time.
+const REVOKED_AT_ONCE: usize = 8;
 
 /// Answers checks.
 pub struct Checker {
     current: Current,
     metrics: Arc<Metrics>,
     options: CheckerOptions,
+    ledger: Ledger,
+    holders: Holders<Rule>,
     /// A place for each check that may wait for Auth0 at the same time.
     places: Semaphore,
 }
@@ -34,9 +45,15 @@ pub struct CheckerOptions {
 
 impl Checker {
     /// Answers by what is in force.
-    pub fn new(current: Current, metrics: Arc<Metrics>, options: CheckerOptions) -> Self {
+    pub fn new(current: Current, ledger: Ledger, metrics: Arc<Metrics>, options: CheckerOptions) -> Self {
         metrics.forced_audit(options.force_audit);
-        Self { current, metrics, places: Semaphore::new(options.max_in_flight), options }
+        let places = Semaphore::new(options.max_in_flight);
+        Self { current, metrics, ledger, holders: Holders::new(HOLDERS), places, options }
+    }
+
+    /// What can be counted of the ledger.
+    pub fn ledger_stats(&self) -> Stats {
+        self.ledger.stats()
     }
 
     /// What is in force: to be taken once for a check.
@@ -58,7 +75,7 @@ impl Checker {
             Governance::By(governor) => {
                 let verdict = match &*governor.rule {
                     Rule::Invalid(_) => Verdict::failed(Failure::PolicyInvalid),
-                    Rule::Compiled(policy) => self.verdict(in_force, policy, login, arrived).await,
+                    Rule::Compiled(policy) => self.verdict(in_force, &governor.rule, policy, login, arrived).await,
                 };
                 let answer = governor.rule.stance().answer(verdict, self.options.force_audit);
                 (governor.rule.claim().tenant.domain(), answer)
@@ -68,30 +85,105 @@ impl Checker {
         answer
     }
 
-    async fn verdict(&self, in_force: &InForce, policy: &Policy, login: &Login, arrived: Instant) -> Verdict {
-        let question = match policy.before_asking(login, Timestamp::now(), |_| false) {
+    /// The steps before Auth0 is asked, and then the question itself.
+    async fn verdict(
+        &self,
+        in_force: &InForce,
+        rule: &Arc<Rule>,
+        policy: &Policy,
+        login: &Login,
+        arrived: Instant,
+    ) -> Verdict {
+        let question = match policy.before_asking(login, Timestamp::now()) {
             Ok(question) => question,
             Err(verdict) => return verdict,
         };
+        let user = User::new(policy.claim.tenant.domain(), login.user_id());
+        let opened = self.ledger.open(&user, login.sid()).await;
+        if opened.revoked {
+            return Verdict::SessionRevoked;
+        }
         let Some(client) = in_force.client(&policy.claim.name) else {
             return Verdict::failed(Failure::CredentialsMissing);
         };
-        let Ok(_place) = self.places.try_acquire() else {
-            return Verdict::failed(Failure::Overloaded);
+        let holding = Holding {
+            chosen_by: question.chosen_by(),
+            user: user.clone(),
+            sid: question.sid().to_owned(),
+            client_id: question.client_id().to_owned(),
         };
-        let sessions = match client.list_sessions(login.user_id(), arrived + policy.timeout).await {
-            Ok(sessions) => sessions,
-            Err(error) => {
-                tracing::warn!(policy = %policy.claim.name, %error, "the user's sessions could not be listed");
-                return Verdict::failed(error.failure);
+        if policy.reentry == Reentry::KeepPlace && self.holders.covers(rule, &holding) {
+            return Verdict::Within(None);
+        }
+
+        let enforced = policy.stance.mode == Mode::Enforce && !self.options.force_audit;
+        let terms =
+            Terms { window: policy.admission_window, longest_check: in_force.longest_check(&policy.claim.tenant) };
+        let attempt = Attempt { user: &user, sid: question.sid(), client_id: question.client_id(), terms, enforced };
+        let deadline = arrived + policy.timeout;
+        let verdict = self.ask(client, question, &attempt, opened.since, deadline).await;
+        match verdict {
+            Ok((verdict, holder)) => {
+                if holder && policy.reentry == Reentry::KeepPlace {
+                    self.holders.remember(rule, holding, policy.recheck_after);
+                }
+                verdict
             }
+            Err(verdict) => {
+                // What the failure policy answers is final, and the ledger has to know it.
+                if policy.stance.answer(verdict, self.options.force_audit).block {
+                    self.ledger.withdraw(&attempt).await;
+                } else {
+                    self.ledger.remember(&attempt).await;
+                }
+                verdict
+            }
+        }
+    }
+
+    /// Lists, decides and admits, and revokes what has to give way. Beside the verdict: whether the session holds a place
+    /// under every limit.
+    ///
+    /// # Errors
+    /// The verdict, when it could not be decided or not be carried out.
+    async fn ask(
+        &self,
+        client: &TenantClient,
+        question: Question<'_>,
+        attempt: &Attempt<'_>,
+        since: Moment,
+        deadline: Instant,
+    ) -> Result<(Verdict, bool), Verdict> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Verdict::failed(Failure::Overloaded));
         };
-        let evidence =
-            Evidence { sessions: &sessions, admissions: &[], revoked: &HashSet::new(), now: Timestamp::now() };
-        match question.decide(evidence) {
-            Decision::Within { count, .. } => Verdict::Within(Some(count)),
-            Decision::Exceeded { count, revoke_session } => Verdict::Exceeded { count, revoke_session },
-            Decision::Evict { .. } => Verdict::failed(Failure::UpstreamError),
+        let sessions = client.list_sessions(question.user_id(), deadline).await.map_err(|error| {
+            tracing::warn!(policy = %question.policy().claim.name, %error, "the user's sessions could not be listed");
+            Verdict::failed(error.failure)
+        })?;
+        let list = Listed { sessions: &sessions, since };
+        let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
+            question.decide(Evidence { sessions: &sessions, admissions, revoked, now: Timestamp::now() })
+        };
+        match self.ledger.admit(attempt, list, deadline, decide).await? {
+            Decision::Within { count, holder } => Ok((Verdict::Within(Some(count)), holder)),
+            Decision::Exceeded { count, revoke_session } => Ok((Verdict::Exceeded { count, revoke_session }, false)),
+            Decision::Evict { count, victims } if !attempt.enforced => {
+                Ok((Verdict::Evicted { count, revoked: victims.len() }, false))
+            }
+            Decision::Evict { count, victims } => {
+                let outcome = evict(client, victims, deadline).await;
+                self.ledger.settle(attempt.user, &outcome.revoked, &outcome.alive).await;
+                let revoked = outcome.revoked.len();
+                match outcome.failure {
+                    None => Ok((Verdict::Evicted { count, revoked }, false)),
+                    Some(error) => {
+                        let alive = outcome.alive.len();
+                        tracing::warn!(policy = %question.policy().claim.name, %error, revoked, alive, "sessions could not be revoked");
+                        Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })
+                    }
+                }
+            }
         }
     }
 
@@ -116,4 +208,34 @@ impl Checker {
             "check"
         );
     }
+}
+
+/// What became of the sessions that had to give way.
+#[derive(Default)]
+struct Eviction {
+    /// Revoked, or already gone.
+    revoked: Vec<String>,
+    alive: Vec<String>,
+    /// Why the first of those could not be revoked.
+    failure: Option<Error>,
+}
+
+/// Revokes sessions, some at a time; all are tried, whatever becomes of the others.
+async fn evict(client: &TenantClient, victims: Vec<String>, deadline: Instant) -> Eviction {
+    let revoke = |sid: String| async move {
+        let result = client.revoke_session(&sid, deadline).await;
+        (sid, result)
+    };
+    let mut results = stream::iter(victims).map(revoke).buffer_unordered(REVOKED_AT_ONCE);
+    let mut eviction = Eviction::default();
+    while let Some((sid, result)) = results.next().await {
+        match result {
+            Ok(_) => eviction.revoked.push(sid),
+            Err(error) => {
+                eviction.alive.push(sid);
+                eviction.failure.get_or_insert(error);
+            }
+        }
+    }
+    eviction
 }

@@ -70,7 +70,16 @@ fn furnish(tenant: &Simulator) {
 fn serve_args(args: &DemoArgs, tenant: &Simulator) -> Result<ServeArgs, RunError> {
     let endpoint = format!("{DOMAIN}={}", tenant.url());
     let (listen, admin_listen) = (args.listen.to_string(), args.admin_listen.to_string());
-    let line = ["session-checker", "serve", "--listen", &listen, "--admin-listen", &admin_listen, "--auth0-endpoint", &endpoint];
+    let line = [
+        "session-checker",
+        "serve",
+        "--listen",
+        &listen,
+        "--admin-listen",
+        &admin_listen,
+        "--auth0-endpoint",
+        &endpoint,
+    ];
     let args = <Args as clap::Parser>::try_parse_from(line).map_err(|error| RunError::Command(error.to_string()))?;
     match args.command {
         Command::Serve(args) => Ok(*args),

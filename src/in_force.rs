@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -29,9 +30,16 @@ pub struct InForce {
     /// What there is to say about files.
     pub files: Vec<FileReport>,
     clients: HashMap<ObjectName, TenantClient>,
+    /// The longest timeout of each tenant's policies, by canonical domain.
+    longest_checks: HashMap<String, Duration>,
 }
 
 impl InForce {
+    /// The longest that a check of this tenant takes, by any of its policies.
+    pub fn longest_check(&self, tenant: &Tenant) -> Duration {
+        self.longest_checks.get(tenant.domain()).copied().unwrap_or_default()
+    }
+
     /// The client of a policy's tenant, when the policy has a credential.
     pub fn client(&self, policy: &ObjectName) -> Option<&TenantClient> {
         self.clients.get(policy)
@@ -74,6 +82,7 @@ impl Publisher {
             reports: Vec::new(),
             files: Vec::new(),
             clients: HashMap::new(),
+            longest_checks: HashMap::new(),
         };
         Self { shown: Mutex::new(shown), upstream, metrics, current: Arc::new(ArcSwap::from_pointee(nothing)) }
     }
@@ -93,6 +102,7 @@ impl Publisher {
             generation: last.generation + 1,
             since: Timestamp::now(),
             clients: self.clients(&snapshot, &last),
+            longest_checks: longest_checks(&snapshot),
             snapshot,
             reports: shown.index.reports(),
             files: shown.files.clone(),
@@ -115,7 +125,9 @@ impl Publisher {
         }
         let mut clients = HashMap::new();
         for governor in snapshot.governors() {
-            let (Rule::Compiled(policy), Some(credentials)) = (&*governor.rule, &governor.credentials) else { continue };
+            let (Rule::Compiled(policy), Some(credentials)) = (&*governor.rule, &governor.credentials) else {
+                continue;
+            };
             let key = key(&policy.claim, credentials.fingerprint());
             let client = match known.get(&key) {
                 Some(client) => client.clone(),
@@ -149,9 +161,21 @@ impl Publisher {
     }
 }
 
+fn longest_checks(snapshot: &Snapshot) -> HashMap<String, Duration> {
+    let mut longest = HashMap::new();
+    for governor in snapshot.governors() {
+        if let Rule::Compiled(policy) = &*governor.rule {
+            let known: &mut Duration = longest.entry(policy.claim.tenant.domain().to_owned()).or_default();
+            *known = policy.timeout.max(*known);
+        }
+    }
+    longest
+}
+
 /// Logs what is wrong, once when it becomes so, and when it is right again.
 fn tell(last: &InForce, next: &InForce) {
-    let before: HashMap<&ObjectName, &PolicyReport> = last.reports.iter().map(|report| (&report.name, report)).collect();
+    let before: HashMap<&ObjectName, &PolicyReport> =
+        last.reports.iter().map(|report| (&report.name, report)).collect();
     for report in &next.reports {
         let old = before.get(&report.name).copied();
         if old == Some(report) {

@@ -157,13 +157,21 @@ impl Metrics {
             }
             self.would_block_users.with_label_values(&[&policy, tenant]).set(to_i64(users.len()));
         }
-        if let (Reason::Failed(failure), _) | (_, Some(Reason::Failed(failure))) = (answer.reason, answer.audited_reason) {
+        if let (Reason::Failed(failure), _) | (_, Some(Reason::Failed(failure))) =
+            (answer.reason, answer.audited_reason)
+        {
             self.failure_policy_uses.with_label_values(&[&policy, tenant, failure.as_str(), decision]).inc();
         }
     }
 
     /// Takes note of what is in force now, and ends the series of policies and tenants that are gone.
-    pub fn in_force(&self, generation: u64, at: f64, reports: &[PolicyReport], tenant_of: impl Fn(&PolicyReport) -> String) {
+    pub fn in_force(
+        &self,
+        generation: u64,
+        at: f64,
+        reports: &[PolicyReport],
+        tenant_of: impl Fn(&PolicyReport) -> String,
+    ) {
         self.snapshot_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.snapshot_time.set(at);
         for state in InForce::ALL {
@@ -200,7 +208,9 @@ impl Metrics {
         ] {
             end_series(vec, &is_live, |labels| vec.remove(labels).is_ok());
         }
-        for vec in [&self.would_block_users, &self.auth0_rate_limit_remaining, &self.policy_generation, &self.policy_ready] {
+        for vec in
+            [&self.would_block_users, &self.auth0_rate_limit_remaining, &self.policy_generation, &self.policy_ready]
+        {
             end_series(vec, &is_live, |labels| vec.remove(labels).is_ok());
         }
         let durations = &self.auth0_request_duration;
@@ -321,7 +331,8 @@ fn end_series(
 ) {
     for family in collector.collect() {
         for metric in family.get_metric() {
-            let labels: HashMap<&str, &str> = metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            let labels: HashMap<&str, &str> =
+                metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
             if !labels.iter().all(|(name, value)| is_live(name, value)) {
                 remove(&labels);
             }

@@ -45,7 +45,9 @@ impl Readiness {
 
     /// What is still waited for.
     pub fn pending(&self) -> Vec<String> {
-        self.with(|state| state.pending.iter().cloned().chain(state.shutting_down.then(|| "shutting down".to_owned())).collect())
+        self.with(|state| {
+            state.pending.iter().cloned().chain(state.shutting_down.then(|| "shutting down".to_owned())).collect()
+        })
     }
 
     /// Takes readiness back for good.

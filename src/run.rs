@@ -18,6 +18,7 @@ use crate::args::{Args, Command, ServeArgs};
 use crate::auth0::{SetupError, Upstream, UpstreamOptions};
 use crate::checker::{Checker, CheckerOptions};
 use crate::in_force::Publisher;
+use crate::ledger::{Backend, DEFAULT_CAPACITY, Ledger, Memory};
 use crate::metrics::Metrics;
 use crate::policy::{Doors, TokenDigest};
 use crate::readiness::Readiness;
@@ -39,7 +40,9 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// There is nothing to read policies from.
-    #[error("there is nothing to read policies from: give --policy-dir DIR, or set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET")]
+    #[error(
+        "there is nothing to read policies from: give --policy-dir DIR, or set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET"
+    )]
     NoSource,
     /// The policy folder is not one.
     #[error("--policy-dir {0}: there is no such folder")]
@@ -144,7 +147,11 @@ impl Source {
     /// When there is none, or it cannot be one.
     pub fn of(args: &ServeArgs) -> Result<Self, RunError> {
         if let Some(path) = &args.policy_dir {
-            return if path.is_dir() { Ok(Self::Directory(path.clone())) } else { Err(RunError::PolicyDir(path.clone())) };
+            return if path.is_dir() {
+                Ok(Self::Directory(path.clone()))
+            } else {
+                Err(RunError::PolicyDir(path.clone()))
+            };
         }
         let variables = (args.auth0_domain.clone(), args.auth0_client_id.clone(), args.auth0_client_secret.clone());
         let environment = Environment::new(variables.0, variables.1, variables.2)?;
@@ -162,7 +169,10 @@ pub struct Service {
     /// Ends the service: also what a signal does.
     pub shutdown: Shutdown,
     shutdown_delay: Duration,
-    tasks: JoinSet<Result<(), RunError>>,
+    /// End when they have drained.
+    listeners: JoinSet<Result<(), RunError>>,
+    /// Follow what may change outside, for as long as the process lives.
+    followers: JoinSet<Result<(), RunError>>,
 }
 
 impl Service {
@@ -181,13 +191,14 @@ impl Service {
         let publisher = Arc::new(Publisher::new(upstream, doors, Arc::clone(&metrics)));
         let readiness = Readiness::default();
         let shutdown = Shutdown::default();
-        let mut tasks = JoinSet::new();
+        let mut followers = JoinSet::new();
+        let mut listeners = JoinSet::new();
 
         let policies = readiness.wait_for("policies");
         match source {
             Source::Directory(path) => {
                 let directory = read_directory(path, Arc::clone(&publisher)).await?;
-                tasks.spawn(follow_directory(directory, Arc::clone(&publisher)));
+                followers.spawn(follow_directory(directory, Arc::clone(&publisher)));
             }
             Source::Environment(environment) => publisher.update(|shown| environment.feed(&mut shown.index))?,
             Source::Text(manifests) => {
@@ -197,20 +208,29 @@ impl Service {
         }
         policies.release();
         if let Some(file) = token_file {
-            tasks.spawn(follow_tokens(file, args.caller_token.as_ref().and_then(fixed_token), Arc::clone(&publisher)));
+            followers.spawn(follow_tokens(
+                file,
+                args.caller_token.as_ref().and_then(fixed_token),
+                Arc::clone(&publisher),
+            ));
         }
 
         let tls = match (&args.tls_cert, &args.tls_key) {
             (Some(certificate), Some(key)) => {
                 let tls = Tls { certificate: certificate.clone(), key: key.clone() };
                 let config = tls.load().await?;
-                tasks.spawn(follow_certificate(tls, config.clone()));
+                followers.spawn(follow_certificate(tls, config.clone()));
                 Some(config)
             }
             _ => None,
         };
         let app = Arc::new(App {
-            checker: Checker::new(publisher.current(), Arc::clone(&metrics), checker_options(&args)),
+            checker: Checker::new(
+                publisher.current(),
+                Ledger::new(Backend::Memory(Memory::new(DEFAULT_CAPACITY))),
+                Arc::clone(&metrics),
+                checker_options(&args),
+            ),
             readiness,
             shutdown: shutdown.clone(),
             metrics,
@@ -218,10 +238,22 @@ impl Service {
         let checks = bind(args.listen(), tls)?;
         let admin = bind(args.admin_listen, None)?;
         let (address, admin_address) = (checks.1, admin.1);
-        tasks.spawn(serve("the listener for checks", checks.0, check_router(Arc::clone(&app)), &shutdown, args.drain_timeout));
-        tasks.spawn(serve("the admin listener", admin.0, admin_router(Arc::clone(&app)), &shutdown, Duration::from_secs(1)));
+        listeners.spawn(serve(
+            "the listener for checks",
+            checks.0,
+            check_router(Arc::clone(&app)),
+            &shutdown,
+            args.drain_timeout,
+        ));
+        listeners.spawn(serve(
+            "the admin listener",
+            admin.0,
+            admin_router(Arc::clone(&app)),
+            &shutdown,
+            Duration::from_secs(1),
+        ));
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
-        Ok(Self { address, admin_address, app, shutdown, shutdown_delay: args.shutdown_delay(), tasks })
+        Ok(Self { address, admin_address, app, shutdown, shutdown_delay: args.shutdown_delay(), listeners, followers })
     }
 
     /// Serves until a signal comes, then drains and returns; a second signal ends it at once.
@@ -237,15 +269,19 @@ impl Service {
     ///
     /// # Errors
     /// As for [`run`](Self::run), and what `stop` gives.
-    pub async fn run_until(mut self, stop: impl Future<Output = Result<&'static str, RunError>>) -> Result<(), RunError> {
+    pub async fn run_until(
+        mut self,
+        stop: impl Future<Output = Result<&'static str, RunError>>,
+    ) -> Result<(), RunError> {
         let signal = tokio::select! {
             signal = stop => signal?,
-            ended = self.tasks.join_next() => return Err(unexpected(ended)),
+            ended = self.listeners.join_next() => return Err(unexpected(ended)),
+            Some(ended) = self.followers.join_next() => return Err(unexpected(Some(ended))),
         };
         tracing::info!(signal, "shutting down");
         let drained = async {
             self.shutdown.begin(&self.app.readiness, self.shutdown_delay).await;
-            while let Some(ended) = self.tasks.join_next().await {
+            while let Some(ended) = self.listeners.join_next().await {
                 ended??;
             }
             Ok(())
@@ -369,7 +405,11 @@ async fn follow_directory(mut directory: Directory, publisher: Arc<Publisher>) -
     }
 }
 
-async fn follow_tokens(mut file: TokenFile, fixed: Option<TokenDigest>, publisher: Arc<Publisher>) -> Result<(), RunError> {
+async fn follow_tokens(
+    mut file: TokenFile,
+    fixed: Option<TokenDigest>,
+    publisher: Arc<Publisher>,
+) -> Result<(), RunError> {
     let mut ticks = ticks();
     let mut failing = false;
     loop {

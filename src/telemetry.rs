@@ -3,6 +3,7 @@
 //! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces go out as OTLP over gRPC when one of the standard
 //! `OTEL_EXPORTER_OTLP_*` endpoints is set, and nowhere otherwise; W3C trace context is read and sent on either way.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -44,11 +45,10 @@ impl Telemetry {
             let filter = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
             tracing_opentelemetry::layer().with_tracer(provider.tracer("session-checker")).with_filter(filter)
         });
-        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let logs =
+            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         let logs = match format {
-            LogFormat::Json => {
-                logs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
-            }
+            LogFormat::Json => logs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
             LogFormat::Text => logs.boxed(),
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
@@ -79,5 +79,7 @@ fn tracer_provider() -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("session-checker");
     }
-    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter.build()?).with_resource(resource.build()).build()))
+    Ok(Some(
+        SdkTracerProvider::builder().with_batch_exporter(exporter.build()?).with_resource(resource.build()).build(),
+    ))
 }

@@ -80,7 +80,9 @@ fn check(text: &str) -> Vec<Result<String, String>> {
     policies
         .flat_map(|manifest| match compile(&manifest) {
             Ok(_) => vec![Ok(format!("SessionPolicy {}", manifest.name))],
-            Err(errors) => errors.iter().map(|error| Err(format!("SessionPolicy {}: {error}", manifest.name))).collect(),
+            Err(errors) => {
+                errors.iter().map(|error| Err(format!("SessionPolicy {}: {error}", manifest.name))).collect()
+            }
         })
         .collect()
 }

@@ -11,12 +11,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::policy::Tenant;
 use super::assertion;
 use super::error::{Error, object};
 use super::exchange::Endpoint;
 use super::observe::Operation;
 use crate::policy::Failure;
+use crate::policy::Tenant;
 use crate::secret::{Credentials, Proof};
 
 /// How long a token is taken to live whose answer does not say.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Url, redirect};
 
-use crate::policy::Tenant;
 use super::exchange::Endpoint;
 use super::guard::PublicOnly;
 use super::observe::Observer;
+use crate::policy::Tenant;
 
 const USER_AGENT: &str = concat!("session-checker/", env!("CARGO_PKG_VERSION"));
 

@@ -56,7 +56,6 @@ pub use observe::{Observer, Operation, Outcome, Unobserved};
 pub use rate::RateLimit;
 pub use revoke::Revoked;
 
-
 use crate::policy::{Failure, Tenant};
 use crate::secret::{Credentials, SecretError};
 use exchange::{Answer, Endpoint};

@@ -62,8 +62,8 @@ impl<P> Holders<P> {
     }
 
     /// Whether the holder is let in again by the same version of the policy. What has ended is forgotten.
-    pub fn covers(&self, policy: &Arc<P>, holding: Holding) -> bool {
-        let key = key(policy, holding);
+    pub fn covers(&self, policy: &Arc<P>, holding: &Holding) -> bool {
+        let key = key(policy, holding.clone());
         let mut holdings = self.lock();
         let covers = holdings.get(&key).is_some_and(|held| held.until > Instant::now());
         if !covers {
@@ -104,10 +104,10 @@ mod tests {
         let (holders, policy) = (Holders::new(10), Arc::new(0));
         holders.remember(&policy, holding("s"), A_WHILE);
         for _ in 0..5 {
-            assert!(holders.covers(&policy, holding("s")));
+            assert!(holders.covers(&policy, &holding("s")));
             tokio::time::advance(A_WHILE / 5).await;
         }
-        assert!(!holders.covers(&policy, holding("s")));
+        assert!(!holders.covers(&policy, &holding("s")));
         assert_eq!(holders.sweep(), 0);
     }
 
@@ -115,7 +115,7 @@ mod tests {
     async fn only_the_same_session_application_override_user_and_version_are_covered() {
         let (holders, policy) = (Holders::new(10), Arc::new(0));
         holders.remember(&policy, holding("s"), A_WHILE);
-        assert!(!holders.covers(&Arc::new(0), holding("s")), "a new version of the policy");
+        assert!(!holders.covers(&Arc::new(0), &holding("s")), "a new version of the policy");
         for other in [
             holding("other"),
             Holding { chosen_by: Some(0), ..holding("s") },
@@ -123,9 +123,9 @@ mod tests {
             Holding { user: User::new("other", "u"), ..holding("s") },
             Holding { client_id: "d".to_owned(), ..holding("s") },
         ] {
-            assert!(!holders.covers(&policy, other));
+            assert!(!holders.covers(&policy, &other));
         }
-        assert!(holders.covers(&policy, holding("s")));
+        assert!(holders.covers(&policy, &holding("s")));
     }
 
     #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ mod tests {
         for sid in ["a", "b", "c"] {
             holders.remember(&policy, holding(sid), A_WHILE);
         }
-        assert!(!holders.covers(&policy, holding("a")));
-        assert!(holders.covers(&policy, holding("b")) && holders.covers(&policy, holding("c")));
+        assert!(!holders.covers(&policy, &holding("a")));
+        assert!(holders.covers(&policy, &holding("b")) && holders.covers(&policy, &holding("c")));
     }
 }

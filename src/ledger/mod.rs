@@ -60,7 +60,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
 
-pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holding, Holders};
+pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holders, Holding};
 pub use memory::{DEFAULT_CAPACITY, Memory};
 pub use record::{Entry, OLDEST_LIST, REVOKED_FOR, Record, Revoked, Terms};
 pub use store::{Backend, Moment, Reading, Store};
@@ -286,12 +286,7 @@ impl<S: Store> Ledger<S> {
 
     /// What the store's names for sessions mean, as far as a check can know: the sessions that are listed, and its own. Any
     /// other is only remembered, and its name is as good as another. Empty where a store calls sessions by their ids.
-    fn names<'a>(
-        &self,
-        record: &Record,
-        attempt: &Attempt<'a>,
-        list: &'a SessionList,
-    ) -> HashMap<String, &'a str> {
+    fn names<'a>(&self, record: &Record, attempt: &Attempt<'a>, list: &'a SessionList) -> HashMap<String, &'a str> {
         if record.is_empty() {
             return HashMap::new();
         }

@@ -158,17 +158,12 @@ impl Exception {
 
 impl Policy {
     /// Takes the steps before Auth0 is asked: either the login is answered by one of them, or there is a question left
-    /// that only the user's sessions can decide. `was_revoked` says whether this service revoked the login's own session
-    /// within the last minute.
+    /// that only the user's sessions can decide. What depends on the moment (was the session revoked by this service, is
+    /// there a credential) is not a policy's to know.
     ///
     /// # Errors
     /// The verdict, when a step before answers.
-    pub fn before_asking<'a>(
-        &'a self,
-        login: &'a Login,
-        now: Timestamp,
-        was_revoked: impl FnOnce(&str) -> bool,
-    ) -> Result<Question<'a>, Verdict> {
+    pub fn before_asking<'a>(&'a self, login: &'a Login, now: Timestamp) -> Result<Question<'a>, Verdict> {
         let chosen_by = self.overrides.iter().position(|exception| exception.matches(login, now));
         let limits = match chosen_by {
             None => &self.limits,
@@ -179,9 +174,6 @@ impl Policy {
             return Err(Verdict::SkippedProtocol);
         }
         let sid = login.sid().ok_or(Verdict::NoSession(self.missing_session))?;
-        if was_revoked(sid) {
-            return Err(Verdict::SessionRevoked);
-        }
         Ok(Question {
             policy: self,
             limits,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::compile::{Manifest, SpecError, compile, salvage};
 use super::compiled::{Claim, Selector};
 use super::name::ObjectName;
-use super::snapshot::{Doors, TokenDigest, Governor, Rule, Snapshot};
+use super::snapshot::{Doors, Governor, Rule, Snapshot, TokenDigest};
 use secrecy::ExposeSecret;
 
 use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, Callers, Credentials, SecretError};
@@ -242,8 +242,7 @@ impl Index {
         let mut first: HashMap<(&str, Option<&ObjectName>, SelectorKey<'_>, i32), &ObjectName> = HashMap::new();
         let mut conflicts = HashMap::new();
         for claim in claims {
-            let key =
-                (claim.tenant.domain(), claim.callers.as_ref(), selector_key(&claim.selector), claim.priority);
+            let key = (claim.tenant.domain(), claim.callers.as_ref(), selector_key(&claim.selector), claim.priority);
             match first.get(&key) {
                 Some(older) => {
                     conflicts.insert(&claim.name, *older);

@@ -22,6 +22,6 @@ pub use index::{InForce, Index, PolicyReport, SecretManifest};
 pub use login::{Context, InvalidField, Login};
 pub use name::ObjectName;
 pub use session::{ListedSession, SessionList};
-pub use snapshot::{Doors, TokenDigest, Governance, Governor, Rule, Snapshot, UnknownCaller, View};
+pub use snapshot::{Doors, Governance, Governor, Rule, Snapshot, TokenDigest, UnknownCaller, View};
 pub use tenant::{InvalidDomain, Tenant};
 pub use time::parse_rfc3339;

@@ -44,7 +44,10 @@ impl Tenant {
 
     /// Whether this is one of the tenant's names, in any case.
     pub fn is_called(&self, name: &str) -> bool {
-        [Some(&self.domain), self.custom_domain.as_ref()].into_iter().flatten().any(|own| own.eq_ignore_ascii_case(name))
+        [Some(&self.domain), self.custom_domain.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|own| own.eq_ignore_ascii_case(name))
     }
 
     /// `https://<custom or canonical domain>/`: where the tenant is, and what it calls itself there.

@@ -35,8 +35,10 @@ pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     let governor = |report: &PolicyReport| {
         in_force.snapshot.governors().iter().find(|governor| governor.rule.claim().name == report.name)
     };
-    let policies: Vec<Value> = in_force.reports.iter().map(|report| describe(report, governor(report).map(AsRef::as_ref))).collect();
-    let files: Vec<Value> = in_force.files.iter().map(|file| json!({ "file": file.file, "error": file.error })).collect();
+    let policies: Vec<Value> =
+        in_force.reports.iter().map(|report| describe(report, governor(report).map(AsRef::as_ref))).collect();
+    let files: Vec<Value> =
+        in_force.files.iter().map(|file| json!({ "file": file.file, "error": file.error })).collect();
     Json(json!({
         "generation": in_force.generation,
         "since": in_force.since.to_string(),

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Json, Response};
-use axum::Extension;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
@@ -79,10 +79,12 @@ pub(super) async fn check(
         return Err(Kind::NotReady.because(message, &request_id));
     }
     let in_force = app.checker.in_force();
-    let view = bearer(&head.headers).and_then(|token| in_force.snapshot.view(token).map_err(|_| Unauthorized)).map_err(|_| {
-        let message = "Send a bearer token that the service knows: Authorization: Bearer TOKEN.";
-        Kind::Unauthorized.because(message, &request_id)
-    })?;
+    let view = bearer(&head.headers)
+        .and_then(|token| in_force.snapshot.view(token).map_err(|_| Unauthorized))
+        .map_err(|_| {
+            let message = "Send a bearer token that the service knows: Authorization: Bearer TOKEN.";
+            Kind::Unauthorized.because(message, &request_id)
+        })?;
     if !is_json(&head.headers) {
         let message = "Send the check as JSON, with Content-Type: application/json.";
         return Err(Kind::UnsupportedMediaType.because(message, &request_id));
@@ -110,7 +112,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Unauthorized> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
+    let essence =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
@@ -127,7 +130,8 @@ async fn read(body: Body, request_id: &RequestId) -> Result<Bytes, ApiError> {
 
 /// Nothing is at this path.
 pub(super) async fn not_found(Extension(request_id): Extension<RequestId>, uri: Uri) -> ApiError {
-    Kind::NotFound.because(format!("There is nothing at {}. Send checks to POST /check.", shorten(uri.path())), &request_id)
+    Kind::NotFound
+        .because(format!("There is nothing at {}. Send checks to POST /check.", shorten(uri.path())), &request_id)
 }
 
 /// The path takes another method.

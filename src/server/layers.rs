@@ -28,7 +28,8 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     let request_id = RequestId::of(request.headers());
     request.extensions_mut().insert(request_id.clone());
     // A path that is not a route is anybody's text and must not become a label.
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
     let method = method_label(request.method());
     let is_http1 = request.version() <= Version::HTTP_11;
     let span = span(request.headers(), method, &route, &request_id);
@@ -66,7 +67,8 @@ fn span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) 
         request_id = request_id.as_str(),
         trace_id = Empty,
     );
-    let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
+    let parent =
+        opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
     let caller = parent.span().span_context().clone();
     // Without an exporter there is no layer that takes a parent; the caller's trace id still helps in the log.
     let _ = span.set_parent(parent);

@@ -96,7 +96,13 @@ impl Listener {
         };
         let serve = async {
             match self.tls {
-                None => axum_server::from_tcp(self.socket)?.handle(handle).first_request_timeout(FIRST_REQUEST).serve(service).await,
+                None => {
+                    axum_server::from_tcp(self.socket)?
+                        .handle(handle)
+                        .first_request_timeout(FIRST_REQUEST)
+                        .serve(service)
+                        .await
+                }
                 Some(tls) => {
                     axum_server::from_tcp_rustls(self.socket, tls)?
                         .handle(handle)

@@ -12,7 +12,7 @@ use std::{fs, io};
 
 use super::Version;
 use super::document::{Document, FileError, read_documents};
-use crate::policy::{TokenDigest, Index, ObjectName};
+use crate::policy::{Index, ObjectName, TokenDigest};
 
 /// A folder, and what it last gave.
 pub struct Directory {
@@ -75,7 +75,8 @@ impl Directory {
 
     /// Feeds an index with all that the folder gives now, and takes out what it no longer gives.
     pub fn feed(&self, index: &mut Index) -> Vec<FileReport> {
-        let mut reports: Vec<FileReport> = self.error.iter().map(|error| report(&self.path.display().to_string(), error)).collect();
+        let mut reports: Vec<FileReport> =
+            self.error.iter().map(|error| report(&self.path.display().to_string(), error)).collect();
         let mut policies: HashMap<&ObjectName, &str> = HashMap::new();
         let mut secrets: HashMap<&ObjectName, &str> = HashMap::new();
         for (name, file) in &self.files {
@@ -98,7 +99,10 @@ impl Directory {
                     },
                     Document::Other { .. } => continue,
                 };
-                reports.push(FileReport { file: name.clone(), error: format!("{twice}: the first one is used, remove one") });
+                reports.push(FileReport {
+                    file: name.clone(),
+                    error: format!("{twice}: the first one is used, remove one"),
+                });
             }
         }
         let gone: Vec<ObjectName> = index.policies().filter(|name| !policies.contains_key(name)).cloned().collect();
@@ -174,7 +178,9 @@ pub fn yaml_files(path: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(path)? {
         let Ok(name) = entry?.file_name().into_string() else { continue };
-        let wanted = Path::new(&name).extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
+        let wanted = Path::new(&name)
+            .extension()
+            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
         if wanted && !name.starts_with('.') && !path.join(&name).is_dir() {
             names.insert(name);
         }

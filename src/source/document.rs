@@ -62,8 +62,8 @@ pub enum FileError {
 /// step to tell.
 pub fn read_documents(text: &str) -> Result<Vec<Document>, FileError> {
     // Without the snippet: it would put lines of the file, which may be a Secret, into the error.
-    let values: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|error| FileError::NotYaml(error.without_snippet().to_string()))?;
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| FileError::NotYaml(error.without_snippet().to_string()))?;
     let mut documents = Vec::new();
     for (position, value) in values.into_iter().enumerate() {
         read_resource(value, &mut documents)
@@ -121,7 +121,9 @@ fn secret_data(value: &Value) -> Result<BTreeMap<String, Vec<u8>>, SecretError> 
             };
             let bytes = if is_plain { Some(text.as_bytes().to_vec()) } else { BASE64.decode(text.trim()).ok() };
             let bytes = bytes.ok_or_else(|| {
-                SecretError::Data(format!("the value of key {key} is not Base64: encode it, or write it under stringData"))
+                SecretError::Data(format!(
+                    "the value of key {key} is not Base64: encode it, or write it under stringData"
+                ))
             })?;
             data.insert(key.clone(), bytes);
         }

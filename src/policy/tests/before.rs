@@ -7,7 +7,7 @@ fn login(sid: Option<&str>, context: Context) -> Login {
 }
 
 fn answer(policy: &Policy, login: &Login) -> Result<String, Verdict> {
-    policy.before_asking(login, now(), |sid| sid == "dying").map(|question| question.limits.to_string())
+    policy.before_asking(login, now()).map(|question| question.limits.to_string())
 }
 
 fn verdict(extra: Value, login: &Login) -> Option<Verdict> {
@@ -40,12 +40,6 @@ fn each_row_ends_the_check_before_the_next_one_is_looked_at() {
             spec("Deny", &none),
             login(Some(""), Context::default()),
             Some(Verdict::NoSession(AllowDeny::Deny)),
-        ),
-        (
-            "a session that was just revoked",
-            spec("Allow", &none),
-            login(Some("dying"), Context::default()),
-            Some(Verdict::SessionRevoked),
         ),
         ("anything else", spec("Deny", &none), login(Some("s9"), Context::default()), None),
     ] {
@@ -153,7 +147,7 @@ fn the_question_says_which_override_chose_the_limits() {
     let policy = policy(json!({ "limits": { "perClient": 1 }, "overrides": overrides }));
     let chosen_by = |user: &str| {
         let login = Login::new(user.into(), "c1".into(), Some("s9".into()), Context::default()).unwrap();
-        policy.before_asking(&login, now(), |_| false).unwrap().chosen_by()
+        policy.before_asking(&login, now()).unwrap().chosen_by()
     };
     assert_eq!([chosen_by("v"), chosen_by("u"), chosen_by("w")], [Some(0), Some(1), None]);
 }

@@ -161,7 +161,7 @@ impl Check {
 
     fn decide(&self) -> Decision {
         let login = self.login();
-        let question = self.policy.before_asking(&login, now(), |_| false).unwrap();
+        let question = self.policy.before_asking(&login, now()).unwrap();
         question.decide(Evidence {
             sessions: &SessionList::new("u", self.listed.iter().cloned()),
             admissions: &self.admissions,

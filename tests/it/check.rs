@@ -1,0 +1,46 @@
+//! The way of a check, from a request to an answer, through a real service and a simulated tenant.
+
+use serde_json::json;
+use session_checker::simulator::Session;
+
+use crate::common::{APP, Running, callers, credentials, policy, tenant};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_session_is_refused_and_ended_by_the_action() {
+    let tenant = tenant().await;
+    tenant.add_session("u", Session::new("s1", tenant.now()).client(APP));
+    tenant.add_session("u", Session::new("s2", tenant.now()));
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+
+    let first = service.check("u", APP, "s1").await;
+    assert_eq!((&first["block"], &first["reason"]), (&json!(false), &json!("within_limit")), "{first}");
+
+    let second = service.check("u", APP, "s2").await;
+    let request_id = second["request_id"].clone();
+    assert_eq!(
+        second,
+        json!({
+            "block": true, "reason": "limit_exceeded", "revoke_session": true, "policy": "default/one",
+            "message": "You are already signed in elsewhere. Sign out there and try again.",
+            "limit": 1, "limit_scope": "client", "active_sessions": 1, "request_id": request_id,
+        })
+    );
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_session_gives_way_and_is_not_let_in_again() {
+    let tenant = tenant().await;
+    tenant.add_session("u", Session::new("s1", tenant.now()).client(APP));
+    tenant.add_session("u", Session::new("s2", tenant.now()));
+    let one = policy("one", json!({ "strategy": "RevokeOldest" }));
+    let service = Running::folder(&tenant, &[credentials(), callers(), one], &[]).await;
+
+    let second = service.check("u", APP, "s2").await;
+    assert_eq!((&second["reason"], &second["revoked_sessions"]), (&json!("evicted"), &json!(1)), "{second}");
+    assert_eq!(tenant.sessions_of("u").iter().map(Session::id).collect::<Vec<_>>(), ["s2"]);
+
+    let first = service.check("u", APP, "s1").await;
+    assert_eq!((&first["block"], &first["reason"]), (&json!(true), &json!("session_revoked")), "{first}");
+    service.stop().await.unwrap();
+}
