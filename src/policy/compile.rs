@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use serde_ignored::Path;
 use serde_json::Value;
 
 use super::answer::Stance;
@@ -60,6 +61,10 @@ pub struct Salvage {
 /// Every field that breaks a rule, in the order of the resource.
 pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
     let written = without_null(&manifest.spec);
+    let lists = misplaced_lists(&written);
+    if !lists.is_empty() {
+        return Err(lists);
+    }
     let spec = read(&written).map_err(|error| vec![error])?;
     let mut errors = Errors(unknown_fields(&written));
     let policy = build(manifest, &spec, &mut errors);
@@ -118,6 +123,28 @@ fn without_null(value: &Value) -> Value {
     }
 }
 
+/// Serde would take a list for an object, its items for the fields by position.
+fn misplaced_lists(spec: &Value) -> Vec<SpecError> {
+    let tenant = &spec["tenant"];
+    let objects = [
+        (String::new(), spec),
+        (".tenant".to_owned(), tenant),
+        (".tenant.credentialsSecretRef".to_owned(), &tenant["credentialsSecretRef"]),
+        (".callerSecretRef".to_owned(), &spec["callerSecretRef"]),
+        (".selector".to_owned(), &spec["selector"]),
+        (".limits".to_owned(), &spec["limits"]),
+    ];
+    let overrides = spec["overrides"].as_array().into_iter().flatten().enumerate().flat_map(|(position, entry)| {
+        let field = format!(".overrides[{position}]");
+        [(format!("{field}.limits"), &entry["limits"]), (field, entry)]
+    });
+    let list = |(field, value): (String, &Value)| {
+        let message = "write fields with their names here, not a list".to_owned();
+        value.is_array().then(|| SpecError { field: format!("spec{field}"), message })
+    };
+    objects.into_iter().chain(overrides).filter_map(list).collect()
+}
+
 fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {
     serde_path_to_error::deserialize(spec).map_err(|error| {
         let path = error.path().to_string();
@@ -131,12 +158,22 @@ fn unknown_fields(spec: &Value) -> Vec<SpecError> {
     // The result was looked at by `read`; this second reading is only for the fields that it passed over.
     let _: Result<SessionPolicySpec, _> = serde_ignored::deserialize(spec, |path| {
         errors.push(SpecError {
-            field: format!("spec.{path}"),
+            field: format!("spec{}", field(&path)),
             message: "no such field: see `kubectl explain sessionpolicy.spec` or the CRD for the fields there are"
                 .to_owned(),
         });
     });
     errors
+}
+
+/// The path of a field, as the other errors write it.
+fn field(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", field(parent)),
+        Path::Map { parent, key } => format!("{}.{key}", field(parent)),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field(parent),
+    }
 }
 
 /// The errors found so far.

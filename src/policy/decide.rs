@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::compiled::{Limits, Policy};
-use super::session::{Session, SessionList};
+use super::session::{ClientSet, Session, SessionList};
 use crate::crd::{Reentry, Strategy};
 
 /// Which limit a number belongs to.
@@ -113,6 +113,9 @@ pub struct Question<'a> {
 /// The limits that a session belongs to, one bit each.
 type Membership = u8;
 
+/// How many different memberships there are.
+const MEMBERSHIPS: usize = 1 << Scope::ALL.len();
+
 const fn bit(scope: Scope) -> Membership {
     1 << scope as u8
 }
@@ -207,8 +210,8 @@ fn least_room(measured: &[Measured]) -> Count {
 struct Case<'a, 'e> {
     question: Question<'a>,
     evidence: Evidence<'e>,
-    /// What each application of the list's table means for the limits.
-    table: Vec<Membership>,
+    /// What each set of applications of the list means for the limits.
+    memberships: Vec<Membership>,
     remembered: HashMap<&'e str, Remembered>,
     current: Option<&'e Session>,
     inactive_before: Option<Timestamp>,
@@ -216,18 +219,23 @@ struct Case<'a, 'e> {
 
 impl<'a, 'e> Case<'a, 'e> {
     fn new(question: Question<'a>, evidence: Evidence<'e>) -> Self {
-        let belongs = |client: &str| question.membership(client);
         let mut remembered: HashMap<&str, Remembered> = HashMap::new();
         for admission in evidence.admissions.iter().filter(|admission| !evidence.revoked.contains(&admission.sid)) {
             let known = remembered.entry(&admission.sid).or_default();
-            known.belongs |= belongs(&admission.client_id);
+            known.belongs |= question.membership(&admission.client_id);
             known.elsewhere |= admission.client_id != question.client_id;
             known.admitted_at = known.admitted_at.max(Some(admission.admitted_at));
         }
+        let of_client: Vec<Membership> =
+            evidence.sessions.clients().map(|client| question.membership(client)).collect();
+        let of_set = |set: &ClientSet| match set {
+            Some(clients) => clients.iter().fold(0, |all, client| all | of_client[*client]),
+            None => bit(Scope::User),
+        };
         Self {
             question,
             evidence,
-            table: evidence.sessions.clients().iter().map(|client| belongs(client)).collect(),
+            memberships: evidence.sessions.client_sets().map(of_set).collect(),
             remembered,
             current: evidence.sessions.get(question.sid),
             // A span that reaches before the beginning of time leaves nothing inactive.
@@ -237,11 +245,7 @@ impl<'a, 'e> Case<'a, 'e> {
 
     /// The limits that a listed session belongs to by its own clients and those remembered of it.
     fn belongs(&self, session: &Session, remembered: Option<&Remembered>) -> Membership {
-        let listed = match &session.clients {
-            Some(clients) => clients.iter().fold(0, |all, client| all | self.table[*client as usize]),
-            None => bit(Scope::User),
-        };
-        listed | remembered.map_or(0, |known| known.belongs)
+        self.memberships[session.clients] | remembered.map_or(0, |known| known.belongs)
     }
 
     fn remembered(&self, id: &str) -> Option<&Remembered> {
@@ -260,8 +264,7 @@ impl<'a, 'e> Case<'a, 'e> {
     }
 
     fn other(&self, id: &'e str, session: &'e Session) -> Option<Other<'_>> {
-        let ended = |at: Option<Timestamp>| at.is_some_and(|at| at <= self.evidence.now);
-        if ended(session.expires_at) || ended(session.idle_expires_at) || self.is_current(session) {
+        if session.ends_at.is_some_and(|at| at <= self.evidence.now) || self.is_current(session) {
             return None;
         }
         if !self.evidence.revoked.is_empty() && self.evidence.revoked.contains(id) {
@@ -290,18 +293,19 @@ impl<'a, 'e> Case<'a, 'e> {
         let held = self.current.map_or(0, |current| self.belongs(current, self.remembered(self.question.sid)));
         let current_place = self.current.map(|current| (current.created_at, self.question.sid));
 
-        let mut all = [0usize; 3];
-        let mut earlier_holders = [0usize; 3];
-        for other in self.others() {
-            let earlier = other
-                .listed
-                .is_some_and(|listed| current_place.is_some_and(|place| (listed.created_at, other.id) < place));
-            for scope in Scope::ALL {
-                let counts = usize::from(other.belongs & bit(scope) != 0);
-                all[scope as usize] += counts;
-                earlier_holders[scope as usize] += counts & usize::from(earlier);
-            }
-        }
+        // By what they belong to; `for_each` because it runs over a chain without asking at each step which half it is in.
+        let mut all = [0usize; MEMBERSHIPS];
+        let mut earlier_holders = [0usize; MEMBERSHIPS];
+        self.others().for_each(|other| {
+            let place = other.listed.map(|listed| (listed.created_at, other.id));
+            let earlier = place.is_some_and(|place| current_place.is_some_and(|current| place < current));
+            all[usize::from(other.belongs)] += 1;
+            earlier_holders[usize::from(other.belongs)] += usize::from(earlier);
+        });
+        let of = |counts: &[usize; MEMBERSHIPS], scope| {
+            let belonging = counts.iter().enumerate().filter(|(belongs, _)| belongs & usize::from(bit(scope)) != 0);
+            belonging.map(|(_, count)| count).sum()
+        };
 
         self.question
             .limits
@@ -309,7 +313,7 @@ impl<'a, 'e> Case<'a, 'e> {
             .map(|(scope, limit)| {
                 let holder = held & bit(scope) != 0;
                 let keeps_place = holder && policy.reentry == Reentry::KeepPlace;
-                let active = if keeps_place { earlier_holders[scope as usize] } else { all[scope as usize] };
+                let active = if keeps_place { of(&earlier_holders, scope) } else { of(&all, scope) };
                 // A kept place is never taken by a strategy that makes room for newcomers.
                 let safe = keeps_place && policy.strategy != Strategy::Deny;
                 Measured { count: Count { scope, limit, active }, holder, exceeded: !safe && active >= limit as usize }
@@ -319,17 +323,20 @@ impl<'a, 'e> Case<'a, 'e> {
 
     /// The sessions that have to go, or `None` when the listed ones do not make up the surplus.
     fn victims(&self, measured: &[Measured]) -> Option<Vec<String>> {
-        let mut candidates: Vec<Other<'_>> = self.others().collect();
+        let exceeded = measured.iter().filter(|measured| measured.exceeded);
+        let wanted = exceeded.clone().fold(0, |all, measured| all | bit(measured.count.scope));
+        let mut candidates: Vec<Other<'_>> =
+            self.others().filter(|other| other.listed.is_some() && other.belongs & wanted != 0).collect();
         let strategy = self.question.policy.strategy;
         candidates.sort_by(|a, b| first_to_go(strategy, a).cmp(&first_to_go(strategy, b)));
 
         let mut chosen = vec![false; candidates.len()];
-        for measured in measured.iter().filter(|measured| measured.exceeded) {
+        for measured in exceeded {
             let belongs = |other: &Other<'_>| other.belongs & bit(measured.count.scope) != 0;
             let gone = candidates.iter().zip(&chosen).filter(|(other, chosen)| **chosen && belongs(other)).count();
             let mut surplus = (measured.count.active - gone + 1).saturating_sub(measured.count.limit as usize);
             for (other, chosen) in candidates.iter().zip(&mut chosen) {
-                if surplus > 0 && !*chosen && other.listed.is_some() && belongs(other) {
+                if surplus > 0 && !*chosen && belongs(other) {
                     *chosen = true;
                     surplus -= 1;
                 }
@@ -346,12 +353,9 @@ impl<'a, 'e> Case<'a, 'e> {
     /// Whether all that is known of current's applications is the one that logs in. A session that is not listed has none
     /// but those remembered; one that is listed without saying is not known.
     fn serves_only_this_client(&self) -> bool {
-        let table = self.evidence.sessions.clients();
         let listed = self.current.is_none_or(|current| {
-            current
-                .clients
-                .as_ref()
-                .is_some_and(|clients| clients.iter().all(|client| table[*client as usize] == self.question.client_id))
+            let clients = self.evidence.sessions.clients_of(current);
+            clients.is_some_and(|mut clients| clients.all(|client| client == self.question.client_id))
         });
         listed && self.remembered(self.question.sid).is_none_or(|known| !known.elsewhere)
     }
@@ -375,10 +379,7 @@ impl Question<'_> {
 /// first two strategies; for `RevokeNextToExpire` a session that never ends comes last.
 fn first_to_go<'a>(strategy: Strategy, other: &'a Other<'_>) -> impl Ord + use<'a> {
     let created_at = other.listed.and_then(|listed| listed.created_at);
-    let ends_at = other.listed.and_then(|listed| match (listed.idle_expires_at, listed.expires_at) {
-        (Some(idle), Some(absolute)) => Some(idle.min(absolute)),
-        (idle, absolute) => idle.or(absolute),
-    });
+    let ends_at = other.listed.and_then(|listed| listed.ends_at);
     let (never_ends, at) = match strategy {
         Strategy::Deny | Strategy::RevokeOldest => (false, created_at),
         Strategy::RevokeLeastRecentlyUsed => (false, other.last_used_at),

@@ -4,8 +4,10 @@
 //! another user are gone, entries with the same id are one. That step needs neither clock nor policy, so it is done once
 //! when the list arrives; everything after it is `decide`.
 
-use indexmap::IndexMap;
+use std::collections::BTreeSet;
+
 use indexmap::map::Entry;
+use indexmap::{IndexMap, IndexSet};
 use jiff::Timestamp;
 
 /// One session as the Management API lists it. Every field but the id may be missing: Auth0 documents all of them as
@@ -34,21 +36,27 @@ pub struct ListedSession {
 #[derive(Clone, Debug, Default)]
 pub struct SessionList {
     sessions: IndexMap<String, Session>,
-    /// Every application named by any session, once; sessions refer to it by position.
-    clients: Vec<String>,
+    /// Every application named by any session, once.
+    clients: IndexSet<String>,
+    /// Every set of applications that some session has, once. Users have many sessions but few such sets, and what a set
+    /// means for the limits is worked out only once.
+    client_sets: IndexSet<ClientSet>,
     dropped: usize,
 }
+
+/// Positions in the list's table of applications; `None` when the entry did not say.
+pub(super) type ClientSet = Option<BTreeSet<usize>>;
 
 /// One session of a [`SessionList`].
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub created_at: Option<Timestamp>,
-    pub idle_expires_at: Option<Timestamp>,
-    pub expires_at: Option<Timestamp>,
+    /// The earlier of `idle_expires_at` and `expires_at`.
+    pub ends_at: Option<Timestamp>,
     /// The first readable of `last_interacted_at`, `authenticated_at`, `created_at`.
     pub last_used_at: Option<Timestamp>,
-    /// Positions in the list's table of applications; `None` when the entry did not say.
-    pub clients: Option<Vec<u32>>,
+    /// The position of its applications in [`SessionList::client_sets`].
+    pub clients: usize,
 }
 
 impl SessionList {
@@ -68,43 +76,27 @@ impl SessionList {
             self.dropped += 1;
             return;
         }
-        let clients = entry.clients.map(|names| {
-            let mut positions: Vec<u32> = names.into_iter().map(|name| self.intern(name)).collect();
-            positions.sort_unstable();
-            positions.dedup();
-            positions
-        });
+        let clients = entry
+            .clients
+            .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<BTreeSet<_>>());
         match self.sessions.entry(entry.id) {
             Entry::Vacant(place) => {
                 place.insert(Session {
                     created_at: entry.created_at,
-                    idle_expires_at: entry.idle_expires_at,
-                    expires_at: entry.expires_at,
+                    ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
                     last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
-                    clients,
+                    clients: self.client_sets.insert_full(clients).0,
                 });
             }
             Entry::Occupied(mut place) => {
                 let first = place.get_mut();
-                first.clients = match (first.clients.take(), clients) {
-                    (Some(mut mine), Some(more)) => {
-                        mine.extend(more);
-                        mine.sort_unstable();
-                        mine.dedup();
-                        Some(mine)
-                    }
+                let joined = match (&self.client_sets[first.clients], &clients) {
+                    (Some(mine), Some(more)) => Some(mine | more),
                     _ => None,
                 };
+                first.clients = self.client_sets.insert_full(joined).0;
             }
         }
-    }
-
-    fn intern(&mut self, name: String) -> u32 {
-        let position = self.clients.iter().position(|known| *known == name).unwrap_or_else(|| {
-            self.clients.push(name);
-            self.clients.len() - 1
-        });
-        u32::try_from(position).expect("a list is bounded far below 2^32 applications")
     }
 
     /// How many sessions there are, expired ones included.
@@ -143,8 +135,19 @@ impl SessionList {
         self.sessions.iter().map(|(id, session)| (id.as_str(), session))
     }
 
+    /// The applications of a session; `None` when its entry did not say.
+    pub(super) fn clients_of(&self, session: &Session) -> Option<impl Iterator<Item = &str>> {
+        let clients = self.client_sets[session.clients].as_ref()?;
+        Some(clients.iter().map(|client| self.clients[*client].as_str()))
+    }
+
+    /// Every application of any session.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &str> {
+        self.clients.iter().map(String::as_str)
+    }
+
     /// The table that [`Session::clients`] points into.
-    pub(super) fn clients(&self) -> &[String] {
-        &self.clients
+    pub(super) fn client_sets(&self) -> impl Iterator<Item = &ClientSet> {
+        self.client_sets.iter()
     }
 }

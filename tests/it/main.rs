@@ -3,4 +3,5 @@
 mod auth0_client;
 mod check;
 mod common;
+mod crd;
 mod simulator;

@@ -1,1 +1,251 @@
-//! x
+//! The resource's own schema and CEL rules, evaluated here as the API server evaluates them, agree with `compile` on every
+//! manifest: what `kubectl apply` takes compiles, and what it refuses does not.
+
+use std::sync::LazyLock;
+
+use kube::CustomResourceExt;
+use kube::core::cel::{ErrorKind, Validator, compile_schema};
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::Map;
+
+use super::manifests::{accepted, compiled, full, refused, with};
+use super::*;
+use crate::crd::SessionPolicy;
+
+/// The schema of `spec`, as the definition has it.
+static SPEC: LazyLock<Value> = LazyLock::new(|| {
+    let definition = serde_json::to_value(SessionPolicy::crd()).unwrap();
+    definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap().clone()
+});
+
+/// The structural part as JSON Schema.
+static STRUCTURE: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    let mut schema = SPEC.clone();
+    as_json_schema(&mut schema);
+    jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+});
+
+/// Says in JSON Schema what the API server and `kubectl` add to it: sets have no duplicates, `int32` is a range, and a
+/// field that is not there is a mistake.
+fn as_json_schema(schema: &mut Value) {
+    let Value::Object(schema) = schema else { return };
+    if schema.get("x-kubernetes-list-type") == Some(&json!("set")) {
+        schema.insert("uniqueItems".into(), json!(true));
+    }
+    if schema.get("format") == Some(&json!("int32")) {
+        schema.entry("minimum").or_insert(json!(i32::MIN));
+        schema.entry("maximum").or_insert(json!(i32::MAX));
+    }
+    if schema.contains_key("properties") {
+        schema.insert("additionalProperties".into(), json!(false));
+    }
+    for (name, child) in schema.iter_mut() {
+        match name.as_str() {
+            "properties" => child.as_object_mut().unwrap().values_mut().for_each(as_json_schema),
+            "items" => as_json_schema(child),
+            _ => {}
+        }
+    }
+}
+
+/// The API server takes a `null` for a field that was left out, unless the field is nullable; none is.
+fn pruned(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(fields.map(|(name, value)| (name, pruned(value))).collect::<Map<_, _>>())
+        }
+        Value::Array(items) => items.into_iter().map(pruned).collect(),
+        other => other,
+    }
+}
+
+/// What the API server says to a new policy with this spec: nothing, or what it tells the user.
+fn applied(spec: &Value) -> Result<(), Vec<String>> {
+    let spec = pruned(spec.clone());
+    let broken: Vec<String> =
+        STRUCTURE.iter_errors(&spec).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    if !broken.is_empty() {
+        return Err(broken);
+    }
+    Validator::new().validate(&SPEC, &spec, None).map_err(|errors| {
+        let unsupported = errors
+            .as_slice()
+            .iter()
+            .find(|error| !matches!(error.kind, ErrorKind::ValidationFailure | ErrorKind::EvaluationError));
+        assert_eq!(unsupported, None, "every rule can be evaluated");
+        errors.as_slice().iter().map(ToString::to_string).collect()
+    })
+}
+
+#[test]
+fn every_rule_of_the_resource_can_be_compiled() {
+    assert_eq!(compile_schema(&SPEC).compilation_errors().len(), 0);
+}
+
+#[test]
+fn no_field_of_the_spec_is_nullable() {
+    assert!(!SPEC.to_string().contains("nullable"));
+}
+
+#[test]
+fn what_compiles_can_be_applied() {
+    assert_eq!(applied(&full()), Ok(()));
+    for (pointer, value) in accepted() {
+        assert_eq!(applied(&with(pointer, Some(value.clone()))), Ok(()), "{pointer} {value}");
+    }
+}
+
+#[test]
+fn what_does_not_compile_cannot_be_applied() {
+    for (pointer, value, ..) in refused() {
+        assert!(applied(&with(pointer, value.clone())).is_err(), "{pointer} {value:?}");
+    }
+}
+
+#[test]
+fn the_rules_between_fields_tell_the_user_what_to_write() {
+    for (spec, told) in [
+        (with("/callerSecretRef/name", Some(json!("auth0"))), "keep the callers' tokens in a Secret of their own"),
+        (with("/limits", Some(json!({}))), "write at least one of perClient, perGroup and perUser"),
+        (with("/overrides/0/exempt", Some(json!(true))), "write either limits or exempt: true"),
+        (with("/overrides/0/users", None), "write at least one of users, roles"),
+        (with("/tenant/domain", Some(json!("https://acme.auth0.com"))), "write the bare domain name of the tenant"),
+        (with("/timeout", Some(json!("1h"))), "write a duration above zero and up to 10s"),
+        (with("/activeWithin", Some(json!("1d"))), "there is no unit for days"),
+    ] {
+        let errors = applied(&spec).unwrap_err();
+        assert!(errors.iter().any(|error| error.contains(told)), "{errors:?}");
+    }
+}
+
+#[test]
+fn a_group_limit_without_clients_cannot_be_applied() {
+    for limits in ["/limits", "/overrides/0/limits"] {
+        let mut spec = with(limits, Some(json!({ "perGroup": 1 })));
+        assert_eq!(applied(&spec), Ok(()), "{limits}");
+        spec["selector"] = json!({});
+        assert!(applied(&spec).unwrap_err()[0].contains("name them in selector.clientIds"), "{limits}");
+    }
+}
+
+#[test]
+fn the_tenant_of_a_policy_cannot_be_changed_but_written_otherwise() {
+    let change = |domain: &str| {
+        Validator::new().validate(&SPEC, &with("/tenant/domain", Some(json!(domain))), Some(&full())).is_ok()
+    };
+    assert!(change("ACME.eu.auth0.com"));
+    assert!(!change("other.eu.auth0.com"));
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let words = ["", "a", "0s", "5m", "Deny", "Audit", "acme.eu.auth0.com", "auth0", "callers", "2027-01-31T00:00:00Z"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-3..1005i64).prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        select(words.to_vec()).prop_map(Value::from),
+        "[0-9.+]{0,4}(ns|us|µs|ms|s|m|h|d)?([0-9]{1,3}(s|m|h))?".prop_map(Value::from),
+        "([a-zA-Z0-9-]{0,3}[.]){0,3}[a-zA-Z0-9-]{0,4}".prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    let fields = [
+        "name",
+        "domain",
+        "customDomain",
+        "credentialsSecretRef",
+        "clientIds",
+        "organizations",
+        "users",
+        "roles",
+        "limits",
+        "perClient",
+        "perGroup",
+        "perUser",
+        "exempt",
+        "expiresAt",
+        "requestsPerSecond",
+        "other",
+    ];
+    leaf.prop_recursive(3, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map(select(fields.to_vec()).prop_map(str::to_owned), inner, 0..4)
+                .prop_map(|fields| fields.into_iter().collect()),
+        ]
+    })
+}
+
+const POINTERS: [&str; 38] = [
+    "/tenant",
+    "/tenant/domain",
+    "/tenant/customDomain",
+    "/tenant/credentialsSecretRef",
+    "/tenant/credentialsSecretRef/name",
+    "/tenant/requestsPerSecond",
+    "/callerSecretRef",
+    "/callerSecretRef/name",
+    "/selector",
+    "/selector/clientIds",
+    "/selector/organizations",
+    "/selector/connections",
+    "/priority",
+    "/limits",
+    "/limits/perClient",
+    "/limits/perGroup",
+    "/limits/perUser",
+    "/reentry",
+    "/strategy",
+    "/revokeRequiresMfa",
+    "/mode",
+    "/activeWithin",
+    "/missingSession",
+    "/skipProtocols",
+    "/overrides",
+    "/overrides/0",
+    "/overrides/0/name",
+    "/overrides/0/users",
+    "/overrides/0/clientIds",
+    "/overrides/0/limits",
+    "/overrides/0/limits/perGroup",
+    "/overrides/0/exempt",
+    "/failurePolicy",
+    "/timeout",
+    "/admissionWindow",
+    "/recheckAfter",
+    "/message",
+    "/other",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn compiling_and_salvaging_any_json_never_panics(spec in any_json()) {
+        let manifest = Manifest { spec, ..manifest(json!({})) };
+        let _ = (compile(&manifest), salvage(&manifest));
+    }
+
+    #[test]
+    fn a_manifest_compiles_exactly_when_it_can_be_applied(pointer in select(&POINTERS[..]), value in any_json()) {
+        let spec = with(pointer, Some(value));
+        let compiled = compiled(&spec);
+        let applied = applied(&spec);
+        prop_assert_eq!(compiled.is_ok(), applied.is_ok(), "{}: {:?} but {:?}", spec, compiled.err(), applied.err());
+    }
+
+    #[test]
+    fn what_does_not_compile_names_fields_of_the_spec_and_can_be_salvaged_with_its_tenant(
+        pointer in select(&POINTERS[..]), value in any_json()
+    ) {
+        let spec = with(pointer, Some(value));
+        let tenant_is_meant = pointer.starts_with("/tenant");
+        if let Err(errors) = compiled(&spec) {
+            prop_assert!(errors.iter().all(|error| error.field.starts_with("spec") && !error.message.is_empty()));
+            let saved = salvage(&Manifest { spec, ..manifest(json!({})) });
+            prop_assert!(saved.is_some() || tenant_is_meant);
+        }
+    }
+}

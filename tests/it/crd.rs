@@ -1,0 +1,15 @@
+//! The definition that is committed is the one that the program prints.
+
+use std::path::Path;
+
+/// With `UPDATE=1` in the environment the file is written instead.
+#[test]
+fn the_committed_crd_is_the_one_that_the_program_prints() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds/sessionpolicies.yaml");
+    let printed = session_checker::crd::manifest().unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &printed).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == printed, "{} is out of date: run the tests with UPDATE=1", path.display());
+}
