@@ -1,0 +1,3 @@
+//! Promises that need more than one part of the service.
+
+mod ledger;
