@@ -48,6 +48,8 @@ mod aging;
 mod holders;
 mod memory;
 mod record;
+mod redis;
+mod shared;
 mod store;
 mod turns;
 
@@ -63,6 +65,8 @@ use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
 pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holders, Holding};
 pub use memory::{DEFAULT_CAPACITY, Memory};
 pub use record::{Entry, OLDEST_LIST, REVOKED_FOR, Record, Revoked, Terms};
+pub use redis::Redis;
+pub use shared::{DEFAULT_BOUND, Shared};
 pub use store::{Backend, Moment, Reading, Store};
 
 /// The most that is remembered of one user. No limit is above 1,000: more could only matter to somebody who logs in to
@@ -275,7 +279,7 @@ impl<S: Store> Ledger<S> {
             next.expire(reading.now.at);
             let forgotten = next.shorten(PER_USER);
             next.revision = rand::random_range(1..=u64::MAX);
-            match self.store.compare_exchange(user, reading.record.revision, next).await {
+            match self.store.compare_exchange(user, &reading, next).await {
                 Ok(()) => {
                     self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
                     return outcome;

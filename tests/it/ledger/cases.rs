@@ -11,11 +11,11 @@ use tokio::time::{Instant, advance};
 use super::world::{Case, Direct, Stuck, TIMEOUT, Tenant, WINDOW, memory, policy, replicas, user};
 
 fn one() -> Policy {
-    policy(json!({"limits": {"perClient": 1}}))
+    policy(&json!({"limits": {"perClient": 1}}))
 }
 
 fn evicting() -> Policy {
-    policy(json!({"limits": {"perClient": 1}, "strategy": "RevokeOldest"}))
+    policy(&json!({"limits": {"perClient": 1}, "strategy": "RevokeOldest"}))
 }
 
 fn login<'a>(policy: &'a Policy, sid: &'a str) -> Case<'a> {
@@ -51,7 +51,7 @@ async fn a_login_counts_until_its_window_is_over_and_asking_again_does_not_exten
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_login_is_taken_out_and_nothing_else_is() {
-    let (ledger, policy) = (memory(), policy(json!({"limits": {"perClient": 2}})));
+    let (ledger, policy) = (memory(), policy(&json!({"limits": {"perClient": 2}})));
     let nothing = Tenant::default();
     let (user, first, second) = (user(), login(&policy, "s1"), login(&policy, "s2"));
     assert!(first.check(&ledger, &nothing).await);
@@ -113,7 +113,7 @@ async fn a_slow_list_cannot_outlive_the_entries_it_has_to_be_counted_with() {
 #[tokio::test(start_paused = true)]
 async fn a_window_that_is_shorter_than_a_check_may_take_lasts_as_long_as_one() {
     let (ledger, nothing) = (memory(), Tenant::default());
-    let policy = policy(json!({"limits": {"perClient": 1}, "admissionWindow": "1s"}));
+    let policy = policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "1s"}));
     assert!(login(&policy, "s1").check(&ledger, &nothing).await);
     advance(TIMEOUT - SECOND).await;
     assert!(!login(&policy, "s2").check(&ledger, &nothing).await);
@@ -124,7 +124,7 @@ async fn a_window_that_is_shorter_than_a_check_may_take_lasts_as_long_as_one() {
 #[tokio::test(start_paused = true)]
 async fn without_a_window_nothing_is_written_and_everything_is_read() {
     let (ledger, nothing) = (memory(), Tenant::default());
-    let off = policy(json!({"limits": {"perClient": 1}, "admissionWindow": "0s"}));
+    let off = policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "0s"}));
     assert!(login(&off, "s1").check(&ledger, &nothing).await);
     assert_eq!(ledger.stats().size, 0);
     assert!(login(&one(), "s2").check(&ledger, &nothing).await);
@@ -215,7 +215,7 @@ async fn what_was_revoked_is_neither_counted_nor_revoked_again_for_a_minute_on_a
 #[tokio::test(start_paused = true)]
 async fn a_revoked_session_takes_its_entries_with_it() {
     let (ledger, policy, user) =
-        (memory(), policy(json!({"limits": {"perClient": 1}, "admissionWindow": "10m"})), user());
+        (memory(), policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "10m"})), user());
     assert!(login(&policy, "s1").check(&ledger, &Tenant::default()).await);
     ledger.settle(&user, &["s1".to_owned()], &[]).await;
     assert!(login(&policy, "s2").check(&ledger, &Tenant::default()).await);
@@ -227,7 +227,7 @@ async fn a_revoked_session_takes_its_entries_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_victim_that_could_not_be_revoked_counts_again_with_all_that_is_remembered_of_it() {
     let (ledger, evicting, user) = (memory(), evicting(), user());
-    let elsewhere = policy(json!({"limits": {"perClient": 1}}));
+    let elsewhere = policy(&json!({"limits": {"perClient": 1}}));
     // The victim is also on its way into another application.
     assert!(Case { policy: &elsewhere, sid: "s0", client: "b" }.check(&ledger, &with(&["s0"])).await);
     assert!(login(&evicting, "s1").check(&ledger, &with(&["s0"])).await);

@@ -72,14 +72,12 @@ async fn wait(world: &Shared, most: usize) {
 
 /// The list that a check gets: its own, or at times the last one that is young enough, with the time that belongs to it.
 async fn list(world: &Shared, since: Moment) -> (SessionList, Moment) {
-    let mut now = world.borrow_mut();
-    if now.chance(25)
-        && let Some((list, since, at)) = &now.last_list
+    if world.borrow_mut().chance(25)
+        && let Some((list, since, at)) = &world.borrow().last_list
         && at.elapsed() < OLDEST_LIST.min(WINDOW)
     {
         return (list.clone(), *since);
     }
-    drop(now);
     let asked_at = Instant::now();
     wait(world, 4).await;
     let list = world.borrow().tenant.list();
@@ -166,7 +164,7 @@ pub async fn play<S: Store>(
 ) -> (usize, usize, usize) {
     let mut random = StdRng::seed_from_u64(seed);
     let (per_client, per_user) = (random.random_range(1..=3), random.random_range(2..=5));
-    let policy = Arc::new(policy(json!({
+    let policy = Arc::new(policy(&json!({
         "limits": {"perClient": per_client, "perUser": per_user}, "strategy": strategy, "admissionWindow": "10s",
     })));
     let world = Rc::new(RefCell::new(World {

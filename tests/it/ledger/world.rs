@@ -29,9 +29,9 @@ impl<S: Store> Store for Yielding<Arc<S>> {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, expected: u64, next: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
         tokio::task::yield_now().await;
-        self.0.compare_exchange(user, expected, next).await
+        self.0.compare_exchange(user, stood, next).await
     }
 
     fn pseudonym<'a>(&self, sid: &'a str) -> Cow<'a, str> {
@@ -55,12 +55,14 @@ pub fn memory() -> Ledger<Memory> {
 }
 
 /// A policy, from the fields beside the tenant's.
-pub fn policy(fields: Value) -> Policy {
+pub fn policy(fields: &Value) -> Policy {
     let mut spec = json!({
         "tenant": {"domain": "acme.eu.auth0.com", "credentialsSecretRef": {"name": "auth0"}},
         "selector": {"clientIds": ["a", "b", "c"]},
     });
-    spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    for (field, value) in fields.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
     let name = ObjectName::new("default", "limits");
     compile(&Manifest { name, generation: 1, created_at: None, spec }).unwrap()
 }
@@ -187,8 +189,8 @@ impl<S: Store> Store for Direct<S> {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, expected: u64, next: Record) -> Result<(), Reading> {
-        self.0.compare_exchange(user, expected, next).await
+    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
+        self.0.compare_exchange(user, stood, next).await
     }
 
     fn stats(&self) -> Stats {
@@ -204,7 +206,7 @@ impl Store for Stuck {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, _: &User, _: u64, _: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, _: &User, _: &Reading, _: Record) -> Result<(), Reading> {
         std::future::pending().await
     }
 
