@@ -130,11 +130,11 @@ impl Store for Memory {
         self.reading(self.shard(user).records.get(user), now)
     }
 
-    async fn compare_exchange(&self, user: &User, expected: u64, next: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
         let now = self.now();
         let mut shard = self.shard(user);
         let stands = shard.records.get(user);
-        if stands.map_or(0, |record| record.revision) != expected {
+        if stands.map_or(0, |record| record.revision) != stood.record.revision {
             return Err(self.reading(stands, now));
         }
         self.put_into(&mut shard, user, next, now);

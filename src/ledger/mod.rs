@@ -33,10 +33,10 @@
 //!
 //! *Two evicting logins do not share a victim.* The newcomer's entry and the reservation of its victims are one exchange.
 //! Whoever decides after it does not count the victims and cannot choose them, but counts the newcomer, who cannot be chosen
-//! either, being only remembered. So each place that is freed is taken once. When a revocation fails, the victim is released
-//! and counts again; with the newcomer refused and withdrawn, that is as many as before. Only where several victims gave way to one
-//! newcomer, and others were let in between, is the limit exceeded until the next login, which the failed revocation
-//! explains. A reservation whose replica died ends by itself.
+//! before it is listed. So each place that is freed is taken once. When a revocation fails, its victim is released and counts
+//! again; with the newcomer refused and withdrawn, that is as many as before. Only what was let in between, at the cost of
+//! the newcomer or of one of its several victims, may then be one too many: the failure policy answered, and that is where the
+//! promise ends. A reservation whose replica died ends by itself.
 //!
 //! # Times
 //!
@@ -48,6 +48,8 @@ mod aging;
 mod holders;
 mod memory;
 mod record;
+mod redis;
+mod shared;
 mod store;
 mod turns;
 
@@ -63,6 +65,8 @@ use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
 pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holders, Holding};
 pub use memory::{DEFAULT_CAPACITY, Memory};
 pub use record::{Entry, OLDEST_LIST, REVOKED_FOR, Record, Revoked, Terms};
+pub use redis::Redis;
+pub use shared::{DEFAULT_BOUND, Shared};
 pub use store::{Backend, Moment, Reading, Store};
 
 /// The most that is remembered of one user. No limit is above 1,000: more could only matter to somebody who logs in to
@@ -180,7 +184,12 @@ impl<S: Store> Ledger<S> {
         mut decide: impl FnMut(&[Admission], &HashSet<String>) -> Decision,
     ) -> Result<Decision, Verdict> {
         let sid = self.store.pseudonym(attempt.sid);
+        let overloaded = Verdict::Failed { failure: Failure::Overloaded, count: None, revoked: None };
         let step = |reading: &Reading, next: &mut Record| {
+            // A timer alone would let through what is ready when it is looked at late.
+            if Instant::now() >= deadline {
+                return Err(overloaded);
+            }
             let (since, now) = (list.since.on_clock_of(reading.now), reading.now.at);
             let names = self.names(&reading.record, attempt, list.sessions);
             let name = |sid: &str| names.get(sid).map_or_else(|| sid.to_owned(), |name| (*name).to_owned());
@@ -214,7 +223,6 @@ impl<S: Store> Ledger<S> {
             }
             Ok(decision)
         };
-        let overloaded = Verdict::Failed { failure: Failure::Overloaded, count: None, revoked: None };
         timeout_at(deadline, self.edit(attempt.user, step)).await.unwrap_or(Err(overloaded))
     }
 
@@ -271,7 +279,7 @@ impl<S: Store> Ledger<S> {
             next.expire(reading.now.at);
             let forgotten = next.shorten(PER_USER);
             next.revision = rand::random_range(1..=u64::MAX);
-            match self.store.compare_exchange(user, reading.record.revision, next).await {
+            match self.store.compare_exchange(user, &reading, next).await {
                 Ok(()) => {
                     self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
                     return outcome;

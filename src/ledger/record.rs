@@ -82,6 +82,21 @@ impl Record {
         self.admissions.len() + self.revoked.len()
     }
 
+    /// The same on a clock that shows so much more. Marks are left behind: they have to be exact.
+    pub fn moved_by(mut self, offset: SignedDuration) -> Self {
+        let moved = |at: Timestamp| at.checked_add(offset).unwrap_or(at);
+        for entry in &mut self.admissions {
+            entry.admitted_at = moved(entry.admitted_at);
+            entry.counts_until = moved(entry.counts_until);
+            entry.kept_until = moved(entry.kept_until);
+            entry.seen_at = None;
+        }
+        for revoked in &mut self.revoked {
+            revoked.until = moved(revoked.until);
+        }
+        self
+    }
+
     /// How long the record has to be kept after `now`.
     pub fn lasts(&self, now: Timestamp) -> Duration {
         let ends = self.admissions.iter().map(|entry| entry.kept_until).chain(self.revoked.iter().map(|it| it.until));

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::memory::Memory;
 use super::record::Record;
+use super::shared::Shared;
 use super::{Stats, User};
 
 /// A moment on the clock of a store. Moments of different clocks cannot be told apart in time.
@@ -50,15 +51,15 @@ pub trait Store: Send + Sync {
     /// Reads a user's record.
     fn read(&self, user: &User) -> impl Future<Output = Reading> + Send;
 
-    /// Puts `next` in the place of the record with the revision `expected`, atomically for all who share the store. An
-    /// empty `next` may be dropped.
+    /// Puts `next` in the place of the record that was read, if the revision that `stood` there still does, atomically for
+    /// all who share the store. An empty `next` may be dropped.
     ///
     /// # Errors
     /// Another revision stands there: what it is.
     fn compare_exchange(
         &self,
         user: &User,
-        expected: u64,
+        stood: &Reading,
         next: Record,
     ) -> impl Future<Output = Result<(), Reading>> + Send;
 
@@ -75,30 +76,36 @@ pub trait Store: Send + Sync {
 pub enum Backend {
     /// This process's memory.
     Memory(Memory),
+    /// Redis or Valkey, with the memory behind it.
+    Shared(Shared),
 }
 
 impl Store for Backend {
     async fn read(&self, user: &User) -> Reading {
         match self {
             Self::Memory(memory) => memory.read(user).await,
+            Self::Shared(shared) => shared.read(user).await,
         }
     }
 
-    async fn compare_exchange(&self, user: &User, expected: u64, next: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
         match self {
-            Self::Memory(memory) => memory.compare_exchange(user, expected, next).await,
+            Self::Memory(memory) => memory.compare_exchange(user, stood, next).await,
+            Self::Shared(shared) => shared.compare_exchange(user, stood, next).await,
         }
     }
 
     fn pseudonym<'a>(&self, sid: &'a str) -> Cow<'a, str> {
         match self {
             Self::Memory(memory) => memory.pseudonym(sid),
+            Self::Shared(shared) => shared.pseudonym(sid),
         }
     }
 
     fn stats(&self) -> Stats {
         match self {
             Self::Memory(memory) => memory.stats(),
+            Self::Shared(shared) => shared.stats(),
         }
     }
 }

@@ -4,4 +4,5 @@ mod auth0_client;
 mod check;
 mod common;
 mod crd;
+mod ledger;
 mod simulator;

@@ -1,0 +1,150 @@
+//! The registers in Redis or Valkey: one hash for each user, exchanged by one small script, with the server's clock.
+//!
+//! Users and sessions are written as keyed hashes only. Each user's key is its own hash tag, so a cluster may put it
+//! anywhere. Everything has a time to live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::{ClusterClient, ClusterConfig};
+use redis::cluster_async::ClusterConnection;
+use redis::{Client, IntoConnectionInfo, RedisError, Script};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+
+use super::User;
+use super::record::Record;
+use super::store::{Clock, Moment, Reading};
+
+/// Reads, and exchanges when the expected revision stands there. A read expects a revision that nobody has.
+const SCRIPT: &str = r"
+local time = redis.call('TIME')
+local stands = redis.call('HMGET', KEYS[1], 'revision', 'record')
+local exchanged = 0
+if ARGV[1] == (stands[1] or '0') then
+  exchanged = 1
+  if ARGV[4] == '0' then
+    redis.call('DEL', KEYS[1])
+  else
+    redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'record', ARGV[3])
+    redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  end
+end
+return {exchanged, tonumber(time[1]), tonumber(time[2]), stands[2] or ''}
+";
+
+/// How long connecting may take; nobody waits for it.
+const CONNECTING: Duration = Duration::from_secs(2);
+
+/// A connection to a server or a cluster.
+pub struct Redis {
+    connection: Connection,
+    script: Script,
+    key: hmac::Key,
+}
+
+#[derive(Clone)]
+enum Connection {
+    Single(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+/// Why the shared store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisFailure {
+    /// It did not answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// It could not be reached, or refused.
+    #[error("{0}")]
+    Redis(#[from] RedisError),
+    /// It holds something that is not a record.
+    #[error("not a record: {0}")]
+    Unreadable(String),
+}
+
+impl Redis {
+    /// Prepares a connection to `redis://`, `rediss://`, `valkey://` or `unix:` URLs, with `user:password@` for an ACL user;
+    /// several URLs with commas between them are the first nodes of a cluster. `key` keys the hashes that stand for users
+    /// and sessions: the same on all replicas. Connecting is done in the background and whenever it is needed again.
+    ///
+    /// # Errors
+    /// A URL that cannot be read. The message does not repeat it.
+    pub fn new(url: &SecretString, key: &[u8]) -> Result<Self, RedisError> {
+        let urls: Vec<&str> = url.expose_secret().split(',').map(str::trim).collect();
+        let connection = match urls[..] {
+            [url] => {
+                let config = ConnectionManagerConfig::new()
+                    .set_connection_timeout(Some(CONNECTING))
+                    .set_response_timeout(Some(CONNECTING))
+                    .set_number_of_retries(0);
+                let client = Client::open(url.into_connection_info()?)?;
+                Connection::Single(ConnectionManager::new_lazy_with_config(client, config)?)
+            }
+            _ => {
+                let config = ClusterConfig::new().set_connection_timeout(CONNECTING).set_response_timeout(CONNECTING);
+                let client = ClusterClient::new(urls)?;
+                Connection::Cluster(client.get_pending_async_connection_with_config(config))
+            }
+        };
+        Ok(Self { connection, script: Script::new(SCRIPT), key: hmac::Key::new(hmac::HMAC_SHA256, key) })
+    }
+
+    /// What stands for a text: 128 bits of its HMAC, in hex.
+    pub(super) fn hash(&self, text: &str) -> String {
+        let tag = hmac::sign(&self.key, text.as_bytes());
+        tag.as_ref()[..16].iter().fold(String::with_capacity(32), |hex, byte| hex + &format!("{byte:02x}"))
+    }
+
+    /// Reads a user's record.
+    pub(super) async fn read(&self, user: &User, bound: Duration) -> Result<Reading, RedisFailure> {
+        let (_, reading) = self.invoke(user, "", "", "", 0, bound).await?;
+        Ok(reading)
+    }
+
+    /// Exchanges a user's record, or says what stands there instead.
+    pub(super) async fn compare_exchange(
+        &self,
+        user: &User,
+        stood: &Reading,
+        next: &Record,
+        bound: Duration,
+    ) -> Result<Result<(), Reading>, RedisFailure> {
+        let record = serde_json::to_string(next).map_err(|error| RedisFailure::Unreadable(error.to_string()))?;
+        let lasts = u64::try_from(next.lasts(stood.now.at).as_millis()).unwrap_or(u64::MAX);
+        let (expected, revision) = (stood.record.revision.to_string(), next.revision.to_string());
+        let (exchanged, reading) = self.invoke(user, &expected, &revision, &record, lasts, bound).await?;
+        Ok(if exchanged { Ok(()) } else { Err(reading) })
+    }
+
+    async fn invoke(
+        &self,
+        user: &User,
+        expected: &str,
+        revision: &str,
+        record: &str,
+        lasts: u64,
+        bound: Duration,
+    ) -> Result<(bool, Reading), RedisFailure> {
+        let mut invocation = self.script.key(format!("session-checker:{{{}}}", self.hash(&user.0)));
+        invocation.arg(expected).arg(revision).arg(record).arg(lasts);
+        let answer = async {
+            match self.connection.clone() {
+                Connection::Single(mut connection) => invocation.invoke_async(&mut connection).await,
+                Connection::Cluster(mut connection) => invocation.invoke_async(&mut connection).await,
+            }
+        };
+        let (exchanged, seconds, micros, record): (bool, i64, i32, String) =
+            timeout(bound, answer).await.map_err(|_| RedisFailure::Timeout)??;
+        let unreadable = |error: &dyn std::fmt::Display| RedisFailure::Unreadable(error.to_string());
+        let at = Timestamp::new(seconds, micros * 1_000).map_err(|error| unreadable(&error))?;
+        let record = match record.as_str() {
+            "" => Record::default(),
+            text => serde_json::from_str(text).map_err(|error| unreadable(&error))?,
+        };
+        Ok((exchanged, Reading { record: Arc::new(record), now: Moment { at, clock: Clock::Shared } }))
+    }
+}

@@ -1,0 +1,226 @@
+//! Random interleavings of logins, log-outs, refusals, evictions and failures, against a model of what a user may hold.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures::future::LocalBoxFuture;
+use futures::poll;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use session_checker::ledger::{Ledger, Memory, Moment, OLDEST_LIST, Store};
+use session_checker::policy::{Decision, Policy, SessionList};
+use tokio::time::{Duration, Instant, advance};
+
+use super::race::pause;
+use super::world::{Case, TIMEOUT, Tenant, WINDOW, policy, replicas, user};
+
+const CLIENTS: [&str; 3] = ["a", "b", "c"];
+
+/// The tenant, and the logins that were let in and are on their way.
+struct World {
+    tenant: Tenant,
+    random: StdRng,
+    /// With the time of the check: a login that takes longer than the window counts no more and never completes.
+    under_way: BTreeMap<(String, String), Instant>,
+    /// Sessions that give way to a login that was let in, until they are revoked.
+    doomed: BTreeSet<String>,
+    /// Revocations that failed: the failure policy answered, and each may cost a place.
+    failed: usize,
+    last_list: Option<(Rc<SessionList>, Moment, Instant)>,
+    per_client: usize,
+    per_user: usize,
+    let_in: usize,
+    refused: usize,
+    evicted: usize,
+}
+
+type Shared = Rc<RefCell<World>>;
+
+impl World {
+    /// The promise: counting those under way, the user holds no more than the limits.
+    fn check(&self) {
+        let mut held: BTreeSet<(&str, &str)> = self
+            .under_way
+            .iter()
+            .filter(|((sid, _), asked_at)| self.tenant.alive(sid) && asked_at.elapsed() < WINDOW)
+            .map(|((sid, client), _)| (sid.as_str(), client.as_str()))
+            .collect();
+        for (sid, clients) in self.tenant.clients() {
+            held.extend(clients.iter().map(|client| (sid, client.as_str())));
+        }
+        held.retain(|(sid, _)| !self.doomed.contains(*sid));
+        for client in CLIENTS {
+            let sessions = held.iter().filter(|(_, held)| *held == client).count();
+            assert!(sessions <= self.per_client + self.failed, "{sessions} sessions hold {client}: {held:?}");
+        }
+        let sessions: BTreeSet<&str> = held.iter().map(|(sid, _)| *sid).collect();
+        assert!(sessions.len() <= self.per_user + self.failed, "{} sessions: {held:?}", sessions.len());
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.random.random_ratio(percent, 100)
+    }
+}
+
+async fn wait(world: &Shared, most: usize) {
+    let times = world.borrow_mut().random.random_range(0..=most);
+    pause(times).await;
+}
+
+/// The list that a check gets: its own, or at times the last one that is young enough, with the time that belongs to it.
+async fn list(world: &Shared, since: Moment) -> (Rc<SessionList>, Moment) {
+    if world.borrow_mut().chance(25)
+        && let Some((list, since, at)) = &world.borrow().last_list
+        && at.elapsed() < OLDEST_LIST.min(WINDOW)
+    {
+        return (list.clone(), *since);
+    }
+    let asked_at = Instant::now();
+    wait(world, 4).await;
+    let list = world.borrow().tenant.list();
+    world.borrow_mut().last_list = Some((list.clone(), since, asked_at));
+    wait(world, 8).await;
+    (list, since)
+}
+
+async fn login<S: Store>(
+    world: Shared,
+    ledger: Arc<Ledger<S>>,
+    policy: Arc<Policy>,
+    sid: String,
+    client: &'static str,
+) {
+    wait(&world, 20).await;
+    let (user, case) = (user(), Case { policy: &policy, sid: &sid, client });
+    world.borrow_mut().tenant.begin(&sid);
+    if !world.borrow().tenant.alive(&sid) {
+        return;
+    }
+    let asked_at = Instant::now();
+    let opened = case.open(&ledger).await;
+    if opened.revoked {
+        return;
+    }
+    let (list, since) = list(&world, opened.since).await;
+    let decision = case.admit(&ledger, since, &list, asked_at + TIMEOUT).await;
+    let inside = match decision {
+        Ok(Decision::Within { .. }) => true,
+        Ok(Decision::Evict { victims, .. }) => {
+            world.borrow_mut().doomed.extend(victims.iter().cloned());
+            wait(&world, 4).await;
+            let fails = world.borrow_mut().chance(10);
+            if fails {
+                // The failure policy denies.
+                world.borrow_mut().failed += victims.len();
+                world.borrow_mut().doomed.retain(|sid| !victims.contains(sid));
+                ledger.settle(&user, &[], &victims).await;
+                ledger.withdraw(&case.attempt(&user)).await;
+            } else {
+                for victim in &victims {
+                    world.borrow_mut().tenant.end(victim);
+                }
+                world.borrow_mut().evicted += victims.len();
+                ledger.settle(&user, &victims, &[]).await;
+            }
+            !fails
+        }
+        Ok(Decision::Exceeded { .. }) => {
+            world.borrow_mut().refused += 1;
+            false
+        }
+        Err(_) => {
+            ledger.withdraw(&case.attempt(&user)).await;
+            false
+        }
+    };
+    if !inside || !world.borrow().tenant.alive(&sid) {
+        return;
+    }
+    let way = (sid.clone(), client.to_owned());
+    world.borrow_mut().let_in += 1;
+    world.borrow_mut().under_way.insert(way.clone(), asked_at);
+    wait(&world, 30).await;
+    world.borrow_mut().under_way.remove(&way);
+    let given_up = world.borrow_mut().chance(20) || asked_at.elapsed() >= WINDOW;
+    if given_up || !world.borrow().tenant.alive(&sid) {
+        return;
+    }
+    world.borrow_mut().tenant.complete(&sid, client);
+    wait(&world, 60).await;
+    if world.borrow_mut().chance(50) {
+        world.borrow_mut().tenant.end(&sid);
+    }
+}
+
+/// Plays one game. With `jumps`, time is paused and moves on by leaps; without, it is the real one.
+pub async fn play<S: Store>(
+    replicas: &[Arc<Ledger<S>>],
+    strategy: &str,
+    seed: u64,
+    jumps: bool,
+) -> (usize, usize, usize) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let (per_client, per_user) = (random.random_range(1..=3), random.random_range(2..=5));
+    let policy = Arc::new(policy(&json!({
+        "limits": {"perClient": per_client, "perUser": per_user}, "strategy": strategy, "admissionWindow": "10s",
+    })));
+    let world = Rc::new(RefCell::new(World {
+        tenant: Tenant::default(),
+        random: StdRng::seed_from_u64(seed ^ 0xfeed),
+        under_way: BTreeMap::new(),
+        doomed: BTreeSet::new(),
+        failed: 0,
+        last_list: None,
+        per_client,
+        per_user,
+        let_in: 0,
+        refused: 0,
+        evicted: 0,
+    }));
+    let mut logins: Vec<LocalBoxFuture<'_, ()>> = Vec::new();
+    let mut asked = BTreeSet::new();
+    for number in 0..random.random_range(2..=24) {
+        let client = CLIENTS[random.random_range(0..CLIENTS.len())];
+        // Some sessions serve several applications.
+        let sid = if random.random_ratio(1, 4) { format!("{seed}-{}", number / 2) } else { format!("{seed}-{number}") };
+        // The same login twice at once has one entry, which goes with the first refusal: that is the rule, not the promise.
+        if !asked.insert((sid.clone(), client)) {
+            continue;
+        }
+        let ledger = Arc::clone(&replicas[random.random_range(0..replicas.len())]);
+        logins.push(Box::pin(login(Rc::clone(&world), ledger, Arc::clone(&policy), sid, client)));
+    }
+    while !logins.is_empty() {
+        let next = random.random_range(0..logins.len());
+        if poll!(logins[next].as_mut()).is_ready() {
+            drop(logins.swap_remove(next));
+        }
+        world.borrow().check();
+        if jumps && random.random_ratio(1, 50) {
+            advance(Duration::from_millis(random.random_range(0..1_000))).await;
+        } else if !jumps {
+            tokio::task::yield_now().await;
+        }
+    }
+    let world = world.borrow();
+    (world.let_in, world.refused, world.evicted)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_interleaving_lets_more_in_than_the_limit() {
+    for strategy in ["Deny", "RevokeOldest", "RevokeLeastRecentlyUsed"] {
+        let (mut let_in, mut refused, mut evicted, mut conflicts) = (0, 0, 0, 0);
+        for seed in 0..500 {
+            let replicas = replicas(3, Memory::default());
+            let game = play(&replicas, strategy, seed, true).await;
+            (let_in, refused, evicted) = (let_in + game.0, refused + game.1, evicted + game.2);
+            conflicts += replicas.iter().map(|replica| replica.stats().conflicts).sum::<u64>();
+        }
+        // The games were worth playing.
+        assert!(let_in > 1_000 && refused > 100 && conflicts > 100, "{let_in} {refused} {evicted} {conflicts}");
+        assert_eq!(evicted > 100, strategy != "Deny", "{evicted}");
+    }
+}
