@@ -52,7 +52,7 @@ fn decide(c: &mut Criterion) {
             let login = Login::new("auth0|507f1f77bcf86cd799439020".into(), "c1".into(), Some(sid), Context::default())
                 .expect("the login is right");
             let decision = || {
-                let question = policy.before_asking(&login, now, |_| false).expect("nothing else answers");
+                let question = policy.before_asking(&login, now).expect("nothing else answers");
                 question.decide(Evidence { sessions: &list, admissions: &[], revoked: &HashSet::new(), now })
             };
             let as_meant = match case {

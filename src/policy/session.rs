@@ -121,10 +121,9 @@ impl SessionList {
 
     /// Whether the list names the application on the session. An entry that does not say which it has shows none.
     pub fn shows(&self, id: &str, client_id: &str) -> bool {
-        self.sessions
-            .get(id)
-            .and_then(|session| session.clients.as_ref())
-            .is_some_and(|clients| clients.iter().any(|client| self.clients[*client as usize] == client_id))
+        let listed = self.sessions.get(id).and_then(|session| self.client_sets[session.clients].as_ref());
+        let client = self.clients.get_index_of(client_id);
+        listed.zip(client).is_some_and(|(clients, client)| clients.contains(&client))
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Session> {

@@ -362,8 +362,8 @@ fn domains_are_kept_in_lower_case_and_secrets_in_the_policys_namespace() {
     let mut spec = full();
     lay_over(&mut spec, json!({ "tenant": { "domain": "ACME.EU.auth0.com", "customDomain": "Login.Acme.com" } }));
     let claim = compiled(&spec).unwrap().claim;
-    assert_eq!(claim.tenant.domain, "acme.eu.auth0.com");
-    assert_eq!(claim.tenant.custom_domain.as_deref(), Some("login.acme.com"));
+    assert_eq!(claim.tenant.domain(), "acme.eu.auth0.com");
+    assert_eq!(claim.tenant.custom_domain(), Some("login.acme.com"));
     assert_eq!(claim.credentials, ObjectName::new("team", "auth0"));
     assert_eq!(claim.callers, Some(ObjectName::new("team", "callers")));
 }
@@ -385,8 +385,8 @@ fn a_policy_that_does_not_compile_still_governs_what_it_selects() {
         }),
     );
     let saved = salvage(&Manifest { spec, ..manifest(json!({})) }).unwrap();
-    assert_eq!(saved.claim.tenant.domain, "acme.eu.auth0.com");
-    assert_eq!(saved.claim.tenant.custom_domain.as_deref(), Some("login.acme.com"));
+    assert_eq!(saved.claim.tenant.domain(), "acme.eu.auth0.com");
+    assert_eq!(saved.claim.tenant.custom_domain(), Some("login.acme.com"));
     assert_eq!(saved.claim.credentials, ObjectName::new("team", "auth0"));
     assert_eq!(saved.claim.callers, Some(ObjectName::new("team", "callers")));
     assert_eq!(saved.claim.selector.clients, Some(HashSet::from(["c1".to_owned()])));
@@ -427,5 +427,5 @@ fn the_rest_that_cannot_be_read_has_its_default() {
     assert_eq!(salvaged("/mode", json!("audit")).unwrap().stance.mode, Mode::Enforce);
     assert_eq!(salvaged("/priority", json!("high")).unwrap().claim.priority, 0);
     assert_eq!(salvaged("/message", json!("")).unwrap().stance.message, None);
-    assert_eq!(salvaged("/tenant/customDomain", json!("http://x")).unwrap().claim.tenant.custom_domain, None);
+    assert_eq!(salvaged("/tenant/customDomain", json!("http://x")).unwrap().claim.tenant.custom_domain(), None);
 }

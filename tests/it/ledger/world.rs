@@ -162,7 +162,7 @@ impl Case<'_> {
         mut meanwhile: impl FnMut(),
     ) -> Result<Decision, Verdict> {
         let login = Login::new("u".into(), self.client.into(), Some(self.sid.into()), Context::default()).unwrap();
-        let question = self.policy.before_asking(&login, Timestamp::now(), |_| false).unwrap();
+        let question = self.policy.before_asking(&login, Timestamp::now()).unwrap();
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
             let decision = question.decide(Evidence { sessions, admissions, revoked, now: Timestamp::now() });
             meanwhile();
