@@ -70,6 +70,7 @@ impl Redis {
     /// Prepares a connection to `redis://`, `rediss://`, `valkey://` or `unix:` URLs, with `user:password@` for an ACL user;
     /// several URLs with commas between them are the first nodes of a cluster. `key` keys the hashes that stand for users
     /// and sessions: the same on all replicas. Connecting is done in the background and whenever it is needed again.
+    /// Has to be called within a runtime.
     ///
     /// # Errors
     /// A URL that cannot be read. The message does not repeat it.
