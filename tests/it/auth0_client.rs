@@ -787,11 +787,6 @@ async fn a_private_address_is_reached_only_where_an_endpoint_names_it() {
     assert!(list(&client(DOMAIN)).await.is_ok());
 }
 
-/// Counts nothing, for tenants other than the usual one.
-struct Silent;
-
-impl Observer for Silent {}
-
 /// Serves one endpoint over TLS with a certificate of a CA of its own, given in PEM.
 async fn tls_server() -> (u16, String) {
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
