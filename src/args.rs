@@ -83,6 +83,18 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
     pub auth0_ca_file: Option<PathBuf>,
 
+    /// Share admissions between replicas through Redis or Valkey: redis://, rediss:// or valkey://, with user:password@ for
+    /// an ACL user; several URLs with commas between them are a cluster. Without it each replica limits by its own memory.
+    #[arg(long, env = "SESSION_CHECKER_LEDGER", value_name = "URL", hide_env_values = true)]
+    pub ledger: Option<SecretString>,
+    /// What an operation of the shared ledger may cost a check; a slower one falls back to memory.
+    #[arg(long, env = "SESSION_CHECKER_LEDGER_TIMEOUT", value_parser = duration, default_value = "50ms")]
+    pub ledger_timeout: Duration,
+    /// Keys the hashes that stand for users and sessions in the shared ledger, the same on all replicas [default: made
+    /// from the URL].
+    #[arg(long, env = "SESSION_CHECKER_LEDGER_KEY", value_name = "KEY", hide_env_values = true)]
+    pub ledger_key: Option<SecretString>,
+
     /// Turn every policy to Audit: the way out when a limit locks people out.
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT")]
     pub force_audit: bool,

@@ -104,7 +104,7 @@ impl Publisher {
             clients: self.clients(&snapshot, &last),
             longest_checks: longest_checks(&snapshot),
             snapshot,
-            reports: shown.index.reports(),
+            reports: shown.index.reports(&shown.doors),
             files: shown.files.clone(),
         };
         tell(&last, &next);
@@ -189,7 +189,7 @@ fn tell(last: &InForce, next: &InForce) {
             tracing::error!(policy, generation, in_force, %error, "policy does not compile");
         }
         for problem in [&report.credentials_error, &report.callers_error].into_iter().flatten() {
-            tracing::warn!(policy, problem, "policy lacks a Secret");
+            tracing::warn!(policy, problem, "policy cannot be used as it should");
         }
         if let Some(older) = &report.conflicts_with {
             tracing::warn!(policy, %older, "policy is not in force: an older one claims exactly the same logins");

@@ -8,10 +8,12 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::auth0::{Observer, Operation, Outcome, RateLimit};
+use crate::ledger::Stats;
 use crate::policy::{Answer, Failure, InForce, PolicyReport, Reason};
 
 /// From half a millisecond to 15 seconds: the work of checks and of calls to Auth0.
@@ -41,6 +43,11 @@ pub struct Metrics {
     snapshot_generation: IntGauge,
     snapshot_time: Gauge,
     force_audit: IntGauge,
+    ledger_entries: IntGauge,
+    ledger_degraded: IntGauge,
+    ledger_forgotten: IntCounter,
+    ledger_conflicts: IntCounter,
+    ledger_fallbacks: IntCounter,
     http_requests: IntCounterVec,
     http_request_duration: HistogramVec,
     http_requests_in_flight: IntGauge,
@@ -129,6 +136,11 @@ impl Metrics {
             snapshot_generation: make.gauge("snapshot_generation", "How often what is in force changed since this process started."),
             snapshot_time: make.time("snapshot_timestamp_seconds", "When what is in force last changed, as Unix time."),
             force_audit: make.gauge("force_audit", "1 while every policy only audits because the service was told so."),
+            ledger_entries: make.gauge("ledger_entries", "Admissions and revocations in this process's memory."),
+            ledger_degraded: make.gauge("ledger_degraded", "1 while this process's memory stands in for the shared ledger."),
+            ledger_forgotten: make.counter("ledger_forgotten_total", "What was forgotten before its time because the ledger is bounded."),
+            ledger_conflicts: make.counter("ledger_conflicts_total", "Decisions made again because another replica was faster."),
+            ledger_fallbacks: make.counter("ledger_fallbacks_total", "Operations that the memory did in place of the shared ledger."),
             http_requests: make.counters("http_requests_total", "HTTP requests answered.", &["route", "method", "status"]),
             http_request_duration: make.seconds("http_request_duration_seconds", "Duration of HTTP requests.", &["route"]),
             http_requests_in_flight: make.gauge("http_requests_in_flight", "HTTP requests under way."),
@@ -228,6 +240,21 @@ impl Metrics {
         self.force_audit.set(i64::from(forced));
     }
 
+    /// Takes over what the ledger counts itself.
+    pub fn ledger(&self, stats: Stats) {
+        // Two scrapes at once must not both add the difference.
+        let _one_at_a_time = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ledger_entries.set(to_i64(stats.size));
+        self.ledger_degraded.set(i64::from(stats.degraded));
+        for (counter, total) in [
+            (&self.ledger_forgotten, stats.forgotten),
+            (&self.ledger_conflicts, stats.conflicts),
+            (&self.ledger_fallbacks, stats.fallbacks),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+
     /// Counts an HTTP request from here to the drop of the guard.
     pub fn http_request_begun(&self) -> impl Drop + use<> {
         struct InFlight(IntGauge);
@@ -299,6 +326,10 @@ impl Make<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.register(IntCounterVec::new(options(name, help), labels).expect("valid"))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::with_opts(options(name, help)).expect("valid"))
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {

@@ -18,7 +18,7 @@ use crate::args::{Args, Command, ServeArgs};
 use crate::auth0::{SetupError, Upstream, UpstreamOptions};
 use crate::checker::{Checker, CheckerOptions};
 use crate::in_force::Publisher;
-use crate::ledger::{Backend, DEFAULT_CAPACITY, Ledger, Memory};
+use crate::ledger::{Backend, DEFAULT_CAPACITY, Ledger, Memory, Redis, Shared};
 use crate::metrics::Metrics;
 use crate::policy::{Doors, TokenDigest};
 use crate::readiness::Readiness;
@@ -58,6 +58,9 @@ pub enum RunError {
     /// A file that is named and cannot be read.
     #[error("{0} cannot be read: {1}")]
     File(PathBuf, io::Error),
+    /// The ledger's URL.
+    #[error("--ledger: the URL cannot be read: {0}")]
+    Ledger(String),
     /// The way out to Auth0.
     #[error(transparent)]
     Upstream(#[from] SetupError),
@@ -90,6 +93,7 @@ impl RunError {
             | Self::Environment(_)
             | Self::NoCallers(_)
             | Self::File(..)
+            | Self::Ledger(_)
             | Self::Upstream(_)
             | Self::Tls(_) => BAD_USAGE,
             Self::Listen(..) | Self::Signals(_) | Self::Ended(..) | Self::Task(_) | Self::Command(_) => FAILED,
@@ -227,7 +231,7 @@ impl Service {
         let app = Arc::new(App {
             checker: Checker::new(
                 publisher.current(),
-                Ledger::new(Backend::Memory(Memory::new(DEFAULT_CAPACITY))),
+                ledger(&args).await?,
                 Arc::clone(&metrics),
                 checker_options(&args),
             ),
@@ -349,6 +353,15 @@ fn checker_options(args: &ServeArgs) -> CheckerOptions {
         |key| hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes()),
     );
     CheckerOptions { max_in_flight: args.max_in_flight, force_audit: args.force_audit, log_hash_key: key }
+}
+
+/// The ledger: shared where an URL says so, else this process's own.
+async fn ledger(args: &ServeArgs) -> Result<Ledger, RunError> {
+    let memory = Memory::new(DEFAULT_CAPACITY);
+    let Some(url) = &args.ledger else { return Ok(Ledger::new(Backend::Memory(memory))) };
+    let key = args.ledger_key.as_ref().unwrap_or(url).expose_secret().as_bytes();
+    let redis = Redis::new(url, key).map_err(|error| RunError::Ledger(error.to_string()))?;
+    Ok(Ledger::new(Backend::Shared(Shared::start(redis, memory, args.ledger_timeout).await)))
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, RunError> {

@@ -190,7 +190,7 @@ impl Index {
     }
 
     /// What there is to say about each policy.
-    pub fn reports(&self) -> Vec<PolicyReport> {
+    pub fn reports(&self, doors: &Doors) -> Vec<PolicyReport> {
         let conflicts = self.conflicts();
         let report = |(name, entry): (&ObjectName, &PolicyEntry)| {
             let claim = entry.rule.as_deref().map(Rule::claim);
@@ -206,7 +206,7 @@ impl Index {
                 },
                 conflicts_with: conflicts.get(name).map(|older| (*older).clone()),
                 credentials_error: claim.and_then(|claim| self.credentials_error(claim)),
-                callers_error: claim.and_then(|claim| self.callers_error(claim.callers.as_ref()?)),
+                callers_error: claim.and_then(|claim| self.callers_error(claim.callers.as_ref(), doors)),
             }
         };
         self.policies.iter().map(report).collect()
@@ -219,7 +219,15 @@ impl Index {
         self.credentials(claim).err().or(kept)
     }
 
-    fn callers_error(&self, name: &ObjectName) -> Option<String> {
+    fn callers_error(&self, name: Option<&ObjectName>, doors: &Doors) -> Option<String> {
+        let Some(name) = name else {
+            let closed = doors.tokens.is_empty() && !doors.allow_anonymous;
+            return closed.then(|| {
+                "nobody may use this policy: name a callerSecretRef, or start the service with --caller-token-file or \
+                 --allow-anonymous"
+                    .to_owned()
+            });
+        };
         let Some(entry) = self.secrets.get(name) else {
             return Some(format!("Secret {name} is not there: create it, until then nobody may use this policy"));
         };

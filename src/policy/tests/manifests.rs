@@ -64,8 +64,7 @@ pub(super) fn accepted() -> Vec<(&'static str, Value)> {
         ("/tenant/customDomain", json!("login.acme.com")),
         ("/tenant/customDomain", Value::Null),
         ("/tenant/credentialsSecretRef/name", json!("x".repeat(253))),
-        ("/tenant/requestsPerSecond", json!(1)),
-        ("/tenant/requestsPerSecond", json!(10_000)),
+        ("/tenant/requestsPerSecond", Value::Null),
         ("/callerSecretRef", Value::Null),
         ("/selector", json!({ "organizations": ["org_1"], "connections": ["db"] })),
         ("/selector", Value::Null),
@@ -288,6 +287,16 @@ pub(super) fn refused() -> Vec<(&'static str, Option<Value>, &'static str, &'sta
 }
 
 #[test]
+fn a_ceiling_that_would_not_be_kept_is_refused_in_so_many_words() {
+    for rate in [1, 10_000] {
+        let errors = compiled(&with("/tenant/requestsPerSecond", Some(json!(rate)))).unwrap_err();
+        let [error] = &errors[..] else { panic!("one error: {errors:?}") };
+        assert_eq!(error.field, "spec.tenant.requestsPerSecond");
+        assert!(error.message.contains("does not keep a ceiling yet"), "{error}");
+    }
+}
+
+#[test]
 fn what_the_bounds_allow_compiles() {
     assert!(compiled(&full()).is_ok());
     for (pointer, value) in accepted() {
@@ -350,7 +359,7 @@ fn what_is_left_out_has_the_defaults_of_the_resource() {
     assert_eq!(policy.timeout, Duration::from_secs(3));
     assert_eq!(policy.admission_window, Duration::from_secs(10));
     assert_eq!(policy.recheck_after, Duration::from_secs(300));
-    assert_eq!((policy.active_within, policy.requests_per_second), (None, None));
+    assert_eq!(policy.active_within, None);
     assert_eq!((policy.claim.priority, policy.claim.callers), (0, None));
     assert_eq!(policy.claim.selector, Selector::default());
     assert_eq!(policy.skip_protocols, HashSet::from(["oauth2-refresh-token".to_owned()]));
