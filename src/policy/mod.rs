@@ -1,4 +1,16 @@
-//! The pure core.
+//! The pure core: no Kubernetes, no HTTP, no clock of its own.
+//!
+//! ```text
+//!  Manifest ──compile──▶ Policy ─┐
+//!  Secret  ──────────────────────┴─▶ Index ──▶ Snapshot           what a source shows, and what it makes
+//!
+//!  Snapshot ──view(token)──▶ View ──govern(login)──▶ Governor     who may ask, and which policy governs
+//!  Policy ──before_asking(login)──▶ Question | Verdict            what needs no list of sessions
+//!  Question ──decide(sessions, admissions, revoked, now)──▶ Decision
+//!  Stance ──answer(verdict)──▶ Answer                             failure policy, audit, messages
+//! ```
+//!
+//! A test can call each of these a million times; nothing here waits, reads a clock or touches a socket.
 
 mod answer;
 mod compile;
