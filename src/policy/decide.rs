@@ -136,7 +136,15 @@ struct Other<'a> {
     belongs: Membership,
     /// `None` for a login that is only remembered: it is still under way and can neither hold a place nor be revoked.
     listed: Option<&'a Session>,
-    last_used_at: Option<Timestamp>,
+    remembered: Option<&'a Remembered>,
+}
+
+impl Other<'_> {
+    /// An admission is a use.
+    fn last_used_at(&self) -> Option<Timestamp> {
+        let listed = self.listed.and_then(|listed| listed.last_used_at);
+        listed.max(self.remembered.and_then(|known| known.admitted_at))
+    }
 }
 
 /// One limit, looked at.
@@ -249,7 +257,11 @@ impl<'a, 'e> Case<'a, 'e> {
     }
 
     fn remembered(&self, id: &str) -> Option<&Remembered> {
-        if self.remembered.is_empty() { None } else { self.remembered.get(id) }
+        if self.remembered.is_empty() { None } else { looked_up(&self.remembered, id) }
+    }
+
+    fn was_revoked(&self, id: &str) -> bool {
+        !self.evidence.revoked.is_empty() && self.evidence.revoked.contains(id)
     }
 
     /// Every other session that counts, listed ones first.
@@ -259,52 +271,50 @@ impl<'a, 'e> Case<'a, 'e> {
             .remembered
             .iter()
             .filter(|(id, _)| **id != self.question.sid && self.evidence.sessions.get(id).is_none())
-            .map(|(id, known)| Other { id, belongs: known.belongs, listed: None, last_used_at: known.admitted_at });
+            .map(|(id, known)| Other { id, belongs: known.belongs, listed: None, remembered: Some(known) });
         listed.chain(only_remembered)
     }
 
+    // Inlined into the passes over the list, which must not copy what it makes for every session.
+    #[inline]
     fn other(&self, id: &'e str, session: &'e Session) -> Option<Other<'_>> {
-        if session.ends_at.is_some_and(|at| at <= self.evidence.now) || self.is_current(session) {
-            return None;
-        }
-        if !self.evidence.revoked.is_empty() && self.evidence.revoked.contains(id) {
+        let ended = session.ends_at.is_some_and(|at| at <= self.evidence.now);
+        if ended || self.is_current(session) || self.was_revoked(id) {
             return None;
         }
         let remembered = self.remembered(id);
-        let last_used_at = session.last_used_at.max(remembered.and_then(|known| known.admitted_at));
+        let other = Other { id, belongs: self.belongs(session, remembered), listed: Some(session), remembered };
         // A session that does not say when it was used counts; having been admitted cannot make that worse.
-        if session.last_used_at.is_some() && self.is_inactive(last_used_at) {
-            return None;
-        }
-        Some(Other { id, belongs: self.belongs(session, remembered), listed: Some(session), last_used_at })
+        let inactive = self
+            .inactive_before
+            .is_some_and(|before| session.last_used_at.is_some() && other.last_used_at().is_some_and(|at| at < before));
+        (!inactive).then_some(other)
     }
 
     fn is_current(&self, session: &Session) -> bool {
         self.current.is_some_and(|current| std::ptr::eq(current, session))
     }
 
-    fn is_inactive(&self, last_used_at: Option<Timestamp>) -> bool {
-        matches!((last_used_at, self.inactive_before), (Some(at), Some(before)) if at < before)
-    }
-
     /// Counts for every limit of the policy, in the order in which they are looked at.
     fn measure(&self) -> Vec<Measured> {
         let policy = self.question.policy;
         let held = self.current.map_or(0, |current| self.belongs(current, self.remembered(self.question.sid)));
-        let current_place = self.current.map(|current| (current.created_at, self.question.sid));
+        let comes_before_current = |other: &Other<'_>| match (other.listed, self.current) {
+            (Some(listed), Some(current)) => {
+                listed.created_at.cmp(&current.created_at).then_with(|| other.id.cmp(self.question.sid)).is_lt()
+            }
+            _ => false,
+        };
 
-        // By what they belong to; `for_each` because it runs over a chain without asking at each step which half it is in.
-        let mut all = [0usize; MEMBERSHIPS];
-        let mut earlier_holders = [0usize; MEMBERSHIPS];
+        // By whether they hold a place that comes before current's, and by what they belong to.
+        let mut tally = [[0usize; MEMBERSHIPS]; 2];
+        // `for_each` takes the two halves of a chain one after the other, where `for` asks at each step which one it is in.
         self.others().for_each(|other| {
-            let place = other.listed.map(|listed| (listed.created_at, other.id));
-            let earlier = place.is_some_and(|place| current_place.is_some_and(|current| place < current));
-            all[usize::from(other.belongs)] += 1;
-            earlier_holders[usize::from(other.belongs)] += usize::from(earlier);
+            tally[usize::from(comes_before_current(&other))][usize::from(other.belongs)] += 1;
         });
-        let of = |counts: &[usize; MEMBERSHIPS], scope| {
-            let belonging = counts.iter().enumerate().filter(|(belongs, _)| belongs & usize::from(bit(scope)) != 0);
-            belonging.map(|(_, count)| count).sum()
+        let count = |tally: &[[usize; MEMBERSHIPS]], scope| {
+            let counts = tally.iter().flat_map(|counts| counts.iter().enumerate());
+            counts.filter(|(belongs, _)| belongs & usize::from(bit(scope)) != 0).map(|(_, count)| count).sum()
         };
 
         self.question
@@ -313,7 +323,7 @@ impl<'a, 'e> Case<'a, 'e> {
             .map(|(scope, limit)| {
                 let holder = held & bit(scope) != 0;
                 let keeps_place = holder && policy.reentry == Reentry::KeepPlace;
-                let active = if keeps_place { of(&earlier_holders, scope) } else { of(&all, scope) };
+                let active = count(if keeps_place { &tally[1..] } else { &tally }, scope);
                 // A kept place is never taken by a strategy that makes room for newcomers.
                 let safe = keeps_place && policy.strategy != Strategy::Deny;
                 Measured { count: Count { scope, limit, active }, holder, exceeded: !safe && active >= limit as usize }
@@ -361,6 +371,12 @@ impl<'a, 'e> Case<'a, 'e> {
     }
 }
 
+/// Apart, so that the passes over the list stay small: most users have nothing remembered.
+#[inline(never)]
+fn looked_up<'a>(remembered: &'a HashMap<&str, Remembered>, id: &str) -> Option<&'a Remembered> {
+    remembered.get(id)
+}
+
 impl Question<'_> {
     /// The limits that a session with this application belongs to.
     fn membership(&self, client: &str) -> Membership {
@@ -382,7 +398,7 @@ fn first_to_go<'a>(strategy: Strategy, other: &'a Other<'_>) -> impl Ord + use<'
     let ends_at = other.listed.and_then(|listed| listed.ends_at);
     let (never_ends, at) = match strategy {
         Strategy::Deny | Strategy::RevokeOldest => (false, created_at),
-        Strategy::RevokeLeastRecentlyUsed => (false, other.last_used_at),
+        Strategy::RevokeLeastRecentlyUsed => (false, other.last_used_at()),
         Strategy::RevokeNextToExpire => (ends_at.is_none(), ends_at),
     };
     (never_ends, at, created_at, other.id)
