@@ -182,7 +182,7 @@ impl Endpoint {
 
 fn record(span: &Span, outcome: Outcome, status: Option<StatusCode>) {
     if let Some(status) = status {
-        span.record("http.response.status_code", status.as_u16());
+        span.record("http.response.status_code", i64::from(status.as_u16()));
     }
     if outcome != Outcome::Ok {
         match status {

@@ -38,7 +38,7 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     let mut response = handled.unwrap_or_else(|panic| span.in_scope(|| panicked(&*panic, &request_id)));
 
     let status = response.status();
-    span.record("http.response.status_code", status.as_u16());
+    span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
         span.record("error.type", status.as_str());

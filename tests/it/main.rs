@@ -9,3 +9,4 @@ mod common;
 mod crd;
 mod ledger;
 mod simulator;
+mod traces;

@@ -1,0 +1,121 @@
+//! Traces, as a collector receives them from the real program.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Response};
+use axum::routing::post;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use session_checker::simulator::Session;
+
+use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant};
+
+type Received = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
+
+/// A collector that keeps what it is sent: one unary gRPC call, which is a length-prefixed message over HTTP/2.
+async fn collector() -> (SocketAddr, Received) {
+    async fn export(State(received): State<Received>, body: Body) -> Response<Body> {
+        let frame: Bytes = body.collect().await.unwrap().to_bytes();
+        received.lock().unwrap().push(ExportTraceServiceRequest::decode(&frame[5..]).unwrap());
+        let trailers: HeaderMap = [("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))].into_iter().collect();
+        let empty = BytesMut::zeroed(5).freeze();
+        let body = Body::new(Full::new(empty).with_trailers(async move { Some(Ok(trailers)) }));
+        Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+    }
+    let received = Received::default();
+    let route = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let router = Router::new().route(route, post(export)).with_state(Arc::clone(&received));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, received)
+}
+
+/// The program, ended with the test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
+    span.attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()?.value.as_ref()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_continues_the_callers_trace_to_auth0_and_is_flushed_at_the_end() {
+    let tenant = tenant().await;
+    tenant.add_session("auth0|trace-user", Session::new("sid-of-the-trace", tenant.now()));
+    let folder = folder(&[credentials(), callers(), policy("one", serde_json::json!({}))]);
+    let (collector, received) = collector().await;
+    let (port, admin) = (free_port(), free_port());
+    let program = Command::new(env!("CARGO_BIN_EXE_session-checker"))
+        .args(["serve", "--policy-dir", folder.path().to_str().unwrap()])
+        .args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", &format!("127.0.0.1:{admin}")])
+        .args(["--auth0-endpoint", &format!("{DOMAIN}={}", tenant.url())])
+        .env_clear()
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut program = Program(program);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    eventually("the service is ready", || async {
+        let ready = http.get(format!("http://127.0.0.1:{admin}/readyz")).send().await;
+        ready.is_ok_and(|ready| ready.status().is_success())
+    })
+    .await;
+
+    let trace_id = "0af7651916cd43dd8448eb211c80319c";
+    let answer = http
+        .post(format!("http://127.0.0.1:{port}/check"))
+        .bearer_auth(TOKEN)
+        .header("traceparent", format!("00-{trace_id}-b7ad6b7169203331-01"))
+        .json(&serde_json::json!({ "user_id": "auth0|trace-user", "client_id": APP, "sid": "sid-of-the-trace" }))
+        .send()
+        .await
+        .unwrap();
+    assert!(answer.status().is_success());
+    let list = tenant.requests().into_iter().find(|request| request.path.contains("/sessions")).unwrap();
+    assert!(list.header("traceparent").unwrap().contains(trace_id), "Auth0 is told the trace");
+
+    let told = Command::new("kill").arg(program.0.id().to_string()).status().unwrap();
+    assert!(told.success());
+    let ended = tokio::task::spawn_blocking(move || program.0.wait().unwrap()).await.unwrap();
+    assert!(ended.success(), "SIGTERM ends it with 0: {ended}");
+
+    let received = received.lock().unwrap();
+    let resources = received.iter().flat_map(|request| &request.resource_spans);
+    let spans: Vec<&Span> = resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans).collect();
+    let of_trace = |name: &str| {
+        let hex = |id: &[u8]| id.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        spans.iter().find(|span| span.name == name && hex(&span.trace_id) == trace_id).copied()
+    };
+    let server = of_trace("POST /check").expect("the server's span");
+    assert_eq!(attribute(server, "http.response.status_code"), Some(&Value::IntValue(200)));
+    assert_eq!(attribute(server, "http.route"), Some(&Value::StringValue("/check".to_owned())));
+    let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+    let client = of_trace("GET /api/v2/users/{id}/sessions").unwrap_or_else(|| panic!("the client's span, in {names:?}"));
+    assert_eq!(client.parent_span_id, server.span_id);
+    let shown = format!("{received:?}");
+    for private in ["trace-user", "sid-of-the-trace", TOKEN, "checker-secret"] {
+        assert!(!shown.contains(private), "{private} is in the traces");
+    }
+}
