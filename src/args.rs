@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args as Group, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
@@ -73,7 +74,7 @@ pub struct ServeArgs {
     #[arg(long, env = "CALLER_TOKEN", hide = true, hide_env_values = true)]
     pub caller_token: Option<SecretString>,
     /// Serve policies without callerSecretRef to whoever asks. Without it such a policy needs a token.
-    #[arg(long, env = "SESSION_CHECKER_ALLOW_ANONYMOUS")]
+    #[arg(long, env = "SESSION_CHECKER_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
     pub allow_anonymous: bool,
 
     /// Send a tenant's traffic to another URL (tests, egress gateways); http and a path are allowed.
@@ -96,7 +97,7 @@ pub struct ServeArgs {
     pub ledger_key: Option<SecretString>,
 
     /// Turn every policy to Audit: the way out when a limit locks people out.
-    #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT")]
+    #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT", value_parser = BoolishValueParser::new())]
     pub force_audit: bool,
     /// How many checks may wait for Auth0 at the same time; more are answered `overloaded`.
     #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]

@@ -56,6 +56,11 @@ impl Checker {
         self.ledger.stats()
     }
 
+    /// Forgets holders whose time has ended.
+    pub fn sweep(&self) {
+        self.holders.sweep();
+    }
+
     /// What is in force: to be taken once for a check.
     pub fn in_force(&self) -> Arc<InForce> {
         self.current.load_full()

@@ -1,5 +1,6 @@
 //! `session-checker demo`: a simulated tenant, an example policy and the service, all on loopback.
 
+use clap::{CommandFactory, FromArgMatches};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -80,7 +81,10 @@ fn serve_args(args: &DemoArgs, tenant: &Simulator) -> Result<ServeArgs, RunError
         "--auth0-endpoint",
         &endpoint,
     ];
-    let args = <Args as clap::Parser>::try_parse_from(line).map_err(|error| RunError::Command(error.to_string()))?;
+    // No configuration: what the environment says is for `serve`.
+    let command = Args::command().mut_subcommand("serve", |serve| serve.mut_args(|option| option.env(None)));
+    let args = command.try_get_matches_from(line).and_then(|matches| Args::from_arg_matches(&matches));
+    let args = args.map_err(|error| RunError::Command(error.to_string()))?;
     match args.command {
         Command::Serve(args) => Ok(*args),
         _ => Err(RunError::Command("the demo is not set up as a service".to_owned())),

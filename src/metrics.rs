@@ -52,6 +52,7 @@ pub struct Metrics {
     http_request_duration: HistogramVec,
     http_requests_in_flight: IntGauge,
     would_block: Mutex<HashMap<String, HashSet<u64>>>,
+    scrape: Mutex<()>,
 }
 
 /// One check, as the metrics see it.
@@ -145,6 +146,7 @@ impl Metrics {
             http_request_duration: make.seconds("http_request_duration_seconds", "Duration of HTTP requests.", &["route"]),
             http_requests_in_flight: make.gauge("http_requests_in_flight", "HTTP requests under way."),
             would_block: Mutex::default(),
+            scrape: Mutex::default(),
             registry: registry.clone(),
         };
         let build = make.gauges("build_info", "The version that runs.", &["version"]);
@@ -190,24 +192,24 @@ impl Metrics {
             let count = reports.iter().filter(|report| report.in_force == state).count();
             self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
         }
-        let mut live_policies = HashSet::from([String::new()]);
+        let mut live_policies = HashMap::from([(String::new(), String::new())]);
         let mut live_tenants = HashSet::from([String::new()]);
         for report in reports {
             let (policy, tenant) = (report.name.to_string(), tenant_of(report));
-            let ready = report.in_force == InForce::Newest && report.credentials_error.is_none();
             self.policy_generation.with_label_values(&[&policy, &tenant]).set(report.generation);
-            self.policy_ready.with_label_values(&[&policy, &tenant]).set(i64::from(ready));
-            live_policies.insert(policy);
-            live_tenants.insert(tenant);
+            self.policy_ready.with_label_values(&[&policy, &tenant]).set(i64::from(report.is_ready()));
+            live_tenants.insert(tenant.clone());
+            live_policies.insert(policy, tenant);
         }
         self.prune(&live_policies, &live_tenants);
     }
 
-    fn prune(&self, policies: &HashSet<String>, tenants: &HashSet<String>) {
-        let is_live = |name: &str, value: &str| match name {
-            "policy" => policies.contains(value),
-            "tenant" => tenants.contains(value),
-            _ => true,
+    /// `policies` are those there are, each with its tenant.
+    fn prune(&self, policies: &HashMap<String, String>, tenants: &HashSet<String>) {
+        let is_live = |labels: &HashMap<&str, &str>| match (labels.get("policy"), labels.get("tenant")) {
+            (Some(policy), tenant) => policies.get(*policy).map(String::as_str) == tenant.copied(),
+            (None, Some(tenant)) => tenants.contains(*tenant),
+            (None, None) => true,
         };
         for vec in [
             &self.checks,
@@ -227,7 +229,10 @@ impl Metrics {
         }
         let durations = &self.auth0_request_duration;
         end_series(durations, &is_live, |labels| durations.remove(labels).is_ok());
-        self.would_block.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| policies.contains(policy));
+        self.would_block
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|policy, _| policies.contains_key(policy));
     }
 
     /// Takes note of how many policy files cannot be used.
@@ -243,7 +248,7 @@ impl Metrics {
     /// Takes over what the ledger counts itself.
     pub fn ledger(&self, stats: Stats) {
         // Two scrapes at once must not both add the difference.
-        let _one_at_a_time = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.ledger_entries.set(to_i64(stats.size));
         self.ledger_degraded.set(i64::from(stats.degraded));
         for (counter, total) in [
@@ -354,17 +359,17 @@ fn options(name: &str, help: &str) -> Opts {
     Opts::new(format!("session_checker_{name}"), help)
 }
 
-/// Removes the series that have a label whose value is no longer live.
+/// Removes the series whose labels are no longer live.
 fn end_series(
     collector: &impl Collector,
-    is_live: &impl Fn(&str, &str) -> bool,
+    is_live: &impl Fn(&HashMap<&str, &str>) -> bool,
     remove: impl Fn(&HashMap<&str, &str>) -> bool,
 ) {
     for family in collector.collect() {
         for metric in family.get_metric() {
             let labels: HashMap<&str, &str> =
                 metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-            if !labels.iter().all(|(name, value)| is_live(name, value)) {
+            if !is_live(&labels) {
                 remove(&labels);
             }
         }

@@ -1,6 +1,7 @@
 //! The composition root: what depends on what is decided here and nowhere else.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,9 +11,10 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use axum_server::tls_rustls::RustlsConfig;
 use rand::Rng as _;
-use secrecy::ExposeSecret;
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_util::task::TaskTracker;
 
 use crate::args::{Args, Command, ServeArgs};
 use crate::auth0::{SetupError, Upstream, UpstreamOptions};
@@ -25,7 +27,9 @@ use crate::readiness::Readiness;
 use crate::secret::{Caller, MIN_CALLER_TOKEN};
 use crate::server::{App, Listener, Tls, TlsError, admin_router, check_router};
 use crate::shutdown::{Shutdown, signalled};
-use crate::source::{Directory, Environment, EnvironmentError, TokenFile, read_documents};
+use crate::source::{
+    Environment, EnvironmentError, TokenFile, follow_directory, follow_tokens, read_directory, read_documents,
+};
 use crate::telemetry::{LogFormat, Telemetry};
 
 /// The exit code for a bad command line or configuration (`EX_USAGE` of sysexits).
@@ -33,8 +37,8 @@ pub const BAD_USAGE: u8 = 64;
 /// The exit code for everything else that went wrong.
 pub const FAILED: u8 = 1;
 
-/// How often files are looked at: what changes is in force within a second.
-const LOOK: Duration = Duration::from_millis(500);
+/// The longest `timeout` of a policy.
+const LONGEST_CHECK: Duration = Duration::from_secs(10);
 
 /// Why the service did not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +56,7 @@ pub enum RunError {
     Environment(#[from] EnvironmentError),
     /// Nobody could ask, or everybody.
     #[error(
-        "{0} is reachable from outside, and nothing says who may ask: set CALLER_TOKEN, give --caller-token-file FILE, or say --allow-anonymous; tokens have at least {MIN_CALLER_TOKEN} characters"
+        "nothing says who may ask at {0}: set CALLER_TOKEN, give --caller-token-file FILE, or say --allow-anonymous; tokens have at least {MIN_CALLER_TOKEN} characters"
     )]
     NoCallers(SocketAddr),
     /// A file that is named and cannot be read.
@@ -202,7 +206,7 @@ impl Service {
         match source {
             Source::Directory(path) => {
                 let directory = read_directory(path, Arc::clone(&publisher)).await?;
-                followers.spawn(follow_directory(directory, Arc::clone(&publisher)));
+                followers.spawn(endless(follow_directory(directory, Arc::clone(&publisher))));
             }
             Source::Environment(environment) => publisher.update(|shown| environment.feed(&mut shown.index))?,
             Source::Text(manifests) => {
@@ -212,11 +216,11 @@ impl Service {
         }
         policies.release();
         if let Some(file) = token_file {
-            followers.spawn(follow_tokens(
+            followers.spawn(endless(follow_tokens(
                 file,
                 args.caller_token.as_ref().and_then(fixed_token),
                 Arc::clone(&publisher),
-            ));
+            )));
         }
 
         let tls = match (&args.tls_cert, &args.tls_key) {
@@ -238,7 +242,9 @@ impl Service {
             readiness,
             shutdown: shutdown.clone(),
             metrics,
+            checks: TaskTracker::new(),
         });
+        followers.spawn(sweep(Arc::clone(&app)));
         let checks = bind(args.listen(), tls)?;
         let admin = bind(args.admin_listen, None)?;
         let (address, admin_address) = (checks.1, admin.1);
@@ -288,6 +294,9 @@ impl Service {
             while let Some(ended) = self.listeners.join_next().await {
                 ended??;
             }
+            // Checks whose caller has hung up may still be at work; none takes longer than its policy's timeout.
+            self.app.checks.close();
+            let _ = timeout(LONGEST_CHECK, self.app.checks.wait()).await;
             Ok(())
         };
         tokio::select! {
@@ -333,7 +342,7 @@ fn doors(args: &ServeArgs, node_demo: bool) -> Result<(Doors, Option<TokenFile>)
     Ok((doors, file))
 }
 
-fn fixed_token(token: &secrecy::SecretString) -> Option<TokenDigest> {
+fn fixed_token(token: &SecretString) -> Option<TokenDigest> {
     match Caller::new("CALLER_TOKEN", token.expose_secret()) {
         Ok(caller) => Some(TokenDigest::of(caller.token.expose_secret())),
         Err(error) => {
@@ -344,23 +353,30 @@ fn fixed_token(token: &secrecy::SecretString) -> Option<TokenDigest> {
 }
 
 fn checker_options(args: &ServeArgs) -> CheckerOptions {
-    let key = args.log_hash_key.as_ref().map_or_else(
-        || {
+    let key = match given(args.log_hash_key.as_ref()) {
+        Some(key) => hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()),
+        None => {
             let mut key = [0; 32];
             rand::rng().fill_bytes(&mut key);
             hmac::Key::new(hmac::HMAC_SHA256, &key)
-        },
-        |key| hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes()),
-    );
+        }
+    };
     CheckerOptions { max_in_flight: args.max_in_flight, force_audit: args.force_audit, log_hash_key: key }
+}
+
+/// The text of a secret option; an empty one, as charts leave it, is not given.
+fn given(secret: Option<&SecretString>) -> Option<&str> {
+    secret.map(ExposeSecret::expose_secret).filter(|text| !text.is_empty())
 }
 
 /// The ledger: shared where an URL says so, else this process's own.
 async fn ledger(args: &ServeArgs) -> Result<Ledger, RunError> {
     let memory = Memory::new(DEFAULT_CAPACITY);
-    let Some(url) = &args.ledger else { return Ok(Ledger::new(Backend::Memory(memory))) };
-    let key = args.ledger_key.as_ref().unwrap_or(url).expose_secret().as_bytes();
-    let redis = Redis::new(url, key).map_err(|error| RunError::Ledger(error.to_string()))?;
+    let Some(url) = args.ledger.as_ref().filter(|url| !url.expose_secret().is_empty()) else {
+        return Ok(Ledger::new(Backend::Memory(memory)));
+    };
+    let key = given(args.ledger_key.as_ref()).unwrap_or(url.expose_secret());
+    let redis = Redis::new(url, key.as_bytes()).map_err(|error| RunError::Ledger(error.to_string()))?;
     Ok(Ledger::new(Backend::Shared(Shared::start(redis, memory, args.ledger_timeout).await)))
 }
 
@@ -392,78 +408,39 @@ fn serve(
     }
 }
 
-async fn read_directory(path: PathBuf, publisher: Arc<Publisher>) -> Result<Directory, RunError> {
-    let look = move || {
-        let mut directory = Directory::new(path);
-        directory.scan();
-        publisher.update(|shown| shown.files = directory.feed(&mut shown.index));
-        directory
-    };
-    Ok(spawn_blocking(look).await?)
-}
-
-/// Looks at the folder for ever. File systems and the compile step block, so both are kept off the async workers.
-async fn follow_directory(mut directory: Directory, publisher: Arc<Publisher>) -> Result<(), RunError> {
-    let mut ticks = ticks();
-    loop {
-        ticks.tick().await;
-        let publisher = Arc::clone(&publisher);
-        let look = move || {
-            if directory.scan() {
-                publisher.update(|shown| shown.files = directory.feed(&mut shown.index));
-            }
-            directory
-        };
-        directory = spawn_blocking(look).await?;
-    }
-}
-
-async fn follow_tokens(
-    mut file: TokenFile,
-    fixed: Option<TokenDigest>,
-    publisher: Arc<Publisher>,
-) -> Result<(), RunError> {
-    let mut ticks = ticks();
+async fn follow_certificate(tls: Tls, config: RustlsConfig) -> Result<(), RunError> {
+    let mut ticks = every(Duration::from_secs(10));
     let mut failing = false;
     loop {
         ticks.tick().await;
-        let look = move || {
-            let changed = file.scan();
-            (file, changed)
-        };
-        let (same_file, changed) = spawn_blocking(look).await?;
-        file = same_file;
-        match changed {
-            Ok(changed) => {
-                failing = false;
-                if changed {
-                    tracing::info!(file = %file.path().display(), "callers' tokens changed");
-                    publisher.update(|shown| shown.doors.tokens = file.tokens().iter().copied().chain(fixed).collect());
-                }
-            }
+        match tls.reload(&config).await {
+            Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                tracing::error!(file = %file.path().display(), %error, "the callers' tokens cannot be read; those known stay");
+                tracing::error!(%error, "the old certificate stays in use");
             }
             Err(_) => {}
         }
     }
 }
 
-async fn follow_certificate(tls: Tls, config: RustlsConfig) -> Result<(), RunError> {
-    let mut ticks = interval(Duration::from_secs(10));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.tick().await;
+/// A follower of a source ends only when it was torn down.
+async fn endless(follower: impl Future<Output = Result<Infallible, JoinError>>) -> Result<(), RunError> {
+    match follower.await? {}
+}
+
+/// Forgets what has ended, so that it does not stay in memory until something else needs the room.
+async fn sweep(app: Arc<App>) -> Result<(), RunError> {
+    let mut ticks = every(Duration::from_secs(10));
     loop {
         ticks.tick().await;
-        if let Err(error) = tls.reload(&config).await {
-            tracing::error!(%error, "the old certificate stays in use");
-        }
+        app.checker.sweep();
     }
 }
 
-fn ticks() -> tokio::time::Interval {
-    let mut ticks = interval(LOOK);
+/// Ticks of which none is made up for, beginning after the first period.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }

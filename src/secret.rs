@@ -126,6 +126,14 @@ pub enum SecretError {
         /// The policy's custom domain.
         domain: String,
     },
+    /// A caller's token cannot be sent in a header.
+    #[error(
+        "the caller's token \"{name}\" has white space or characters that are not ASCII and is not accepted: write letters, digits and signs only"
+    )]
+    UnfitToken {
+        /// What the token is called.
+        name: String,
+    },
     /// A caller's token is too easy to guess.
     #[error(
         "the caller's token \"{name}\" has fewer than 16 characters and is not accepted: write a longer one, like the output of `openssl rand -hex 32`"
@@ -233,6 +241,10 @@ impl Caller {
         let (name, token) = (name.to_owned(), token.trim());
         if token.chars().count() < MIN_CALLER_TOKEN {
             return Err(SecretError::ShortToken { name });
+        }
+        // Anything else cannot be sent in an `Authorization` header as it is, and would never match.
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(SecretError::UnfitToken { name });
         }
         Ok(Self { name, token: token.into() })
     }

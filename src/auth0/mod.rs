@@ -29,7 +29,6 @@
 //! Nothing here writes a token, a secret, a user id or a session id to a log, a span, an error or a metric.
 
 mod assertion;
-mod date;
 mod error;
 mod exchange;
 mod grant;
@@ -103,7 +102,12 @@ impl TenantClient {
         }
         self.tokens.reject(&token);
         let token = self.tokens.get(deadline).await?;
-        self.call_with(&token, operation, url, deadline).await
+        let answer = self.call_with(&token, operation, url, deadline).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            // A third would be refused as well, and each is billed: the credential rests.
+            self.tokens.refuse(&token, Error::of_api(answer.status, &answer.body));
+        }
+        Ok(answer)
     }
 
     async fn call_with(

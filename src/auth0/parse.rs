@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::date::rfc3339;
 use super::error::Error;
+use crate::policy::parse_rfc3339;
 use crate::policy::{Failure, ListedSession};
 
 /// One page of a list.
@@ -183,7 +183,7 @@ impl Scalar<'_> {
 
     fn into_date(self) -> Option<jiff::Timestamp> {
         match self {
-            Self::Text(text) => rfc3339(&text),
+            Self::Text(text) => parse_rfc3339(&text),
             Self::Null | Self::Other => None,
         }
     }

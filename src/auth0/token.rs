@@ -89,6 +89,14 @@ impl TokenCache {
         self.lock().held.take_if(|held| Arc::ptr_eq(&held.token, token));
     }
 
+    /// Gives up a token that was new and not accepted all the same, and does not ask for another for a while.
+    pub fn refuse(&self, token: &Arc<Token>, error: Error) {
+        let mut state = self.lock();
+        if state.held.take_if(|held| Arc::ptr_eq(&held.token, token)).is_some() {
+            state.refused = Some((Instant::now() + REFUSED, error));
+        }
+    }
+
     /// The flight under way, or a new one.
     fn join(self: &Arc<Self>, state: &mut State) -> watch::Receiver<Option<Landing>> {
         if let Some(flight) = state.flight.as_ref().filter(|flight| flight.has_changed().is_ok()) {

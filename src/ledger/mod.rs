@@ -185,6 +185,7 @@ impl<S: Store> Ledger<S> {
     ) -> Result<Decision, Verdict> {
         let sid = self.store.pseudonym(attempt.sid);
         let overloaded = Verdict::Failed { failure: Failure::Overloaded, count: None, revoked: None };
+        let mut reserved = Vec::new();
         let step = |reading: &Reading, next: &mut Record| {
             // A timer alone would let through what is ready when it is looked at late.
             if Instant::now() >= deadline {
@@ -220,10 +221,18 @@ impl<S: Store> Ledger<S> {
                 for victim in victims {
                     next.reserve(&self.store.pseudonym(victim), now);
                 }
+                reserved.clone_from(victims);
             }
             Ok(decision)
         };
-        timeout_at(deadline, self.edit(attempt.user, step)).await.unwrap_or(Err(overloaded))
+        if let Ok(outcome) = timeout_at(deadline, self.edit(attempt.user, step)).await {
+            return outcome;
+        }
+        // The exchange may have been done although its answer came too late.
+        if !reserved.is_empty() {
+            self.settle(attempt.user, &[], &reserved).await;
+        }
+        Err(overloaded)
     }
 
     /// Remembers a login that the failure policy lets in.

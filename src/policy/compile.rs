@@ -149,7 +149,13 @@ fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {
     serde_path_to_error::deserialize(spec).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
-        SpecError { field, message: error.into_inner().to_string() }
+        let message = error.into_inner().to_string();
+        // The value itself stays out of it: it may be a user's id, and the message goes to logs.
+        let message = match message.split_once(", expected ") {
+            Some((problem, expected)) if problem.starts_with("invalid ") => format!("write {expected}"),
+            _ => message,
+        };
+        SpecError { field, message }
     })
 }
 

@@ -71,6 +71,16 @@ pub struct PolicyReport {
     pub callers_error: Option<String>,
 }
 
+impl PolicyReport {
+    /// Whether the policy is in force as written, with everything that it needs.
+    pub fn is_ready(&self) -> bool {
+        let problems = [&self.credentials_error, &self.callers_error];
+        self.in_force == InForce::Newest
+            && self.conflicts_with.is_none()
+            && problems.iter().all(|problem| problem.is_none())
+    }
+}
+
 /// Which version of a policy is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InForce {
@@ -102,12 +112,10 @@ impl InForce {
 impl Index {
     /// Takes the newest version of a policy. One that does not compile leaves the last good version in force.
     pub fn apply_policy(&mut self, manifest: Manifest) {
-        let last = self.policies.remove(&manifest.name);
-        if let Some(last) = last.as_ref().filter(|last| last.manifest == manifest) {
-            let unchanged = PolicyEntry { manifest, rule: last.rule.clone(), errors: last.errors.clone() };
-            self.policies.insert(unchanged.manifest.name.clone(), unchanged);
+        if self.policies.get(&manifest.name).is_some_and(|last| last.manifest == manifest) {
             return;
         }
+        let last = self.policies.remove(&manifest.name);
         let last_good = last.and_then(|last| last.rule).filter(|rule| matches!(**rule, Rule::Compiled(_)));
         let (rule, errors) = match compile(&manifest) {
             Ok(policy) => (Some(Arc::new(Rule::Compiled(policy))), Vec::new()),
@@ -232,6 +240,10 @@ impl Index {
             return Some(format!("Secret {name} is not there: create it, until then nobody may use this policy"));
         };
         match (&entry.error, &entry.content) {
+            (Some(SecretError::Type { found, .. }), _) => {
+                let error = SecretError::Type { expected: CALLERS_TYPE, found: found.clone() };
+                Some(format!("Secret {name}: {error}"))
+            }
             (Some(error), _) => Some(format!("Secret {name}: {error}")),
             (None, Some(SecretContent::Callers(_))) => {
                 let refused: Vec<String> = entry.refused.iter().map(ToString::to_string).collect();

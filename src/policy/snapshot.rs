@@ -24,9 +24,9 @@ use crate::secret::Credentials;
 #[derive(Debug)]
 pub struct Snapshot {
     governors: Vec<Arc<Governor>>,
-    callers: HashMap<TokenDigest, View>,
+    callers: HashMap<TokenDigest, Arc<View>>,
     /// What whoever asks without a token may use; `None` = nothing, they are refused.
-    anonymous: Option<View>,
+    anonymous: Option<Arc<View>>,
 }
 
 /// A policy in force, with the credential for its tenant.
@@ -150,26 +150,32 @@ impl Snapshot {
     ) -> Self {
         governors.sort_by(|a, b| a.rule.claim().rank().cmp(&b.rule.claim().rank()));
 
-        let mut usable: HashMap<TokenDigest, Vec<Arc<Governor>>> =
+        let mut usable: HashMap<TokenDigest, Vec<usize>> =
             doors.tokens.iter().map(|token| (*token, Vec::new())).collect();
-        for governor in &governors {
+        let mut open = Vec::new();
+        for (position, governor) in governors.iter().enumerate() {
             let tokens = match &governor.rule.claim().callers {
                 Some(secret) => callers.get(secret).copied(),
-                None => Some(&doors.tokens),
+                None => {
+                    open.push(position);
+                    Some(&doors.tokens)
+                }
             };
             for token in tokens.into_iter().flatten() {
-                usable.entry(*token).or_default().push(Arc::clone(governor));
+                usable.entry(*token).or_default().push(position);
             }
         }
-        let open: Vec<_> =
-            governors.iter().filter(|governor| governor.rule.claim().callers.is_none()).cloned().collect();
+        // Tokens that may use the same policies share a view: there are many of them, and few kinds.
+        let mut views: HashMap<Vec<usize>, Arc<View>> = HashMap::new();
+        let mut view = |positions: Vec<usize>| {
+            let make =
+                || Arc::new(View::new(positions.iter().map(|position| Arc::clone(&governors[*position])).collect()));
+            Arc::clone(views.entry(positions.clone()).or_insert_with(make))
+        };
         let all_name_callers = open.is_empty() && !governors.is_empty();
-        let anonymous = (doors.allow_anonymous && !all_name_callers).then(|| View::new(open));
-        Self {
-            governors,
-            callers: usable.into_iter().map(|(token, governors)| (token, View::new(governors))).collect(),
-            anonymous,
-        }
+        let anonymous = (doors.allow_anonymous && !all_name_callers).then(|| view(open));
+        let callers = usable.into_iter().map(|(token, positions)| (token, view(positions))).collect();
+        Self { governors, callers, anonymous }
     }
 
     /// Every policy in force, in the order in which they stand before each other.
@@ -181,7 +187,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the token is not known, or none was presented and one is needed.
-    pub fn view(&self, token: Option<&str>) -> Result<&View, UnknownCaller> {
+    pub fn view(&self, token: Option<&str>) -> Result<&Arc<View>, UnknownCaller> {
         match token {
             Some(token) => self.callers.get(&TokenDigest::of(token)),
             None => self.anonymous.as_ref(),

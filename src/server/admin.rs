@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::App;
-use crate::policy::{Governor, InForce as Version, PolicyReport, Rule, Selector};
+use crate::policy::{Governor, PolicyReport, Rule, Selector};
 
 /// The process is alive.
 pub(super) async fn livez() -> &'static str {
@@ -19,9 +19,9 @@ pub(super) async fn livez() -> &'static str {
 
 /// Whether checks should be sent here, and what is still waited for.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let pending = app.readiness.pending();
-    let status = if pending.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": pending.is_empty(), "pending": pending }))).into_response()
+    let ready = app.readiness.is_ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": ready, "pending": app.readiness.pending() }))).into_response()
 }
 
 /// The metrics, in the text format of Prometheus.
@@ -54,7 +54,7 @@ fn describe(report: &PolicyReport, governor: Option<&Governor>) -> Value {
         "name": report.name.to_string(),
         "generation": report.generation,
         "in_force": report.in_force.as_str(),
-        "ready": report.in_force == Version::Newest && report.credentials_error.is_none(),
+        "ready": report.is_ready(),
         "errors": report.errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "conflicts_with": report.conflicts_with.as_ref().map(ToString::to_string),
         "credentials": report.credentials_error.as_deref().unwrap_or("ready"),

@@ -1,18 +1,20 @@
 //! `POST /check`: from a request to a decision, and everything that can be wrong with one on the way.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use super::App;
 use super::error::{ApiError, Kind};
@@ -80,7 +82,7 @@ pub(super) async fn check(
     }
     let in_force = app.checker.in_force();
     let view = bearer(&head.headers)
-        .and_then(|token| in_force.snapshot.view(token).map_err(|_| Unauthorized))
+        .and_then(|token| in_force.snapshot.view(token).map(Arc::clone).map_err(|_| Unauthorized))
         .map_err(|_| {
             let message = "Send a bearer token that the service knows: Authorization: Bearer TOKEN.";
             Kind::Unauthorized.because(message, &request_id)
@@ -94,7 +96,16 @@ pub(super) async fn check(
         BodyError::Json(message) => Kind::InvalidJson.because(message, &request_id),
         BodyError::Shape(message) => Kind::InvalidRequest.because(message, &request_id),
     })?;
-    let answer = app.checker.check(&in_force, view, &login, arrived).await;
+    // A task of its own: a caller that hangs up must not leave an eviction half done, and the check is still counted.
+    let check = {
+        let app = Arc::clone(&app);
+        async move { app.checker.check(&in_force, &view, &login, arrived).await }
+    };
+    let answer = match app.checks.spawn(check.in_current_span()).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => return Err(Kind::Internal.because("The check was ended with the service.", &request_id)),
+    };
     Ok(Json(AnswerBody::new(&answer, &request_id)).into_response())
 }
 
@@ -129,16 +140,11 @@ async fn read(body: Body, request_id: &RequestId) -> Result<Bytes, ApiError> {
 }
 
 /// Nothing is at this path.
-pub(super) async fn not_found(Extension(request_id): Extension<RequestId>, uri: Uri) -> ApiError {
-    Kind::NotFound
-        .because(format!("There is nothing at {}. Send checks to POST /check.", shorten(uri.path())), &request_id)
+pub(super) async fn not_found(Extension(request_id): Extension<RequestId>) -> ApiError {
+    Kind::NotFound.because("There is nothing at this path. Send checks to POST /check.", &request_id)
 }
 
 /// The path takes another method.
-pub(super) async fn method_not_allowed(Extension(request_id): Extension<RequestId>, method: Method) -> ApiError {
-    Kind::MethodNotAllowed.because(format!("/check takes POST, not {}.", shorten(method.as_str())), &request_id)
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(100).collect()
+pub(super) async fn method_not_allowed(Extension(request_id): Extension<RequestId>) -> ApiError {
+    Kind::MethodNotAllowed.because("/check takes POST.", &request_id)
 }

@@ -62,7 +62,6 @@ fn span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) 
         http.request.method = method,
         http.route = route,
         http.response.status_code = Empty,
-        url.scheme = "http",
         error.type = Empty,
         request_id = request_id.as_str(),
         trace_id = Empty,

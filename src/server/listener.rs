@@ -6,12 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
-use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use axum_server::{Handle, Server};
+use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 
 /// How long a new connection may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle: longer than the idle time of common proxies, which then end it and not this side.
+const IDLE: Duration = Duration::from_secs(75);
 
 /// A socket that is bound, so that its address is known before anything is served.
 pub struct Listener {
@@ -96,19 +100,9 @@ impl Listener {
         };
         let serve = async {
             match self.tls {
-                None => {
-                    axum_server::from_tcp(self.socket)?
-                        .handle(handle)
-                        .first_request_timeout(FIRST_REQUEST)
-                        .serve(service)
-                        .await
-                }
+                None => careful(axum_server::from_tcp(self.socket)?).handle(handle).serve(service).await,
                 Some(tls) => {
-                    axum_server::from_tcp_rustls(self.socket, tls)?
-                        .handle(handle)
-                        .first_request_timeout(FIRST_REQUEST)
-                        .serve(service)
-                        .await
+                    careful(axum_server::from_tcp_rustls(self.socket, tls)?).handle(handle).serve(service).await
                 }
             }
         };
@@ -117,4 +111,12 @@ impl Listener {
             () = shutdown => Ok(()),
         }
     }
+}
+
+/// Ends connections on which nothing happens: whoever opens many and sends nothing would otherwise hold them for ever.
+fn careful<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
+    let builder = server.http_builder();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE).keep_alive_timeout(FIRST_REQUEST);
+    server.first_request_timeout(FIRST_REQUEST)
 }

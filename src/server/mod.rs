@@ -13,6 +13,8 @@ use std::sync::Arc;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
+use tokio_util::task::TaskTracker;
+
 use crate::checker::Checker;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -30,6 +32,8 @@ pub struct App {
     pub shutdown: Shutdown,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// The checks under way.
+    pub checks: TaskTracker,
 }
 
 /// The routes that Auth0's Actions reach.

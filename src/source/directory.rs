@@ -1,18 +1,17 @@
 //! A folder of SessionPolicy and Secret YAML.
 //!
-//! The folder is looked at twice a second: its names, and for each file the few numbers that tell one version from another.
+//! The folder is looked at several times a second: its names, and for each file the few numbers that tell one version from another.
 //! That sees every way in which files change (written in place, replaced, the `..data` link of a mounted ConfigMap or
 //! Secret swapped, a link to somewhere else) on every file system, and costs next to nothing for as many files as people
 //! keep. Each file stands for itself: one that cannot be read or parsed keeps all that it last gave.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 use std::{fs, io};
 
-use super::Version;
 use super::document::{Document, FileError, read_documents};
-use crate::policy::{Index, ObjectName, TokenDigest};
+use super::watched::Watched;
+use crate::policy::{Index, ObjectName};
 
 /// A folder, and what it last gave.
 pub struct Directory {
@@ -22,11 +21,8 @@ pub struct Directory {
     error: Option<FileError>,
 }
 
-#[derive(Default)]
 struct File {
-    version: Option<Version>,
-    /// A digest of the text that was read last: the text itself may be a Secret and is not kept.
-    digest: Option<TokenDigest>,
+    watched: Watched,
     documents: Vec<Document>,
     error: Option<FileError>,
 }
@@ -58,11 +54,12 @@ impl Directory {
         changed |= self.files.len() != before;
         for name in names {
             let path = self.path.join(&name);
-            let file = self.files.entry(name).or_insert_with(|| {
-                changed = true;
-                File::default()
+            let file = self.files.entry(name).or_insert_with(|| File {
+                watched: Watched::new(path),
+                documents: Vec::new(),
+                error: None,
             });
-            changed |= file.look(&path);
+            changed |= file.look();
         }
         changed
     }
@@ -119,34 +116,16 @@ fn report(file: &str, error: &FileError) -> FileReport {
 
 impl File {
     /// Reads the file if it may have changed; whether what it gives or what is wrong with it changed.
-    fn look(&mut self, path: &Path) -> bool {
-        let read = fs::metadata(path).and_then(|metadata| {
-            let version = Version::of(&metadata);
-            if self.version == Some(version) {
-                return Ok(None);
-            }
-            let text = fs::read_to_string(path)?;
-            Ok(Some((text, (!version.is_young(SystemTime::now())).then_some(version))))
-        });
-        match read {
+    fn look(&mut self) -> bool {
+        match self.watched.look() {
             Ok(None) => false,
-            Ok(Some((text, version))) => {
-                self.version = version;
-                let digest = Some(TokenDigest::of(&text));
-                if self.digest == digest {
-                    return false;
-                }
-                self.digest = digest;
-                self.take(path, read_documents(&text))
-            }
-            Err(error) => {
-                (self.version, self.digest) = (None, None);
-                self.take(path, Err(FileError::Unreadable(error.to_string())))
-            }
+            Ok(Some(text)) => self.take(read_documents(&text)),
+            Err(error) => self.take(Err(FileError::Unreadable(error.to_string()))),
         }
     }
 
-    fn take(&mut self, path: &Path, read: Result<Vec<Document>, FileError>) -> bool {
+    fn take(&mut self, read: Result<Vec<Document>, FileError>) -> bool {
+        let path = self.watched.path();
         match read {
             Ok(documents) => {
                 for document in &documents {

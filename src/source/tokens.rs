@@ -1,20 +1,18 @@
 //! The file of callers' tokens: one a line, reloaded on change.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-use std::{fs, io};
 
 use secrecy::ExposeSecret;
 
-use super::Version;
+use super::watched::Watched;
 use crate::policy::TokenDigest;
 use crate::secret::Caller;
 
 /// A file with one token a line; empty lines and lines that begin with `#` are passed over.
 pub struct TokenFile {
-    path: PathBuf,
-    version: Option<Version>,
+    watched: Watched,
     tokens: HashSet<TokenDigest>,
 }
 
@@ -24,14 +22,14 @@ impl TokenFile {
     /// # Errors
     /// When it cannot be read.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let mut file = Self { path: path.into(), version: None, tokens: HashSet::new() };
-        file.read()?;
+        let mut file = Self { watched: Watched::new(path.into()), tokens: HashSet::new() };
+        file.scan()?;
         Ok(file)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.watched.path()
     }
 
     /// The tokens that it last gave.
@@ -39,17 +37,12 @@ impl TokenFile {
         &self.tokens
     }
 
-    /// Reads the file again if it may have changed; whether its tokens did. One that cannot be read keeps what it last gave.
+    /// Reads the file again if it may have changed; whether its tokens did.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read; the tokens that it last gave stay.
     pub fn scan(&mut self) -> io::Result<bool> {
-        if self.version == Some(Version::of(&fs::metadata(&self.path)?)) { Ok(false) } else { self.read() }
-    }
-
-    fn read(&mut self) -> io::Result<bool> {
-        let version = Version::of(&fs::metadata(&self.path)?);
-        let text = fs::read_to_string(&self.path)?;
+        let Some(text) = self.watched.look()? else { return Ok(false) };
         let mut tokens = HashSet::new();
         for (position, line) in text.lines().enumerate().map(|(position, line)| (position + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
@@ -59,10 +52,9 @@ impl TokenFile {
                 Ok(caller) => {
                     tokens.insert(TokenDigest::of(caller.token.expose_secret()));
                 }
-                Err(error) => tracing::warn!(file = %self.path.display(), %error, "a caller's token is refused"),
+                Err(error) => tracing::warn!(file = %self.path().display(), %error, "a caller's token is refused"),
             }
         }
-        self.version = (!version.is_young(SystemTime::now())).then_some(version);
         let changed = self.tokens != tokens;
         self.tokens = tokens;
         Ok(changed)

@@ -26,7 +26,8 @@ async fn collector() -> (SocketAddr, Received) {
     async fn export(State(received): State<Received>, body: Body) -> Response<Body> {
         let frame: Bytes = body.collect().await.unwrap().to_bytes();
         received.lock().unwrap().push(ExportTraceServiceRequest::decode(&frame[5..]).unwrap());
-        let trailers: HeaderMap = [("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))].into_iter().collect();
+        let trailers: HeaderMap =
+            [("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))].into_iter().collect();
         let empty = BytesMut::zeroed(5).freeze();
         let body = Body::new(Full::new(empty).with_trailers(async move { Some(Ok(trailers)) }));
         Response::builder().header("content-type", "application/grpc").body(body).unwrap()
@@ -103,7 +104,8 @@ async fn a_check_continues_the_callers_trace_to_auth0_and_is_flushed_at_the_end(
 
     let received = received.lock().unwrap();
     let resources = received.iter().flat_map(|request| &request.resource_spans);
-    let spans: Vec<&Span> = resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans).collect();
+    let spans: Vec<&Span> =
+        resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans).collect();
     let of_trace = |name: &str| {
         let hex = |id: &[u8]| id.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         spans.iter().find(|span| span.name == name && hex(&span.trace_id) == trace_id).copied()
@@ -112,7 +114,8 @@ async fn a_check_continues_the_callers_trace_to_auth0_and_is_flushed_at_the_end(
     assert_eq!(attribute(server, "http.response.status_code"), Some(&Value::IntValue(200)));
     assert_eq!(attribute(server, "http.route"), Some(&Value::StringValue("/check".to_owned())));
     let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
-    let client = of_trace("GET /api/v2/users/{id}/sessions").unwrap_or_else(|| panic!("the client's span, in {names:?}"));
+    let client =
+        of_trace("GET /api/v2/users/{id}/sessions").unwrap_or_else(|| panic!("the client's span, in {names:?}"));
     assert_eq!(client.parent_span_id, server.span_id);
     let shown = format!("{received:?}");
     for private in ["trace-user", "sid-of-the-trace", TOKEN, "checker-secret"] {
