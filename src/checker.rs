@@ -28,15 +28,11 @@ pub struct Checker {
     options: CheckerOptions,
     ledger: Ledger,
     holders: Holders<Rule>,
-    /// A place for each check that may wait for Auth0 at the same time.
-    places: Semaphore,
 }
 
 /// How checks are answered, beside the policies.
 #[derive(Debug)]
 pub struct CheckerOptions {
-    /// How many checks may wait for Auth0 at the same time; more are answered `overloaded`.
-    pub max_in_flight: usize,
     /// Whether every policy only audits.
     pub force_audit: bool,
     /// Keys the hash under which users appear in logs.
@@ -47,8 +43,7 @@ impl Checker {
     /// Answers by what is in force.
     pub fn new(current: Current, ledger: Ledger, metrics: Arc<Metrics>, options: CheckerOptions) -> Self {
         metrics.forced_audit(options.force_audit);
-        let places = Semaphore::new(options.max_in_flight);
-        Self { current, metrics, ledger, holders: Holders::new(HOLDERS), places, options }
+        Self { current, metrics, ledger, holders: Holders::new(HOLDERS), options }
     }
 
     /// What can be counted of the ledger.
@@ -108,7 +103,8 @@ impl Checker {
         if opened.revoked {
             return Verdict::SessionRevoked;
         }
-        let Some(client) = in_force.client(&policy.claim.name) else {
+        let (Some(client), Some(tenant)) = (in_force.client(&policy.claim.name), in_force.tenant(&policy.claim.tenant))
+        else {
             return Verdict::failed(Failure::CredentialsMissing);
         };
         let holding = Holding {
@@ -122,11 +118,10 @@ impl Checker {
         }
 
         let enforced = policy.stance.mode == Mode::Enforce && !self.options.force_audit;
-        let terms =
-            Terms { window: policy.admission_window, longest_check: in_force.longest_check(&policy.claim.tenant) };
+        let terms = Terms { window: policy.admission_window, longest_check: tenant.longest_check };
         let attempt = Attempt { user: &user, sid: question.sid(), client_id: question.client_id(), terms, enforced };
         let deadline = arrived + policy.timeout;
-        let verdict = self.ask(client, question, &attempt, opened.since, deadline).await;
+        let verdict = self.ask(client, &tenant.places, question, &attempt, opened.since, deadline).await;
         match verdict {
             Ok((verdict, holder)) => {
                 if holder && policy.reentry == Reentry::KeepPlace {
@@ -154,12 +149,13 @@ impl Checker {
     async fn ask(
         &self,
         client: &TenantClient,
+        places: &Semaphore,
         question: Question<'_>,
         attempt: &Attempt<'_>,
         since: Moment,
         deadline: Instant,
     ) -> Result<(Verdict, bool), Verdict> {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Ok(_place) = places.try_acquire() else {
             return Err(Verdict::failed(Failure::Overloaded));
         };
         let sessions = client.list_sessions(question.user_id(), deadline).await.map_err(|error| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::auth0::{TenantClient, Upstream};
 use crate::metrics::Metrics;
@@ -30,14 +31,23 @@ pub struct InForce {
     /// What there is to say about files.
     pub files: Vec<FileReport>,
     clients: HashMap<ObjectName, TenantClient>,
-    /// The longest timeout of each tenant's policies, by canonical domain.
-    longest_checks: HashMap<String, Duration>,
+    /// By canonical domain.
+    tenants: HashMap<String, TenantState>,
+}
+
+/// What the policies of one tenant share.
+#[derive(Clone)]
+pub struct TenantState {
+    /// The longest `timeout` among them: no check of the tenant takes longer.
+    pub longest_check: Duration,
+    /// A place for each check that may wait for this tenant at the same time: one that hangs must not hold up the others.
+    pub places: Arc<Semaphore>,
 }
 
 impl InForce {
-    /// The longest that a check of this tenant takes, by any of its policies.
-    pub fn longest_check(&self, tenant: &Tenant) -> Duration {
-        self.longest_checks.get(tenant.domain()).copied().unwrap_or_default()
+    /// What the policies of a tenant share; `None` when none of them compiles.
+    pub fn tenant(&self, tenant: &Tenant) -> Option<&TenantState> {
+        self.tenants.get(tenant.domain())
     }
 
     /// The client of a policy's tenant, when the policy has a credential.
@@ -64,6 +74,7 @@ pub struct Shown {
 pub struct Publisher {
     shown: Mutex<Shown>,
     upstream: Upstream,
+    max_in_flight: usize,
     metrics: Arc<Metrics>,
     current: Current,
 }
@@ -72,8 +83,8 @@ pub struct Publisher {
 type ClientKey = (Fingerprint, Tenant);
 
 impl Publisher {
-    /// Starts with nothing in force.
-    pub fn new(upstream: Upstream, doors: Doors, metrics: Arc<Metrics>) -> Self {
+    /// Starts with nothing in force. `max_in_flight` checks may wait for one tenant at the same time.
+    pub fn new(upstream: Upstream, doors: Doors, max_in_flight: usize, metrics: Arc<Metrics>) -> Self {
         let shown = Shown { doors, ..Shown::default() };
         let nothing = InForce {
             generation: 0,
@@ -82,9 +93,15 @@ impl Publisher {
             reports: Vec::new(),
             files: Vec::new(),
             clients: HashMap::new(),
-            longest_checks: HashMap::new(),
+            tenants: HashMap::new(),
         };
-        Self { shown: Mutex::new(shown), upstream, metrics, current: Arc::new(ArcSwap::from_pointee(nothing)) }
+        Self {
+            shown: Mutex::new(shown),
+            upstream,
+            max_in_flight,
+            metrics,
+            current: Arc::new(ArcSwap::from_pointee(nothing)),
+        }
     }
 
     /// Where readers find what is in force.
@@ -102,7 +119,7 @@ impl Publisher {
             generation: last.generation + 1,
             since: Timestamp::now(),
             clients: self.clients(&snapshot, &last),
-            longest_checks: longest_checks(&snapshot),
+            tenants: self.tenants(&snapshot, &last),
             snapshot,
             reports: shown.index.reports(&shown.doors),
             files: shown.files.clone(),
@@ -146,6 +163,21 @@ impl Publisher {
         clients
     }
 
+    fn tenants(&self, snapshot: &Snapshot, last: &InForce) -> HashMap<String, TenantState> {
+        let mut tenants: HashMap<String, TenantState> = HashMap::new();
+        for governor in snapshot.governors() {
+            let Rule::Compiled(policy) = &*governor.rule else { continue };
+            let domain = policy.claim.tenant.domain();
+            let places = || last.tenants.get(domain).map(|tenant| Arc::clone(&tenant.places));
+            let state = tenants.entry(domain.to_owned()).or_insert_with(|| TenantState {
+                longest_check: Duration::ZERO,
+                places: places().unwrap_or_else(|| Arc::new(Semaphore::new(self.max_in_flight))),
+            });
+            state.longest_check = state.longest_check.max(policy.timeout);
+        }
+        tenants
+    }
+
     fn measure(&self, next: &InForce) {
         let tenants: HashMap<&ObjectName, &str> = next
             .snapshot
@@ -159,17 +191,6 @@ impl Publisher {
         self.metrics.in_force(next.generation, seconds, &next.reports, tenant_of);
         self.metrics.broken_files(next.files.len());
     }
-}
-
-fn longest_checks(snapshot: &Snapshot) -> HashMap<String, Duration> {
-    let mut longest = HashMap::new();
-    for governor in snapshot.governors() {
-        if let Rule::Compiled(policy) = &*governor.rule {
-            let known: &mut Duration = longest.entry(policy.claim.tenant.domain().to_owned()).or_default();
-            *known = policy.timeout.max(*known);
-        }
-    }
-    longest
 }
 
 /// Logs what is wrong, once when it becomes so, and when it is right again.

@@ -1,18 +1,25 @@
 //! The `session-checker` command.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use session_checker::args::Args;
 use session_checker::run::{BAD_USAGE, run};
+use session_checker::source::load_dotenv;
 
+#[expect(clippy::print_stderr, reason = "nothing is there yet that could log")]
 fn main() -> ExitCode {
     // The one provider of cryptography: two that could be chosen from would be a panic at the first connection.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return complain("another TLS provider is installed already", BAD_USAGE);
     }
-    // As the Node demo does; before anything else runs that could read the environment.
-    if std::path::Path::new(".env").is_file() && dotenvy::from_path(".env").is_err() {
-        return complain("the file .env cannot be read: write NAME=value, one a line", BAD_USAGE);
+    // Before anything else runs that could read the environment.
+    if std::env::args_os().any(|argument| argument == "serve") {
+        match load_dotenv(Path::new(".env")) {
+            Ok(passed_over) if passed_over.is_empty() => {}
+            Ok(lines) => eprintln!("session-checker: .env: lines {lines:?} are not NAME=value and are passed over"),
+            Err(error) => return complain(&format!(".env cannot be read: {error}"), BAD_USAGE),
+        }
     }
     let args = Args::parse_or_exit(std::env::args_os());
     // A small CPU limit must not leave a single worker, which one long step would stall with all its checks.

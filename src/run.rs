@@ -196,7 +196,7 @@ impl Service {
             ca_pem: args.auth0_ca_file.as_ref().map(read).transpose()?,
             observer: Arc::clone(&metrics) as _,
         })?;
-        let publisher = Arc::new(Publisher::new(upstream, doors, Arc::clone(&metrics)));
+        let publisher = Arc::new(Publisher::new(upstream, doors, args.max_in_flight, Arc::clone(&metrics)));
         let readiness = Readiness::default();
         let shutdown = Shutdown::default();
         let mut followers = JoinSet::new();
@@ -361,7 +361,7 @@ fn checker_options(args: &ServeArgs) -> CheckerOptions {
             hmac::Key::new(hmac::HMAC_SHA256, &key)
         }
     };
-    CheckerOptions { max_in_flight: args.max_in_flight, force_audit: args.force_audit, log_hash_key: key }
+    CheckerOptions { force_audit: args.force_audit, log_hash_key: key }
 }
 
 /// The text of a secret option; an empty one, as charts leave it, is not given.

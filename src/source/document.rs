@@ -101,7 +101,23 @@ fn read_resource(mut value: Value, documents: &mut Vec<Document>) -> Result<(), 
 fn name(value: &Value) -> Result<ObjectName, &'static str> {
     let metadata = &value["metadata"];
     let name = metadata["name"].as_str().filter(|name| !name.is_empty()).ok_or("has no metadata.name")?;
-    Ok(ObjectName::new(metadata["namespace"].as_str().unwrap_or("default"), name))
+    let namespace = metadata["namespace"].as_str().unwrap_or("default");
+    if [name, namespace].iter().all(|name| is_dns_name(name)) {
+        Ok(ObjectName::new(namespace, name))
+    } else {
+        Err(
+            "has a metadata.name or metadata.namespace that Kubernetes would not take: write lower case letters, digits, - and .",
+        )
+    }
+}
+
+/// As Kubernetes names objects (DNS-1123 subdomains): names end up in labels and answers.
+fn is_dns_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let inner = label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        !label.is_empty() && inner && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 /// `data` is Base64, `stringData` is plain and wins, as in Kubernetes.

@@ -3,6 +3,7 @@
 
 mod directory;
 mod document;
+mod dotenv;
 mod environment;
 mod follow;
 mod tokens;
@@ -10,6 +11,7 @@ mod watched;
 
 pub use directory::{Directory, FileReport, yaml_files};
 pub use document::{Document, FileError, read_documents};
+pub use dotenv::load_dotenv;
 pub use environment::{Environment, EnvironmentError};
 pub use follow::{follow_directory, follow_tokens, read_directory};
 pub use tokens::TokenFile;
