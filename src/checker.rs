@@ -167,7 +167,11 @@ impl Checker {
             question.decide(Evidence { sessions: &sessions, admissions, revoked, now: Timestamp::now() })
         };
         match self.ledger.admit(attempt, list, deadline, decide).await? {
-            Decision::Within { count, holder } => Ok((Verdict::Within(Some(count)), holder)),
+            Decision::Within { count, holder } => {
+                // Only a place that the list shows is relied on later: a login that is remembered may never complete.
+                let shown = sessions.shows(question.sid(), question.client_id());
+                Ok((Verdict::Within(Some(count)), holder && shown))
+            }
             Decision::Exceeded { count, revoke_session } => Ok((Verdict::Exceeded { count, revoke_session }, false)),
             Decision::Evict { count, victims } if !attempt.enforced => {
                 Ok((Verdict::Evicted { count, revoked: victims.len() }, false))

@@ -152,7 +152,7 @@ fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {
         let message = error.into_inner().to_string();
         // The value itself stays out of it: it may be a user's id, and the message goes to logs.
         let message = match message.split_once(", expected ") {
-            Some((problem, expected)) if problem.starts_with("invalid ") => format!("write {expected}"),
+            Some((problem, expected)) if problem.starts_with("invalid ") => format!("expected {expected}"),
             _ => message,
         };
         SpecError { field, message }

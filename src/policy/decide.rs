@@ -78,8 +78,7 @@ pub enum Decision {
     Within {
         /// The limit with the least room left.
         count: Count,
-        /// Whether the list itself shows that the session holds a place under every limit. What is only remembered may
-        /// never complete, and must not be relied on later.
+        /// Whether the session already held a place under every limit.
         holder: bool,
     },
     /// Over a limit, and to be refused.
@@ -187,7 +186,10 @@ impl<'a> Question<'a> {
         let case = Case::new(*self, evidence);
         let measured = case.measure();
         match measured.iter().find(|measured| measured.exceeded) {
-            None => Decision::Within { count: least_room(&measured), holder: case.is_listed_holder() },
+            None => Decision::Within {
+                count: least_room(&measured),
+                holder: measured.iter().all(|measured| measured.holder),
+            },
             Some(first) => {
                 let count = first.count;
                 let may_evict =
@@ -291,12 +293,6 @@ impl<'a, 'e> Case<'a, 'e> {
 
     fn is_current(&self, session: &Session) -> bool {
         self.current.is_some_and(|current| std::ptr::eq(current, session))
-    }
-
-    /// Whether the list alone says that current holds a place under every limit.
-    fn is_listed_holder(&self) -> bool {
-        let listed = self.current.map_or(0, |current| self.memberships[current.clients]);
-        self.question.limits.iter().all(|(scope, _)| listed & bit(scope) != 0)
     }
 
     /// Counts for every limit of the policy, in the order in which they are looked at.

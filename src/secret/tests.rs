@@ -149,6 +149,13 @@ fn callers_are_trimmed_and_a_short_one_is_refused_alone() {
 
 #[test]
 fn a_callers_length_is_counted_in_characters() {
-    assert!(Caller::new("a", &"£".repeat(15)).is_err());
-    assert!(Caller::new("a", &"£".repeat(16)).is_ok());
+    assert!(matches!(Caller::new("a", &"£".repeat(15)), Err(SecretError::ShortToken { .. })));
+    assert!(Caller::new("a", &"x".repeat(16)).is_ok());
+}
+
+#[test]
+fn a_callers_token_that_no_header_could_carry_is_refused() {
+    for token in ["£".repeat(16), "sixteen characters".to_owned(), "sixteen\tcharacters".to_owned()] {
+        assert!(matches!(Caller::new("a", &token), Err(SecretError::UnfitToken { .. })), "{token}");
+    }
 }
