@@ -261,7 +261,7 @@ impl<'a, 'e> Case<'a, 'e> {
     }
 
     fn was_revoked(&self, id: &str) -> bool {
-        !self.evidence.revoked.is_empty() && self.evidence.revoked.contains(id)
+        !self.evidence.revoked.is_empty() && is_among(self.evidence.revoked, id)
     }
 
     /// Every other session that counts, listed ones first.
@@ -275,8 +275,8 @@ impl<'a, 'e> Case<'a, 'e> {
         listed.chain(only_remembered)
     }
 
-    // Inlined into the passes over the list, which must not copy what it makes for every session.
-    #[inline]
+    // Inlined into the passes over the list, which would otherwise copy what it makes for every session.
+    #[inline(always)]
     fn other(&self, id: &'e str, session: &'e Session) -> Option<Other<'_>> {
         let ended = session.ends_at.is_some_and(|at| at <= self.evidence.now);
         if ended || self.is_current(session) || self.was_revoked(id) {
@@ -371,7 +371,13 @@ impl<'a, 'e> Case<'a, 'e> {
     }
 }
 
-/// Apart, so that the passes over the list stay small: most users have nothing remembered.
+// These two stay out of the passes over the list, to keep those small: most users have nothing remembered or revoked.
+
+#[inline(never)]
+fn is_among(revoked: &HashSet<String>, id: &str) -> bool {
+    revoked.contains(id)
+}
+
 #[inline(never)]
 fn looked_up<'a>(remembered: &'a HashMap<&str, Remembered>, id: &str) -> Option<&'a Remembered> {
     remembered.get(id)

@@ -1,5 +1,9 @@
 //! The resource's own schema and CEL rules, evaluated here as the API server evaluates them, agree with `compile` on every
 //! manifest: what `kubectl apply` takes compiles, and what it refuses does not.
+//!
+//! Every CEL rule is evaluated here. Two things are not compared, because the evaluators at hand are not the API server's:
+//! odd spellings of `expiresAt` (its `date-time` takes an offset of 99 hours and no space for the `T`; `compile` is the other
+//! way round), and whole numbers written as `1.0`, which only the API server takes.
 
 use std::sync::LazyLock;
 
