@@ -7,5 +7,6 @@ mod auth0_client;
 mod check;
 mod common;
 mod crd;
+mod http;
 mod ledger;
 mod simulator;
