@@ -7,6 +7,8 @@ mod auth0_client;
 mod check;
 mod common;
 mod crd;
+mod failures;
+mod http;
 mod ledger;
 mod simulator;
 mod traces;
