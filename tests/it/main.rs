@@ -8,4 +8,6 @@ mod check;
 mod common;
 mod crd;
 mod ledger;
+mod node_demo;
+mod shutdown;
 mod simulator;
