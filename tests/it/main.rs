@@ -7,6 +7,7 @@ mod auth0_client;
 mod check;
 mod common;
 mod crd;
+mod folder;
 mod ledger;
 mod node_demo;
 mod shutdown;
