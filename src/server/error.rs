@@ -72,7 +72,7 @@ impl Kind {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, error) = self.kind.word();
-        tracing::info!(error, message = self.message, "request refused");
+        tracing::info!(error, detail = self.message, "request refused");
         let body = Body { error, message: &self.message, request_id: self.request_id.as_str() };
         let mut response = (status, Json(body)).into_response();
         if self.kind == Kind::Unauthorized {

@@ -5,6 +5,7 @@
 
 mod auth0_client;
 mod check;
+mod command;
 mod common;
 mod crd;
 mod folder;
