@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::args::{Args, Command, DemoArgs, ServeArgs};
-use crate::run::{RunError, Service, Source};
+use crate::run::{RunError, Service, Source, listen_to_signals};
 use crate::simulator::{Application, Options, Session, Simulator};
 
 const DOMAIN: &str = "demo.eu.auth0.com";
@@ -27,6 +27,7 @@ const LOGINS: [(&str, &str, &str, Option<&str>); 4] = [
 /// When a port is taken, most likely.
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
 pub async fn run(args: &DemoArgs) -> Result<(), RunError> {
+    let signals = listen_to_signals()?;
     let failed = |error: std::io::Error| RunError::Command(format!("the simulated tenant cannot be started: {error}"));
     let tenant = Simulator::start(Options::new(DOMAIN)).await.map_err(failed)?;
     furnish(&tenant);
@@ -54,7 +55,7 @@ pub async fn run(args: &DemoArgs) -> Result<(), RunError> {
     }
     println!();
     println!("Every decision appears below. Ctrl-C ends the demo.");
-    service.run().await
+    service.run(signals).await
 }
 
 /// The tenant's users: within, at and over the limit.

@@ -4,7 +4,7 @@
 //! have shown, makes the next whole from it, and puts it in place. Clients of tenants live on from one to the next while
 //! their credential stays the same, and with them their tokens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -189,7 +189,8 @@ impl Publisher {
         let tenant_of = |report: &PolicyReport| tenants.get(&report.name).copied().unwrap_or_default().to_owned();
         let seconds = next.since.as_duration().as_secs_f64();
         self.metrics.in_force(next.generation, seconds, &next.reports, tenant_of);
-        self.metrics.broken_files(next.files.len());
+        let broken: HashSet<&str> = next.files.iter().map(|report| report.file.as_str()).collect();
+        self.metrics.broken_files(broken.len());
     }
 }
 

@@ -26,7 +26,7 @@ use crate::policy::{Doors, TokenDigest};
 use crate::readiness::Readiness;
 use crate::secret::{Caller, MIN_CALLER_TOKEN};
 use crate::server::{App, Listener, Tls, TlsError, admin_router, check_router};
-use crate::shutdown::{Shutdown, signalled};
+use crate::shutdown::{Shutdown, Signals};
 use crate::source::{
     Environment, EnvironmentError, TokenFile, follow_directory, follow_tokens, read_directory, read_documents,
 };
@@ -117,8 +117,9 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         Command::Serve(args) => {
             let telemetry = telemetry(format, "info")?;
             let served = async {
+                let signals = listen_to_signals()?;
                 let source = Source::of(&args)?;
-                Service::start(*args, source).await?.run().await
+                Service::start(*args, source).await?.run(signals).await
             };
             let served = served.await;
             telemetry.flush().await;
@@ -132,6 +133,11 @@ pub async fn run(args: Args) -> Result<(), RunError> {
             served
         }
     }
+}
+
+/// From before the start: a signal that comes while the service starts would be lost on the first process of a container.
+pub(crate) fn listen_to_signals() -> Result<Signals, RunError> {
+    Signals::listen().map_err(RunError::Signals)
 }
 
 fn telemetry(format: LogFormat, default_filter: &str) -> Result<Telemetry, RunError> {
@@ -270,9 +276,18 @@ impl Service {
     ///
     /// # Errors
     /// When a part of the process ends by itself: a service that is only half alive must not go on.
-    pub async fn run(self) -> Result<(), RunError> {
-        let signal = async { signalled().await.map_err(RunError::Signals) };
-        self.run_until(signal).await
+    pub async fn run(mut self, mut signals: Signals) -> Result<(), RunError> {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            error = self.failed() => return Err(error),
+        };
+        tokio::select! {
+            drained = self.drain(signal) => drained,
+            signal = signals.next() => {
+                tracing::warn!(signal, "ending at once");
+                Ok(())
+            }
+        }
     }
 
     /// The same, until `stop` resolves.
@@ -285,27 +300,29 @@ impl Service {
     ) -> Result<(), RunError> {
         let signal = tokio::select! {
             signal = stop => signal?,
-            ended = self.listeners.join_next() => return Err(unexpected(ended)),
-            Some(ended) = self.followers.join_next() => return Err(unexpected(Some(ended))),
+            error = self.failed() => return Err(error),
         };
-        tracing::info!(signal, "shutting down");
-        let drained = async {
-            self.shutdown.begin(&self.app.readiness, self.shutdown_delay).await;
-            while let Some(ended) = self.listeners.join_next().await {
-                ended??;
-            }
-            // Checks whose caller has hung up may still be at work; none takes longer than its policy's timeout.
-            self.app.checks.close();
-            let _ = timeout(LONGEST_CHECK, self.app.checks.wait()).await;
-            Ok(())
-        };
+        self.drain(signal).await
+    }
+
+    /// Waits for a part of the process to end that should not.
+    async fn failed(&mut self) -> RunError {
         tokio::select! {
-            drained = drained => drained,
-            again = signalled() => {
-                tracing::warn!(signal = again.map_err(RunError::Signals)?, "ending at once");
-                Ok(())
-            }
+            ended = self.listeners.join_next() => unexpected(ended),
+            Some(ended) = self.followers.join_next() => unexpected(Some(ended)),
         }
+    }
+
+    async fn drain(mut self, signal: &'static str) -> Result<(), RunError> {
+        tracing::info!(signal, "shutting down");
+        self.shutdown.begin(&self.app.readiness, self.shutdown_delay).await;
+        while let Some(ended) = self.listeners.join_next().await {
+            ended??;
+        }
+        // Checks whose caller has hung up may still be at work; none takes longer than its policy's timeout.
+        self.app.checks.close();
+        let _ = timeout(LONGEST_CHECK, self.app.checks.wait()).await;
+        Ok(())
     }
 
     /// What the handlers share, for tests that look inside.

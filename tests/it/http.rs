@@ -20,6 +20,7 @@ use session_checker::readiness::Readiness;
 use session_checker::server::{App, check_router};
 use session_checker::shutdown::Shutdown;
 use session_checker::source::read_documents;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, policy, provider};
@@ -59,21 +60,24 @@ impl Setup {
         let metrics = Arc::new(Metrics::new());
         let upstream =
             Upstream::new(UpstreamOptions { endpoints: [].into(), ca_pem: None, observer: Arc::clone(&metrics) as _ });
-        let publisher = Publisher::new(upstream.unwrap(), self.doors, Arc::clone(&metrics));
+        let publisher = Publisher::new(upstream.unwrap(), self.doors, self.max_in_flight, Arc::clone(&metrics));
         publisher.update(|shown| {
             for document in documents {
                 let documents = read_documents(&document.to_string()).unwrap();
                 documents.into_iter().for_each(|document| document.feed(&mut shown.index));
             }
         });
-        let options = CheckerOptions {
-            max_in_flight: self.max_in_flight,
-            force_audit: self.force_audit,
-            log_hash_key: hmac::Key::new(hmac::HMAC_SHA256, b"tests"),
-        };
+        let options =
+            CheckerOptions { force_audit: self.force_audit, log_hash_key: hmac::Key::new(hmac::HMAC_SHA256, b"tests") };
         let ledger = Ledger::new(Backend::Memory(Memory::new(100)));
         let checker = Checker::new(publisher.current(), ledger, Arc::clone(&metrics), options);
-        let app = App { checker, readiness: self.readiness, shutdown: Shutdown::default(), metrics };
+        let app = App {
+            checker,
+            readiness: self.readiness,
+            shutdown: Shutdown::default(),
+            metrics,
+            checks: TaskTracker::default(),
+        };
         Service(check_router(Arc::new(app)))
     }
 }

@@ -1,14 +1,18 @@
 //! The promises of session-checker that need sockets, processes or files, one module each.
 
 // Test code outside of `#[test]` functions: helpers may give up as the tests themselves do.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::type_complexity)]
 
 mod auth0_client;
 mod check;
+mod command;
 mod common;
 mod crd;
 mod failures;
+mod folder;
 mod http;
 mod ledger;
+mod node_demo;
+mod shutdown;
 mod simulator;
 mod traces;

@@ -1,0 +1,552 @@
+//! The program itself, as a process with an environment of its own: what it reads, prints, logs and exits with.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use serde_json::{Map, Value, json};
+use session_checker::simulator::{Fault, Operation, Session, Simulator};
+use tempfile::TempDir;
+
+use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant, write};
+
+/// The Node demo's variables for the tenant of the tests.
+const VARIABLES: [(&str, &str); 3] =
+    [("AUTH0_DOMAIN", DOMAIN), ("AUTH0_CLIENT_ID", "checker"), ("AUTH0_CLIENT_SECRET", "checker-secret")];
+const LOOPBACK: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+const OUTSIDE: [&str; 5] = ["serve", "--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"];
+
+fn place() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The program in a folder of its own, with nothing in its environment but this.
+fn program(place: &TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_session-checker"));
+    command.env_clear().envs(variables.iter().copied()).current_dir(place.path()).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program to its end: its exit code, and all that it said.
+fn finish(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
+    told(program(&place(), variables, arguments).output().unwrap())
+}
+
+fn told(output: Output) -> (i32, String) {
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("no signal"), String::from_utf8(text).unwrap())
+}
+
+/// A process whose lines are read as they come; it ends with its test.
+struct Process {
+    child: Child,
+    out: Lines,
+    err: Lines,
+    _place: TempDir,
+}
+
+struct Lines {
+    read: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Lines {
+    fn of(source: impl Read + Send + 'static) -> Self {
+        let read = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&read);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Self { read, reader }
+    }
+
+    fn now(&self) -> Vec<String> {
+        self.read.lock().unwrap().clone()
+    }
+}
+
+impl Process {
+    fn start(place: TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let mut child = program(&place, variables, arguments).spawn().unwrap();
+        let (out, err) = (Lines::of(child.stdout.take().unwrap()), Lines::of(child.stderr.take().unwrap()));
+        Self { child, out, err, _place: place }
+    }
+
+    /// Serves the Node demo's variables (and more) on loopback for a simulated tenant.
+    async fn serve(
+        tenant: &Simulator,
+        place: TempDir,
+        variables: &[(&str, &str)],
+        options: &[&str],
+    ) -> (Self, Service) {
+        let endpoint = format!("{DOMAIN}={}", tenant.url());
+        let fixed = ["--log-format", "json", "--auth0-endpoint", &endpoint];
+        let process = Self::start(place, variables, &[&LOOPBACK[..], &fixed, options].concat());
+        let service = process.listening().await;
+        (process, service)
+    }
+
+    async fn listening(&self) -> Service {
+        let line = self.logged("listening").await;
+        let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
+        Service { address: address("address"), admin_address: address("admin_address"), http: http() }
+    }
+
+    /// Waits for a log line in JSON with this message.
+    async fn logged(&self, message: &str) -> Value {
+        let find = || self.log().into_iter().find(|line| line["message"] == message);
+        eventually(&format!("{message:?} in the log"), || async { find().is_some() }).await;
+        find().unwrap()
+    }
+
+    /// The log so far; every line has to be JSON with each key once.
+    fn log(&self) -> Vec<Value> {
+        self.err.now().iter().map(|line| Value::Object(object(line))).collect()
+    }
+
+    /// Sends a signal and waits for the end; gives all that was said from the start.
+    async fn end(mut self, signal: &str) -> (ExitStatus, String) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status().unwrap();
+        assert!(sent.success());
+        let mut status = None;
+        eventually("the process ends", || {
+            status = status.or(self.child.try_wait().unwrap());
+            async move { status.is_some() }
+        })
+        .await;
+        let mut text = String::new();
+        for lines in [&mut self.out, &mut self.err] {
+            let reader = std::mem::replace(&mut lines.reader, std::thread::spawn(|| {}));
+            reader.join().unwrap();
+            text += &lines.now().join("\n");
+        }
+        (status.unwrap(), text)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An object of JSON in which no key is there twice.
+fn object(line: &str) -> Map<String, Value> {
+    struct Unique;
+    impl<'de> serde::de::Visitor<'de> for Unique {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut object = Map::new();
+            while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                if object.insert(key.clone(), value).is_some() {
+                    return Err(serde::de::Error::custom(format!("{key} is there twice")));
+                }
+            }
+            Ok(object)
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_str(line);
+    serde::Deserializer::deserialize_map(&mut reader, Unique).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+/// Where a process serves.
+struct Service {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Service {
+    fn check(&self, user_id: &str, sid: &str) -> reqwest::RequestBuilder {
+        let body = json!({ "user_id": user_id, "client_id": APP, "sid": sid });
+        self.http.post(format!("http://{}/check", self.address)).json(&body)
+    }
+
+    async fn answer(&self, user_id: &str, sid: &str) -> Value {
+        self.check(user_id, sid).send().await.unwrap().json().await.unwrap()
+    }
+
+    async fn status(&self, token: Option<&str>) -> u16 {
+        let check = self.check("u", "s");
+        let check = token.into_iter().fold(check, reqwest::RequestBuilder::bearer_auth);
+        check.send().await.unwrap().status().as_u16()
+    }
+}
+
+fn http() -> reqwest::Client {
+    crate::common::provider();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_demos_variables_are_enough_on_loopback_and_sigterm_ends_it_well() {
+    let tenant = tenant().await;
+    tenant.add_session("u", Session::new("s1", tenant.now()).client(APP));
+    let (process, service) = Process::serve(&tenant, place(), &VARIABLES, &[]).await;
+    let answer = service.answer("u", "s2").await;
+    assert_eq!((&answer["block"], &answer["policy"]), (&json!(true), &json!("env/auth0")), "{answer}");
+    let debug = service.http.get(format!("http://{}/debug/policies", service.admin_address)).send().await.unwrap();
+    let debug: Value = debug.json().await.unwrap();
+    let terms = &debug["policies"][0]["rule"]["terms"];
+    assert_eq!((&terms["limits"], &terms["reentry"]), (&json!("client=1"), &json!("CountOthers")), "{debug}");
+    assert_eq!(debug["policies"][0]["rule"]["failure_policy"], "Allow");
+    let (status, _) = process.end("TERM").await;
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_missing_variable_is_named() {
+    for (name, _) in VARIABLES {
+        let others: Vec<_> = VARIABLES.into_iter().filter(|(other, _)| *other != name).collect();
+        let mut emptied = others.clone();
+        emptied.push((name, ""));
+        for variables in [others, emptied] {
+            let (code, text) = finish(&variables, &LOOPBACK);
+            assert_eq!(code, 64, "{text}");
+            assert!(text.contains(&format!("{name} not set")), "{text}");
+            assert!(!text.contains("checker-secret"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_domain_that_is_none_is_told() {
+    for domain in ["https://acme.eu.auth0.com", "192.0.2.1", "acme"] {
+        let mut variables = VARIABLES;
+        variables[0].1 = domain;
+        let (code, text) = finish(&variables, &LOOPBACK);
+        assert_eq!(code, 64, "{domain}: {text}");
+        assert!(text.contains("AUTH0_DOMAIN"), "{domain}: {text}");
+    }
+}
+
+#[test]
+fn nothing_to_read_policies_from_is_told() {
+    let (code, text) = finish(&[], &LOOPBACK);
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("--policy-dir") && text.contains("AUTH0_DOMAIN"), "{text}");
+    let (code, text) = finish(&[], &[&LOOPBACK[..], &["--policy-dir", "nowhere"]].concat());
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("nowhere"), "{text}");
+}
+
+#[test]
+fn a_service_that_is_open_to_everybody_does_not_start_unless_told_to() {
+    let place = place();
+    std::fs::write(place.path().join("tokens"), "short\n").unwrap();
+    let file = place.path().join("tokens");
+    let refused: [(&[(&str, &str)], &[&str]); 3] = [
+        (&[], &[]),
+        (&[("CALLER_TOKEN", "fifteen-letters")], &[]),
+        (&[], &["--caller-token-file", file.to_str().unwrap()]),
+    ];
+    for (more, options) in refused {
+        let variables = [&VARIABLES[..], more].concat();
+        let (code, text) = finish(&variables, &[&OUTSIDE[..], options].concat());
+        assert_eq!(code, 64, "{text}");
+        for way_out in ["CALLER_TOKEN", "--caller-token-file", "--allow-anonymous"] {
+            assert!(text.contains(way_out), "{way_out} in {text}");
+        }
+        assert!(!text.contains("fifteen-letters"), "{text}");
+    }
+    let (code, _) = finish(&[&VARIABLES[..], &[("CALLER_TOKEN", "fifteen-letters")]].concat(), &LOOPBACK);
+    assert_eq!(code, 64, "a token that is refused does not open the door, on loopback neither");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_are_known_by_the_token_of_the_environment_or_of_a_file() {
+    let tenant = tenant().await;
+    let place_of_file = place();
+    let file = place_of_file.path().join("tokens");
+    std::fs::write(&file, TOKEN).unwrap();
+    let file = file.to_str().unwrap();
+    let ways: [(&[(&str, &str)], &[&str]); 3] = [
+        (&[("CALLER_TOKEN", TOKEN)], &[]),
+        (&[], &["--caller-token-file", file]),
+        (&[("SESSION_CHECKER_CALLER_TOKEN_FILE", file)], &[]),
+    ];
+    for (more, options) in ways {
+        let variables = [&VARIABLES[..], more].concat();
+        let (process, service) = Process::serve(&tenant, place(), &variables, options).await;
+        assert_eq!(service.status(Some(TOKEN)).await, 200);
+        assert_eq!(service.status(Some("a-token-that-nobody-gave-out")).await, 401);
+        assert_eq!(service.status(None).await, 401, "with a token, loopback is no longer open");
+        let (status, _) = process.end("TERM").await;
+        assert_eq!(status.code(), Some(0));
+    }
+    let variables = [&VARIABLES[..], &[("SESSION_CHECKER_ALLOW_ANONYMOUS", "true")]].concat();
+    let process = Process::start(place(), &variables, &[&OUTSIDE[..], &["--log-format", "json"]].concat());
+    process.listening().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_variables_is_read_and_the_environment_stands_before_it() {
+    let tenant = tenant().await;
+    let place = place();
+    let text = format!("AUTH0_DOMAIN={DOMAIN}\nAUTH0_CLIENT_ID=checker\nAUTH0_CLIENT_SECRET=wrong\n");
+    std::fs::write(place.path().join(".env"), text).unwrap();
+    let (_process, service) = Process::serve(&tenant, place, &[("AUTH0_CLIENT_SECRET", "checker-secret")], &[]).await;
+    assert_eq!(service.answer("u", "s").await["reason"], "within_limit");
+}
+
+#[test]
+fn a_file_of_variables_that_cannot_be_read_is_told() {
+    let place = place();
+    std::fs::write(place.path().join(".env"), "AUTH0_CLIENT_SECRET=hunter2-hunter2\nno assignment\n").unwrap();
+    let (code, text) = told(program(&place, &VARIABLES, &LOOPBACK).output().unwrap());
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains(".env") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn the_port_is_the_node_demos_and_one_that_is_taken_is_told() {
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let variables = [&VARIABLES[..], &[("PORT", port.as_str()), ("CALLER_TOKEN", TOKEN)]].concat();
+    let (code, text) = finish(&variables, &["serve", "--admin-listen", "127.0.0.1:0"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&format!("0.0.0.0:{port}")), "{text}");
+}
+
+#[test]
+fn a_command_line_that_cannot_be_understood_exits_with_64() {
+    for arguments in [
+        &["--frobnicate"][..],
+        &["frobnicate"],
+        &[],
+        &["serve", "--listen", "nowhere"],
+        &["serve", "--drain-timeout", "5"],
+        &["serve", "--auth0-endpoint", "no-url"],
+        &["serve", "--tls-cert", "cert.pem"],
+        &["validate"],
+    ] {
+        let (code, text) = finish(&VARIABLES, arguments);
+        assert_eq!(code, 64, "{arguments:?}: {text}");
+        assert!(!text.is_empty() && !text.contains("checker-secret"), "{arguments:?}: {text}");
+    }
+    let (code, text) = finish(&[&VARIABLES[..], &[("PORT", "http")]].concat(), &["serve"]);
+    assert_eq!(code, 64, "{text}");
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["help", "validate"]] {
+        let variables = [&VARIABLES[..], &[("CALLER_TOKEN", TOKEN)]].concat();
+        let output = program(&place(), &variables, arguments).output().unwrap();
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+        let (code, text) = told(output);
+        assert_eq!(code, 0, "{arguments:?}: {text}");
+        assert!(!text.contains("checker-secret") && !text.contains(TOKEN), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn the_definition_is_printed_as_it_is_committed() {
+    let committed = include_str!("../../crds/sessionpolicies.yaml");
+    assert_eq!(finish(&[], &["crd"]), (0, committed.to_owned()));
+}
+
+#[test]
+fn policies_are_validated_in_files_folders_and_on_standard_input() {
+    let good = folder(&[credentials(), policy("good", json!({}))]);
+    let bad = folder(&[policy("bad-limit", json!({ "limits": { "perClient": 0 } })), policy("fine", json!({}))]);
+    write(bad.path(), "unknown.json", &[policy("bad-field", json!({ "limit": 1 }))]);
+    std::fs::write(bad.path().join("broken.yml"), "a: [").unwrap();
+    let at = |folder: &TempDir, name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+
+    for path in [at(&good, ""), at(&good, "policies.yaml")] {
+        let (code, text) = finish(&[], &["validate", &path]);
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("default/good"), "{text}");
+    }
+    let (code, text) = finish(&[], &["validate", &at(&good, ""), &at(&bad, ""), &at(&bad, "nowhere.yaml")]);
+    assert_eq!(code, 1, "{text}");
+    for named in ["default/bad-limit", "default/bad-field", "broken.yml", "nowhere.yaml", "perClient"] {
+        assert!(text.contains(named), "{named} in {text}");
+    }
+    for (documents, expected) in [(policy("good", json!({})), 0), (policy("bad", json!({ "limits": {} })), 1)] {
+        let place = place();
+        let mut command = program(&place, &[], &["validate", "-"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(documents.to_string().as_bytes()).unwrap();
+        let (code, text) = told(child.wait_with_output().unwrap());
+        assert_eq!(code, expected, "{text}");
+        assert!(text.contains(documents["metadata"]["name"].as_str().unwrap()), "{text}");
+    }
+}
+
+/// Sends what a line for the shell would have `curl` send.
+async fn curl(http: &reqwest::Client, line: &str) -> Value {
+    let script = format!("curl() {{ printf '%s\\n' \"$@\"; }}; {line}");
+    let (code, arguments) = told(Command::new("sh").arg("-c").arg(script).output().unwrap());
+    assert_eq!(code, 0, "{arguments}");
+    let mut arguments = arguments.lines();
+    assert_eq!(arguments.next(), Some("-s"));
+    let mut request = http.post(arguments.next().unwrap());
+    while let (Some(option), Some(value)) = (arguments.next(), arguments.next()) {
+        request = match option {
+            "-H" => {
+                let (name, value) = value.split_once(": ").unwrap();
+                request.header(name, value)
+            }
+            "-d" => request.body(value.to_owned()),
+            other => panic!("an option that this test does not know: {other}"),
+        };
+    }
+    request.send().await.unwrap().json().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_says_what_to_try_and_it_works_as_printed() {
+    let arguments = ["demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let process = Process::start(place(), &[], &arguments);
+    eventually("what to try", || async { process.out.now().iter().any(|line| line.contains("Ctrl-C")) }).await;
+    let lines: Vec<_> = process.out.now().into_iter().filter(|line| line.starts_with("curl ")).collect();
+    let http = http();
+    let mut reasons = Vec::new();
+    for line in &lines {
+        let answer = curl(&http, line).await;
+        let again = curl(&http, line).await;
+        assert_eq!((&answer["block"], &answer["reason"]), (&again["block"], &again["reason"]), "trying twice: {line}");
+        reasons.push(answer["reason"].as_str().unwrap_or_else(|| panic!("{line}: {answer}")).to_owned());
+    }
+    assert_eq!(reasons, ["within_limit", "within_limit", "limit_exceeded", "skipped_protocol"]);
+    eventually("a line for each decision", || async {
+        process.err.now().iter().filter(|line| line.contains("reason=")).count() == 2 * lines.len()
+    })
+    .await;
+    let (status, text) = process.end("INT").await;
+    assert_eq!(status.code(), Some(0), "{text}");
+    assert!(!text.contains("panicked") && !text.contains("ERROR"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_are_text_where_that_is_asked_for_and_json_in_a_cluster() {
+    let pod = [&VARIABLES[..], &[("KUBERNETES_SERVICE_HOST", "192.0.2.1")]].concat();
+    let process = Process::start(place(), &pod, &LOOPBACK);
+    process.listening().await;
+    let process = Process::start(place(), &pod, &[&LOOPBACK[..], &["--log-format", "text"]].concat());
+    eventually("text", || async { process.err.now().iter().any(|line| line.contains(" listening ")) }).await;
+    assert!(!process.err.now().iter().any(|line| line.starts_with('{')));
+    let process = Process::start(place(), &VARIABLES, &LOOPBACK);
+    eventually("text", || async { process.err.now().iter().any(|line| line.contains(" listening ")) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checks_line_is_tied_to_the_request_and_to_the_callers_trace() {
+    let tenant = tenant().await;
+    let (process, service) = Process::serve(&tenant, place(), &VARIABLES, &[]).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let request = service
+        .check("u", "s")
+        .header("x-request-id", "my-request")
+        .header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.headers()["x-request-id"], "my-request");
+    let line = process.logged("check").await;
+    assert_eq!((&line["level"], &line["reason"]), (&json!("INFO"), &json!("within_limit")), "{line}");
+    assert_eq!((&line["span"]["request_id"], &line["span"]["trace_id"]), (&json!("my-request"), &json!(trace)));
+    assert_eq!(line["user"].as_str().map(str::len), Some(16), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_the_same_hash_under_the_same_key_only() {
+    let tenant = tenant().await;
+    let mut hashes = Vec::new();
+    for key in ["one-key", "one-key", "another-key"] {
+        let variables = [&VARIABLES[..], &[("SESSION_CHECKER_LOG_HASH_KEY", key)]].concat();
+        let (process, service) = Process::serve(&tenant, place(), &variables, &[]).await;
+        service.answer("u", "s").await;
+        hashes.push(process.logged("check").await["user"].clone());
+    }
+    assert_eq!(hashes[0], hashes[1]);
+    assert_ne!(hashes[0], hashes[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_no_user_no_session_and_no_secret_whatever_goes_wrong() {
+    let tenant = tenant().await;
+    let user = "auth0|secretly-anna";
+    tenant.add_session(user, Session::new("sid-of-hers-1", tenant.now()).client(APP));
+    tenant.add_session(user, Session::new("sid-of-hers-2", tenant.now()).client(APP));
+    let policies =
+        folder(&[credentials(), callers(), policy("one", json!({ "strategy": "RevokeOldest", "timeout": "2s" }))]);
+    let options = ["--policy-dir", policies.path().to_str().unwrap()];
+    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    let ask = async |sid: &str| service.check(user, sid).bearer_auth(TOKEN).send().await.unwrap().status().as_u16();
+
+    // Everything that can happen to the list, and to a revocation.
+    let json = |text: &'static str| Fault::json(axum::http::StatusCode::OK, text);
+    let redirect = axum::http::HeaderValue::from_static("https://elsewhere.example/");
+    for fault in [
+        Fault::status(axum::http::StatusCode::INTERNAL_SERVER_ERROR),
+        Fault::status(axum::http::StatusCode::FORBIDDEN),
+        Fault::status(axum::http::StatusCode::TOO_MANY_REQUESTS),
+        Fault::status(axum::http::StatusCode::UNAUTHORIZED),
+        Fault::redirect(redirect),
+        Fault::Reset,
+        Fault::CutShort,
+        Fault::NotHttp,
+        json("no"),
+        json(r#"{"sessions":[{"id":"sid-of-hers-1","user_id":"auth0|secretly-anna"},4]}"#),
+    ] {
+        let fault = tenant.fault(Operation::List, fault);
+        assert_eq!(ask("sid-of-hers-3").await, 200);
+        fault.clear();
+        let fault = tenant.fault(Operation::Revoke, Fault::Reset);
+        assert_eq!(ask("sid-of-hers-4").await, 200);
+        fault.clear();
+    }
+    tenant.fault(Operation::List, Fault::Hang);
+    assert_eq!(ask("sid-of-hers-5").await, 200);
+    tenant.clear_faults();
+    tenant.fault(Operation::Token, Fault::json(axum::http::StatusCode::FORBIDDEN, r#"{"error":"access_denied"}"#));
+    tenant.revoke_tokens();
+    assert_eq!(ask("sid-of-hers-6").await, 200);
+    tenant.clear_faults();
+
+    // And everything that can be wrong with a request.
+    let url = format!("http://{}/check", service.address);
+    assert_eq!(service.status(Some("a-wrong-token-of-someone")).await, 401);
+    for body in [
+        format!(r#"{{"user_id":"{user} x","client_id":"{APP}","sid":"sid-of-hers-7"}}"#),
+        format!(r#"{{"user_id":"{user}","client_id":["{user}"],"sid":7}}"#),
+        format!(r#"["{user}"]"#),
+        format!(r#""{user}""#),
+        format!(r#"{{"user_id":"{user}","user_id":"{user}"}}"#),
+        format!(r#"{{"user_id":{user}"#),
+    ] {
+        let request = service.http.post(&url).bearer_auth(TOKEN).header("content-type", "application/json");
+        let status = request.body(body.clone()).send().await.unwrap().status().as_u16();
+        assert!(matches!(status, 400 | 422), "{status}: {body}");
+    }
+    let path = format!("http://{}/users/auth0%7Csecretly-anna/sessions", service.address);
+    assert_eq!(service.http.get(path).send().await.unwrap().status(), 404);
+
+    eventually("all is logged", || async {
+        process.log().iter().filter(|line| line["message"] == "request refused").count() == 8
+    })
+    .await;
+    assert!(process.log().iter().any(|line| line["level"] == "WARN"), "failures are told");
+    let tokens: Vec<_> =
+        tenant.requests().iter().filter_map(|request| request.header("authorization").map(str::to_owned)).collect();
+    assert!(!tokens.is_empty());
+    let (_, text) = process.end("TERM").await;
+    let secrets = ["secretly-anna", "sid-of-hers", "checker-secret", TOKEN, "a-wrong-token-of-someone"];
+    for secret in secrets.into_iter().chain(tokens.iter().map(|token| token.trim_start_matches("Bearer "))) {
+        let line = text.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret} in {line:?}");
+    }
+}

@@ -1,0 +1,564 @@
+//! A folder of policies and Secrets while the service runs: good, bad and vanishing files, and what stays in force.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use serde_json::{Value, json};
+use session_checker::server::Tls;
+use session_checker::simulator::{Application, Session, Simulator};
+use tempfile::TempDir;
+
+use crate::common::{
+    APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, folder, policy, provider, tenant, write,
+};
+
+const OTHER_TOKEN: &str = "another-token-of-some-length";
+
+fn empty() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The three documents that a service needs, with this limit.
+fn limited(limit: u32) -> [Value; 3] {
+    [credentials(), callers(), policy("one", json!({ "limits": { "perClient": limit } }))]
+}
+
+fn text(documents: &[Value]) -> String {
+    documents.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
+}
+
+impl Running {
+    async fn debug(&self) -> Value {
+        serde_json::from_str(&self.admin("/debug/policies").await).unwrap()
+    }
+
+    /// What `/debug/policies` says about one policy; null when it is not there.
+    async fn policy(&self, name: &str) -> Value {
+        let debug = self.debug().await;
+        let policies = debug["policies"].as_array().unwrap();
+        policies.iter().find(|policy| policy["name"] == name).cloned().unwrap_or_default()
+    }
+
+    async fn limits(&self, name: &str) -> Value {
+        self.policy(name).await["rule"]["terms"]["limits"].take()
+    }
+
+    async fn limits_become(&self, name: &str, limits: &str) {
+        eventually(limits, || async { self.limits(name).await == limits }).await;
+    }
+
+    /// Waits until that many files are told to be broken, and gives what is told.
+    async fn broken_files(&self, count: usize) -> String {
+        let told = || async { self.debug().await["broken_files"].as_array().unwrap().len() };
+        eventually("the files are told", || async { told().await == count }).await;
+        assert_eq!(self.metric("session_checker_policy_files_broken").await, Some(count as f64));
+        self.debug().await["broken_files"].to_string()
+    }
+
+    async fn ready(&self) -> u16 {
+        let response = self.http.get(format!("http://{}/readyz", self.admin_address)).send().await.unwrap();
+        response.status().as_u16()
+    }
+
+    async fn status(&self, token: &str) -> u16 {
+        let body = json!({ "user_id": "u", "client_id": APP });
+        let request = self.http.post(format!("http://{}/check", self.address)).bearer_auth(token).json(&body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    async fn reason(&self, user_id: &str, sid: &str) -> String {
+        self.check(user_id, APP, sid).await["reason"].as_str().unwrap().to_owned()
+    }
+}
+
+async fn serve(tenant: &Simulator, folder: &TempDir) -> Running {
+    Running::path(tenant, folder.path(), &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_is_in_force_without_a_restart() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.limits("default/one").await, "client=1");
+    write(folder.path(), "policies.yaml", &limited(2));
+    service.limits_become("default/one", "client=2").await;
+    // Also when it is written in place and has the same length.
+    std::fs::write(folder.path().join("policies.yaml"), text(&limited(3))).unwrap();
+    service.limits_become("default/one", "client=3").await;
+    assert_eq!(service.check("u", APP, "s").await["limit"], 3);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_come_and_go_bring_and_take_their_policies() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    let service = serve(&tenant, &folder).await;
+    let two = |limit: u32| policy("two", json!({ "priority": 1, "limits": { "perClient": null, "perUser": limit } }));
+    write(folder.path(), "two.yml", &[two(5)]);
+    service.limits_become("default/two", "user=5").await;
+    assert_eq!(service.check("u", APP, "s").await["policy"], "default/two");
+    // The ending decides what is read, and JSON is as good as YAML.
+    std::fs::remove_file(folder.path().join("two.yml")).unwrap();
+    write(folder.path(), "two.json", &[two(6)]);
+    service.limits_become("default/two", "user=6").await;
+    std::fs::rename(folder.path().join("two.json"), folder.path().join("two.txt")).unwrap();
+    eventually("gone", || async { service.policy("default/two").await.is_null() }).await;
+    assert_eq!(service.check("v", APP, "s").await["policy"], "default/one");
+    let gone = r#"policy="default/two""#;
+    assert!(!service.admin("/metrics").await.contains(gone), "its series end with it");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_within_and_hidden_files_are_not_read() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    std::fs::create_dir(folder.path().join("more.yaml")).unwrap();
+    write(&folder.path().join("more.yaml"), "two.yaml", &[policy("two", json!({}))]);
+    write(folder.path(), ".three.yaml", &[policy("three", json!({}))]);
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.debug().await["policies"].as_array().unwrap().len(), 1);
+    assert_eq!(service.broken_files(0).await, "[]");
+    service.stop().await.unwrap();
+}
+
+/// Mounts files as kubelet does: links over a `..data` link to a folder with the time in its name.
+fn mount(mounted: &Path, version: &str, files: &[(&str, String)]) {
+    let version = format!("..2026_01_01_00_00_{version}");
+    std::fs::create_dir(mounted.join(&version)).unwrap();
+    for (name, content) in files {
+        std::fs::write(mounted.join(&version).join(name), content).unwrap();
+    }
+    symlink(&version, mounted.join("..data_tmp")).unwrap();
+    let last = std::fs::read_link(mounted.join("..data")).ok();
+    std::fs::rename(mounted.join("..data_tmp"), mounted.join("..data")).unwrap();
+    for (name, _) in files {
+        if mounted.join(name).symlink_metadata().is_err() {
+            symlink(Path::new("..data").join(name), mounted.join(name)).unwrap();
+        }
+    }
+    let stale = |name: &str| !files.iter().any(|(kept, _)| *kept == name) && !name.starts_with("..");
+    for entry in std::fs::read_dir(mounted).unwrap().map(Result::unwrap) {
+        if stale(entry.file_name().to_str().unwrap()) {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    if let Some(last) = last {
+        std::fs::remove_dir_all(mounted.join(last)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mounted_config_map_is_followed_when_its_data_link_is_swapped() {
+    let (tenant, folder) = (tenant().await, empty());
+    let two = text(&[policy("two", json!({ "priority": 1 }))]);
+    mount(folder.path(), "1", &[("one.yaml", text(&limited(1))), ("two.yaml", two)]);
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.limits("default/one").await, "client=1");
+    assert_eq!(service.limits("default/two").await, "client=1");
+    mount(folder.path(), "2", &[("one.yaml", text(&limited(7)))]);
+    service.limits_become("default/one", "client=7").await;
+    eventually("gone", || async { service.policy("default/two").await.is_null() }).await;
+    assert_eq!(service.broken_files(0).await, "[]");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_used_keeps_all_that_it_last_gave() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    let service = serve(&tenant, &folder).await;
+    let path = folder.path().join("policies.yaml");
+    let other_kind = json!({ "apiVersion": "v1", "metadata": { "name": "no-kind" } });
+    let broken = [
+        "spec: [".to_owned(),
+        format!("{}\n---\n{}", text(&limited(9)), other_kind),
+        format!("{}\n---\n{{\"kind\": \"SessionPolicy\", \"metadata\": {{\"name\": \"x\"}}}}", text(&limited(9))),
+    ];
+    for content in broken {
+        std::fs::write(&path, &content).unwrap();
+        let told = service.broken_files(1).await;
+        assert!(told.contains("policies.yaml"), "{told}");
+        assert_eq!(service.limits("default/one").await, "client=1", "{content}");
+        assert_eq!(service.reason("u", "s").await, "within_limit");
+        write(folder.path(), "policies.yaml", &limited(1));
+        service.broken_files(0).await;
+    }
+    // One that cannot be read at all: here it has become a link to nowhere.
+    std::fs::remove_file(&path).unwrap();
+    symlink("nowhere", &path).unwrap();
+    let told = service.broken_files(1).await;
+    assert!(told.contains("cannot be read"), "{told}");
+    assert_eq!(service.limits("default/one").await, "client=1");
+    write(folder.path(), "policies.yaml", &limited(2));
+    service.limits_become("default/one", "client=2").await;
+    assert_eq!(service.broken_files(0).await, "[]");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_vanishes_keeps_all_that_it_last_gave() {
+    let (tenant, outer) = (tenant().await, empty());
+    let inner = outer.path().join("policies");
+    std::fs::create_dir(&inner).unwrap();
+    write(&inner, "policies.yaml", &limited(1));
+    let service = Running::path(&tenant, &inner, &[]).await;
+    std::fs::rename(&inner, outer.path().join("away")).unwrap();
+    let told = service.broken_files(1).await;
+    assert!(told.contains("cannot be read"), "{told}");
+    assert_eq!(service.reason("u", "s").await, "within_limit");
+    std::fs::rename(outer.path().join("away"), &inner).unwrap();
+    service.broken_files(0).await;
+    write(&inner, "policies.yaml", &limited(2));
+    service.limits_become("default/one", "client=2").await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_broken_at_the_start_gives_nothing_and_the_service_is_ready() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    std::fs::write(folder.path().join("two.yaml"), format!("{}\n---\n}}", policy("two", json!({})))).unwrap();
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.ready().await, 200);
+    let told = service.broken_files(1).await;
+    assert!(told.contains("two.yaml"), "{told}");
+    assert!(service.policy("default/two").await.is_null());
+    assert_eq!(service.reason("u", "s").await, "within_limit", "the other files hold");
+    write(folder.path(), "two.yaml", &[policy("two", json!({ "priority": 1 }))]);
+    service.limits_become("default/two", "client=1").await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_resource_keeps_its_last_good_version_and_the_others_of_its_file_change() {
+    let (tenant, folder) = (tenant().await, empty());
+    let file = |one: Value, limit: u32| {
+        let two = policy("two", json!({ "priority": -1, "limits": { "perClient": null, "perUser": limit } }));
+        write(folder.path(), "policies.yaml", &[credentials(), callers(), policy("one", one), two]);
+    };
+    file(json!({}), 1);
+    let service = serve(&tenant, &folder).await;
+    let bad_ones = [
+        json!({ "limits": { "perClient": 0 } }),
+        json!({ "limit": { "perClient": 3 } }),
+        json!({ "overrides": [{ "name": "o", "users": ["u"], "exempt": true, "reason": "unknown" }] }),
+    ];
+    for (turn, bad) in (2..).zip(bad_ones) {
+        file(bad.clone(), turn);
+        service.limits_become("default/two", &format!("user={turn}")).await;
+        let one = service.policy("default/one").await;
+        assert_eq!((&one["in_force"], &one["ready"]), (&json!("last_good"), &json!(false)), "{bad}: {one}");
+        assert_eq!(one["rule"]["terms"]["limits"], "client=1", "{bad}: {one}");
+        assert!(!one["errors"].as_array().unwrap().is_empty(), "{bad}: {one}");
+        assert_eq!(service.check("u", APP, "s").await["policy"], "default/one");
+    }
+    file(json!({ "limits": { "perClient": 4 } }), 9);
+    service.limits_become("default/one", "client=4").await;
+    assert_eq!(service.policy("default/one").await["in_force"], "newest");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_bad_at_the_start_governs_by_its_failure_policy() {
+    let tenant = tenant().await;
+    let bad = policy("one", json!({ "limit": 3, "failurePolicy": "Deny", "message": "Later." }));
+    let service = Running::folder(&tenant, &[credentials(), callers(), bad], &[]).await;
+    assert_eq!(service.ready().await, 200);
+    let one = service.policy("default/one").await;
+    assert_eq!(one["in_force"], "failure_policy", "{one}");
+    assert!(one["errors"].to_string().contains("limit"), "{one}");
+    let answer = service.check("u", APP, "s").await;
+    assert_eq!((&answer["block"], &answer["reason"]), (&json!(true), &json!("policy_invalid")), "{answer}");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_kinds_are_passed_over() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    let others = [
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c" }, "data": { "a": "b" } }),
+        json!({ "apiVersion": "sessionchecker.dev/v2", "kind": "SessionPolicy", "metadata": { "name": "new" } }),
+        policy("two", json!({ "priority": 1 })),
+    ];
+    write(folder.path(), "others.yaml", &others);
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.broken_files(0).await, "[]");
+    let debug = service.debug().await;
+    let names: Vec<_> = debug["policies"].as_array().unwrap().iter().map(|policy| &policy["name"]).collect();
+    assert_eq!(names, ["default/one", "default/two"]);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_files_that_define_one_policy_the_first_is_used_and_the_other_told() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    write(folder.path(), "zz.yaml", &[policy("one", json!({ "limits": { "perClient": 5 } })), callers()]);
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.limits("default/one").await, "client=1");
+    let told = service.debug().await["broken_files"].to_string();
+    assert!(told.contains("zz.yaml") && told.contains("policies.yaml"), "{told}");
+    assert!(told.contains("default/one") && told.contains("default/callers"), "{told}");
+    assert_eq!(service.metric("session_checker_policy_files_broken").await, Some(1.0), "files, not findings");
+    std::fs::remove_file(folder.path().join("policies.yaml")).unwrap();
+    service.limits_become("default/one", "client=5").await;
+    service.broken_files(0).await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_those_of_the_policys_own_namespace() {
+    let tenant = tenant().await;
+    let mut far = policy("far", json!({ "priority": 1 }));
+    far["metadata"]["namespace"] = json!("team-b");
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("near", json!({})), far], &[]).await;
+    let far = service.policy("team-b/far").await;
+    assert!(far["credentials"].as_str().unwrap().contains("team-b/tenant is not there"), "{far}");
+    assert!(far["callers"].as_str().unwrap().contains("team-b/callers is not there"), "{far}");
+    assert_eq!(service.check("u", APP, "s").await["policy"], "default/near", "nobody may use the other");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_read_from_data_and_string_data_wins() {
+    let tenant = tenant().await;
+    let mut secret = credentials();
+    secret["stringData"] = json!({ "clientSecret": "checker-secret" });
+    secret["data"] = json!({
+        "domain": BASE64.encode(DOMAIN), "clientId": BASE64.encode("checker\n"), "clientSecret": BASE64.encode("wrong"),
+    });
+    let service = Running::folder(&tenant, &[secret, callers(), policy("one", json!({}))], &[]).await;
+    assert_eq!(service.reason("u", "s").await, "within_limit");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_of_the_wrong_type_or_for_another_domain_is_not_used() {
+    let tenant = tenant().await;
+    for (pointer, value, told) in [
+        ("/type", "Opaque", "sessionchecker.dev/credentials"),
+        ("/type", "sessionchecker.dev/callers", "sessionchecker.dev/credentials"),
+        ("/stringData/domain", "other.eu.auth0.com", "is not for acme.eu.auth0.com"),
+        ("/stringData/clientSecret", "", "clientSecret"),
+    ] {
+        let mut secret = credentials();
+        *secret.pointer_mut(pointer).unwrap() = json!(value);
+        let service = Running::folder(&tenant, &[secret, callers(), policy("one", json!({}))], &[]).await;
+        assert_eq!(service.reason("u", "s").await, "credentials_missing", "{pointer} {value}");
+        let one = service.policy("default/one").await;
+        assert!(one["credentials"].as_str().unwrap().contains(told), "{one}");
+        assert_eq!(service.metric(&ready_series()).await, Some(0.0));
+        service.stop().await.unwrap();
+    }
+    assert_eq!(tenant.requests().len(), 0, "nothing was sent anywhere");
+}
+
+fn ready_series() -> String {
+    format!(r#"session_checker_policy_ready{{policy="default/one",tenant="{DOMAIN}"}}"#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_is_the_same_in_capitals() {
+    let tenant = tenant().await;
+    let mut secret = credentials();
+    secret["stringData"]["domain"] = json!(DOMAIN.to_uppercase());
+    secret["stringData"]["customDomain"] = json!("login.acme.example");
+    let service = Running::folder(&tenant, &[secret, callers(), policy("one", json!({}))], &[]).await;
+    assert_eq!(service.reason("u", "s").await, "within_limit", "and a custom domain that is not used is no harm");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custom_domain_needs_its_owners_word() {
+    let tenant = tenant().await;
+    let custom = policy("one", json!({ "tenant": { "customDomain": "login.acme.example" } }));
+    let service = Running::folder(&tenant, &[credentials(), callers(), custom], &[]).await;
+    assert_eq!(service.reason("u", "s").await, "credentials_missing");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_credential_is_used_a_wrong_one_keeps_the_old_and_a_deleted_one_stops() {
+    let (tenant, folder) = (tenant().await, folder(&[callers(), policy("one", json!({}))]));
+    write(folder.path(), "secret.yaml", &[credentials()]);
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.reason("u1", "s").await, "within_limit");
+
+    tenant.add_application(Application::with_secret("next", "next-secret"));
+    let mut next = credentials();
+    next["stringData"]["clientId"] = json!("next");
+    next["stringData"]["clientSecret"] = json!("next-secret");
+    write(folder.path(), "secret.yaml", std::slice::from_ref(&next));
+    let used =
+        || tenant.requests().iter().any(|request| String::from_utf8_lossy(&request.body).contains("next-secret"));
+    let mut turn = 0;
+    while !used() {
+        turn += 1;
+        assert!(turn < 1_000, "the new credential is never used");
+        assert_eq!(service.reason(&format!("v{turn}"), "s").await, "within_limit");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+
+    let mut wrong = next.clone();
+    wrong["stringData"].as_object_mut().unwrap().remove("clientSecret");
+    write(folder.path(), "secret.yaml", &[wrong]);
+    let told = || async { service.policy("default/one").await["credentials"].as_str().unwrap().to_owned() };
+    eventually("told", || async { told().await.contains("last good version stays in use") }).await;
+    assert_eq!(service.reason("u2", "s").await, "within_limit");
+    assert_eq!(service.metric(&ready_series()).await, Some(0.0));
+
+    std::fs::remove_file(folder.path().join("secret.yaml")).unwrap();
+    eventually("told", || async { told().await.contains("is not there") }).await;
+    assert_eq!(service.reason("u3", "s").await, "credentials_missing");
+    assert_eq!(service.ready().await, 200, "nothing later makes it unready");
+
+    write(folder.path(), "secret.yaml", &[next]);
+    eventually("ready again", || async { told().await == "ready" }).await;
+    assert_eq!(service.reason("u4", "s").await, "within_limit");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_callers_tokens_are_a_rotation_and_a_short_one_is_refused_alone() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), policy("one", json!({}))]);
+    let rotate = |tokens: Value| {
+        let mut secret = callers();
+        secret["stringData"] = tokens;
+        write(folder.path(), "callers.yaml", &[secret]);
+    };
+    rotate(json!({ "old": TOKEN }));
+    let service = serve(&tenant, &folder).await;
+    assert_eq!((service.status(TOKEN).await, service.status(OTHER_TOKEN).await), (200, 401));
+    rotate(json!({ "old": TOKEN, "new": format!("  {OTHER_TOKEN}\n"), "short": "fifteen-letters" }));
+    eventually("both", || async { service.status(OTHER_TOKEN).await == 200 }).await;
+    assert_eq!((service.status(TOKEN).await, service.status("fifteen-letters").await), (200, 401));
+    let told = service.policy("default/one").await["callers"].to_string();
+    assert!(told.contains("short") && !told.contains("fifteen-letters"), "{told}");
+    rotate(json!({ "new": OTHER_TOKEN }));
+    eventually("the new alone", || async { service.status(TOKEN).await == 401 }).await;
+    assert_eq!(service.status(OTHER_TOKEN).await, 200);
+    std::fs::remove_file(folder.path().join("callers.yaml")).unwrap();
+    eventually("nobody", || async { service.status(OTHER_TOKEN).await == 401 }).await;
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_callers_tokens_is_read_again_when_it_changes_and_kept_when_it_cannot_be() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), policy("one", json!({ "callerSecretRef": null }))]);
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, format!("# the Action's\n\n  {TOKEN}\r\nshort\n")).unwrap();
+    let options = ["--caller-token-file", file.to_str().unwrap()];
+    let service = Running::path(&tenant, folder.path(), &options).await;
+    assert_eq!((service.status(TOKEN).await, service.status("short").await), (200, 401));
+    assert_eq!(service.status("# the Action's").await, 401);
+    std::fs::write(&file, format!("{TOKEN}\n{OTHER_TOKEN}\n")).unwrap();
+    eventually("both", || async { service.status(OTHER_TOKEN).await == 200 }).await;
+    assert_eq!(service.status(TOKEN).await, 200);
+    std::fs::write(&file, OTHER_TOKEN).unwrap();
+    eventually("the new alone", || async { service.status(TOKEN).await == 401 }).await;
+    std::fs::remove_file(&file).unwrap();
+    // A change of the folder that is in force shows that there was a look after the file had gone.
+    for limit in [2, 3] {
+        let changed = policy("one", json!({ "callerSecretRef": null, "limits": { "perClient": limit } }));
+        write(folder.path(), "policies.yaml", &[credentials(), changed]);
+        service.limits_become("default/one", &format!("client={limit}")).await;
+    }
+    assert_eq!(service.status(OTHER_TOKEN).await, 200);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_loaded_is_shown_without_secrets_and_without_users() {
+    let (tenant, folder) = (tenant().await, empty());
+    let exception = json!({ "name": "vip", "users": ["auth0|anna-secretly", "auth0|bert"], "exempt": true });
+    let one = policy("one", json!({ "overrides": [exception] }));
+    write(folder.path(), "policies.yaml", &[credentials(), callers(), one]);
+    // Broken where the secret stands, so that what is told about the file comes as near to it as it can.
+    let broken = text(&[credentials()]).replace(r#""checker-secret""#, r#""checker-secret"#);
+    std::fs::write(folder.path().join("broken.yaml"), broken).unwrap();
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.reason("u", "s").await, "within_limit");
+    let debug = service.debug().await;
+    let shown = debug.to_string();
+    assert_eq!(debug["policies"][0]["rule"]["terms"]["overrides"][0]["users"], 2, "{debug}");
+    service.broken_files(1).await;
+    for secret in ["checker-secret", TOKEN, "auth0|anna-secretly", "auth0|bert"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+        assert!(!service.admin("/metrics").await.contains(secret), "{secret} in the metrics");
+    }
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_not_fetched_again_because_a_policy_changes() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    tenant.add_session("u1", Session::new("s", tenant.now()));
+    let service = serve(&tenant, &folder).await;
+    assert_eq!(service.reason("u1", "s").await, "within_limit");
+    write(folder.path(), "policies.yaml", &limited(2));
+    service.limits_become("default/one", "client=2").await;
+    assert_eq!(service.reason("u2", "s").await, "within_limit");
+    assert_eq!(tenant.count(session_checker::simulator::Operation::Token), 1);
+    service.stop().await.unwrap();
+}
+
+/// A certificate for loopback, written as `cert.pem` and `key.pem`.
+fn certificate(folder: &Path) -> reqwest::Certificate {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(folder.join("cert.pem"), cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), signing_key.serialize_pem()).unwrap();
+    reqwest::Certificate::from_pem(cert.pem().as_bytes()).unwrap()
+}
+
+/// Whether a new connection that trusts only this certificate is served.
+async fn is_served(address: std::net::SocketAddr, certificate: &reqwest::Certificate) -> bool {
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([certificate.clone()]).build().unwrap();
+    let body = json!({ "user_id": "u", "client_id": APP });
+    http.post(format!("https://{address}/check")).bearer_auth(TOKEN).json(&body).send().await.is_ok_and(|response| {
+        assert_eq!(response.status(), 200);
+        true
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_is_served_with_a_certificate_and_its_key() {
+    let (tenant, folder) = (tenant().await, folder(&limited(1)));
+    let trusted = certificate(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let options = ["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")];
+    let service = Running::path(&tenant, folder.path(), &options).await;
+    assert!(is_served(service.address, &trusted).await);
+    assert!(!is_served(service.address, &certificate(empty().path())).await, "another is not trusted");
+    assert_eq!(service.ready().await, 200, "the admin listener stays plain");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_read_again_and_a_bad_one_leaves_the_old_in_use() {
+    provider();
+    let folder = empty();
+    let first = certificate(folder.path());
+    let tls = Tls { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    let config = tls.load().await.unwrap();
+    let router = axum::Router::new().route("/check", axum::routing::post(|| async { "served" }));
+    let listener =
+        session_checker::server::Listener::bind("127.0.0.1:0".parse().unwrap(), Some(config.clone())).unwrap();
+    let address = listener.address().unwrap();
+    let draining = tokio_util::sync::CancellationToken::new();
+    let served = tokio::spawn(listener.serve(router, draining.clone(), std::time::Duration::from_secs(5)));
+    assert!(is_served(address, &first).await);
+
+    let second = certificate(folder.path());
+    tls.reload(&config).await.unwrap();
+    assert!(is_served(address, &second).await && !is_served(address, &first).await);
+
+    certificate(folder.path());
+    std::fs::copy(folder.path().join("cert.pem"), folder.path().join("key.pem")).unwrap();
+    let error = tls.reload(&config).await.unwrap_err().to_string();
+    assert!(error.contains("cert.pem") && error.contains("key.pem"), "{error}");
+    assert!(is_served(address, &second).await);
+    draining.cancel();
+    served.await.unwrap().unwrap();
+}
