@@ -7,6 +7,7 @@ mod auth0_client;
 mod check;
 mod common;
 mod crd;
+mod eviction;
 mod failures;
 mod http;
 mod ledger;
