@@ -37,9 +37,6 @@ pub const BAD_USAGE: u8 = 64;
 /// The exit code for everything else that went wrong.
 pub const FAILED: u8 = 1;
 
-/// The longest `timeout` of a policy.
-const LONGEST_CHECK: Duration = Duration::from_secs(10);
-
 /// Why the service did not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -183,6 +180,7 @@ pub struct Service {
     /// Ends the service: also what a signal does.
     pub shutdown: Shutdown,
     shutdown_delay: Duration,
+    drain_timeout: Duration,
     /// End when they have drained.
     listeners: JoinSet<Result<(), RunError>>,
     /// Follow what may change outside, for as long as the process lives.
@@ -269,7 +267,16 @@ impl Service {
             Duration::from_secs(1),
         ));
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
-        Ok(Self { address, admin_address, app, shutdown, shutdown_delay: args.shutdown_delay(), listeners, followers })
+        Ok(Self {
+            address,
+            admin_address,
+            app,
+            shutdown,
+            shutdown_delay: args.shutdown_delay(),
+            drain_timeout: args.drain_timeout,
+            listeners,
+            followers,
+        })
     }
 
     /// Serves until a signal comes, then drains and returns; a second signal ends it at once.
@@ -319,9 +326,11 @@ impl Service {
         while let Some(ended) = self.listeners.join_next().await {
             ended??;
         }
-        // Checks whose caller has hung up may still be at work; none takes longer than its policy's timeout.
+        // Checks whose caller has hung up may still be at work, and get as long as connections do.
         self.app.checks.close();
-        let _ = timeout(LONGEST_CHECK, self.app.checks.wait()).await;
+        if timeout(self.drain_timeout, self.app.checks.wait()).await.is_err() {
+            tracing::warn!("checks were still under way");
+        }
         Ok(())
     }
 

@@ -304,10 +304,20 @@ async fn a_file_of_variables_is_read_and_the_environment_stands_before_it() {
 #[test]
 fn a_file_of_variables_that_cannot_be_read_is_told() {
     let place = place();
-    std::fs::write(place.path().join(".env"), "AUTH0_CLIENT_SECRET=hunter2-hunter2\nno assignment\n").unwrap();
+    std::fs::create_dir(place.path().join(".env")).unwrap();
     let (code, text) = told(program(&place, &VARIABLES, &LOOPBACK).output().unwrap());
     assert_eq!(code, 64, "{text}");
-    assert!(text.contains(".env") && !text.contains("hunter2"), "{text}");
+    assert!(text.contains(".env"), "{text}");
+}
+
+#[test]
+fn a_line_that_is_no_variable_is_passed_over_by_its_number_and_a_dollar_is_a_dollar() {
+    let place = place();
+    let lines = "AUTH0_CLIENT_SECRET=hunter2-hunter2\nno assignment\nPORT=$HOME\n";
+    std::fs::write(place.path().join(".env"), lines).unwrap();
+    let (code, text) = told(program(&place, &[], &LOOPBACK).output().unwrap());
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("[2]") && text.contains("$HOME") && !text.contains("hunter2"), "{text}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod check;
 mod command;
 mod common;
 mod crd;
+mod docs;
 mod eviction;
 mod failures;
 mod folder;
