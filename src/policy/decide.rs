@@ -331,22 +331,28 @@ impl<'a, 'e> Case<'a, 'e> {
             .collect()
     }
 
+    /// What a session belongs to by the list alone. A login that is only remembered is still under way, also on a session
+    /// that is listed already, and cannot be revoked for it.
+    fn settled(&self, other: &Other<'_>) -> Membership {
+        other.listed.map_or(0, |session| self.memberships[session.clients])
+    }
+
     /// The sessions that have to go, or `None` when the listed ones do not make up the surplus.
     fn victims(&self, measured: &[Measured]) -> Option<Vec<String>> {
         let exceeded = measured.iter().filter(|measured| measured.exceeded);
         let wanted = exceeded.clone().fold(0, |all, measured| all | bit(measured.count.scope));
-        let mut candidates: Vec<Other<'_>> =
-            self.others().filter(|other| other.listed.is_some() && other.belongs & wanted != 0).collect();
+        let mut candidates: Vec<Other<'_>> = self.others().filter(|other| self.settled(other) & wanted != 0).collect();
         let strategy = self.question.policy.strategy;
         candidates.sort_by(|a, b| first_to_go(strategy, a).cmp(&first_to_go(strategy, b)));
 
         let mut chosen = vec![false; candidates.len()];
         for measured in exceeded {
-            let belongs = |other: &Other<'_>| other.belongs & bit(measured.count.scope) != 0;
-            let gone = candidates.iter().zip(&chosen).filter(|(other, chosen)| **chosen && belongs(other)).count();
+            let scope = bit(measured.count.scope);
+            let gone =
+                candidates.iter().zip(&chosen).filter(|(other, chosen)| **chosen && other.belongs & scope != 0).count();
             let mut surplus = (measured.count.active - gone + 1).saturating_sub(measured.count.limit as usize);
             for (other, chosen) in candidates.iter().zip(&mut chosen) {
-                if surplus > 0 && !*chosen && belongs(other) {
+                if surplus > 0 && !*chosen && self.settled(other) & scope != 0 {
                     *chosen = true;
                     surplus -= 1;
                 }

@@ -214,7 +214,13 @@ pub(super) fn oracle(check: &Check) -> Decision {
             continue;
         }
         let surplus = still.len() - (one.limit - 1);
-        let mut can_go: Vec<Known> = still.into_iter().filter(|other| other.listed).cloned().collect();
+        // A login that is only remembered cannot be revoked, on whatever session it is.
+        let as_listed = |other: &Known| Known { remembered: BTreeSet::new(), ..other.clone() };
+        let mut can_go: Vec<Known> = still
+            .into_iter()
+            .filter(|other| other.listed && as_listed(other).belongs(one.scope, check))
+            .cloned()
+            .collect();
         can_go.sort_by(|a, b| by_strategy(strategy, a, b));
         if can_go.len() < surplus {
             return refused;
