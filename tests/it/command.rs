@@ -386,7 +386,9 @@ fn policies_are_validated_in_files_folders_and_on_standard_input() {
     for named in ["default/bad-limit", "default/bad-field", "broken.yml", "nowhere.yaml", "perClient"] {
         assert!(text.contains(named), "{named} in {text}");
     }
-    for (documents, expected) in [(policy("good", json!({})), 0), (policy("bad", json!({ "limits": { "perClient": 0 } })), 1)] {
+    for (documents, expected) in
+        [(policy("good", json!({})), 0), (policy("bad", json!({ "limits": { "perClient": 0 } })), 1)]
+    {
         let place = place();
         let mut command = program(&place, &[], &["validate", "-"]);
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
