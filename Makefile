@@ -2,10 +2,15 @@
 # Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint deny advisories bench demo action-test crd ci
+.PHONY: help test lint deny advisories bench demo action-test crd chart ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+CHART := charts/session-checker
+# A Helm that was built by "go install" takes itself for one of Kubernetes 1.20.
+RENDER := helm template session-checker $(CHART) --namespace session-checker --kube-version 1.33.0
+GET_HELM := go install helm.sh/helm/v3/cmd/helm@v3.22.0
 
 # $(call missing,TOOL,HOW TO GET IT): a loud skip here, a failure in CI.
 missing = echo "SKIPPED $@: $(1) is not installed ($(2))" >&2; test "$(CI)" != true
@@ -45,9 +50,17 @@ action-test: ## Test the Auth0 Action against the service
 	  $(CARGO) build --locked && cd examples/auth0-action && SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test; \
 	else $(call missing,node,Node.js 20); fi
 
-crd: ## Write crds/ anew from the types
+crd: ## Write crds/ and the chart's copy anew from the types
 	$(CARGO) run --locked --quiet -- crd > crds/sessionpolicies.yaml.new
 	mv crds/sessionpolicies.yaml.new crds/sessionpolicies.yaml
+	cp crds/sessionpolicies.yaml $(CHART)/files/sessionpolicies.yaml
+
+chart: ## Write anew what is made of the chart: the RBAC that tests apply without Helm
+	@if command -v helm >/dev/null; then \
+	  for scope in namespaced named cluster; do \
+	    $(RENDER) -f $(CHART)/ci/rbac-$$scope-values.yaml -s templates/rbac.yaml > tests/control-plane/rbac/$$scope.yaml; \
+	  done; \
+	else $(call missing,helm,$(GET_HELM)); fi
 
 ci: ## Run the whole gate, as CI does (installs Debian packages: run it as root on Debian)
 	.ci/run
