@@ -99,6 +99,9 @@ pub struct ServeArgs {
     /// Turn every policy to Audit: the way out when a limit locks people out.
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT", value_parser = BoolishValueParser::new())]
     pub force_audit: bool,
+    /// The same while this file says true, and not while it says false; followed, so that no restart is needed.
+    #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT_FILE", value_name = "FILE")]
+    pub force_audit_file: Option<PathBuf>,
     /// How many checks may wait for one tenant at the same time; more are answered `overloaded`.
     #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]
     pub max_in_flight: usize,

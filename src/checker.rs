@@ -25,25 +25,16 @@ const REVOKED_AT_ONCE: usize = 8;
 pub struct Checker {
     current: Current,
     metrics: Arc<Metrics>,
-    options: CheckerOptions,
+    /// Keys the hash under which users appear in logs.
+    log_hash_key: hmac::Key,
     ledger: Ledger,
     holders: Holders<Rule>,
 }
 
-/// How checks are answered, beside the policies.
-#[derive(Debug)]
-pub struct CheckerOptions {
-    /// Whether every policy only audits.
-    pub force_audit: bool,
-    /// Keys the hash under which users appear in logs.
-    pub log_hash_key: hmac::Key,
-}
-
 impl Checker {
-    /// Answers by what is in force.
-    pub fn new(current: Current, ledger: Ledger, metrics: Arc<Metrics>, options: CheckerOptions) -> Self {
-        metrics.forced_audit(options.force_audit);
-        Self { current, metrics, ledger, holders: Holders::new(HOLDERS), options }
+    /// Answers by what is in force. `log_hash_key` keys the hash under which users appear in logs.
+    pub fn new(current: Current, ledger: Ledger, metrics: Arc<Metrics>, log_hash_key: hmac::Key) -> Self {
+        Self { current, metrics, log_hash_key, ledger, holders: Holders::new(HOLDERS) }
     }
 
     /// What can be counted of the ledger.
@@ -61,11 +52,6 @@ impl Checker {
         self.current.load_full()
     }
 
-    /// Whether every policy only audits.
-    pub fn force_audit(&self) -> bool {
-        self.options.force_audit
-    }
-
     /// Answers a login that arrived at `arrived`, by the policies that its caller may use. The answer comes before the
     /// policy's timeout, counted from then.
     pub async fn check(&self, in_force: &InForce, view: &View, login: &Login, arrived: Instant) -> Answer {
@@ -77,7 +63,7 @@ impl Checker {
                     Rule::Invalid(_) => Verdict::failed(Failure::PolicyInvalid),
                     Rule::Compiled(policy) => self.verdict(in_force, &governor.rule, policy, login, arrived).await,
                 };
-                let answer = governor.rule.stance().answer(verdict, self.options.force_audit);
+                let answer = governor.rule.stance().answer(verdict, in_force.force_audit);
                 (governor.rule.claim().tenant.domain(), answer)
             }
         };
@@ -117,7 +103,7 @@ impl Checker {
             return Verdict::Within(None);
         }
 
-        let enforced = policy.stance.mode == Mode::Enforce && !self.options.force_audit;
+        let enforced = policy.stance.mode == Mode::Enforce && !in_force.force_audit;
         let terms = Terms { window: policy.admission_window, longest_check: tenant.longest_check };
         let attempt = Attempt { user: &user, sid: question.sid(), client_id: question.client_id(), terms, enforced };
         let deadline = arrived + policy.timeout;
@@ -131,7 +117,7 @@ impl Checker {
             }
             Err(verdict) => {
                 // What the failure policy answers is final, and the ledger has to know it.
-                if policy.stance.answer(verdict, self.options.force_audit).block {
+                if policy.stance.answer(verdict, in_force.force_audit).block {
                     self.ledger.withdraw(&attempt).await;
                 } else {
                     self.ledger.remember(&attempt).await;
@@ -194,7 +180,7 @@ impl Checker {
 
     /// Counts the check and writes its line.
     fn record(&self, login: &Login, answer: &Answer, tenant: &str, arrived: Instant) {
-        let tag = hmac::sign(&self.options.log_hash_key, login.user_id().as_bytes());
+        let tag = hmac::sign(&self.log_hash_key, login.user_id().as_bytes());
         let user = u64::from_be_bytes(tag.as_ref()[..8].try_into().expect("a tag is longer than that"));
         let took = arrived.elapsed();
         self.metrics.check(CheckRecord { answer, tenant, user, took });

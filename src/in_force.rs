@@ -30,6 +30,8 @@ pub struct InForce {
     pub reports: Vec<PolicyReport>,
     /// What there is to say about files.
     pub files: Vec<FileReport>,
+    /// Whether every policy only audits.
+    pub force_audit: bool,
     clients: HashMap<ObjectName, TenantClient>,
     /// By canonical domain.
     tenants: HashMap<String, TenantState>,
@@ -68,6 +70,8 @@ pub struct Shown {
     pub doors: Doors,
     /// What is wrong with files.
     pub files: Vec<FileReport>,
+    /// Whether every policy only audits: the way out when a limit locks people out.
+    pub force_audit: bool,
 }
 
 /// The one place where what is in force is replaced.
@@ -83,18 +87,20 @@ pub struct Publisher {
 type ClientKey = (Fingerprint, Tenant);
 
 impl Publisher {
-    /// Starts with nothing in force. `max_in_flight` checks may wait for one tenant at the same time.
-    pub fn new(upstream: Upstream, doors: Doors, max_in_flight: usize, metrics: Arc<Metrics>) -> Self {
-        let shown = Shown { doors, ..Shown::default() };
+    /// Starts with what is known before any source was read. `max_in_flight` checks may wait for one tenant at the same
+    /// time.
+    pub fn new(upstream: Upstream, shown: Shown, max_in_flight: usize, metrics: Arc<Metrics>) -> Self {
         let nothing = InForce {
             generation: 0,
             since: Timestamp::now(),
             snapshot: shown.index.snapshot(&shown.doors),
             reports: Vec::new(),
             files: Vec::new(),
+            force_audit: shown.force_audit,
             clients: HashMap::new(),
             tenants: HashMap::new(),
         };
+        metrics.forced_audit(shown.force_audit);
         Self {
             shown: Mutex::new(shown),
             upstream,
@@ -123,6 +129,7 @@ impl Publisher {
             snapshot,
             reports: shown.index.reports(&shown.doors),
             files: shown.files.clone(),
+            force_audit: shown.force_audit,
         };
         tell(&last, &next);
         self.measure(&next);
@@ -191,11 +198,17 @@ impl Publisher {
         self.metrics.in_force(next.generation, seconds, &next.reports, tenant_of);
         let broken: HashSet<&str> = next.files.iter().map(|report| report.file.as_str()).collect();
         self.metrics.broken_files(broken.len());
+        self.metrics.forced_audit(next.force_audit);
     }
 }
 
 /// Logs what is wrong, once when it becomes so, and when it is right again.
 fn tell(last: &InForce, next: &InForce) {
+    match (last.force_audit, next.force_audit) {
+        (false, true) => tracing::warn!("every policy only audits from now on: nobody is refused"),
+        (true, false) => tracing::warn!("policies are enforced again"),
+        _ => {}
+    }
     let before: HashMap<&ObjectName, &PolicyReport> =
         last.reports.iter().map(|report| (&report.name, report)).collect();
     for report in &next.reports {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::args::{Args, Command, ServeArgs};
 use crate::auth0::{SetupError, Upstream, UpstreamOptions};
-use crate::checker::{Checker, CheckerOptions};
-use crate::in_force::Publisher;
+use crate::checker::Checker;
+use crate::in_force::{Publisher, Shown};
 use crate::ledger::{Backend, DEFAULT_CAPACITY, Ledger, Memory, Redis, Shared};
 use crate::metrics::Metrics;
 use crate::policy::{Doors, TokenDigest};
@@ -28,7 +28,8 @@ use crate::secret::{Caller, MIN_CALLER_TOKEN};
 use crate::server::{App, Listener, Tls, TlsError, admin_router, check_router};
 use crate::shutdown::{Shutdown, Signals};
 use crate::source::{
-    Environment, EnvironmentError, TokenFile, follow_directory, follow_tokens, read_directory, read_documents,
+    Environment, EnvironmentError, SettingFile, TokenFile, follow_directory, follow_setting, parse_switch,
+    parse_tokens, read_directory, read_documents,
 };
 use crate::telemetry::{LogFormat, Telemetry};
 
@@ -194,13 +195,16 @@ impl Service {
     /// When the configuration cannot work.
     pub async fn start(args: ServeArgs, source: Source) -> Result<Self, RunError> {
         let (doors, token_file) = doors(&args, matches!(source, Source::Environment(_)))?;
+        let switch = args.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
+        let force_audit = args.force_audit || switch.as_ref().is_some_and(|file| *file.value());
         let metrics = Arc::new(Metrics::new());
         let upstream = Upstream::new(UpstreamOptions {
             endpoints: args.endpoints(),
             ca_pem: args.auth0_ca_file.as_ref().map(read).transpose()?,
             observer: Arc::clone(&metrics) as _,
         })?;
-        let publisher = Arc::new(Publisher::new(upstream, doors, args.max_in_flight, Arc::clone(&metrics)));
+        let shown = Shown { doors, force_audit, ..Shown::default() };
+        let publisher = Arc::new(Publisher::new(upstream, shown, args.max_in_flight, Arc::clone(&metrics)));
         let readiness = Readiness::default();
         let shutdown = Shutdown::default();
         let mut followers = JoinSet::new();
@@ -220,11 +224,16 @@ impl Service {
         }
         policies.release();
         if let Some(file) = token_file {
-            followers.spawn(endless(follow_tokens(
-                file,
-                args.caller_token.as_ref().and_then(fixed_token),
-                Arc::clone(&publisher),
-            )));
+            let fixed = args.caller_token.as_ref().and_then(fixed_token);
+            let apply = move |shown: &mut Shown, tokens: &HashSet<TokenDigest>| {
+                shown.doors.tokens = tokens.iter().copied().chain(fixed).collect();
+            };
+            followers.spawn(endless(follow_setting(file, "callers' tokens", apply, Arc::clone(&publisher))));
+        }
+        if let Some(file) = switch {
+            let always = args.force_audit;
+            let apply = move |shown: &mut Shown, on: &bool| shown.force_audit = always || *on;
+            followers.spawn(endless(follow_setting(file, "forced audit", apply, Arc::clone(&publisher))));
         }
 
         let tls = match (&args.tls_cert, &args.tls_key) {
@@ -237,12 +246,7 @@ impl Service {
             _ => None,
         };
         let app = Arc::new(App {
-            checker: Checker::new(
-                publisher.current(),
-                ledger(&args).await?,
-                Arc::clone(&metrics),
-                checker_options(&args),
-            ),
+            checker: Checker::new(publisher.current(), ledger(&args).await?, Arc::clone(&metrics), log_hash_key(&args)),
             readiness,
             shutdown: shutdown.clone(),
             metrics,
@@ -350,12 +354,8 @@ fn unexpected(ended: Option<Result<Result<(), RunError>, JoinError>>) -> RunErro
 
 /// Who may ask, beside the callers' Secrets. In the Node demo's mode everybody may on loopback, as long as no token is set.
 fn doors(args: &ServeArgs, node_demo: bool) -> Result<(Doors, Option<TokenFile>), RunError> {
-    let file = args
-        .caller_token_file
-        .as_ref()
-        .map(|path| TokenFile::open(path).map_err(|error| RunError::File(path.clone(), error)))
-        .transpose()?;
-    let mut tokens: HashSet<TokenDigest> = file.as_ref().map(|file| file.tokens().clone()).unwrap_or_default();
+    let file = args.caller_token_file.as_ref().map(|path| setting(path, parse_tokens)).transpose()?;
+    let mut tokens = file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
     tokens.extend(args.caller_token.as_ref().and_then(fixed_token));
     let asked_for_tokens = args.caller_token.is_some() || file.is_some();
     let mut doors = Doors { tokens, allow_anonymous: args.allow_anonymous };
@@ -378,16 +378,17 @@ fn fixed_token(token: &SecretString) -> Option<TokenDigest> {
     }
 }
 
-fn checker_options(args: &ServeArgs) -> CheckerOptions {
-    let key = match given(args.log_hash_key.as_ref()) {
-        Some(key) => hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()),
-        None => {
-            let mut key = [0; 32];
-            rand::rng().fill_bytes(&mut key);
-            hmac::Key::new(hmac::HMAC_SHA256, &key)
-        }
-    };
-    CheckerOptions { force_audit: args.force_audit, log_hash_key: key }
+fn setting<T: PartialEq>(path: &Path, parse: fn(&Path, &str) -> Result<T, String>) -> Result<SettingFile<T>, RunError> {
+    SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(path.to_owned(), error))
+}
+
+fn log_hash_key(args: &ServeArgs) -> hmac::Key {
+    if let Some(key) = given(args.log_hash_key.as_ref()) {
+        return hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+    }
+    let mut key = [0; 32];
+    rand::rng().fill_bytes(&mut key);
+    hmac::Key::new(hmac::HMAC_SHA256, &key)
 }
 
 /// The text of a secret option; an empty one, as charts leave it, is not given.

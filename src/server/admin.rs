@@ -43,7 +43,7 @@ pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({
         "generation": in_force.generation,
         "since": in_force.since.to_string(),
-        "force_audit": app.checker.force_audit(),
+        "force_audit": in_force.force_audit,
         "policies": policies,
         "broken_files": files,
     }))

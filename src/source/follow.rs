@@ -9,9 +9,8 @@ use std::time::Duration;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{Directory, TokenFile};
-use crate::in_force::Publisher;
-use crate::policy::TokenDigest;
+use super::{Directory, SettingFile};
+use crate::in_force::{Publisher, Shown};
 
 /// How often files are looked at: what changes is in force within a second, also when it takes two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -49,29 +48,30 @@ pub async fn follow_directory(mut directory: Directory, publisher: Arc<Publisher
     }
 }
 
-/// Lets in whom a file of tokens names, and `fixed`, whenever the file changes.
+/// Puts in force what a setting's file says, whenever that changes. `what` names the setting in the log.
 ///
 /// # Errors
 /// When the task was torn down.
-pub async fn follow_tokens(
-    mut file: TokenFile,
-    fixed: Option<TokenDigest>,
+pub async fn follow_setting<T: PartialEq + Send + 'static>(
+    mut file: SettingFile<T>,
+    what: &'static str,
+    apply: impl Fn(&mut Shown, &T) + Clone + Send + 'static,
     publisher: Arc<Publisher>,
 ) -> Result<Infallible, JoinError> {
     let mut ticks = ticks();
     let mut failing = false;
     loop {
         ticks.tick().await;
-        let publisher = Arc::clone(&publisher);
+        let (publisher, apply) = (Arc::clone(&publisher), apply.clone());
         let look = move || {
             let scanned = file.scan();
             match &scanned {
                 Ok(true) => {
-                    tracing::info!(file = %file.path().display(), "callers' tokens changed");
-                    publisher.update(|shown| shown.doors.tokens = file.tokens().iter().copied().chain(fixed).collect());
+                    tracing::info!(what, file = %file.path().display(), "a setting changed");
+                    publisher.update(|shown| apply(shown, file.value()));
                 }
                 Err(error) if !failing => {
-                    tracing::error!(file = %file.path().display(), %error, "the callers' tokens cannot be read; those known stay");
+                    tracing::error!(what, file = %file.path().display(), %error, "a setting cannot be read; what it last said stays");
                 }
                 Ok(false) | Err(_) => {}
             }

@@ -6,6 +6,7 @@ mod document;
 mod dotenv;
 mod environment;
 mod follow;
+mod setting;
 mod tokens;
 mod watched;
 
@@ -13,5 +14,6 @@ pub use directory::{Directory, FileReport, yaml_files};
 pub use document::{Document, FileError, read_documents};
 pub use dotenv::load_dotenv;
 pub use environment::{Environment, EnvironmentError};
-pub use follow::{follow_directory, follow_tokens, read_directory};
-pub use tokens::TokenFile;
+pub use follow::{follow_directory, follow_setting, read_directory};
+pub use setting::{SettingFile, parse_switch};
+pub use tokens::{TokenFile, parse_tokens};

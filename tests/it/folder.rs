@@ -470,6 +470,28 @@ async fn the_file_of_callers_tokens_is_read_again_when_it_changes_and_kept_when_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_file_that_forces_audit_opens_and_closes_every_policy_without_a_restart() {
+    let (tenant, folder, settings) = (tenant().await, empty(), tempfile::tempdir().unwrap());
+    let one = policy("one", json!({ "missingSession": "Deny" }));
+    write(folder.path(), "policies.yaml", &[credentials(), callers(), one]);
+    let file = settings.path().join("force-audit");
+    std::fs::write(&file, "false\n").unwrap();
+    let options = ["--force-audit-file", file.to_str().unwrap()];
+    let service = Running::path(&tenant, folder.path(), &options).await;
+    let blocks = || async { service.check("auth0|anna", APP, "").await["block"] == true };
+    assert!(blocks().await);
+
+    std::fs::write(&file, "true\n").unwrap();
+    eventually("audit", || async { !blocks().await }).await;
+    assert_eq!(service.check("auth0|anna", APP, "").await["audited_reason"], "no_session");
+    assert_eq!(service.metric("session_checker_force_audit").await, Some(1.0));
+    std::fs::write(&file, "false\n").unwrap();
+    eventually("enforced again", || async { blocks().await }).await;
+    assert_eq!(service.metric("session_checker_force_audit").await, Some(0.0));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_loaded_is_shown_without_secrets_and_without_users() {
     let (tenant, folder) = (tenant().await, empty());
     let exception = json!({ "name": "vip", "users": ["auth0|anna-secretly", "auth0|bert"], "exempt": true });

@@ -11,8 +11,8 @@ use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session_checker::auth0::{Upstream, UpstreamOptions};
-use session_checker::checker::{Checker, CheckerOptions};
-use session_checker::in_force::Publisher;
+use session_checker::checker::Checker;
+use session_checker::in_force::{Publisher, Shown};
 use session_checker::ledger::{Backend, Ledger, Memory};
 use session_checker::metrics::Metrics;
 use session_checker::policy::{Doors, TokenDigest};
@@ -60,17 +60,17 @@ impl Setup {
         let metrics = Arc::new(Metrics::new());
         let upstream =
             Upstream::new(UpstreamOptions { endpoints: [].into(), ca_pem: None, observer: Arc::clone(&metrics) as _ });
-        let publisher = Publisher::new(upstream.unwrap(), self.doors, self.max_in_flight, Arc::clone(&metrics));
+        let shown = Shown { doors: self.doors, force_audit: self.force_audit, ..Shown::default() };
+        let publisher = Publisher::new(upstream.unwrap(), shown, self.max_in_flight, Arc::clone(&metrics));
         publisher.update(|shown| {
             for document in documents {
                 let documents = read_documents(&document.to_string()).unwrap();
                 documents.into_iter().for_each(|document| document.feed(&mut shown.index));
             }
         });
-        let options =
-            CheckerOptions { force_audit: self.force_audit, log_hash_key: hmac::Key::new(hmac::HMAC_SHA256, b"tests") };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
         let ledger = Ledger::new(Backend::Memory(Memory::new(100)));
-        let checker = Checker::new(publisher.current(), ledger, Arc::clone(&metrics), options);
+        let checker = Checker::new(publisher.current(), ledger, Arc::clone(&metrics), key);
         let app = App {
             checker,
             readiness: self.readiness,
