@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 
 use clap::CommandFactory;
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
 use session_checker::args::Args;
+use session_checker::crd::SessionPolicy;
 use session_checker::policy::{Reason, compile};
 use session_checker::source::{Document, read_documents};
 
 const REASONS: &str = include_str!("../../docs/reasons.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
+const POLICY: &str = include_str!("../../docs/policy.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 
 #[test]
@@ -45,6 +49,55 @@ fn every_option_is_documented_with_its_variable() {
         assert!(CONFIGURATION.contains(&format!("`--{long}`")), "--{long}");
         assert!(CONFIGURATION.contains(&format!("`{}`", variable.to_str().unwrap())), "{variable:?}");
     }
+}
+
+#[test]
+fn every_field_of_a_policy_is_documented_with_its_default() {
+    let schema = serde_json::to_value(SessionPolicy::crd()).unwrap();
+    let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    for (name, field) in spec.as_object().unwrap() {
+        let Some(row) = POLICY.lines().find(|line| line.starts_with(&format!("| `{name}"))) else {
+            panic!("{name} is not documented");
+        };
+        let default = match &field["default"] {
+            Value::Null | Value::Object(_) => continue,
+            Value::Array(items) if items.is_empty() => "none".to_owned(),
+            Value::Array(items) => {
+                format!("`[{}]`", items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
+            }
+            Value::String(text) => format!("`{text}`"),
+            other => format!("`{other}`"),
+        };
+        assert_eq!(row.split('|').nth(2).map(str::trim), Some(&*default), "the default of {name}");
+    }
+    for field in spec["tenant"]["properties"].as_object().unwrap().keys() {
+        assert!(POLICY.contains(&format!("| `tenant.{field}` |")), "tenant.{field}");
+    }
+}
+
+#[test]
+fn every_manifest_of_the_policy_page_compiles() {
+    let tenant = json!({ "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "acme" } });
+    let mut compiled = 0;
+    for block in POLICY.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")) {
+        // A fragment shows only what is special about it.
+        let text = match block.0.strip_prefix("spec:\n") {
+            Some(fields) => format!(
+                "apiVersion: sessionchecker.dev/v1alpha1\nkind: SessionPolicy\nmetadata:\n  name: fragment\nspec:\n{fields}"
+            ),
+            None => block.0.to_owned(),
+        };
+        for document in read_documents(&text).unwrap() {
+            if let Document::Policy(mut manifest) = document {
+                if manifest.spec["tenant"].is_null() {
+                    manifest.spec["tenant"] = tenant.clone();
+                }
+                assert_eq!(compile(&manifest).err(), None, "{text}");
+                compiled += 1;
+            }
+        }
+    }
+    assert!(compiled >= 4, "{compiled}");
 }
 
 #[test]
