@@ -1,0 +1,69 @@
+//! Which source feeds the service, and how it begins.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::{JoinError, JoinSet};
+
+use super::RunError;
+use crate::args::ServeArgs;
+use crate::in_force::Publisher;
+use crate::source::{Environment, follow_directory, read_directory, read_documents};
+
+/// Where policies come from.
+pub enum Source {
+    /// A folder, followed.
+    Directory(PathBuf),
+    /// The variables of the Node demo.
+    Environment(Environment),
+    /// Manifests that never change.
+    Text(&'static str),
+}
+
+impl Source {
+    /// What the command line says: a folder stands before the variables.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be one.
+    pub fn of(args: &ServeArgs) -> Result<Self, RunError> {
+        if let Some(path) = &args.policy_dir {
+            return if path.is_dir() {
+                Ok(Self::Directory(path.clone()))
+            } else {
+                Err(RunError::PolicyDir(path.clone()))
+            };
+        }
+        let variables = (args.auth0_domain.clone(), args.auth0_client_id.clone(), args.auth0_client_secret.clone());
+        let environment = Environment::new(variables.0, variables.1, variables.2)?;
+        environment.map(Self::Environment).ok_or(RunError::NoSource)
+    }
+
+    /// Puts in force what the source shows, and goes on following it in `followers` where it may change.
+    ///
+    /// # Errors
+    /// When the source cannot be one.
+    pub(super) async fn begin(
+        self,
+        publisher: &Arc<Publisher>,
+        followers: &mut JoinSet<Result<(), RunError>>,
+    ) -> Result<(), RunError> {
+        match self {
+            Self::Directory(path) => {
+                let directory = read_directory(path, Arc::clone(publisher)).await?;
+                followers.spawn(endless(follow_directory(directory, Arc::clone(publisher))));
+            }
+            Self::Environment(environment) => publisher.update(|shown| environment.feed(&mut shown.index))?,
+            Self::Text(manifests) => {
+                let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;
+                publisher.update(|shown| documents.into_iter().for_each(|document| document.feed(&mut shown.index)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A follower of a source ends only when it was torn down.
+pub(super) async fn endless(follower: impl Future<Output = Result<Infallible, JoinError>>) -> Result<(), RunError> {
+    match follower.await? {}
+}
