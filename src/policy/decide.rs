@@ -131,7 +131,7 @@ struct Remembered {
 }
 
 /// Another session that counts.
-struct Other<'a> {
+pub(super) struct Other<'a> {
     id: &'a str,
     belongs: Membership,
     /// `None` for a login that is only remembered: it is still under way and can neither hold a place nor be revoked.
@@ -215,7 +215,7 @@ fn least_room(measured: &[Measured]) -> Count {
 }
 
 /// A question with its evidence, prepared for the passes over the list.
-struct Case<'a, 'e> {
+pub(super) struct Case<'a, 'e> {
     question: Question<'a>,
     evidence: Evidence<'e>,
     /// What each set of applications of the list means for the limits.
@@ -226,7 +226,7 @@ struct Case<'a, 'e> {
 }
 
 impl<'a, 'e> Case<'a, 'e> {
-    fn new(question: Question<'a>, evidence: Evidence<'e>) -> Self {
+    pub(super) fn new(question: Question<'a>, evidence: Evidence<'e>) -> Self {
         let mut remembered: HashMap<&str, Remembered> = HashMap::new();
         for admission in evidence.admissions.iter().filter(|admission| !evidence.revoked.contains(&admission.sid)) {
             let known = remembered.entry(&admission.sid).or_default();
@@ -260,7 +260,7 @@ impl<'a, 'e> Case<'a, 'e> {
         if self.remembered.is_empty() { None } else { looked_up(&self.remembered, id) }
     }
 
-    fn was_revoked(&self, id: &str) -> bool {
+    pub(super) fn was_revoked(&self, id: &str) -> bool {
         !self.evidence.revoked.is_empty() && is_among(self.evidence.revoked, id)
     }
 
@@ -277,7 +277,7 @@ impl<'a, 'e> Case<'a, 'e> {
 
     // Inlined into the passes over the list, which would otherwise copy what it makes for every session.
     #[inline(always)]
-    fn other(&self, id: &'e str, session: &'e Session) -> Option<Other<'_>> {
+    pub(super) fn other(&self, id: &'e str, session: &'e Session) -> Option<Other<'_>> {
         let ended = session.ends_at.is_some_and(|at| at <= self.evidence.now);
         if ended || self.is_current(session) || self.was_revoked(id) {
             return None;
@@ -291,26 +291,42 @@ impl<'a, 'e> Case<'a, 'e> {
         (!inactive).then_some(other)
     }
 
-    fn is_current(&self, session: &Session) -> bool {
+    pub(super) fn is_current(&self, session: &Session) -> bool {
         self.current.is_some_and(|current| std::ptr::eq(current, session))
+    }
+
+    /// The limits under which current holds a place.
+    fn held(&self) -> Membership {
+        self.current.map_or(0, |current| self.belongs(current, self.remembered(self.question.sid)))
+    }
+
+    fn comes_before_current(&self, other: &Other<'_>) -> bool {
+        match (other.listed, self.current) {
+            (Some(listed), Some(current)) => {
+                listed.created_at.cmp(&current.created_at).then_with(|| other.id.cmp(self.question.sid)).is_lt()
+            }
+            _ => false,
+        }
+    }
+
+    /// The limits towards which another session counts, in the order in which they are looked at.
+    pub(super) fn counts_towards(&self, other: &Other<'_>) -> Vec<Scope> {
+        let kept = if self.question.policy.reentry == Reentry::KeepPlace { self.held() } else { 0 };
+        let counts = |scope: &Scope| {
+            other.belongs & bit(*scope) != 0 && (kept & bit(*scope) == 0 || self.comes_before_current(other))
+        };
+        self.question.limits.iter().map(|(scope, _)| scope).filter(counts).collect()
     }
 
     /// Counts for every limit of the policy, in the order in which they are looked at.
     fn measure(&self) -> Vec<Measured> {
         let policy = self.question.policy;
-        let held = self.current.map_or(0, |current| self.belongs(current, self.remembered(self.question.sid)));
-        let comes_before_current = |other: &Other<'_>| match (other.listed, self.current) {
-            (Some(listed), Some(current)) => {
-                listed.created_at.cmp(&current.created_at).then_with(|| other.id.cmp(self.question.sid)).is_lt()
-            }
-            _ => false,
-        };
-
+        let held = self.held();
         // By whether they hold a place that comes before current's, and by what they belong to.
         let mut tally = [[0usize; MEMBERSHIPS]; 2];
         // `for_each` takes the two halves of a chain one after the other, where `for` asks at each step which one it is in.
         self.others().for_each(|other| {
-            tally[usize::from(comes_before_current(&other))][usize::from(other.belongs)] += 1;
+            tally[usize::from(self.comes_before_current(&other))][usize::from(other.belongs)] += 1;
         });
         let count = |tally: &[[usize; MEMBERSHIPS]], scope| {
             let counts = tally.iter().flat_map(|counts| counts.iter().enumerate());

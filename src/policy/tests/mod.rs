@@ -5,6 +5,7 @@ mod answers;
 mod before;
 mod counting;
 mod examples;
+mod explained;
 mod limits;
 mod manifests;
 mod oracle;

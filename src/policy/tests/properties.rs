@@ -5,6 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
+use super::explained::said_to_count;
 use super::oracle::oracle;
 use super::*;
 use crate::crd::{Reentry, Strategy as Revoke};
@@ -236,6 +237,12 @@ proptest! {
         if check.policy.limits.iter().count() == 1 {
             prop_assert_eq!(victims.len(), surplus);
         }
+    }
+
+    #[test]
+    fn as_many_sessions_are_said_to_count_as_the_answer_counts(check in plain_check()) {
+        let count = count(&check.decide());
+        prop_assert_eq!(said_to_count(&check, count.scope), count.active);
     }
 
     #[test]

@@ -1,0 +1,53 @@
+//! What people are told about each session is what the rule made of it.
+
+use super::*;
+
+fn standings(check: &Check) -> Vec<(String, Standing)> {
+    let (login, sessions) = (check.login(), SessionList::new("u", check.listed.iter().cloned()));
+    let question = check.policy.before_asking(&login, now()).unwrap();
+    let evidence = Evidence { sessions: &sessions, admissions: &check.admissions, revoked: &check.revoked, now: now() };
+    question.explain(evidence).into_iter().map(|session| (session.id.to_owned(), session.standing)).collect()
+}
+
+/// How many listed sessions are said to count towards a limit.
+pub(super) fn said_to_count(check: &Check, scope: Scope) -> usize {
+    let counts = |(_, standing): &(String, Standing)| matches!(standing, Standing::Counts(of) if of.contains(&scope));
+    standings(check).iter().filter(|session| counts(session)).count()
+}
+
+#[test]
+fn each_session_is_told_with_the_first_reason_that_the_rule_had_for_it() {
+    let check = Check::new(json!({ "limits": { "perClient": 1, "perUser": 5 }, "activeWithin": "1h" }))
+        .listed([
+            session("s9", &[]),
+            session("ended", &["c1"]).ends(-1),
+            session("dead", &["c1"]),
+            session("idle", &["c1"]).used(-3601),
+            session("both", &["c1"]).used(-3599),
+            session("user", &["c2"]),
+            session("none", &[]),
+        ])
+        .revoked(&["dead"]);
+    let counts = |of: &[Scope]| Standing::Counts(of.to_vec());
+    let expected = [
+        ("s9", Standing::Current),
+        ("ended", Standing::Ended),
+        ("dead", Standing::Revoked),
+        ("idle", Standing::Inactive),
+        ("both", counts(&[Scope::Client, Scope::User])),
+        ("user", counts(&[Scope::User])),
+        ("none", counts(&[])),
+    ];
+    assert_eq!(standings(&check), expected.map(|(id, standing)| (id.to_owned(), standing)));
+}
+
+#[test]
+fn towards_a_kept_place_only_those_count_that_came_before() {
+    let check = Check::new(json!({ "limits": { "perClient": 1 } })).oldest_first([
+        session("s1", &["c1"]),
+        session("s9", &["c1"]),
+        session("s2", &["c1"]),
+    ]);
+    let [first, _, last] = <[_; 3]>::try_from(standings(&check)).unwrap();
+    assert_eq!((first.1, last.1), (Standing::Counts(vec![Scope::Client]), Standing::Counts(vec![])));
+}
