@@ -1,4 +1,4 @@
-# `make help` says what there is. Needed: Rust (rustup reads rust-toolchain.toml). For some targets also cargo-deny,
+# `make help` says what there is. Needed: Rust (rustup reads rust-toolchain.toml). For some targets also Go, cargo-deny,
 # Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
 
 .DEFAULT_GOAL := help

@@ -7,6 +7,7 @@ mod auth0_client;
 mod check;
 mod command;
 mod common;
+mod control_plane;
 mod crd;
 mod docs;
 mod eviction;
@@ -15,6 +16,10 @@ mod folder;
 mod http;
 mod ledger;
 mod node_demo;
+mod rbac;
+mod resource;
+#[path = "../fixtures/session_policies.rs"]
+mod session_policies;
 mod shutdown;
 mod simulator;
 mod traces;

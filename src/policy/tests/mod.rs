@@ -11,6 +11,8 @@ mod manifests;
 mod oracle;
 mod properties;
 mod schema;
+#[path = "../../../tests/fixtures/session_policies.rs"]
+mod session_policies;
 mod victims;
 
 use std::collections::HashSet;

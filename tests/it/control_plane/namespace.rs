@@ -1,0 +1,149 @@
+//! A namespace for one test, and a service account in it under the RBAC of the chart.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::ControlPlane;
+
+/// The name of the service account that the chart makes.
+const ACCOUNT: &str = "session-checker";
+
+/// What the service may read: the three modes of the chart.
+#[derive(Clone, Copy, Debug)]
+pub enum Rbac {
+    /// Policies and Secrets of the namespaces that it is given.
+    Namespaced,
+    /// The same, of the Secrets only those that are named.
+    Named,
+    /// Policies and Secrets of every namespace.
+    Cluster,
+}
+
+impl fmt::Display for Rbac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Namespaced => "namespaced",
+            Self::Named => "named",
+            Self::Cluster => "cluster",
+        })
+    }
+}
+
+impl Rbac {
+    /// The documents of the chart, rendered.
+    fn documents(self) -> Vec<Value> {
+        let path = format!("{}/tests/control-plane/rbac/{self}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        serde_saphyr::from_multiple(&text).unwrap()
+    }
+}
+
+/// A namespace with a service account.
+pub struct Namespace<'a> {
+    /// The control plane that it is on.
+    pub plane: &'a ControlPlane,
+    /// Its name.
+    pub name: String,
+    token: String,
+}
+
+impl<'a> Namespace<'a> {
+    pub(super) async fn create(plane: &'a ControlPlane, rbac: Rbac) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let admin = plane.admin().await;
+        apply(&admin, json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })).await;
+        let metadata = json!({ "name": ACCOUNT, "namespace": name });
+        apply(&admin, json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await;
+        for document in rbac.documents() {
+            apply(&admin, moved(document, &name)).await;
+        }
+        let mut namespace = Self { plane, name, token: String::new() };
+        namespace.token = namespace.token(3600).await;
+        namespace
+    }
+
+    /// A new token of the service account, good for so many seconds; the API server gives none for less than 600.
+    pub async fn token(&self, seconds: i64) -> String {
+        let accounts: Api<ServiceAccount> = self.admin().await;
+        let spec = TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let issued = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await.unwrap();
+        issued.status.unwrap().token
+    }
+
+    /// The resources of one kind in this namespace, as the administrator.
+    pub async fn admin<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.plane.admin().await, &self.name)
+    }
+
+    /// A client with the rights of the service account.
+    pub async fn client(&self) -> Client {
+        self.plane.client(&self.token, &self.name).await
+    }
+
+    /// A kubeconfig of the service account, for a process of its own. It goes with the control plane.
+    pub fn kubeconfig(&self) -> PathBuf {
+        let path = self.plane.folder.join(format!("{}.kubeconfig", self.name));
+        fs::write(&path, self.plane.kubeconfig(&self.token, &self.name).to_string()).unwrap();
+        path
+    }
+
+    /// Creates a resource in this namespace, or changes it to this, as the administrator.
+    pub async fn apply(&self, mut resource: Value) {
+        resource["metadata"]["namespace"] = json!(self.name);
+        apply(&self.plane.admin().await, resource).await;
+    }
+
+    /// The requests of the service account so far (see [`ControlPlane::audited`]).
+    pub fn audited(&self) -> Vec<Value> {
+        let account = format!("system:serviceaccount:{}:{ACCOUNT}", self.name);
+        let mut events = self.plane.audited();
+        events.retain(|event| event["user"]["username"] == account.as_str());
+        events
+    }
+}
+
+/// A document of the chart as it would be rendered for a release in this namespace. What belongs to no namespace has the
+/// namespace in its name, so that one test's rights are not another's.
+fn moved(mut document: Value, namespace: &str) -> Value {
+    let own = |name: &Value| json!(format!("{}-{namespace}", name.as_str().unwrap()));
+    if document["kind"].as_str().unwrap().starts_with("Cluster") {
+        document["metadata"]["name"] = own(&document["metadata"]["name"]);
+    } else {
+        document["metadata"]["namespace"] = json!(namespace);
+    }
+    if document["roleRef"]["kind"] == "ClusterRole" {
+        document["roleRef"]["name"] = own(&document["roleRef"]["name"]);
+    }
+    for subject in document.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+        subject["namespace"] = json!(namespace);
+    }
+    document
+}
+
+async fn apply(client: &Client, resource: Value) {
+    let object: DynamicObject = serde_json::from_value(resource).unwrap();
+    let types = object.types.as_ref().unwrap();
+    let kind = GroupVersionKind::try_from(types).unwrap();
+    let resource = ApiResource::from_gvk(&kind);
+    let api: Api<DynamicObject> = match &object.metadata.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let name = object.metadata.name.as_deref().unwrap();
+    let apply = kube::api::PatchParams::apply("administrator").force();
+    api.patch(name, &apply, &kube::api::Patch::Apply(&object)).await.unwrap();
+}

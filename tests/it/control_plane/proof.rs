@@ -1,0 +1,63 @@
+//! That the means of these tests are what they say.
+
+use std::time::Duration;
+
+use kube::api::ListParams;
+use kube::{Api, Config};
+use serde_json::json;
+use session_checker::crd::SessionPolicy;
+
+use super::{Rbac, own, shared};
+use crate::common::policy;
+
+#[tokio::test]
+async fn an_api_server_comes_back_with_what_it_stored_and_leaves_nothing_behind() {
+    let Some(plane) = own().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    team.apply(policy("a", json!({}))).await;
+    plane.stop();
+    let policies: Api<SessionPolicy> = Api::namespaced(team.client().await, &team.name);
+    assert!(policies.get("a").await.is_err());
+    plane.restart().await;
+    policies.get("a").await.unwrap();
+    let folder = plane.folder.clone();
+    drop(plane);
+    assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn an_api_server_that_hangs_answers_when_it_goes_on() {
+    let Some(plane) = own().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    team.apply(policy("a", json!({}))).await;
+    let policies: Api<SessionPolicy> = Api::namespaced(team.client().await, &team.name);
+    plane.freeze();
+    let get = policies.get("a");
+    tokio::pin!(get);
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut get).await.is_err());
+    plane.thaw();
+    get.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_requests_of_a_service_account_are_counted_and_those_of_others_are_not() {
+    let Some(plane) = shared().await else { return };
+    let [team, other] = [plane.namespace(Rbac::Namespaced).await, plane.namespace(Rbac::Namespaced).await];
+    let policies: Api<SessionPolicy> = Api::namespaced(team.client().await, &team.name);
+    policies.list(&ListParams::default()).await.unwrap();
+    let events = team.audited();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!((&events[0]["verb"], &events[0]["objectRef"]["resource"]), (&json!("list"), &json!("sessionpolicies")));
+    assert!(other.audited().is_empty());
+}
+
+#[tokio::test]
+async fn a_kubeconfig_is_the_service_accounts_in_its_namespace() {
+    let Some(plane) = shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    let read = kube::config::Kubeconfig::read_from(team.kubeconfig()).unwrap();
+    let config = Config::from_custom_kubeconfig(read, &Default::default()).await.unwrap();
+    assert_eq!(config.default_namespace, team.name);
+    let policies: Api<SessionPolicy> = Api::default_namespaced(config.try_into().unwrap());
+    assert!(policies.list(&ListParams::default()).await.unwrap().items.is_empty());
+}

@@ -1,0 +1,200 @@
+//! What the service account may do, and above all what it may not, in each of the chart's three modes.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use session_checker::crd::SessionPolicy;
+
+use crate::common::policy;
+use crate::control_plane::{self, Namespace, Rbac};
+
+fn secret(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { "a": "b" } })
+}
+
+/// A namespace with a policy, a Secret that the `named` mode names, and one that it does not.
+async fn team(plane: &'static control_plane::ControlPlane, rbac: Rbac) -> Namespace<'static> {
+    let team = plane.namespace(rbac).await;
+    for resource in [policy("a", json!({})), secret("demo-tenant"), secret("other")] {
+        team.apply(resource).await;
+    }
+    team
+}
+
+/// Whether a request was refused for want of rights; panics when it failed otherwise.
+fn forbidden<T>(result: Result<T, kube::Error>) -> bool {
+    match result {
+        Ok(_) => false,
+        Err(kube::Error::Api(status)) if status.is_forbidden() => true,
+        Err(other) => panic!("neither done nor forbidden: {other}"),
+    }
+}
+
+async fn can_list(secrets: &Api<Secret>, name: Option<&str>) -> bool {
+    let selector =
+        name.map_or_else(ListParams::default, |name| ListParams::default().fields(&format!("metadata.name={name}")));
+    !forbidden(secrets.list(&selector).await)
+}
+
+async fn can_watch(secrets: &Api<Secret>, name: &str) -> bool {
+    let selector = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(1);
+    !forbidden(secrets.watch(&selector, "0").await.map(drop))
+}
+
+const MODES: [Rbac; 3] = [Rbac::Namespaced, Rbac::Named, Rbac::Cluster];
+
+#[tokio::test]
+async fn a_named_secret_is_read_by_its_field_selector_in_every_mode() {
+    let Some(plane) = control_plane::shared().await else { return };
+    for mode in MODES {
+        let team = team(plane, mode).await;
+        let secrets: Api<Secret> = Api::namespaced(team.client().await, &team.name);
+        assert!(can_list(&secrets, Some("demo-tenant")).await, "{mode}");
+        assert!(can_watch(&secrets, "demo-tenant").await, "{mode}");
+        assert!(can_watch(&secrets, "demo-callers").await, "{mode}: also before it is there");
+    }
+}
+
+#[tokio::test]
+async fn in_the_named_mode_no_other_secret_can_be_read_and_never_all_of_them() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let team = team(plane, Rbac::Named).await;
+    let secrets: Api<Secret> = Api::namespaced(team.client().await, &team.name);
+    assert!(forbidden(secrets.get("other").await));
+    assert!(!can_list(&secrets, Some("other")).await);
+    assert!(!can_watch(&secrets, "other").await);
+    assert!(!can_list(&secrets, None).await);
+}
+
+#[tokio::test]
+async fn another_namespaces_secrets_and_policies_cannot_be_read_unless_the_rights_are_cluster_wide() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let other = team(plane, Rbac::Namespaced).await;
+    for mode in MODES {
+        let team = team(plane, mode).await;
+        let client = team.client().await;
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &other.name);
+        let policies: Api<SessionPolicy> = Api::namespaced(client.clone(), &other.name);
+        let everywhere: Api<SessionPolicy> = Api::all(client);
+        let allowed = matches!(mode, Rbac::Cluster);
+        assert_eq!(can_list(&secrets, Some("demo-tenant")).await, allowed, "{mode}");
+        assert_eq!(!forbidden(secrets.get("demo-tenant").await), allowed, "{mode}");
+        assert_eq!(!forbidden(policies.list(&ListParams::default()).await), allowed, "{mode}");
+        assert_eq!(!forbidden(everywhere.list(&ListParams::default()).await), allowed, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn no_mode_writes_a_spec_a_secret_or_anything_else() {
+    let Some(plane) = control_plane::shared().await else { return };
+    for mode in MODES {
+        let team = team(plane, mode).await;
+        let client = team.client().await;
+        let policies: Api<SessionPolicy> = Api::namespaced(client.clone(), &team.name);
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &team.name);
+        let maps: Api<ConfigMap> = Api::namespaced(client, &team.name);
+        let change = json!({ "metadata": { "labels": { "a": "b" } } });
+        let (merge, patch) = (PatchParams::default(), Patch::Merge(change));
+        let another: SessionPolicy = serde_json::from_value(policy("b", json!({}))).unwrap();
+        assert!(forbidden(policies.patch("a", &merge, &patch).await), "{mode}");
+        assert!(forbidden(policies.create(&PostParams::default(), &another).await), "{mode}");
+        assert!(forbidden(policies.delete("a", &DeleteParams::default()).await.map(drop)), "{mode}");
+        assert!(forbidden(secrets.patch("demo-tenant", &merge, &patch).await), "{mode}");
+        assert!(forbidden(secrets.delete("demo-tenant", &DeleteParams::default()).await.map(drop)), "{mode}");
+        assert!(forbidden(maps.create(&PostParams::default(), &ConfigMap::default()).await), "{mode}");
+        assert!(forbidden(maps.list(&ListParams::default()).await), "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_endpoint_changes_nothing_but_the_status() {
+    let Some(plane) = control_plane::shared().await else { return };
+    for mode in MODES {
+        let team = team(plane, mode).await;
+        let policies: Api<SessionPolicy> = Api::namespaced(team.client().await, &team.name);
+        let change = json!({
+            "metadata": { "labels": { "a": "b" } }, "spec": { "priority": 7, "mode": "Audit" },
+            "status": { "limits": "client=1" },
+        });
+        policies.patch_status("a", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+        let mut before: Value = policy("a", json!({}))["spec"].take();
+        let after = policies.get("a").await.unwrap();
+        assert_eq!(after.status.unwrap().limits.as_deref(), Some("client=1"), "{mode}");
+        assert_eq!((after.spec.priority, after.metadata.labels), (0, None), "{mode}");
+        before["mode"] = json!("Enforce");
+        assert_eq!(serde_json::to_value(after.spec).unwrap()["mode"], before["mode"], "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn the_lease_and_events_can_be_written_in_the_own_namespace_alone() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let other = plane.namespace(Rbac::Namespaced).await;
+    for mode in MODES {
+        let team = team(plane, mode).await;
+        let client = team.client().await;
+        assert!(!forbidden(lease(&client, &team.name, "session-checker").await), "{mode}");
+        assert!(forbidden(lease(&client, &other.name, "session-checker").await), "{mode}");
+        let leases: Api<Lease> = Api::namespaced(client.clone(), &team.name);
+        assert!(forbidden(leases.get("another").await), "{mode}");
+        assert!(!forbidden(event(&client, &team.name).await), "{mode}");
+        assert_eq!(forbidden(event(&client, &other.name).await), !matches!(mode, Rbac::Cluster), "{mode}");
+    }
+}
+
+async fn lease(client: &Client, namespace: &str, name: &str) -> Result<Lease, kube::Error> {
+    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name } });
+    let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    api.patch(name, &PatchParams::apply("session-checker"), &Patch::Apply(lease)).await
+}
+
+async fn event(client: &Client, namespace: &str) -> Result<Event, kube::Error> {
+    let event = json!({
+        "metadata": { "name": "a", "namespace": namespace }, "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "sessionchecker.dev/session-checker", "reportingInstance": "a", "action": "Watch",
+        "reason": "Ready", "type": "Normal",
+        "regarding": { "apiVersion": "sessionchecker.dev/v1alpha1", "kind": "SessionPolicy", "name": "a", "namespace": namespace },
+    });
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    api.create(&PostParams::default(), &serde_json::from_value(event).unwrap()).await
+}
+
+/// What the requests above try is a sample; this is all that there is.
+#[tokio::test]
+async fn the_rights_are_these_and_no_others() {
+    let Some(plane) = control_plane::shared().await else { return };
+    for mode in MODES {
+        let team = plane.namespace(mode).await;
+        let spec = SelfSubjectRulesReviewSpec { namespace: Some(team.name.clone()) };
+        let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };
+        let api: Api<SelfSubjectRulesReview> = Api::all(team.client().await);
+        let status = api.create(&PostParams::default(), &review).await.unwrap().status.unwrap();
+        let rules: BTreeSet<String> = status
+            .resource_rules
+            .iter()
+            .flat_map(|rule| {
+                let verbs = rule.verbs.join(",");
+                let names = rule.resource_names.clone().unwrap_or_default().join(",");
+                rule.resources.iter().flatten().map(move |resource| format!("{resource}[{names}] {verbs}"))
+            })
+            // What every account may ask about itself.
+            .filter(|rule| !rule.starts_with("selfsubject"))
+            .collect();
+        let secrets = if matches!(mode, Rbac::Named) { "demo-tenant,demo-callers" } else { "" };
+        let expected = [
+            "sessionpolicies[] get,list,watch".to_owned(),
+            "sessionpolicies/status[] get,patch,update".to_owned(),
+            format!("secrets[{secrets}] get,list,watch"),
+            "events[] create,patch".to_owned(),
+            "leases[] create".to_owned(),
+            "leases[session-checker] get,patch,update".to_owned(),
+        ];
+        assert_eq!(rules, BTreeSet::from(expected), "{mode}");
+    }
+}

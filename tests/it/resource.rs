@@ -1,0 +1,323 @@
+//! The definition of the resource at work in a real API server: what it takes, what it refuses and in which words, what it
+//! fills in, and what people see of it.
+
+use std::collections::BTreeSet;
+
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Client, CustomResourceExt};
+use serde_json::{Value, json};
+use session_checker::crd::SessionPolicy;
+
+use crate::control_plane::{self, Namespace, Rbac};
+use crate::session_policies::{accepted, broken_rules, full, refused, with};
+
+/// A policy with this spec, as somebody writes it.
+fn policy(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "sessionchecker.dev/v1alpha1", "kind": "SessionPolicy",
+        "metadata": { "name": name }, "spec": spec,
+    })
+}
+
+/// What the API server says to a new policy, without keeping it: as `kubectl apply` it refuses fields that do not exist.
+async fn created(client: &Client, namespace: &str, spec: &Value) -> Result<Value, String> {
+    let url = format!(
+        "/apis/sessionchecker.dev/v1alpha1/namespaces/{namespace}/sessionpolicies?dryRun=All&fieldValidation=Strict"
+    );
+    let body = policy("a", spec).to_string().into_bytes();
+    let request = axum::http::Request::post(url).header("content-type", "application/json").body(body).unwrap();
+    client.request(request).await.map_err(|error| match error {
+        kube::Error::Api(status) if matches!(status.code, 400 | 422) => status.message.clone(),
+        other => panic!("neither taken nor refused: {other}"),
+    })
+}
+
+fn policies(team: &Namespace<'_>, client: Client) -> Api<DynamicObject> {
+    Api::namespaced_with(client, &team.name, &ApiResource::erase::<SessionPolicy>(&()))
+}
+
+#[tokio::test]
+async fn every_value_within_the_bounds_is_taken() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let admin = plane.admin().await;
+    created(&admin, "default", &full()).await.unwrap();
+    for (pointer, value) in accepted() {
+        if let Err(told) = created(&admin, "default", &with(pointer, Some(value.clone()))).await {
+            panic!("{pointer} {value}: {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_value_that_breaks_a_bound_is_refused_and_the_message_names_its_field() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let admin = plane.admin().await;
+    // What a rule between fields says stands at their parent.
+    let rules: Vec<&str> = broken_rules().into_iter().map(|(_, words)| words).collect();
+    let mut wrong = Vec::new();
+    for (pointer, value, field, _) in refused() {
+        match created(&admin, "default", &with(pointer, value.clone())).await {
+            Err(told) if told.contains(field) || rules.iter().any(|words| told.contains(words)) => {}
+            told => wrong.push(format!("{pointer} {value:?}: {field}: {told:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_rule_of_the_resource_says_what_to_write() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let admin = plane.admin().await;
+    let mut silent: BTreeSet<String> = BTreeSet::new();
+    messages(&serde_json::to_value(SessionPolicy::crd()).unwrap(), &mut silent);
+    assert!(silent.len() > 10, "{silent:?}");
+    for (spec, words) in broken_rules() {
+        let told = created(&admin, "default", &spec).await.unwrap_err();
+        assert!(told.contains(words), "{told}");
+        silent.retain(|message| !told.contains(message.as_str()));
+    }
+    let to_change = silent.into_iter().collect::<Vec<_>>();
+    assert_eq!(to_change, ["tenant.domain cannot be changed: create a new SessionPolicy for the other tenant"]);
+}
+
+/// The messages of all CEL rules.
+fn messages(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            for rule in fields.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                found.insert(rule["message"].as_str().expect("every rule has a message").to_owned());
+            }
+            fields.values().for_each(|child| messages(child, found));
+        }
+        Value::Array(items) => items.iter().for_each(|child| messages(child, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn kubectl_shows_the_words_of_the_rule_to_whoever_applies() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let spec = with("/timeout", Some(json!("1h")));
+    let said = plane.kubectl(&["apply", "--dry-run=server", "-f", "-"], &policy("a", &spec).to_string()).await;
+    assert!(!said.done);
+    let words = "spec.timeout: Invalid value: \"1h\": write a duration above zero and up to 10s, such as 3s or 1500ms";
+    assert!(said.err.contains(words), "{}", said.err);
+}
+
+#[tokio::test]
+async fn the_tenant_of_a_policy_is_for_life_but_its_spelling_is_not() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    team.apply(policy("a", &full())).await;
+    let api = policies(&team, plane.admin().await);
+    let change = async |domain: &str| {
+        let patch = json!({ "spec": { "tenant": { "domain": domain } } });
+        api.patch("a", &PatchParams::default(), &Patch::Merge(patch)).await
+    };
+    change("ACME.eu.auth0.com").await.unwrap();
+    let error = change("other.eu.auth0.com").await.unwrap_err().to_string();
+    assert!(error.contains("create a new SessionPolicy for the other tenant"), "{error}");
+}
+
+#[tokio::test]
+async fn the_largest_policy_that_the_bounds_allow_stays_within_the_cost_of_the_rules() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let texts = |count: usize, length: usize| -> Value {
+        (0..count).map(|n| format!("{n:0>4}{}", "x".repeat(length - 4))).collect()
+    };
+    // So many users would be more than etcd takes; the API server weighs the rules before.
+    let overrides: Value = (0..32)
+        .map(|n| {
+            json!({
+                "name": format!("{n:0>2}{}", "x".repeat(61)), "users": texts(200, 300), "roles": texts(50, 128),
+                "organizations": texts(100, 64), "connections": texts(100, 64), "clientIds": texts(100, 128),
+                "limits": { "perClient": 1000, "perGroup": 1000, "perUser": 1000 },
+                "expiresAt": "2027-01-31T00:00:00Z",
+            })
+        })
+        .collect();
+    let mut spec = with("/overrides", Some(overrides));
+    spec["selector"] = json!({
+        "clientIds": texts(100, 128), "organizations": texts(100, 64), "connections": texts(100, 64),
+    });
+    spec["skipProtocols"] = texts(32, 64);
+    spec["message"] = json!("x".repeat(500));
+    created(&plane.admin().await, "default", &spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_filled_in_and_applying_it_again_changes_nothing() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    let written = json!({
+        "tenant": { "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "auth0" } },
+        "limits": { "perClient": 1 },
+    });
+    let api = policies(&team, plane.admin().await);
+    team.apply(policy("a", &written)).await;
+    let first = api.get("a").await.unwrap();
+    let mut expected = written.clone();
+    let defaults = json!({
+        "selector": {}, "priority": 0, "reentry": "KeepPlace", "strategy": "Deny", "revokeRequiresMfa": false,
+        "mode": "Enforce", "missingSession": "Allow", "skipProtocols": ["oauth2-refresh-token"], "overrides": [],
+        "failurePolicy": "Allow", "timeout": "3s", "admissionWindow": "10s", "recheckAfter": "5m",
+    });
+    expected.as_object_mut().unwrap().extend(defaults.as_object().unwrap().clone());
+    assert_eq!(first.data["spec"], expected);
+    team.apply(policy("a", &written)).await;
+    assert_eq!(api.get("a").await.unwrap().metadata.resource_version, first.metadata.resource_version);
+}
+
+#[tokio::test]
+async fn two_managers_share_a_set_and_replace_the_overrides_as_a_whole() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    team.apply(policy("a", &full())).await;
+    let api = policies(&team, plane.admin().await);
+    let second = PatchParams::apply("second").force();
+    let selector = policy("a", &json!({ "selector": { "clientIds": ["c2"] } }));
+    let shared = api.patch("a", &second, &Patch::Apply(&selector)).await.unwrap();
+    assert_eq!(shared.data["spec"]["selector"]["clientIds"], json!(["c1", "c2"]));
+    let overrides = json!([{ "name": "other", "users": ["v"], "exempt": true }]);
+    let replaced =
+        api.patch("a", &second, &Patch::Apply(&policy("a", &json!({ "overrides": overrides })))).await.unwrap();
+    assert_eq!(replaced.data["spec"]["overrides"], overrides);
+    assert_eq!(replaced.data["spec"]["selector"]["clientIds"], json!(["c1"]));
+}
+
+#[tokio::test]
+async fn kubectl_get_shows_what_is_limited_and_whether_it_is_in_force() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    team.apply(policy("seats", &with("/mode", Some(json!("Audit"))))).await;
+    let status = json!({ "status": { "limits": "client=1 user=5", "conditions": [{
+        "type": "Ready", "status": "False", "reason": "SecretMissing", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] } });
+    let api = policies(&team, plane.admin().await);
+    api.patch_status("seats", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let columns = |said: &str| {
+        let lines: Vec<Vec<String>> = said
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect())
+            .collect();
+        lines
+    };
+    let said = plane.kubectl(&["get", "sesspol", "-n", &team.name], "").await;
+    let lines = columns(&said.out);
+    assert_eq!(lines[0], ["NAME", "STRATEGY", "LIMIT", "MODE", "READY", "REASON", "AGE"]);
+    assert_eq!(lines[1][..6], ["seats", "Deny", "client=1 user=5", "Audit", "False", "SecretMissing"]);
+    let wide = columns(&plane.kubectl(&["get", "sesspol", "-n", &team.name, "-o", "wide"], "").await.out);
+    assert_eq!((wide[0].last().unwrap().as_str(), wide[1].last().unwrap().as_str()), ("TENANT", "acme.eu.auth0.com"));
+}
+
+#[tokio::test]
+async fn kubectl_explain_documents_every_field() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let said = plane.kubectl(&["explain", "sesspol.spec.limits.perUser"], "").await;
+    assert!(said.out.contains("Sessions with any application of the tenant, together."), "{said:?}");
+    let definition = serde_json::to_value(SessionPolicy::crd()).unwrap();
+    let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
+    let mut undocumented = Vec::new();
+    find_undocumented(schema, "", &mut undocumented);
+    assert_eq!(undocumented, Vec::<String>::new());
+}
+
+fn find_undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {
+    if schema["description"].as_str().is_none_or(str::is_empty) {
+        found.push(path.to_owned());
+    }
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        find_undocumented(child, &format!("{path}.{name}"), found);
+    }
+    for (name, child) in schema["items"]["properties"].as_object().into_iter().flatten() {
+        find_undocumented(child, &format!("{path}[].{name}"), found);
+    }
+}
+
+#[tokio::test]
+async fn every_example_goes_through_the_api_server_unchanged_and_without_a_warning() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    let admin = plane.admin().await;
+    let mut policies = 0;
+    for folder in ["examples", "examples/policies"] {
+        for entry in std::fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let said = plane.kubectl(&["apply", "--server-side", "-n", &team.name, "-f", "-"], &text).await;
+            assert!(said.done && said.err.is_empty(), "{}: {}", path.display(), said.err);
+            for written in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+                let kept = kept(&admin, &team.name, &written).await;
+                assert_part(&written["spec"], &kept["spec"], &path.display().to_string());
+                policies += usize::from(written["kind"] == "SessionPolicy");
+            }
+        }
+    }
+    assert!(policies > 5, "{policies}");
+}
+
+async fn kept(client: &Client, namespace: &str, written: &Value) -> Value {
+    let object: DynamicObject = serde_json::from_value(written.clone()).unwrap();
+    let kind = kube::core::GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind));
+    serde_json::to_value(api.get(object.metadata.name.as_deref().unwrap()).await.unwrap()).unwrap()
+}
+
+/// Everything that was written is there as it was written.
+fn assert_part(written: &Value, kept: &Value, place: &str) {
+    match written {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                assert_part(value, &kept[name], &format!("{place}: {name}"));
+            }
+        }
+        Value::Array(items) => {
+            assert_eq!(items.len(), kept.as_array().map_or(0, Vec::len), "{place}");
+            for (position, item) in items.iter().enumerate() {
+                assert_part(item, &kept[position], &format!("{place}[{position}]"));
+            }
+        }
+        other => assert_eq!(other, kept, "{place}"),
+    }
+}
+
+#[tokio::test]
+async fn the_definition_is_installed_without_a_warning() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let definition = session_checker::crd::manifest().unwrap();
+    let said = plane
+        .kubectl(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], &definition)
+        .await;
+    assert!(said.done && said.err.is_empty(), "{}", said.err);
+}
+
+#[tokio::test]
+async fn a_status_can_be_written_in_parts_and_leaves_the_spec_alone() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    let api = policies(&team, plane.admin().await);
+    let written: DynamicObject = serde_json::from_value(policy("a", &full())).unwrap();
+    api.create(&PostParams::default(), &written).await.unwrap();
+    let condition = |kind: &str| {
+        json!({
+            "apiVersion": "sessionchecker.dev/v1alpha1", "kind": "SessionPolicy",
+            "spec": { "priority": 7 },
+            "status": { "conditions": [{
+                "type": kind, "status": "True", "reason": "Fine", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }] },
+        })
+    };
+    for manager in ["Ready", "Other"] {
+        let apply = PatchParams::apply(manager).force();
+        api.patch_status("a", &apply, &Patch::Apply(condition(manager))).await.unwrap();
+    }
+    let kept = api.get("a").await.unwrap();
+    assert_eq!(kept.data["spec"]["priority"], 0);
+    assert_eq!(kept.data["status"]["conditions"].as_array().unwrap().len(), 2);
+    assert_eq!(kept.metadata.generation, Some(1));
+}
