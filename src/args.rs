@@ -35,10 +35,39 @@ pub enum Command {
     /// A simulated tenant, an example policy and the service on loopback, with commands to try.
     #[cfg(feature = "simulator")]
     Demo(DemoArgs),
+    /// Ask once and explain the decision. Nothing is remembered, and nobody is signed out.
+    Check(Box<CheckArgs>),
+    /// List or end the sessions of a user.
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
     /// Check SessionPolicy YAML with the same rules as the service and the API server.
     Validate(ValidateArgs),
     /// Print the CustomResourceDefinition.
     Crd,
+}
+
+/// Where policies come from, and the way to their tenants: the same for every command that needs them.
+#[derive(Debug, Group)]
+pub struct SourceArgs {
+    /// Read SessionPolicy and Secret YAML from this folder, and again when it changes.
+    #[arg(long, env = "SESSION_CHECKER_POLICY_DIR", value_name = "DIR")]
+    pub policy_dir: Option<PathBuf>,
+    /// The tenant of the Node demo's mode.
+    #[arg(long = "auth0-domain", env = "AUTH0_DOMAIN", hide = true)]
+    pub auth0_domain: Option<String>,
+    /// The application of the Node demo's mode.
+    #[arg(long = "auth0-client-id", env = "AUTH0_CLIENT_ID", hide = true)]
+    pub auth0_client_id: Option<String>,
+    /// The secret of the Node demo's mode.
+    #[arg(long = "auth0-client-secret", env = "AUTH0_CLIENT_SECRET", hide = true, hide_env_values = true)]
+    pub auth0_client_secret: Option<SecretString>,
+
+    /// Send a tenant's traffic to another URL (tests, egress gateways); http and a path are allowed.
+    #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
+    pub auth0_endpoint: Vec<(String, Url)>,
+    /// Trust the CAs of this PEM file towards Auth0 as well.
+    #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
+    pub auth0_ca_file: Option<PathBuf>,
 }
 
 /// Options of `serve`.
@@ -54,18 +83,9 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
-    /// Read SessionPolicy and Secret YAML from this folder, and again when it changes.
-    #[arg(long, env = "SESSION_CHECKER_POLICY_DIR", value_name = "DIR")]
-    pub policy_dir: Option<PathBuf>,
-    /// The tenant of the Node demo's mode.
-    #[arg(long = "auth0-domain", env = "AUTH0_DOMAIN", hide = true)]
-    pub auth0_domain: Option<String>,
-    /// The application of the Node demo's mode.
-    #[arg(long = "auth0-client-id", env = "AUTH0_CLIENT_ID", hide = true)]
-    pub auth0_client_id: Option<String>,
-    /// The secret of the Node demo's mode.
-    #[arg(long = "auth0-client-secret", env = "AUTH0_CLIENT_SECRET", hide = true, hide_env_values = true)]
-    pub auth0_client_secret: Option<SecretString>,
+    /// Where policies come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
 
     /// Bearer tokens for policies without callerSecretRef, one a line, reloaded on change.
     #[arg(long, env = "SESSION_CHECKER_CALLER_TOKEN_FILE", value_name = "FILE")]
@@ -76,13 +96,6 @@ pub struct ServeArgs {
     /// Serve policies without callerSecretRef to whoever asks. Without it such a policy needs a token.
     #[arg(long, env = "SESSION_CHECKER_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
     pub allow_anonymous: bool,
-
-    /// Send a tenant's traffic to another URL (tests, egress gateways); http and a path are allowed.
-    #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
-    pub auth0_endpoint: Vec<(String, Url)>,
-    /// Trust the CAs of this PEM file towards Auth0 as well.
-    #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
-    pub auth0_ca_file: Option<PathBuf>,
 
     /// Share admissions between replicas through Redis or Valkey: redis://, rediss:// or valkey://, with user:password@ for
     /// an ACL user; several URLs with commas between them are a cluster. Without it each replica limits by its own memory.
@@ -136,6 +149,85 @@ pub struct DemoArgs {
     pub admin_listen: SocketAddr,
 }
 
+/// Options of `check`: the login to ask about, as the Action would describe it.
+#[derive(Debug, Group)]
+pub struct CheckArgs {
+    /// The user's id, such as auth0|507f1f77bcf86cd799439020.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_USER", value_name = "ID")]
+    pub user: String,
+    /// The client id of the application that logs in.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_CLIENT", value_name = "ID")]
+    pub client: String,
+    /// The session that logs in; without it the login has none.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_SID", value_name = "ID")]
+    pub sid: Option<String>,
+    /// The tenant's domain, where policies of several match.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_TENANT", value_name = "DOMAIN")]
+    pub tenant: Option<String>,
+    /// The organization's id.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_ORGANIZATION", value_name = "ID")]
+    pub organization: Option<String>,
+    /// The connection's name.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_CONNECTION", value_name = "NAME")]
+    pub connection: Option<String>,
+    /// The protocol, such as oidc-basic-profile.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_PROTOCOL", value_name = "NAME")]
+    pub protocol: Option<String>,
+    /// A role of the user; repeatable.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_ROLE", value_name = "NAME", value_delimiter = ',')]
+    pub role: Vec<String>,
+    /// The user passed a second factor.
+    #[arg(long, env = "SESSION_CHECKER_CHECK_MFA", value_parser = BoolishValueParser::new())]
+    pub mfa: bool,
+    /// Where policies come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// What to do with a user's sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// List them as Auth0 has them.
+    List(UserArgs),
+    /// End some or all of them, with their refresh tokens: the user has to sign in again.
+    End(EndArgs),
+}
+
+/// Whose sessions.
+#[derive(Debug, Group)]
+pub struct UserArgs {
+    /// The user's id, such as auth0|507f1f77bcf86cd799439020.
+    #[arg(long, env = "SESSION_CHECKER_SESSIONS_USER", value_name = "ID")]
+    pub user: String,
+    /// The tenant's domain, where there are policies of several.
+    #[arg(long, env = "SESSION_CHECKER_SESSIONS_TENANT", value_name = "DOMAIN")]
+    pub tenant: Option<String>,
+    /// Where policies, and with them the tenants' credentials, come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// Which of a user's sessions to end.
+#[derive(Debug, Group)]
+pub struct EndArgs {
+    /// The user.
+    #[command(flatten)]
+    pub user: UserArgs,
+    /// A session to end, by its id; repeatable.
+    #[arg(
+        long,
+        env = "SESSION_CHECKER_SESSIONS_SID",
+        value_name = "ID",
+        value_delimiter = ',',
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub sid: Vec<String>,
+    /// End all of them.
+    #[arg(long, env = "SESSION_CHECKER_SESSIONS_ALL", value_parser = BoolishValueParser::new())]
+    pub all: bool,
+}
+
 /// Options of `validate`.
 #[derive(Debug, Group)]
 pub struct ValidateArgs {
@@ -170,7 +262,9 @@ impl ServeArgs {
     pub fn shutdown_delay(&self) -> Duration {
         self.shutdown_delay.unwrap_or(if in_cluster() { Duration::from_secs(5) } else { Duration::ZERO })
     }
+}
 
+impl SourceArgs {
     /// Where tenants' traffic goes instead, by domain in lower case.
     pub fn endpoints(&self) -> BTreeMap<String, Url> {
         self.auth0_endpoint.iter().cloned().collect()

@@ -152,22 +152,20 @@ impl Checker {
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
             question.decide(Evidence { sessions: &sessions, admissions, revoked, now: Timestamp::now() })
         };
-        match self.ledger.admit(attempt, list, deadline, decide).await? {
-            Decision::Within { count, holder } => {
+        let decision = self.ledger.admit(attempt, list, deadline, decide).await?;
+        let verdict = Verdict::from(&decision);
+        match decision {
+            Decision::Within { holder, .. } => {
                 // Only a place that the list shows is relied on later: a login that is remembered may never complete.
                 let shown = sessions.shows(question.sid(), question.client_id());
-                Ok((Verdict::Within(Some(count)), holder && shown))
+                Ok((verdict, holder && shown))
             }
-            Decision::Exceeded { count, revoke_session } => Ok((Verdict::Exceeded { count, revoke_session }, false)),
-            Decision::Evict { count, victims } if !attempt.enforced => {
-                Ok((Verdict::Evicted { count, revoked: victims.len() }, false))
-            }
-            Decision::Evict { count, victims } => {
+            Decision::Evict { count, victims } if attempt.enforced => {
                 let outcome = evict(client, victims, deadline).await;
                 self.ledger.settle(attempt.user, &outcome.revoked, &outcome.alive).await;
                 let revoked = outcome.revoked.len();
                 match outcome.failure {
-                    None => Ok((Verdict::Evicted { count, revoked }, false)),
+                    None => Ok((verdict, false)),
                     Some(error) => {
                         let alive = outcome.alive.len();
                         tracing::warn!(policy = %question.policy().claim.name, %error, revoked, alive, "sessions could not be revoked");
@@ -175,6 +173,7 @@ impl Checker {
                     }
                 }
             }
+            Decision::Exceeded { .. } | Decision::Evict { .. } => Ok((verdict, false)),
         }
     }
 

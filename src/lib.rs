@@ -37,6 +37,7 @@
 //! | [`metrics`], [`telemetry`] | what the service says of itself |
 //! | [`readiness`], [`shutdown`] | the beginning and the end |
 //! | [`args`], [`run`](mod@run) | the command line, and the composition root |
+//! | [`support`] | what people ask from the command line about one user: `check` and `sessions` |
 //! | [`validate`] | the resource without a service |
 #![cfg_attr(
     feature = "simulator",
@@ -61,5 +62,6 @@ pub mod shutdown;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod source;
+pub mod support;
 pub mod telemetry;
 pub mod validate;

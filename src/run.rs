@@ -1,5 +1,6 @@
 //! The composition root: what depends on what is decided here and nowhere else.
 
+mod once;
 mod service;
 mod setup;
 mod source;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use tokio::task::JoinError;
 
+pub use once::read_once;
 pub use service::Service;
 pub use source::Source;
 
@@ -100,11 +102,23 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     match args.command {
         Command::Crd => crate::validate::print_crd(),
         Command::Validate(args) => crate::validate::run(&args),
+        Command::Check(args) => {
+            let telemetry = telemetry(format, "warn")?;
+            let checked = crate::support::check(*args).await;
+            telemetry.flush().await;
+            checked
+        }
+        Command::Sessions(command) => {
+            let telemetry = telemetry(format, "warn")?;
+            let done = crate::support::sessions(&command).await;
+            telemetry.flush().await;
+            done
+        }
         Command::Serve(args) => {
             let telemetry = telemetry(format, "info")?;
             let served = async {
                 let signals = listen_to_signals()?;
-                let source = Source::of(&args)?;
+                let source = Source::of(&args.source)?;
                 Service::start(*args, source).await?.run(signals).await
             };
             let served = served.await;

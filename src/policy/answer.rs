@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::decide::Count;
+use super::decide::{Count, Decision};
 use super::name::ObjectName;
 use crate::crd::{AllowDeny, Mode};
 
@@ -223,6 +223,19 @@ impl Verdict {
     /// It could not be decided, and nothing was counted.
     pub const fn failed(failure: Failure) -> Self {
         Self::Failed { failure, count: None, revoked: None }
+    }
+}
+
+impl From<&Decision> for Verdict {
+    /// What is answered once the decision is carried out.
+    fn from(decision: &Decision) -> Self {
+        match decision {
+            Decision::Within { count, .. } => Self::Within(Some(*count)),
+            Decision::Exceeded { count, revoke_session } => {
+                Self::Exceeded { count: *count, revoke_session: *revoke_session }
+            }
+            Decision::Evict { count, victims } => Self::Evicted { count: *count, revoked: victims.len() },
+        }
     }
 }
 

@@ -176,6 +176,11 @@ impl<'a> Question<'a> {
         self.sid
     }
 
+    /// The limits that hold for it.
+    pub fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
     /// The position of the override that chose the limits, when one did.
     pub fn chosen_by(&self) -> Option<usize> {
         self.chosen_by

@@ -59,6 +59,21 @@ pub(super) struct Session {
     pub clients: usize,
 }
 
+/// A session as people are shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionView<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// When it began; `None` when the list does not say, as for all that follows.
+    pub created_at: Option<Timestamp>,
+    /// When it was last used.
+    pub last_used_at: Option<Timestamp>,
+    /// When it ends.
+    pub ends_at: Option<Timestamp>,
+    /// The applications that completed a login on it.
+    pub clients: Option<Vec<&'a str>>,
+}
+
 impl SessionList {
     /// Takes the entries of a list in the order in which they came. An entry whose `user_id` is present and not `user_id`
     /// is dropped and counted; of entries with one id the first stays, and their applications are joined (missing on any
@@ -124,6 +139,17 @@ impl SessionList {
         let listed = self.sessions.get(id).and_then(|session| self.client_sets[session.clients].as_ref());
         let client = self.clients.get_index_of(client_id);
         listed.zip(client).is_some_and(|(clients, client)| clients.contains(&client))
+    }
+
+    /// Every session, for people.
+    pub fn views(&self) -> impl Iterator<Item = SessionView<'_>> {
+        self.sessions.iter().map(|(id, session)| SessionView {
+            id,
+            created_at: session.created_at,
+            last_used_at: session.last_used_at,
+            ends_at: session.ends_at,
+            clients: self.clients_of(session).map(Iterator::collect),
+        })
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Session> {

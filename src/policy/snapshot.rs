@@ -183,6 +183,11 @@ impl Snapshot {
         &self.governors
     }
 
+    /// Every policy, as if one caller might use them all.
+    pub fn whole_view(&self) -> View {
+        View::new(self.governors.clone())
+    }
+
     /// The policies that a caller may use, by the bearer token that it presented.
     ///
     /// # Errors

@@ -11,10 +11,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::RunError;
-use super::setup::{doors, fixed_token, ledger, log_hash_key, read, setting};
+use super::setup::{doors, fixed_token, ledger, log_hash_key, setting, upstream};
 use super::source::{Source, endless};
 use crate::args::ServeArgs;
-use crate::auth0::{Upstream, UpstreamOptions};
 use crate::checker::Checker;
 use crate::in_force::{Publisher, Shown};
 use crate::metrics::Metrics;
@@ -51,11 +50,7 @@ impl Service {
         let switch = args.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
         let force_audit = args.force_audit || switch.as_ref().is_some_and(|file| *file.value());
         let metrics = Arc::new(Metrics::new());
-        let upstream = Upstream::new(UpstreamOptions {
-            endpoints: args.endpoints(),
-            ca_pem: args.auth0_ca_file.as_ref().map(read).transpose()?,
-            observer: Arc::clone(&metrics) as _,
-        })?;
+        let upstream = upstream(&args.source, &metrics)?;
         let shown = Shown { doors, force_audit, ..Shown::default() };
         let publisher = Arc::new(Publisher::new(upstream, shown, args.max_in_flight, Arc::clone(&metrics)));
         let readiness = Readiness::default();

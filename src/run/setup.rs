@@ -1,14 +1,17 @@
 //! From options to the parts of the service.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use rand::Rng as _;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::RunError;
-use crate::args::ServeArgs;
+use crate::args::{ServeArgs, SourceArgs};
+use crate::auth0::{Upstream, UpstreamOptions};
 use crate::ledger::{Backend, DEFAULT_CAPACITY, Ledger, Memory, Redis, Shared};
+use crate::metrics::Metrics;
 use crate::policy::{Doors, TokenDigest};
 use crate::secret::Caller;
 use crate::source::{SettingFile, TokenFile, parse_tokens};
@@ -71,6 +74,10 @@ pub(super) async fn ledger(args: &ServeArgs) -> Result<Ledger, RunError> {
     Ok(Ledger::new(Backend::Shared(Shared::start(redis, memory, args.ledger_timeout).await)))
 }
 
-pub(super) fn read(path: &PathBuf) -> Result<Vec<u8>, RunError> {
-    std::fs::read(path).map_err(|error| RunError::File(path.clone(), error))
+/// The way to the tenants.
+pub(super) fn upstream(args: &SourceArgs, metrics: &Arc<Metrics>) -> Result<Upstream, RunError> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| RunError::File(path.clone(), error));
+    let ca_pem = args.auth0_ca_file.as_ref().map(read).transpose()?;
+    let observer = Arc::clone(metrics) as _;
+    Ok(Upstream::new(UpstreamOptions { endpoints: args.endpoints(), ca_pem, observer })?)
 }

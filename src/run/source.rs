@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::{JoinError, JoinSet};
 
 use super::RunError;
-use crate::args::ServeArgs;
+use crate::args::SourceArgs;
 use crate::in_force::Publisher;
 use crate::source::{Environment, follow_directory, read_directory, read_documents};
 
@@ -26,7 +26,7 @@ impl Source {
     ///
     /// # Errors
     /// When there is none, or it cannot be one.
-    pub fn of(args: &ServeArgs) -> Result<Self, RunError> {
+    pub fn of(args: &SourceArgs) -> Result<Self, RunError> {
         if let Some(path) = &args.policy_dir {
             return if path.is_dir() {
                 Ok(Self::Directory(path.clone()))

@@ -31,7 +31,7 @@ fn program(place: &TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> C
 }
 
 /// Runs the program to its end: its exit code, and all that it said.
-fn finish(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
+pub fn finish(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
     told(program(&place(), variables, arguments).output().unwrap())
 }
 

@@ -140,7 +140,7 @@ impl Running {
     /// Serves what the options say.
     pub async fn start(args: ServeArgs) -> Result<Self, RunError> {
         provider();
-        let source = Source::of(&args)?;
+        let source = Source::of(&args.source)?;
         let service = Service::start(args, source).await?;
         let (address, admin_address) = (service.address, service.admin_address);
         let (stop, stopped) = oneshot::channel::<()>();

@@ -22,4 +22,5 @@ mod resource;
 mod session_policies;
 mod shutdown;
 mod simulator;
+mod support;
 mod traces;

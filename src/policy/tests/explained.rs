@@ -6,7 +6,7 @@ fn standings(check: &Check) -> Vec<(String, Standing)> {
     let (login, sessions) = (check.login(), SessionList::new("u", check.listed.iter().cloned()));
     let question = check.policy.before_asking(&login, now()).unwrap();
     let evidence = Evidence { sessions: &sessions, admissions: &check.admissions, revoked: &check.revoked, now: now() };
-    question.explain(evidence).into_iter().map(|session| (session.id.to_owned(), session.standing)).collect()
+    sessions.ids().map(str::to_owned).zip(question.explain(evidence)).collect()
 }
 
 /// How many listed sessions are said to count towards a limit.

@@ -113,17 +113,6 @@ fn raised(limits: &Limits, by: [u32; 3]) -> Limits {
     Limits::new(of(Scope::Client), of(Scope::Group), of(Scope::User)).unwrap()
 }
 
-/// What would be answered once it is carried out.
-fn verdict(decision: &Decision) -> Verdict {
-    match decision {
-        Decision::Within { count, .. } => Verdict::Within(Some(*count)),
-        Decision::Exceeded { count, revoke_session } => {
-            Verdict::Exceeded { count: *count, revoke_session: *revoke_session }
-        }
-        Decision::Evict { count, victims } => Verdict::Evicted { count: *count, revoked: victims.len() },
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
@@ -252,7 +241,7 @@ proptest! {
             let mut check = check.clone();
             check.policy.stance = Stance { mode, failure_policy, ..check.policy.stance };
             let decision = check.decide();
-            let answer = check.policy.stance.answer(verdict(&decision), false);
+            let answer = check.policy.stance.answer(Verdict::from(&decision), false);
             (decision, answer)
         };
         let (enforced, answer) = with(Mode::Enforce);
