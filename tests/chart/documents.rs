@@ -1,0 +1,117 @@
+//! What the chart says about itself, and what it carries as files.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::render::{chart, template, with};
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(chart().join(file)).unwrap()
+}
+
+#[test]
+#[ignore = "needs helm-docs: make chart-test"]
+fn the_table_of_values_is_that_of_their_comments() {
+    let output = Command::new("helm-docs")
+        .args(["--dry-run", "--log-level=warning", "--sort-values-order=file", "--chart-search-root"])
+        .arg(chart())
+        .output()
+        .expect("helm-docs is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), read("README.md").trim(), "run make chart");
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn every_value_is_described_and_has_a_schema() {
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    let readme = read("README.md");
+    let undescribed = readme.lines().filter(|line| line.starts_with("| ") && line.ends_with("|  |"));
+    assert_eq!(undescribed.collect::<Vec<_>>(), Vec::<&str>::new());
+    compare("", &values, &schema);
+}
+
+/// Every object of the values has exactly the keys that its schema has, where that has any.
+fn compare(path: &str, values: &Value, schema: &Value) {
+    assert!(!schema.is_null(), "{path} has no schema");
+    let (Some(values), Some(properties)) = (values.as_object(), schema["properties"].as_object()) else { return };
+    assert_eq!(schema["additionalProperties"], false, "{path}");
+    for (key, value) in values {
+        compare(&format!("{path}.{key}"), value, properties.get(key).unwrap_or(&Value::Null));
+    }
+    let unknown = properties.keys().filter(|key| !values.contains_key(*key) && *key != "global");
+    assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&String>::new(), "{path}");
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn rules_and_dashboard_reach_the_cluster_as_they_are() {
+    let values = ["metrics.prometheusRule.enabled=true", "metrics.dashboard.enabled=true"];
+    let manifests = with(&values);
+    let rules: Value = serde_saphyr::from_str(&read("files/rules.yaml")).unwrap();
+    assert_eq!(manifests.the("PrometheusRule")["spec"]["groups"], rules["groups"]);
+    let maps = manifests.of("ConfigMap");
+    let dashboard = maps.iter().find(|map| map["metadata"]["labels"]["grafana_dashboard"] == "1").unwrap();
+    assert_eq!(dashboard["data"]["session-checker.json"], read("files/dashboard.json"));
+    // The API server's limit for a ConfigMap.
+    assert!(read("files/dashboard.json").len() < 1_000_000);
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn an_alert_can_be_left_out_and_all_can_be_labelled() {
+    let manifests = with(&[
+        "metrics.prometheusRule.enabled=true",
+        "metrics.prometheusRule.disabled={SessionCheckerDown}",
+        "metrics.prometheusRule.alertLabels.team=identity",
+    ]);
+    let groups = manifests.the("PrometheusRule")["spec"]["groups"].as_array().unwrap().clone();
+    let rules: Vec<_> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    let alerts: Vec<_> = rules.iter().filter(|rule| !rule["alert"].is_null()).collect();
+    assert!(alerts.len() > 10);
+    for alert in alerts {
+        assert_ne!(alert["alert"], "SessionCheckerDown");
+        assert_eq!(alert["labels"]["team"], "identity");
+        assert!(alert["labels"]["severity"].is_string());
+    }
+    // A label of an alert stays off what is recorded: that would make other series of it.
+    assert!(rules.iter().filter(|rule| !rule["record"].is_null()).all(|rule| rule["labels"]["team"].is_null()));
+}
+
+/// Helm prints the notes only when there is a cluster, so they are rendered as a part of a manifest here.
+fn notes(values: &[&str]) -> String {
+    let copy = tempfile::tempdir().unwrap();
+    let to = copy.path().join("session-checker");
+    let copied = Command::new("cp").arg("-r").arg(chart()).arg(&to).status().unwrap();
+    assert!(copied.success());
+    std::fs::rename(to.join("templates/NOTES.txt"), to.join("files/NOTES.txt")).unwrap();
+    let manifest = r#"notes: {{ tpl (.Files.Get "files/NOTES.txt") . | toJson }}"#;
+    std::fs::write(to.join("templates/notes.yaml"), manifest).unwrap();
+    let set = values.iter().flat_map(|value| ["--set", value]);
+    let text = template(&to, set.chain(["--show-only", "templates/notes.yaml"])).unwrap();
+    let rendered: Value = serde_saphyr::from_str(&text).unwrap();
+    rendered["notes"].as_str().unwrap().to_owned()
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn the_notes_say_what_to_do_next_and_what_is_missing() {
+    let (ledger, scraping, outside) = ("without a shared ledger", "Nothing scrapes it", "from outside");
+    let said = notes(&[]);
+    for words in ["rollout status deployment/session-checker", "create secret generic", ledger, scraping, outside] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let said = notes(&[
+        "ledger.urlSecret.name=redis",
+        "metrics.podMonitor.enabled=true",
+        "ingress.enabled=true",
+        "ingress.hosts={sessions.example.com}",
+    ]);
+    assert!(!said.contains("To look at"), "{said}");
+    assert!(!notes(&["replicaCount=1"]).contains(ledger));
+    assert!(notes(&["forceAudit=true"]).contains("forceAudit is on"));
+    assert!(notes(&["allowAnonymous=true"]).contains("can ask about any user"));
+    assert!(notes(&["watch.allNamespaces=true"]).contains("every Secret of the cluster"));
+}

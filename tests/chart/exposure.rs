@@ -1,0 +1,97 @@
+//! What can be reached, and from where.
+
+use serde_json::{Value, json};
+
+use crate::render::{scenarios, with, with_file};
+
+const EXPOSED: [&str; 3] =
+    ["ingress.enabled=true", "ingress.hosts={sessions.example.com}", "service.type=LoadBalancer"];
+const ROUTED: [&str; 2] = ["httpRoute.enabled=true", "httpRoute.parentRefs[0].name=public"];
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn the_admin_port_is_never_on_a_way_in() {
+    let manifests = with(&[&EXPOSED[..], &ROUTED[..]].concat());
+    for service in manifests.of("Service") {
+        let ports = service["spec"]["ports"].as_array().unwrap();
+        let admin = ports.iter().any(|port| port["targetPort"] == "admin");
+        assert_eq!(admin, service["spec"]["clusterIP"] == "None", "{service}");
+        assert_eq!(ports.len(), 1, "{service}");
+    }
+    let backend = &manifests.the("Ingress")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"];
+    assert_eq!(backend, "session-checker");
+    assert_eq!(manifests.the("HTTPRoute")["spec"]["rules"][0]["backendRefs"][0]["name"], "session-checker");
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn only_checks_have_a_way_in_from_outside() {
+    let manifests = with(&[&EXPOSED[..], &ROUTED[..]].concat());
+    let paths = &manifests.the("Ingress")["spec"]["rules"][0]["http"]["paths"];
+    let [path] = paths.as_array().unwrap().as_slice() else { panic!("{paths}") };
+    assert_eq!((&path["path"], &path["pathType"]), (&json!("/check"), &json!("Exact")));
+    let matches = &manifests.the("HTTPRoute")["spec"]["rules"][0]["matches"];
+    assert_eq!(*matches, json!([{ "path": { "type": "Exact", "value": "/check" } }]));
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn without_values_nothing_is_reached_from_outside() {
+    let manifests = with(&[]);
+    assert!(manifests.of("Ingress").is_empty() && manifests.of("HTTPRoute").is_empty());
+    assert!(
+        manifests
+            .of("Service")
+            .iter()
+            .all(|service| service["spec"]["type"].as_str().unwrap_or("ClusterIP") == "ClusterIP")
+    );
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn a_network_policy_lets_out_what_the_service_needs() {
+    let ports = |values: &[&str]| -> Vec<u64> {
+        let manifests = with(&[&["networkPolicy.enabled=true"], values].concat());
+        let egress = manifests.the("NetworkPolicy")["spec"]["egress"].as_array().unwrap().clone();
+        egress
+            .iter()
+            .flat_map(|rule| rule["ports"].as_array().unwrap())
+            .map(|port| port["port"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(ports(&[]), [53, 53, 443, 6443]);
+    let values = ["ledger.urlSecret.name=redis", "tracing.endpoint=http://otel:4317"];
+    assert_eq!(ports(&values), [53, 53, 443, 6443, 6379, 4317]);
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn everything_that_selects_the_pods_selects_them() {
+    let selects = |selector: &Value, labels: &Value| {
+        let selector = selector.as_object().unwrap();
+        !selector.is_empty() && selector.iter().all(|(name, value)| &labels[name] == value)
+    };
+    for path in scenarios() {
+        let manifests = with_file(&path);
+        let labels = &manifests.the("Deployment")["spec"]["template"]["metadata"]["labels"];
+        for (kind, pointer) in [
+            ("Deployment", "/spec/selector/matchLabels"),
+            ("Service", "/spec/selector"),
+            ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+            ("NetworkPolicy", "/spec/podSelector/matchLabels"),
+            ("PodMonitor", "/spec/selector/matchLabels"),
+        ] {
+            for manifest in manifests.of(kind) {
+                assert!(selects(manifest.pointer(pointer).unwrap(), labels), "{kind} of {}", path.display());
+            }
+        }
+        for monitor in manifests.of("ServiceMonitor") {
+            let selector = &monitor["spec"]["selector"]["matchLabels"];
+            let services = manifests.of("Service");
+            let selected: Vec<_> =
+                services.iter().filter(|service| selects(selector, &service["metadata"]["labels"])).collect();
+            assert_eq!(selected.len(), 1);
+            assert_eq!(selected[0]["spec"]["ports"][0]["name"], monitor["spec"]["endpoints"][0]["port"]);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the service may do in the cluster.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::render::{Manifests, NAMESPACE, chart, template, with};
+
+/// (resource, verb, names) of all rules of these roles.
+fn rights(roles: &[&Value]) -> BTreeSet<(String, String, String)> {
+    let words = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let rules = roles.iter().flat_map(|role| role["rules"].as_array().unwrap());
+    rules
+        .flat_map(|rule| {
+            let names = words(&rule["resourceNames"]).join(",");
+            words(&rule["resources"]).into_iter().flat_map(move |resource| {
+                let names = names.clone();
+                words(&rule["verbs"]).into_iter().map(move |verb| (resource.clone(), verb, names.clone()))
+            })
+        })
+        .collect()
+}
+
+fn on_secrets(manifests: &Manifests, kind: &str) -> BTreeSet<(String, String)> {
+    let of_secrets = rights(&manifests.of(kind)).into_iter().filter(|(resource, ..)| resource == "secrets");
+    of_secrets.map(|(_, verb, names)| (verb, names)).collect()
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn the_rights_end_at_the_releases_namespace() {
+    let manifests = with(&[]);
+    assert!(manifests.of("ClusterRole").is_empty() && manifests.of("ClusterRoleBinding").is_empty());
+    for kind in ["Role", "RoleBinding"] {
+        assert!(manifests.of(kind).iter().all(|role| role["metadata"]["namespace"] == NAMESPACE), "{kind}");
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn nothing_is_written_but_status_events_and_the_own_lease() {
+    let roles = with(&["watch.allNamespaces=true"]);
+    let written: Vec<_> = ["Role", "ClusterRole"]
+        .iter()
+        .flat_map(|kind| rights(&roles.of(kind)))
+        .filter(|(_, verb, _)| !matches!(verb.as_str(), "get" | "list" | "watch"))
+        .map(|(resource, _, names)| (resource, names))
+        .collect();
+    for (resource, names) in &written {
+        assert!(
+            matches!(
+                (resource.as_str(), names.as_str()),
+                ("sessionpolicies/status" | "events" | "leases", "") | ("leases", "session-checker")
+            ),
+            "{resource} {names}"
+        );
+    }
+    assert_eq!(written.iter().filter(|(resource, _)| resource == "leases").count(), 3);
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn secrets_are_read_by_name_where_names_are_given() {
+    for (values, kind) in [(&[][..], "Role"), (&["watch.allNamespaces=true"], "ClusterRole")] {
+        let named = [values, &["rbac.secretNames={a,b}"]].concat();
+        for (values, names) in [(values.to_vec(), ""), (named, "a,b")] {
+            let expected = ["get", "list", "watch"].map(|verb| (verb.to_owned(), names.to_owned()));
+            assert_eq!(on_secrets(&with(&values), kind), BTreeSet::from(expected), "{values:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn each_namespace_watched_has_its_role_and_no_other() {
+    let manifests = with(&["watch.namespaces={one,two}"]);
+    let of = |kind: &str| -> BTreeSet<String> {
+        let roles = manifests.of(kind).into_iter().filter(|role| role["metadata"]["name"] != "session-checker-lease");
+        roles.map(|role| role["metadata"]["namespace"].as_str().unwrap().to_owned()).collect()
+    };
+    let expected = BTreeSet::from(["one".to_owned(), "two".to_owned()]);
+    assert_eq!((of("Role"), of("RoleBinding")), (expected.clone(), expected));
+    let told: Vec<_> =
+        manifests.arguments().into_iter().filter(|argument| argument.starts_with("--namespace")).collect();
+    assert_eq!(told, ["--namespace=one", "--namespace=two"]);
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn every_binding_is_of_a_role_that_there_is_and_of_the_pods_account() {
+    for values in [&[][..], &["watch.allNamespaces=true"], &["watch.namespaces={one,two}", "fullnameOverride=x"]] {
+        let manifests = with(values);
+        let account = &manifests.pod()["serviceAccountName"];
+        assert_eq!(&manifests.the("ServiceAccount")["metadata"]["name"], account);
+        for kind in ["Role", "ClusterRole"] {
+            let key = |metadata: &Value, name: &Value| (metadata["namespace"].clone().to_string(), name.to_string());
+            let roles: BTreeSet<_> =
+                manifests.of(kind).iter().map(|role| key(&role["metadata"], &role["metadata"]["name"])).collect();
+            let bindings = manifests.of(&format!("{kind}Binding"));
+            let bound: BTreeSet<_> =
+                bindings.iter().map(|binding| key(&binding["metadata"], &binding["roleRef"]["name"])).collect();
+            assert_eq!(roles, bound, "{values:?}");
+            for binding in bindings {
+                assert_eq!(binding["roleRef"]["kind"], kind);
+                assert_eq!(
+                    (&binding["subjects"][0]["name"], &binding["subjects"][0]["namespace"]),
+                    (account, &NAMESPACE.into())
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn the_rights_that_other_tests_apply_are_those_of_the_chart() {
+    for scope in ["namespaced", "named", "cluster"] {
+        let values = chart().join(format!("ci/rbac-{scope}-values.yaml"));
+        let rendered = template(&chart(), ["--values", values.to_str().unwrap(), "--show-only", "templates/rbac.yaml"]);
+        let copy = chart().join(format!("../../tests/control-plane/rbac/{scope}.yaml"));
+        assert_eq!(std::fs::read_to_string(copy).unwrap(), rendered.unwrap(), "{scope}: run make chart");
+    }
+}
