@@ -4,19 +4,26 @@
 //! have shown, makes the next whole from it, and puts it in place. Clients of tenants live on from one to the next while
 //! their credential stays the same, and with them their tokens.
 
+mod prover;
+mod tell;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::auth0::{TenantClient, Upstream};
 use crate::metrics::Metrics;
-use crate::policy::{Claim, Doors, Index, ObjectName, PolicyReport, Rule, Snapshot, Tenant};
-use crate::secret::Fingerprint;
+use crate::policy::{
+    Candidate, Doors, Governor, Index, ObjectName, PolicyReport, Proof, ProofKey, Rule, Snapshot, Tenant,
+};
+use crate::secret::Credentials;
 use crate::source::FileReport;
+
+pub use prover::prove_credentials;
 
 /// Everything that a check needs to know of policies, at one moment.
 pub struct InForce {
@@ -76,25 +83,36 @@ pub struct Shown {
 
 /// The one place where what is in force is replaced.
 pub struct Publisher {
-    shown: Mutex<Shown>,
+    state: Mutex<State>,
     upstream: Upstream,
     max_in_flight: usize,
     metrics: Arc<Metrics>,
     current: Current,
+    changes: watch::Sender<u64>,
 }
 
-/// A client depends on the credential and on where its tenant is.
-type ClientKey = (Fingerprint, Tenant);
+struct State {
+    shown: Shown,
+    /// Of the credentials in use, and of those that wait to be proven.
+    clients: HashMap<ProofKey, TenantClient>,
+}
+
+/// A credential that is to be proven, or was, and the client that shows it.
+pub(crate) struct Trial {
+    pub candidate: Candidate,
+    pub client: TenantClient,
+}
 
 impl Publisher {
     /// Starts with what is known before any source was read. `max_in_flight` checks may wait for one tenant at the same
     /// time.
     pub fn new(upstream: Upstream, shown: Shown, max_in_flight: usize, metrics: Arc<Metrics>) -> Self {
+        let (snapshot, reports) = shown.index.publish(&shown.doors);
         let nothing = InForce {
             generation: 0,
             since: Timestamp::now(),
-            snapshot: shown.index.snapshot(&shown.doors),
-            reports: Vec::new(),
+            snapshot,
+            reports,
             files: Vec::new(),
             force_audit: shown.force_audit,
             clients: HashMap::new(),
@@ -102,11 +120,12 @@ impl Publisher {
         };
         metrics.forced_audit(shown.force_audit);
         Self {
-            shown: Mutex::new(shown),
+            state: Mutex::new(State { shown, clients: HashMap::new() }),
             upstream,
             max_in_flight,
             metrics,
             current: Arc::new(ArcSwap::from_pointee(nothing)),
+            changes: watch::Sender::new(0),
         }
     }
 
@@ -115,59 +134,109 @@ impl Publisher {
         Arc::clone(&self.current)
     }
 
-    /// Changes what was shown, and puts what follows from it in force.
+    /// Tells of each change by its generation. Some may be passed over, never the last.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Changes what was shown, and puts what follows from it in force. What changes nothing is not put in force again.
     pub fn update<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut shown);
+        self.publish(&mut self.lock(), change)
+    }
+
+    fn publish<T>(&self, state: &mut State, change: impl FnOnce(&mut Shown) -> T) -> T {
+        let State { shown, clients } = state;
         let last = self.current.load();
-        let snapshot = shown.index.snapshot(&shown.doors);
+        let (revision, doors) = (shown.index.revision(), shown.doors.clone());
+        let result = change(shown);
+        let same_index = last.generation > 0 && shown.index.revision() == revision;
+        if same_index && shown.doors == doors && (&shown.files, shown.force_audit) == (&last.files, last.force_audit) {
+            return result;
+        }
+        shown.index.forget_replaced();
+        let (snapshot, reports) = shown.index.publish(&shown.doors);
+        *clients = self.clients(&snapshot, shown.index.candidates(), clients);
         let next = InForce {
             generation: last.generation + 1,
             since: Timestamp::now(),
-            clients: self.clients(&snapshot, &last),
+            clients: clients_of_policies(&snapshot, clients),
             tenants: self.tenants(&snapshot, &last),
             snapshot,
-            reports: shown.index.reports(&shown.doors),
+            reports,
             files: shown.files.clone(),
             force_audit: shown.force_audit,
         };
-        tell(&last, &next);
-        self.measure(&next);
+        let gone = tell::changes(&last, &next);
+        self.measure(&next, gone);
+        let generation = next.generation;
         self.current.store(Arc::new(next));
+        self.changes.send_replace(generation);
         result
     }
 
-    /// The clients of a snapshot, taken over from the last one where nothing changed.
-    fn clients(&self, snapshot: &Snapshot, last: &InForce) -> HashMap<ObjectName, TenantClient> {
-        let key = |claim: &Claim, fingerprint| -> ClientKey { (fingerprint, claim.tenant.clone()) };
-        let mut known: HashMap<ClientKey, TenantClient> = HashMap::new();
-        for governor in last.snapshot.governors() {
-            let claim = governor.rule.claim();
-            if let (Some(credentials), Some(client)) = (&governor.credentials, last.client(&claim.name)) {
-                known.insert(key(claim, credentials.fingerprint()), client.clone());
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The credentials that policies depend on.
+    pub(crate) fn trials(&self) -> HashMap<ProofKey, Trial> {
+        let state = self.lock();
+        let trial = |(key, candidate)| {
+            let client = state.clients.get(&key)?.clone();
+            Some((key, Trial { candidate, client }))
+        };
+        state.shown.index.candidates().into_iter().filter_map(trial).collect()
+    }
+
+    /// A client with no token of its own yet: scopes come with a token, and a new grant shows only in a new one.
+    pub(crate) fn fresh_client(&self, trial: &Trial) -> TenantClient {
+        self.client(&trial.candidate.tenant, &trial.candidate.credentials).unwrap_or_else(|| trial.client.clone())
+    }
+
+    /// Takes what tenants said of credentials, each with the client that asked.
+    pub(crate) fn proved(&self, proofs: Vec<(ProofKey, Proof, TenantClient)>) {
+        let mut state = self.lock();
+        let mut proven = Vec::new();
+        for (key, proof, client) in proofs {
+            // It may have been withdrawn meanwhile.
+            if let Some(known) = state.clients.get_mut(&key) {
+                if matches!(proof, Proof::Granted(_)) {
+                    *known = client;
+                }
+                proven.push((key, proof));
             }
         }
-        let mut clients = HashMap::new();
+        self.publish(&mut state, |shown| proven.into_iter().for_each(|(key, proof)| shown.index.proved(key, proof)));
+    }
+
+    /// The clients that are needed, taken over from the last ones where they are known: tokens live in them.
+    fn clients(
+        &self,
+        snapshot: &Snapshot,
+        candidates: HashMap<ProofKey, Candidate>,
+        last: &HashMap<ProofKey, TenantClient>,
+    ) -> HashMap<ProofKey, TenantClient> {
+        let mut needed: HashMap<ProofKey, Arc<Credentials>> =
+            candidates.into_iter().map(|(key, candidate)| (key, candidate.credentials)).collect();
         for governor in snapshot.governors() {
-            let (Rule::Compiled(policy), Some(credentials)) = (&*governor.rule, &governor.credentials) else {
-                continue;
-            };
-            let key = key(&policy.claim, credentials.fingerprint());
-            let client = match known.get(&key) {
-                Some(client) => client.clone(),
-                // The index gives a policy only credentials that may be sent to its tenant.
-                None => match TenantClient::new(&self.upstream, &policy.claim.tenant, Arc::clone(credentials)) {
-                    Ok(client) => client,
-                    Err(error) => {
-                        tracing::error!(policy = %policy.claim.name, %error, "the credential is not used");
-                        continue;
-                    }
-                },
-            };
-            known.insert(key, client.clone());
-            clients.insert(policy.claim.name.clone(), client);
+            if let Some(credentials) = &governor.credentials {
+                let key =
+                    ProofKey { credential: credentials.fingerprint(), tenant: governor.rule.claim().tenant.clone() };
+                needed.entry(key).or_insert_with(|| Arc::clone(credentials));
+            }
         }
-        clients
+        let client = |(key, credentials): (ProofKey, Arc<Credentials>)| {
+            let client = last.get(&key).cloned().or_else(|| self.client(&key.tenant, &credentials))?;
+            Some((key, client))
+        };
+        needed.into_iter().filter_map(client).collect()
+    }
+
+    /// The index gives a policy only credentials that may be sent to its tenant, so there always is one.
+    fn client(&self, tenant: &Tenant, credentials: &Arc<Credentials>) -> Option<TenantClient> {
+        TenantClient::new(&self.upstream, tenant, Arc::clone(credentials))
+            .inspect_err(|error| tracing::error!(tenant = tenant.domain(), %error, "the credential is not used"))
+            .ok()
     }
 
     fn tenants(&self, snapshot: &Snapshot, last: &InForce) -> HashMap<String, TenantState> {
@@ -185,55 +254,27 @@ impl Publisher {
         tenants
     }
 
-    fn measure(&self, next: &InForce) {
-        let tenants: HashMap<&ObjectName, &str> = next
-            .snapshot
-            .governors()
-            .iter()
-            .map(|governor| governor.rule.claim())
-            .map(|claim| (&claim.name, claim.tenant.domain()))
-            .collect();
-        let tenant_of = |report: &PolicyReport| tenants.get(&report.name).copied().unwrap_or_default().to_owned();
+    fn measure(&self, next: &InForce, gone: bool) {
         let seconds = next.since.as_duration().as_secs_f64();
-        self.metrics.in_force(next.generation, seconds, &next.reports, tenant_of);
+        self.metrics.in_force(next.generation, seconds, &next.reports);
+        if gone {
+            self.metrics.end_series(&next.reports);
+        }
         let broken: HashSet<&str> = next.files.iter().map(|report| report.file.as_str()).collect();
         self.metrics.broken_files(broken.len());
         self.metrics.forced_audit(next.force_audit);
     }
 }
 
-/// Logs what is wrong, once when it becomes so, and when it is right again.
-fn tell(last: &InForce, next: &InForce) {
-    match (last.force_audit, next.force_audit) {
-        (false, true) => tracing::warn!("every policy only audits from now on: nobody is refused"),
-        (true, false) => tracing::warn!("policies are enforced again"),
-        _ => {}
-    }
-    let before: HashMap<&ObjectName, &PolicyReport> =
-        last.reports.iter().map(|report| (&report.name, report)).collect();
-    for report in &next.reports {
-        let old = before.get(&report.name).copied();
-        if old == Some(report) {
-            continue;
-        }
-        let (policy, generation, in_force) = (report.name.to_string(), report.generation, report.in_force.as_str());
-        if report.errors.is_empty() {
-            tracing::info!(policy, generation, in_force, "policy loaded");
-        }
-        for error in &report.errors {
-            tracing::error!(policy, generation, in_force, %error, "policy does not compile");
-        }
-        for problem in [&report.credentials_error, &report.callers_error].into_iter().flatten() {
-            tracing::warn!(policy, problem, "policy cannot be used as it should");
-        }
-        if let Some(older) = &report.conflicts_with {
-            tracing::warn!(policy, %older, "policy is not in force: an older one claims exactly the same logins");
-        }
-    }
-    for report in last.reports.iter().filter(|old| !next.reports.iter().any(|new| new.name == old.name)) {
-        tracing::info!(policy = %report.name, "policy removed");
-    }
-    for file in next.files.iter().filter(|file| !last.files.contains(file)) {
-        tracing::error!(file = file.file, error = file.error, "policy file is broken");
-    }
+fn clients_of_policies(
+    snapshot: &Snapshot,
+    clients: &HashMap<ProofKey, TenantClient>,
+) -> HashMap<ObjectName, TenantClient> {
+    let client = |governor: &Arc<Governor>| {
+        let claim = governor.rule.claim();
+        let credential = governor.credentials.as_ref()?.fingerprint();
+        let client = clients.get(&ProofKey { credential, tenant: claim.tenant.clone() })?;
+        Some((claim.name.clone(), client.clone()))
+    };
+    snapshot.governors().iter().filter_map(client).collect()
 }

@@ -14,7 +14,7 @@ use prometheus::{
 
 use crate::auth0::{Observer, Operation, Outcome, RateLimit};
 use crate::ledger::Stats;
-use crate::policy::{Answer, Failure, InForce, PolicyReport, Reason};
+use crate::policy::{Answer, CONDITIONS, Failure, InForce, PolicyReport, Reason, Truth};
 
 /// From half a millisecond to 15 seconds: the work of checks and of calls to Auth0.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
@@ -37,6 +37,7 @@ pub struct Metrics {
     auth0_unknown_users: IntCounterVec,
     auth0_dropped_entries: IntCounterVec,
     policies: IntGaugeVec,
+    policies_by_condition: IntGaugeVec,
     policy_generation: IntGaugeVec,
     policy_ready: IntGaugeVec,
     policy_files_broken: IntGauge,
@@ -127,10 +128,15 @@ impl Metrics {
                 &["tenant"],
             ),
             policies: make.gauges("policies", "Policies by the version that is in force.", &["state"]),
+            policies_by_condition: make.gauges(
+                "policies_by_condition",
+                "Policies by condition and its status, as this process sees them.",
+                &["condition", "status"],
+            ),
             policy_generation: make.gauges("policy_generation", "The newest generation of a policy that this process saw.", &policy),
             policy_ready: make.gauges(
                 "policy_ready",
-                "1 when the newest version of a policy is in force and has its credential, else 0.",
+                "1 when the newest version of a policy is in force with everything that it needs, else 0.",
                 &policy,
             ),
             policy_files_broken: make.gauge("policy_files_broken", "Files of the policy folder that cannot be used, or only in part."),
@@ -178,30 +184,40 @@ impl Metrics {
         }
     }
 
-    /// Takes note of what is in force now, and ends the series of policies and tenants that are gone.
-    pub fn in_force(
-        &self,
-        generation: u64,
-        at: f64,
-        reports: &[PolicyReport],
-        tenant_of: impl Fn(&PolicyReport) -> String,
-    ) {
+    /// Takes note of what is in force now.
+    pub fn in_force(&self, generation: u64, at: f64, reports: &[PolicyReport]) {
         self.snapshot_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.snapshot_time.set(at);
         for state in InForce::ALL {
             let count = reports.iter().filter(|report| report.in_force == state).count();
             self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
         }
-        let mut live_policies = HashMap::from([(String::new(), String::new())]);
-        let mut live_tenants = HashSet::from([String::new()]);
+        let mut conditions: HashMap<(&str, Truth), usize> = HashMap::new();
         for report in reports {
-            let (policy, tenant) = (report.name.to_string(), tenant_of(report));
-            self.policy_generation.with_label_values(&[&policy, &tenant]).set(report.generation);
-            self.policy_ready.with_label_values(&[&policy, &tenant]).set(i64::from(report.is_ready()));
-            live_tenants.insert(tenant.clone());
-            live_policies.insert(policy, tenant);
+            let (policy, tenant) = (report.name.to_string(), report.tenant());
+            self.policy_generation.with_label_values(&[policy.as_str(), tenant]).set(report.generation);
+            self.policy_ready.with_label_values(&[policy.as_str(), tenant]).set(i64::from(report.is_ready()));
+            for (condition, finding) in report.conditions() {
+                *conditions.entry((condition, finding.truth)).or_default() += 1;
+            }
         }
-        self.prune(&live_policies, &live_tenants);
+        for condition in CONDITIONS {
+            for truth in Truth::ALL {
+                let count = conditions.get(&(condition, truth)).copied().unwrap_or_default();
+                self.policies_by_condition.with_label_values(&[condition, truth.as_str()]).set(to_i64(count));
+            }
+        }
+    }
+
+    /// Ends the series of policies and tenants that are not there any more.
+    pub fn end_series(&self, reports: &[PolicyReport]) {
+        let mut policies = HashMap::from([(String::new(), String::new())]);
+        let mut tenants = HashSet::from([String::new()]);
+        for report in reports {
+            tenants.insert(report.tenant().to_owned());
+            policies.insert(report.name.to_string(), report.tenant().to_owned());
+        }
+        self.prune(&policies, &tenants);
     }
 
     /// `policies` are those there are, each with its tenant.

@@ -31,6 +31,7 @@ pub struct Credentials {
     pub client_id: String,
     /// What proves that we are that application.
     pub proof: Proof,
+    fingerprint: Fingerprint,
 }
 
 /// How the application authenticates at the token endpoint.
@@ -166,7 +167,8 @@ impl Credentials {
             (None, None) => return Err(SecretError::NoProof),
             (Some(_), Some(_)) => return Err(SecretError::TwoProofs),
         };
-        Ok(Self { domain, custom_domain, client_id, proof })
+        let fingerprint = fingerprint(&domain, custom_domain.as_deref(), &client_id, &proof);
+        Ok(Self { domain, custom_domain, client_id, proof, fingerprint })
     }
 
     /// Whether the Secret's owner lets it be sent to this tenant. Whoever may write policies but not read Secrets could
@@ -188,28 +190,7 @@ impl Credentials {
 
     /// The same for the same credential, however its Secret was written, and for no other.
     pub fn fingerprint(&self) -> Fingerprint {
-        let (kind, proof, algorithm, key_id) = match &self.proof {
-            Proof::ClientSecret(secret) => ("secret", secret.expose_secret().as_bytes(), None, None),
-            Proof::PrivateKey { key, algorithm, key_id } => {
-                ("key", key.as_bytes(), Some(format!("{algorithm:?}")), key_id.as_deref())
-            }
-        };
-        let mut hash = Context::new(&SHA256);
-        for part in [
-            Some(self.domain.as_bytes()),
-            self.custom_domain.as_deref().map(str::as_bytes),
-            Some(self.client_id.as_bytes()),
-            Some(kind.as_bytes()),
-            Some(proof),
-            algorithm.as_deref().map(str::as_bytes),
-            key_id.map(str::as_bytes),
-        ] {
-            // With its length before it, no part can run into the next.
-            hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-            hash.update(part.unwrap_or_default());
-        }
-        let digest = hash.finish();
-        Fingerprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+        self.fingerprint
     }
 }
 
@@ -248,6 +229,31 @@ impl Caller {
         }
         Ok(Self { name, token: token.into() })
     }
+}
+
+fn fingerprint(domain: &str, custom_domain: Option<&str>, client_id: &str, proof: &Proof) -> Fingerprint {
+    let (kind, proof, algorithm, key_id) = match proof {
+        Proof::ClientSecret(secret) => ("secret", secret.expose_secret().as_bytes(), None, None),
+        Proof::PrivateKey { key, algorithm, key_id } => {
+            ("key", key.as_bytes(), Some(format!("{algorithm:?}")), key_id.as_deref())
+        }
+    };
+    let mut hash = Context::new(&SHA256);
+    for part in [
+        Some(domain.as_bytes()),
+        custom_domain.map(str::as_bytes),
+        Some(client_id.as_bytes()),
+        Some(kind.as_bytes()),
+        Some(proof),
+        algorithm.as_deref().map(str::as_bytes),
+        key_id.map(str::as_bytes),
+    ] {
+        // With its length before it, no part can run into the next.
+        hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+        hash.update(part.unwrap_or_default());
+    }
+    let digest = hash.finish();
+    Fingerprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
 fn expect_type(expected: &'static str, found: &str) -> Result<(), SecretError> {

@@ -155,6 +155,16 @@ impl Exception {
 }
 
 impl Policy {
+    /// The scopes that a token needs for what the policy does. Revoking a session ends its refresh tokens too.
+    pub fn scopes(&self) -> &'static [&'static str] {
+        match self.strategy {
+            Strategy::Deny => &["read:sessions"],
+            Strategy::RevokeOldest | Strategy::RevokeLeastRecentlyUsed | Strategy::RevokeNextToExpire => {
+                &["read:sessions", "delete:sessions", "delete:refresh_tokens"]
+            }
+        }
+    }
+
     /// Takes the steps before Auth0 is asked: either the login is answered by one of them, or there is a question left
     /// that only the user's sessions can decide. What depends on the moment (was the session revoked by this service, is
     /// there a credential) is not a policy's to know.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  Manifest ──compile──▶ Policy ─┐
-//!  Secret  ──────────────────────┴─▶ Index ──▶ Snapshot           what a source shows, and what it makes
+//!  Secret  ──────────────────────┼─▶ Index ──▶ Snapshot           what a source shows, and what it makes
+//!  Proof   ──────────────────────┘         └─▶ PolicyReport       and what there is to say about it
 //!
 //!  Snapshot ──view(token)──▶ View ──govern(login)──▶ Governor     who may ask, and which policy governs
 //!  Policy ──before_asking(login)──▶ Question | Verdict            what needs no list of sessions
@@ -20,6 +21,9 @@ mod explain;
 mod index;
 mod login;
 mod name;
+mod overlap;
+mod report;
+mod secrets;
 mod session;
 mod snapshot;
 mod tenant;
@@ -32,9 +36,14 @@ pub use compile::{Manifest, Salvage, SpecError, compile, salvage};
 pub use compiled::{Claim, Exception, Limits, Policy, Selector};
 pub use decide::{Admission, Count, Decision, Evidence, Question, Scope};
 pub use explain::Standing;
-pub use index::{InForce, Index, PolicyReport, SecretManifest};
+pub use index::Index;
 pub use login::{Context, InvalidField, Login};
 pub use name::ObjectName;
+pub use report::{
+    CONDITIONS, Callers, ConditionReason, Credential, Finding, InForce, PolicyReport, Precedent, SecretTrouble, Share,
+    Truth,
+};
+pub use secrets::{Acceptance, Candidate, Proof, ProofKey, SecretManifest};
 pub use session::{ListedSession, SessionList, SessionView};
 pub use snapshot::{Doors, Governance, Governor, Rule, Snapshot, TokenDigest, UnknownCaller, View};
 pub use tenant::{InvalidDomain, Tenant};

@@ -80,7 +80,7 @@ pub struct UnknownCaller;
 pub struct TokenDigest([u8; 32]);
 
 /// Who may use which policies, beside the Secrets that the policies name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Doors {
     /// Tokens for policies that name no callers.
     pub tokens: HashSet<TokenDigest>,

@@ -15,7 +15,7 @@ use super::setup::{doors, fixed_token, ledger, log_hash_key, setting, upstream};
 use super::source::{Source, endless};
 use crate::args::ServeArgs;
 use crate::checker::Checker;
-use crate::in_force::{Publisher, Shown};
+use crate::in_force::{Publisher, Shown, prove_credentials};
 use crate::metrics::Metrics;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
@@ -61,6 +61,7 @@ impl Service {
         let policies = readiness.wait_for("policies");
         source.begin(&publisher, &mut followers).await?;
         policies.release();
+        followers.spawn(endless(prove_credentials(Arc::clone(&publisher))));
         if let Some(file) = token_file {
             let fixed = args.caller_token.as_ref().and_then(fixed_token);
             let apply = move |shown: &mut Shown, tokens: &HashSet<TokenDigest>| {

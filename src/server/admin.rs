@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::App;
-use crate::policy::{Governor, PolicyReport, Rule, Selector};
+use crate::policy::{Finding, PolicyReport, Rule, Selector};
 
 /// The process is alive.
 pub(super) async fn livez() -> &'static str {
@@ -33,11 +33,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
 /// What is loaded, without secrets and without naming users.
 pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     let in_force = app.checker.in_force();
-    let governor = |report: &PolicyReport| {
-        in_force.snapshot.governors().iter().find(|governor| governor.rule.claim().name == report.name)
-    };
-    let policies: Vec<Value> =
-        in_force.reports.iter().map(|report| describe(report, governor(report).map(AsRef::as_ref))).collect();
+    let policies: Vec<Value> = in_force.reports.iter().map(describe).collect();
     let files: Vec<Value> =
         in_force.files.iter().map(|file| json!({ "file": file.file, "error": file.error })).collect();
     Json(json!({
@@ -49,17 +45,21 @@ pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     }))
 }
 
-fn describe(report: &PolicyReport, governor: Option<&Governor>) -> Value {
+fn describe(report: &PolicyReport) -> Value {
+    let condition = |(condition, finding): (&str, Finding)| {
+        let (status, reason) = (finding.truth.as_str(), finding.reason.as_str());
+        json!({ "type": condition, "status": status, "reason": reason, "message": finding.message })
+    };
     json!({
         "name": report.name.to_string(),
         "generation": report.generation,
         "in_force": report.in_force.as_str(),
         "ready": report.is_ready(),
         "errors": report.errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "conflicts_with": report.conflicts_with.as_ref().map(ToString::to_string),
-        "credentials": report.credentials_error.as_deref().unwrap_or("ready"),
-        "callers": report.callers_error,
-        "rule": governor.map(|governor| describe_rule(&governor.rule)),
+        "credentials": report.credentials_ready().problem().unwrap_or("ready"),
+        "callers": report.callers.problem(),
+        "conditions": report.conditions().map(condition),
+        "rule": report.rule.as_deref().map(describe_rule),
     })
 }
 

@@ -82,7 +82,7 @@ impl Directory {
                 let twice = match document {
                     Document::Policy(manifest) => match policies.insert(&manifest.name, name) {
                         None => {
-                            index.apply_policy(manifest.clone());
+                            index.apply_policy(manifest);
                             continue;
                         }
                         Some(first) => format!("SessionPolicy {} is also in {first}", manifest.name),

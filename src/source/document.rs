@@ -29,7 +29,7 @@ impl Document {
     /// Puts the resource into an index.
     pub fn feed(self, index: &mut Index) {
         match self {
-            Self::Policy(manifest) => index.apply_policy(manifest),
+            Self::Policy(manifest) => index.apply_policy(&manifest),
             Self::Secret(secret) => index.apply_secret(&secret),
             Self::Other { .. } => {}
         }

@@ -72,7 +72,7 @@ impl Environment {
             .map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
             .collect()),
         });
-        index.apply_policy(Manifest {
+        index.apply_policy(&Manifest {
             name: name.clone(),
             generation: 0,
             created_at: None::<Timestamp>,
@@ -83,7 +83,7 @@ impl Environment {
                 "failurePolicy": "Allow",
             }),
         });
-        let report = index.reports(&Doors::default()).into_iter().find(|report| report.name == name);
+        let report = index.publish(&Doors::default()).1.into_iter().find(|report| report.name == name);
         match report.and_then(|report| report.errors.into_iter().next()) {
             Some(error) => Err(EnvironmentError::Domain(error.message)),
             None => Ok(()),

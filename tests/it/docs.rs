@@ -7,7 +7,7 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 use session_checker::args::Args;
 use session_checker::crd::SessionPolicy;
-use session_checker::policy::{Reason, compile};
+use session_checker::policy::{ConditionReason, Reason, compile};
 use session_checker::source::{Document, read_documents};
 
 const REASONS: &str = include_str!("../../docs/reasons.md");
@@ -19,6 +19,13 @@ const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 fn every_reason_is_documented_and_every_error_word() {
     for reason in Reason::all() {
         assert!(REASONS.contains(&format!("| `{reason}` |")), "{reason}");
+    }
+}
+
+#[test]
+fn every_reason_of_a_condition_is_documented() {
+    for reason in ConditionReason::ALL {
+        assert!(REASONS.contains(&format!("| `{}` |", reason.as_str())), "{reason:?}");
     }
 }
 

@@ -419,6 +419,56 @@ async fn a_changed_credential_is_used_a_wrong_one_keeps_the_old_and_a_deleted_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_credential_that_is_not_accepted_keeps_the_old_one_until_it_is() {
+    let (tenant, folder) = (tenant().await, folder(&[callers(), policy("one", json!({ "recheckAfter": "0s" }))]));
+    write(folder.path(), "secret.yaml", &[credentials()]);
+    let service = serve(&tenant, &folder).await;
+    let told = || async {
+        let conditions = service.policy("default/one").await["conditions"].take();
+        let of = |kind: &str| {
+            conditions.as_array().unwrap().iter().find(|one| one["type"] == kind).unwrap()["reason"].clone()
+        };
+        (of("CredentialsReady"), of("Ready"))
+    };
+    let becomes = |credentials: &'static str, ready: &'static str| {
+        eventually(ready, move || async move { told().await == (json!(credentials), json!(ready)) })
+    };
+    becomes("Proven", "Ready").await;
+
+    let mut next = credentials();
+    next["stringData"]["clientId"] = json!("next");
+    next["stringData"]["clientSecret"] = json!("next-secret");
+    write(folder.path(), "secret.yaml", std::slice::from_ref(&next));
+    becomes("NewCredentialsRejected", "NewCredentialsRejected").await;
+    assert_eq!(service.reason("u1", "s").await, "within_limit", "by the old one");
+    assert_eq!(service.metric(&ready_series()).await, Some(0.0));
+
+    // It is refused for lack of a scope as well.
+    tenant.add_application(Application::with_secret("narrow", "narrow-secret").scopes(["read:users"]));
+    next["stringData"]["clientId"] = json!("narrow");
+    next["stringData"]["clientSecret"] = json!("narrow-secret");
+    write(folder.path(), "secret.yaml", std::slice::from_ref(&next));
+    eventually("the scope is told", || async {
+        service.policy("default/one").await["credentials"].as_str().unwrap().contains("lacks read:sessions")
+    })
+    .await;
+    assert_eq!(service.reason("u2", "s").await, "within_limit", "by the old one");
+
+    tenant.add_application(Application::with_secret("good", "good-secret"));
+    next["stringData"]["clientId"] = json!("good");
+    next["stringData"]["clientSecret"] = json!("good-secret");
+    write(folder.path(), "secret.yaml", std::slice::from_ref(&next));
+    let used =
+        || tenant.requests().iter().any(|request| request.form().get("client_id").is_some_and(|id| id == "good"));
+    eventually("the good one is asked for a token", || async { used() }).await;
+    becomes("Proven", "Ready").await;
+    let tokens = tenant.count(session_checker::simulator::Operation::Token);
+    assert_eq!(service.reason("u3", "s").await, "within_limit");
+    assert_eq!(tenant.count(session_checker::simulator::Operation::Token), tokens, "the proof's token is the checks'");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_callers_tokens_are_a_rotation_and_a_short_one_is_refused_alone() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), policy("one", json!({}))]);

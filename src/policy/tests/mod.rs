@@ -6,6 +6,7 @@ mod before;
 mod counting;
 mod examples;
 mod explained;
+mod index;
 mod limits;
 mod manifests;
 mod oracle;

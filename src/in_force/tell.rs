@@ -1,0 +1,83 @@
+//! Logs what is wrong, once when it becomes so, and when it is right again.
+
+use std::cmp::Ordering;
+
+use super::InForce;
+use crate::policy::{PolicyReport, Truth};
+
+/// Tells what changed. Whether a policy is gone, or belongs to another tenant now.
+pub(super) fn changes(last: &InForce, next: &InForce) -> bool {
+    let mut gone = false;
+    let mut before = last.reports.iter().peekable();
+    // Both are in the order of the names.
+    for report in &next.reports {
+        let mut old = None;
+        while let Some(candidate) = before.next_if(|old| old.name <= report.name) {
+            match candidate.name.cmp(&report.name) {
+                Ordering::Equal => old = Some(candidate),
+                _ => gone |= removed(candidate),
+            }
+        }
+        if old != Some(report) {
+            gone |= old.is_some_and(|old| old.tenant() != report.tenant());
+            changed(old, report);
+        }
+    }
+    for old in before {
+        gone |= removed(old);
+    }
+    match (last.force_audit, next.force_audit) {
+        (false, true) => tracing::warn!("every policy only audits from now on: nobody is refused"),
+        (true, false) => tracing::warn!("policies are enforced again"),
+        _ => {}
+    }
+    for file in next.files.iter().filter(|file| !last.files.contains(file)) {
+        tracing::error!(file = file.file, error = file.error, "policy file is broken");
+    }
+    gone
+}
+
+fn removed(report: &PolicyReport) -> bool {
+    tracing::info!(policy = %report.name, "policy removed");
+    true
+}
+
+fn changed(old: Option<&PolicyReport>, report: &PolicyReport) {
+    let (policy, generation, in_force) = (report.name.to_string(), report.generation, report.in_force.as_str());
+    if report.errors.is_empty() && old.is_none_or(|old| old.generation != generation || old.in_force != report.in_force)
+    {
+        tracing::info!(policy, generation, in_force, "policy loaded");
+    }
+    let conditions = old.map(PolicyReport::conditions);
+    for (position, (condition, finding)) in report.conditions().into_iter().enumerate() {
+        let before = conditions.as_ref().map(|conditions| &conditions[position].1);
+        if before == Some(&finding) {
+            continue;
+        }
+        let (reason, message) = (finding.reason.as_str(), &finding.message);
+        match finding.truth {
+            // `Ready` only sums up the others, and its callers.
+            Truth::False => tracing::warn!(
+                policy,
+                generation,
+                in_force,
+                condition,
+                reason,
+                message,
+                "policy is not as it should be"
+            ),
+            Truth::True if before.is_some_and(|before| before.truth == Truth::False) => {
+                tracing::info!(
+                    policy,
+                    generation,
+                    in_force,
+                    condition,
+                    reason,
+                    message,
+                    "policy is as it should be again"
+                );
+            }
+            Truth::True | Truth::Unknown => tracing::debug!(policy, condition, reason, message, "policy"),
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The Secrets that a source has shown, and which version of a credential a policy uses.
+//!
+//! A new credential replaces the one before it when the tenant accepts it and it permits what the policy does. Until then
+//! the one before serves; where there is none, the new one is used unproven. What a tenant said is kept beside the Secrets
+//! as a fact about a credential and a tenant, so that which version a policy uses follows from what is known, whatever
+//! order it became known in.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use super::answer::Failure;
+use super::compiled::{Claim, Policy};
+use super::name::ObjectName;
+use super::report::{self, Credential, SecretTrouble};
+use super::snapshot::{Doors, TokenDigest};
+use super::tenant::Tenant;
+use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, Callers, Credentials, Fingerprint, SecretError};
+
+/// A Secret as its source holds it.
+pub struct SecretManifest {
+    /// The Secret.
+    pub name: ObjectName,
+    /// `type`.
+    pub kind: String,
+    /// `data`, decoded; or why it cannot be.
+    pub data: Result<BTreeMap<String, Vec<u8>>, SecretError>,
+}
+
+/// A credential towards a tenant: what a tenant's word is about, and what a client of it is made for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProofKey {
+    /// The credential.
+    pub credential: Fingerprint,
+    /// Where it is sent.
+    pub tenant: Tenant,
+}
+
+/// What a tenant said of a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It gave a token, with these scopes when it said which.
+    Granted(Option<BTreeSet<String>>),
+    /// It does not accept the credential.
+    Rejected,
+    /// It could not be asked, and has not accepted the credential before.
+    Unreachable(Failure),
+}
+
+/// A credential whose proof a policy depends on.
+#[derive(Clone)]
+pub struct Candidate {
+    /// The credential.
+    pub credentials: Arc<Credentials>,
+    /// Its tenant.
+    pub tenant: Tenant,
+    /// What is known of it.
+    pub acceptance: Acceptance,
+}
+
+/// What is known of a credential, for those who prove it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// Nothing.
+    Unknown,
+    /// The tenant accepts it, and it permits what every policy that it is for does.
+    Sufficient,
+    /// The tenant accepts it, and some policy needs more than its token permits.
+    Lacking,
+    /// The tenant does not accept it.
+    Rejected,
+    /// The tenant could not be asked.
+    Unreachable,
+}
+
+#[derive(Default)]
+pub(super) struct Secrets {
+    entries: HashMap<ObjectName, Entry>,
+    proofs: HashMap<ProofKey, Proof>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// What can be used of it: the newest good version.
+    content: Option<Content>,
+    /// What is the matter with the newest version.
+    trouble: Option<SecretTrouble>,
+    /// Values that are refused, alone.
+    refused: Vec<SecretError>,
+}
+
+enum Content {
+    /// Versions of a credential, the newest first; older ones only as long as a policy uses them.
+    Credentials(Vec<Arc<Credentials>>),
+    Callers(HashSet<TokenDigest>),
+}
+
+impl Secrets {
+    /// Waits for the source's word on a Secret of which nothing is known.
+    pub fn await_secret(&mut self, name: &ObjectName) -> bool {
+        let trouble = || Entry { trouble: Some(SecretTrouble::Awaited(name.clone())), ..Entry::default() };
+        let is_new = !self.entries.contains_key(name);
+        self.entries.entry(name.clone()).or_insert_with(trouble);
+        is_new
+    }
+
+    /// Takes the newest version of a Secret; whether it changes anything.
+    pub fn apply(&mut self, secret: &SecretManifest) -> bool {
+        let last = self.entries.entry(secret.name.clone()).or_default();
+        match Content::read(secret) {
+            Ok((content, refused)) => {
+                let changed =
+                    last.trouble.is_some() || last.refused != refused || !content.is_current(last.content.as_ref());
+                if changed {
+                    *last = Entry { content: Some(content.after(last.content.take())), trouble: None, refused };
+                }
+                changed
+            }
+            Err(error) => {
+                let kept = if last.content.is_some() { "; its last good version stays in use" } else { "" };
+                last.trouble(SecretTrouble::Invalid(format!("Secret {}: {error}{kept}", secret.name)))
+            }
+        }
+    }
+
+    /// Takes note that the source does not show a Secret. What was seen of it stays in use.
+    pub fn forbid(&mut self, name: &ObjectName) -> bool {
+        self.entries.entry(name.clone()).or_default().trouble(SecretTrouble::Forbidden(name.clone()))
+    }
+
+    /// Stops the use of a Secret that is not there.
+    pub fn remove(&mut self, name: &ObjectName) -> bool {
+        self.entries.remove(name).is_some()
+    }
+
+    /// The Secrets there are.
+    pub fn names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.entries.keys()
+    }
+
+    /// The tokens of each callers' Secret.
+    pub fn callers(&self) -> HashMap<&ObjectName, &HashSet<TokenDigest>> {
+        let callers = |(name, entry)| match entry {
+            &Entry { content: Some(Content::Callers(ref tokens)), .. } => Some((name, tokens)),
+            _ => None,
+        };
+        self.entries.iter().filter_map(callers).collect()
+    }
+
+    /// Takes a tenant's word on a credential. That it cannot be asked now takes nothing back that it said before.
+    pub fn proved(&mut self, key: ProofKey, proof: Proof) -> bool {
+        let last = self.proofs.get(&key);
+        let known = matches!((last, &proof), (Some(Proof::Granted(_) | Proof::Rejected), Proof::Unreachable(_)));
+        if known || last == Some(&proof) {
+            return false;
+        }
+        self.proofs.insert(key, proof);
+        true
+    }
+
+    /// The credential that a policy uses, and what there is to say about it.
+    pub fn credential(&self, policy: &Policy) -> (Option<&Arc<Credentials>>, Credential) {
+        let claim = &policy.claim;
+        let name = &claim.credentials;
+        let Some(entry) = self.entries.get(name) else {
+            return (None, Credential::Secret(SecretTrouble::Missing(name.clone())));
+        };
+        let invalid = |error: &dyn std::fmt::Display| SecretTrouble::Invalid(format!("Secret {name}: {error}"));
+        let versions = match &entry.content {
+            Some(Content::Credentials(versions)) => versions,
+            Some(Content::Callers(_)) => {
+                let problem = format!("it holds callers' tokens, its type must be {CREDENTIALS_TYPE}");
+                return (None, Credential::Secret(invalid(&problem)));
+            }
+            None => {
+                let trouble = entry.trouble.clone().unwrap_or_else(|| SecretTrouble::Awaited(name.clone()));
+                return (None, Credential::Secret(trouble));
+            }
+        };
+        // Its owner's newest word on where it may be sent holds for all versions.
+        if let Err(error) = versions[0].allows(claim.tenant.domain(), claim.tenant.custom_domain()) {
+            return (None, Credential::Secret(invalid(&error)));
+        }
+        let chosen = versions.iter().position(|version| self.suffices(version, policy)).unwrap_or(0);
+        let state = match &entry.trouble {
+            Some(trouble) => Credential::Secret(trouble.clone()),
+            None => self.state(&versions[0], policy, chosen > 0),
+        };
+        (Some(&versions[chosen]), state)
+    }
+
+    fn proof(&self, credentials: &Credentials, claim: &Claim) -> Option<&Proof> {
+        self.proofs.get(&ProofKey { credential: credentials.fingerprint(), tenant: claim.tenant.clone() })
+    }
+
+    /// Whether a policy can rely on a credential.
+    fn suffices(&self, credentials: &Credentials, policy: &Policy) -> bool {
+        let proof = self.proof(credentials, &policy.claim);
+        let allowed = credentials.allows(policy.claim.tenant.domain(), policy.claim.tenant.custom_domain()).is_ok();
+        allowed && matches!(proof, Some(Proof::Granted(scopes)) if missing(scopes.as_ref(), policy).is_empty())
+    }
+
+    fn state(&self, newest: &Credentials, policy: &Policy, kept: bool) -> Credential {
+        match self.proof(newest, &policy.claim) {
+            None => Credential::Unproven { kept },
+            Some(Proof::Rejected) => Credential::Rejected { kept },
+            Some(Proof::Unreachable(failure)) => Credential::Unreachable { failure: *failure, kept },
+            Some(Proof::Granted(scopes)) => match missing(scopes.as_ref(), policy) {
+                missing if missing.is_empty() => Credential::Proven,
+                missing => Credential::InsufficientScope { missing, kept },
+            },
+        }
+    }
+
+    /// What there is to say about the callers that a policy names.
+    pub fn callers_of(&self, name: Option<&ObjectName>, doors: &Doors) -> report::Callers {
+        let Some(name) = name else {
+            let closed = doors.tokens.is_empty() && !doors.allow_anonymous;
+            return if closed { report::Callers::Nobody } else { report::Callers::Ready };
+        };
+        let Some(entry) = self.entries.get(name) else {
+            return report::Callers::Secret(SecretTrouble::Missing(name.clone()));
+        };
+        let invalid =
+            |problem: &str| report::Callers::Secret(SecretTrouble::Invalid(format!("Secret {name}: {problem}")));
+        match (&entry.trouble, &entry.content) {
+            (Some(trouble), _) => report::Callers::Secret(trouble.clone()),
+            (None, Some(Content::Callers(_))) if entry.refused.is_empty() => report::Callers::Ready,
+            (None, Some(Content::Callers(_))) => {
+                let refused: Vec<String> = entry.refused.iter().map(ToString::to_string).collect();
+                invalid(&refused.join("; "))
+            }
+            (None, _) => invalid(&format!("it holds a credential, its type must be {CALLERS_TYPE}")),
+        }
+    }
+
+    /// The credentials whose proof these policies depend on: the newest version for each.
+    pub fn candidates<'a>(&self, policies: impl Iterator<Item = &'a Policy>) -> HashMap<ProofKey, Candidate> {
+        let mut candidates: HashMap<ProofKey, Candidate> = HashMap::new();
+        for policy in policies {
+            let claim = &policy.claim;
+            let Some(Entry { content: Some(Content::Credentials(versions)), .. }) =
+                self.entries.get(&claim.credentials)
+            else {
+                continue;
+            };
+            let newest = &versions[0];
+            if newest.allows(claim.tenant.domain(), claim.tenant.custom_domain()).is_err() {
+                continue;
+            }
+            let acceptance = match self.proof(newest, claim) {
+                None => Acceptance::Unknown,
+                Some(Proof::Rejected) => Acceptance::Rejected,
+                Some(Proof::Unreachable(_)) => Acceptance::Unreachable,
+                Some(Proof::Granted(scopes)) if missing(scopes.as_ref(), policy).is_empty() => Acceptance::Sufficient,
+                Some(Proof::Granted(_)) => Acceptance::Lacking,
+            };
+            let key = ProofKey { credential: newest.fingerprint(), tenant: claim.tenant.clone() };
+            let candidate = || Candidate { credentials: Arc::clone(newest), tenant: claim.tenant.clone(), acceptance };
+            let candidate = candidates.entry(key).or_insert_with(candidate);
+            // Policies can differ only in what they need.
+            if acceptance == Acceptance::Lacking {
+                candidate.acceptance = acceptance;
+            }
+        }
+        candidates
+    }
+
+    /// Forgets versions that no policy uses any more, and what was known of them.
+    pub fn forget<'a>(&mut self, policies: impl Iterator<Item = &'a Policy>) {
+        if self.entries.values().any(Entry::has_older_versions) {
+            let used: HashSet<Fingerprint> =
+                policies.filter_map(|policy| Some(self.credential(policy).0?.fingerprint())).collect();
+            for entry in self.entries.values_mut() {
+                if let Some(Content::Credentials(versions)) = &mut entry.content {
+                    let newest = versions[0].fingerprint();
+                    versions.retain(|version| version.fingerprint() == newest || used.contains(&version.fingerprint()));
+                }
+            }
+        }
+        let versions = self.entries.values().filter_map(|entry| match &entry.content {
+            Some(Content::Credentials(versions)) => Some(versions),
+            _ => None,
+        });
+        let known: HashSet<Fingerprint> = versions.flatten().map(|version| version.fingerprint()).collect();
+        self.proofs.retain(|key, _| known.contains(&key.credential));
+    }
+}
+
+/// What a policy does that a token does not permit. A tenant that does not say is believed to permit it.
+fn missing(scopes: Option<&BTreeSet<String>>, policy: &Policy) -> Vec<&'static str> {
+    let needed = policy.scopes().iter().copied();
+    scopes.map(|scopes| needed.filter(|scope| !scopes.contains(*scope)).collect()).unwrap_or_default()
+}
+
+impl Entry {
+    fn has_older_versions(&self) -> bool {
+        matches!(&self.content, Some(Content::Credentials(versions)) if versions.len() > 1)
+    }
+
+    fn trouble(&mut self, trouble: SecretTrouble) -> bool {
+        let changed = self.trouble.as_ref() != Some(&trouble);
+        self.trouble = Some(trouble);
+        self.refused.clear();
+        changed
+    }
+}
+
+impl Content {
+    fn read(secret: &SecretManifest) -> Result<(Self, Vec<SecretError>), SecretError> {
+        let data = secret.data.as_ref().map_err(Clone::clone)?;
+        if secret.kind == CALLERS_TYPE {
+            let callers = Callers::from_secret(&secret.kind, data)?;
+            let tokens = callers.callers.iter().map(|caller| TokenDigest::of(caller.token.expose_secret())).collect();
+            return Ok((Self::Callers(tokens), callers.refused));
+        }
+        let credentials = Credentials::from_secret(&secret.kind, data)?;
+        Ok((Self::Credentials(vec![Arc::new(credentials)]), Vec::new()))
+    }
+
+    /// Whether it says what the last version says.
+    fn is_current(&self, last: Option<&Self>) -> bool {
+        match (self, last) {
+            (Self::Credentials(new), Some(Self::Credentials(last))) => new[0].fingerprint() == last[0].fingerprint(),
+            (Self::Callers(new), Some(Self::Callers(last))) => new == last,
+            _ => false,
+        }
+    }
+
+    /// Puts the new version before those that may still be in use. One that comes back is the same as before, so that what
+    /// was learned with it is not lost.
+    fn after(self, last: Option<Self>) -> Self {
+        match (self, last) {
+            (Self::Credentials(mut new), Some(Self::Credentials(last))) => {
+                if let Some(same) = last.iter().find(|version| version.fingerprint() == new[0].fingerprint()) {
+                    new[0] = Arc::clone(same);
+                }
+                let newest = new[0].fingerprint();
+                new.extend(last.into_iter().filter(|version| version.fingerprint() != newest));
+                Self::Credentials(new)
+            }
+            (new, _) => new,
+        }
+    }
+}

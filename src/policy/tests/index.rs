@@ -1,0 +1,250 @@
+//! What an index makes of policies, Secrets and what tenants say: which credential is used, what is said, who stands before
+//! whom.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::secret::CREDENTIALS_TYPE;
+
+/// An index with policies, each by its name and what its spec adds.
+fn index(policies: &[(&str, Value)]) -> Index {
+    let mut index = Index::default();
+    for (age, (name, extra)) in policies.iter().enumerate() {
+        apply(&mut index, name, age, extra.clone());
+    }
+    index
+}
+
+fn apply(index: &mut Index, name: &str, age: usize, extra: Value) {
+    let mut spec = json!({ "limits": { "perUser": 1 }, "callerSecretRef": { "name": "callers" } });
+    lay_over(&mut spec, extra);
+    let created_at = Some(at(i64::try_from(age).unwrap()));
+    index.apply_policy(&Manifest { name: ObjectName::new("team", name), created_at, ..manifest(spec) });
+}
+
+fn credential(secret: &str) -> SecretManifest {
+    let data = [("domain", "acme.eu.auth0.com"), ("clientId", "id"), ("clientSecret", secret)];
+    SecretManifest {
+        name: ObjectName::new("team", "auth0"),
+        kind: CREDENTIALS_TYPE.to_owned(),
+        data: Ok(data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into()),
+    }
+}
+
+fn report(index: &Index, name: &str) -> PolicyReport {
+    let (_, reports) = index.publish(&Doors::default());
+    reports.into_iter().find(|report| report.name.name == name).unwrap()
+}
+
+/// The secret that a policy's checks use.
+fn used(index: &Index, name: &str) -> Option<String> {
+    let (snapshot, _) = index.publish(&Doors::default());
+    let governor = snapshot.governors().iter().find(|governor| governor.rule.claim().name.name == name)?.clone();
+    let credentials = governor.credentials.clone()?;
+    match &credentials.proof {
+        crate::secret::Proof::ClientSecret(secret) => Some(secrecy::ExposeSecret::expose_secret(secret).to_owned()),
+        crate::secret::Proof::PrivateKey { .. } => None,
+    }
+}
+
+/// The tenant's word on the newest credential.
+fn says(index: &mut Index, proof: &Proof) {
+    let keys: Vec<ProofKey> = index.candidates().into_keys().collect();
+    keys.into_iter().for_each(|key| index.proved(key, proof.clone()));
+    index.forget_replaced();
+}
+
+fn granted(scopes: &[&str]) -> Proof {
+    Proof::Granted(Some(scopes.iter().map(|scope| (*scope).to_owned()).collect::<BTreeSet<_>>()))
+}
+
+fn word(index: &Index, name: &str) -> (Truth, ConditionReason) {
+    let finding = report(index, name).credentials_ready();
+    (finding.truth, finding.reason)
+}
+
+const PLAIN: &[&str] = &["read:sessions"];
+const ALL: &[&str] = &["read:sessions", "delete:sessions", "delete:refresh_tokens"];
+
+#[test]
+fn a_first_credential_is_used_before_it_is_proven_and_that_is_said() {
+    let mut index = index(&[("a", json!({}))]);
+    assert_eq!((used(&index, "a"), word(&index, "a")), (None, (Truth::False, ConditionReason::SecretMissing)));
+    index.apply_secret(&credential("one"));
+    let one = Some("one".to_owned());
+    assert_eq!((used(&index, "a"), word(&index, "a")), (one.clone(), (Truth::Unknown, ConditionReason::Unproven)));
+    says(&mut index, &Proof::Unreachable(Failure::UpstreamTimeout));
+    let told = word(&index, "a");
+    assert_eq!((used(&index, "a"), told), (one.clone(), (Truth::Unknown, ConditionReason::TenantUnreachable)));
+    says(&mut index, &Proof::Rejected);
+    let told = word(&index, "a");
+    assert_eq!((used(&index, "a"), told), (one.clone(), (Truth::False, ConditionReason::CredentialsRejected)));
+    says(&mut index, &granted(PLAIN));
+    assert_eq!((used(&index, "a"), word(&index, "a")), (one, (Truth::True, ConditionReason::Proven)));
+}
+
+#[test]
+fn a_new_credential_takes_over_when_it_is_proven_and_the_old_one_never_comes_back() {
+    let mut index = index(&[("a", json!({}))]);
+    index.apply_secret(&credential("one"));
+    says(&mut index, &granted(PLAIN));
+    index.apply_secret(&credential("two"));
+    assert_eq!(used(&index, "a").unwrap(), "one");
+    assert_eq!(
+        word(&index, "a"),
+        (Truth::True, ConditionReason::Proven),
+        "nothing has happened that anybody would notice"
+    );
+    says(&mut index, &Proof::Unreachable(Failure::UpstreamTimeout));
+    assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("one", ConditionReason::TenantUnreachable));
+    says(&mut index, &Proof::Rejected);
+    assert_eq!(used(&index, "a").unwrap(), "one");
+    assert_eq!(word(&index, "a"), (Truth::False, ConditionReason::NewCredentialsRejected));
+    says(&mut index, &granted(PLAIN));
+    assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("two", ConditionReason::Proven));
+    says(&mut index, &Proof::Rejected);
+    assert_eq!(
+        (used(&index, "a").unwrap().as_str(), word(&index, "a").1),
+        ("two", ConditionReason::CredentialsRejected)
+    );
+}
+
+#[test]
+fn of_several_new_credentials_the_newest_is_proven_and_the_proven_one_serves() {
+    let mut index = index(&[("a", json!({}))]);
+    index.apply_secret(&credential("one"));
+    says(&mut index, &granted(PLAIN));
+    for wrong in ["two", "three"] {
+        index.apply_secret(&credential(wrong));
+        says(&mut index, &Proof::Rejected);
+        assert_eq!(used(&index, "a").unwrap(), "one");
+    }
+    // Back to the one that serves: known already.
+    index.apply_secret(&credential("one"));
+    assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("one", ConditionReason::Proven));
+}
+
+#[test]
+fn a_tenant_that_is_down_takes_back_nothing_that_it_said() {
+    let mut index = index(&[("a", json!({}))]);
+    index.apply_secret(&credential("one"));
+    says(&mut index, &granted(PLAIN));
+    let revision = index.revision();
+    says(&mut index, &Proof::Unreachable(Failure::CircuitOpen));
+    assert_eq!((word(&index, "a").1, index.revision()), (ConditionReason::Proven, revision));
+}
+
+#[test]
+fn what_a_credential_must_permit_depends_on_the_strategy_of_each_policy() {
+    let mut index = index(&[("deny", json!({})), ("revoke", json!({ "strategy": "RevokeOldest", "priority": 1 }))]);
+    index.apply_secret(&credential("one"));
+    says(&mut index, &granted(ALL));
+    index.apply_secret(&credential("two"));
+    says(&mut index, &granted(PLAIN));
+    assert_eq!((used(&index, "deny").unwrap().as_str(), word(&index, "deny").1), ("two", ConditionReason::Proven));
+    let told = report(&index, "revoke").credentials_ready();
+    assert_eq!(
+        (used(&index, "revoke").unwrap().as_str(), told.reason),
+        ("one", ConditionReason::NewCredentialsRejected)
+    );
+    assert!(told.message.contains("lacks delete:sessions and delete:refresh_tokens"), "{}", told.message);
+    says(&mut index, &granted(ALL));
+    assert_eq!((used(&index, "revoke").unwrap().as_str(), word(&index, "revoke").1), ("two", ConditionReason::Proven));
+    // The first is forgotten: a policy that needs more does not bring it back.
+    says(&mut index, &granted(PLAIN));
+    assert_eq!(used(&index, "revoke").unwrap(), "two");
+    assert_eq!(word(&index, "revoke"), (Truth::False, ConditionReason::InsufficientScope));
+    // A tenant that does not say is believed.
+    says(&mut index, &Proof::Granted(None));
+    assert_eq!(word(&index, "revoke").1, ConditionReason::Proven);
+}
+
+#[test]
+fn a_deleted_secret_stops_its_use_and_comes_back_unproven() {
+    let mut index = index(&[("a", json!({}))]);
+    index.apply_secret(&credential("one"));
+    says(&mut index, &granted(PLAIN));
+    index.remove_secret(&ObjectName::new("team", "auth0"));
+    index.forget_replaced();
+    assert_eq!((used(&index, "a"), word(&index, "a").1), (None, ConditionReason::SecretMissing));
+    index.apply_secret(&credential("one"));
+    assert_eq!(word(&index, "a").1, ConditionReason::Unproven);
+}
+
+#[test]
+fn a_secret_that_is_not_shown_any_more_stays_in_use_and_that_is_said() {
+    let mut index = index(&[("a", json!({}))]);
+    let name = ObjectName::new("team", "auth0");
+    index.await_secret(&name);
+    assert_eq!(word(&index, "a"), (Truth::Unknown, ConditionReason::Pending));
+    index.forbid_secret(&name);
+    assert_eq!((used(&index, "a"), word(&index, "a")), (None, (Truth::False, ConditionReason::SecretForbidden)));
+    index.apply_secret(&credential("one"));
+    says(&mut index, &granted(PLAIN));
+    index.forbid_secret(&name);
+    assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("one", ConditionReason::SecretForbidden));
+    index.apply_secret(&credential("one"));
+    assert_eq!(word(&index, "a").1, ConditionReason::Proven);
+}
+
+#[test]
+fn what_changes_nothing_is_no_change() {
+    let mut index = index(&[("a", json!({}))]);
+    index.apply_secret(&credential("one"));
+    let revision = index.revision();
+    index.apply_secret(&credential("one"));
+    apply(&mut index, "a", 0, json!({}));
+    index.remove_secret(&ObjectName::new("team", "other"));
+    assert_eq!(index.revision(), revision);
+}
+
+#[test]
+fn a_policy_made_anew_under_the_same_name_does_not_inherit_the_last_good_version() {
+    let mut index = index(&[("a", json!({}))]);
+    apply(&mut index, "a", 0, json!({ "limits": { "perUser": 0 } }));
+    assert_eq!(report(&index, "a").in_force, InForce::LastGood);
+    apply(&mut index, "a", 1, json!({ "limits": { "perUser": 0 } }));
+    assert_eq!(report(&index, "a").in_force, InForce::FailurePolicy);
+    let accepted = report(&index, "a").accepted();
+    assert_eq!((accepted.truth, accepted.reason), (Truth::False, ConditionReason::Invalid));
+    assert!(
+        accepted.message.starts_with("spec.limits.perUser: ") && accepted.message.ends_with("failure policy answers")
+    );
+}
+
+fn precedent(index: &Index, name: &str) -> Option<(String, Share)> {
+    report(index, name).precedent.map(|precedent| (precedent.policy.name, precedent.share))
+}
+
+#[test]
+fn of_two_policies_that_claim_the_same_the_newer_is_in_conflict_until_the_older_goes() {
+    let same = || json!({ "selector": { "clientIds": ["c1", "c2"] } });
+    let turned = json!({ "selector": { "clientIds": ["c2", "c1"] } });
+    let mut index = index(&[("old", same()), ("new", turned), ("higher", json!({ "priority": 5 }))]);
+    assert_eq!(precedent(&index, "new"), Some(("old".to_owned(), Share::Conflict)));
+    let accepted = report(&index, "new").accepted();
+    assert_eq!((accepted.truth, accepted.reason), (Truth::False, ConditionReason::Conflicted));
+    assert!(accepted.message.contains("team/old"), "{}", accepted.message);
+    assert_eq!(report(&index, "new").ready().reason, ConditionReason::Conflicted);
+    index.remove_policy(&ObjectName::new("team", "old"));
+    assert_eq!(precedent(&index, "new"), Some(("higher".to_owned(), Share::All)));
+    assert_eq!(report(&index, "new").accepted().reason, ConditionReason::Accepted);
+}
+
+#[test]
+fn a_policy_behind_another_stays_accepted_and_says_which() {
+    let by = |list: &str, values: &[&str]| json!({ "selector": { list: values } });
+    let index = index(&[
+        ("client", by("clientIds", &["c1"])),
+        ("organization", by("organizations", &["o1"])),
+        ("elsewhere", json!({ "selector": { "clientIds": ["c9"] }, "callerSecretRef": { "name": "others" } })),
+        ("rest", json!({})),
+    ]);
+    assert_eq!(precedent(&index, "client"), None);
+    assert_eq!(precedent(&index, "organization"), Some(("client".to_owned(), Share::Part)));
+    assert_eq!(precedent(&index, "elsewhere"), None, "it has other callers");
+    assert_eq!(precedent(&index, "rest"), Some(("client".to_owned(), Share::Part)));
+    let accepted = report(&index, "rest").accepted();
+    assert_eq!((accepted.truth, accepted.reason), (Truth::True, ConditionReason::Accepted));
+    assert!(accepted.message.contains("team/client stands before it"), "{}", accepted.message);
+}
