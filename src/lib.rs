@@ -47,6 +47,7 @@
 pub mod args;
 pub mod auth0;
 pub mod checker;
+pub mod controller;
 pub mod crd;
 #[cfg(feature = "simulator")]
 pub mod demo;

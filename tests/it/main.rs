@@ -14,6 +14,7 @@ mod eviction;
 mod failures;
 mod folder;
 mod http;
+mod lease;
 mod ledger;
 mod node_demo;
 mod rbac;
