@@ -109,6 +109,10 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_LEDGER_KEY", value_name = "KEY", hide_env_values = true)]
     pub ledger_key: Option<SecretString>,
 
+    /// How many replicas there are: without a shared ledger, each keeps to its part of tenant.requestsPerSecond.
+    #[arg(long, env = "SESSION_CHECKER_REPLICAS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub replicas: u32,
+
     /// Turn every policy to Audit: the way out when a limit locks people out.
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT", value_parser = BoolishValueParser::new())]
     pub force_audit: bool,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::auth0::{Error, TenantClient};
+use crate::auth0::{Errand, Error, TenantClient};
 use crate::crd::{Mode, Reentry};
 use crate::in_force::{Current, InForce};
 use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, Moment, Stats, Terms, User};
@@ -106,8 +106,12 @@ impl Checker {
         let enforced = policy.stance.mode == Mode::Enforce && !in_force.force_audit;
         let terms = Terms { window: policy.admission_window, longest_check: tenant.longest_check };
         let attempt = Attempt { user: &user, sid: question.sid(), client_id: question.client_id(), terms, enforced };
-        let deadline = arrived + policy.timeout;
-        let verdict = self.ask(client, &tenant.places, question, &attempt, opened.since, deadline).await;
+        let errand = Errand {
+            policy: Some(policy.claim.name.clone()),
+            silent: login.context().is_silent(),
+            deadline: arrived + policy.timeout,
+        };
+        let verdict = self.ask(client, &tenant.places, question, &attempt, opened.since, &errand).await;
         match verdict {
             Ok((verdict, holder)) => {
                 if holder && policy.reentry == Reentry::KeepPlace {
@@ -139,12 +143,12 @@ impl Checker {
         question: Question<'_>,
         attempt: &Attempt<'_>,
         since: Moment,
-        deadline: Instant,
+        errand: &Errand,
     ) -> Result<(Verdict, bool), Verdict> {
         let Ok(_place) = places.try_acquire() else {
             return Err(Verdict::failed(Failure::Overloaded));
         };
-        let sessions = client.list_sessions(question.user_id(), deadline).await.map_err(|error| {
+        let sessions = client.list_sessions(question.user_id(), errand).await.map_err(|error| {
             tracing::warn!(policy = %question.policy().claim.name, %error, "the user's sessions could not be listed");
             Verdict::failed(error.failure)
         })?;
@@ -152,7 +156,7 @@ impl Checker {
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
             question.decide(Evidence { sessions: &sessions, admissions, revoked, now: Timestamp::now() })
         };
-        let decision = self.ledger.admit(attempt, list, deadline, decide).await?;
+        let decision = self.ledger.admit(attempt, list, errand.deadline, decide).await?;
         let verdict = Verdict::from(&decision);
         match decision {
             Decision::Within { holder, .. } => {
@@ -161,7 +165,7 @@ impl Checker {
                 Ok((verdict, holder && shown))
             }
             Decision::Evict { count, victims } if attempt.enforced => {
-                let outcome = evict(client, victims, deadline).await;
+                let outcome = evict(client, victims, errand).await;
                 self.ledger.settle(attempt.user, &outcome.revoked, &outcome.alive).await;
                 let revoked = outcome.revoked.len();
                 match outcome.failure {
@@ -211,9 +215,9 @@ struct Eviction {
 }
 
 /// Revokes sessions, some at a time; all are tried, whatever becomes of the others.
-async fn evict(client: &TenantClient, victims: Vec<String>, deadline: Instant) -> Eviction {
+async fn evict(client: &TenantClient, victims: Vec<String>, errand: &Errand) -> Eviction {
     let revoke = |sid: String| async move {
-        let result = client.revoke_session(&sid, deadline).await;
+        let result = client.revoke_session(&sid, errand).await;
         (sid, result)
     };
     let mut results = stream::iter(victims).map(revoke).buffer_unordered(REVOKED_AT_ONCE);

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
-use crate::auth0::{TenantClient, Upstream};
+use crate::auth0::{Gate, TenantClient, Upstream};
 use crate::metrics::Metrics;
 use crate::policy::{
     Candidate, Doors, Governor, Index, ObjectName, PolicyReport, Proof, ProofKey, Rule, Snapshot, Tenant,
@@ -51,6 +51,8 @@ pub struct TenantState {
     pub longest_check: Duration,
     /// A place for each check that may wait for this tenant at the same time: one that hangs must not hold up the others.
     pub places: Arc<Semaphore>,
+    /// Breaker and budget, kept for as long as the tenant has a policy.
+    pub gate: Arc<Gate>,
 }
 
 impl InForce {
@@ -241,6 +243,7 @@ impl Publisher {
 
     fn tenants(&self, snapshot: &Snapshot, last: &InForce) -> HashMap<String, TenantState> {
         let mut tenants: HashMap<String, TenantState> = HashMap::new();
+        let mut ceilings: HashMap<&str, Option<u32>> = HashMap::new();
         for governor in snapshot.governors() {
             let Rule::Compiled(policy) = &*governor.rule else { continue };
             let domain = policy.claim.tenant.domain();
@@ -248,8 +251,14 @@ impl Publisher {
             let state = tenants.entry(domain.to_owned()).or_insert_with(|| TenantState {
                 longest_check: Duration::ZERO,
                 places: places().unwrap_or_else(|| Arc::new(Semaphore::new(self.max_in_flight))),
+                gate: self.upstream.gate(&policy.claim.tenant),
             });
             state.longest_check = state.longest_check.max(policy.timeout);
+            let ceiling = ceilings.entry(domain).or_default();
+            *ceiling = [*ceiling, policy.requests_per_second].into_iter().flatten().min();
+        }
+        for (domain, ceiling) in ceilings {
+            tenants[domain].gate.limit(ceiling);
         }
         tenants
     }

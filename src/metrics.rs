@@ -12,7 +12,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::auth0::{Observer, Operation, Outcome, RateLimit};
+use crate::auth0::{BreakerState, Observer, Operation, Outcome, RateLimit};
 use crate::ledger::Stats;
 use crate::policy::{Answer, CONDITIONS, Failure, InForce, PolicyReport, Reason, Truth};
 
@@ -34,6 +34,9 @@ pub struct Metrics {
     auth0_request_duration: HistogramVec,
     auth0_token_refreshes: IntCounterVec,
     auth0_rate_limit_remaining: IntGaugeVec,
+    auth0_breaker_state: IntGaugeVec,
+    auth0_budget_waits: IntCounterVec,
+    auth0_budget_refusals: IntCounterVec,
     auth0_unknown_users: IntCounterVec,
     auth0_dropped_entries: IntCounterVec,
     policies: IntGaugeVec,
@@ -45,6 +48,7 @@ pub struct Metrics {
     snapshot_time: Gauge,
     force_audit: IntGauge,
     ledger_entries: IntGauge,
+    ledger_shared: IntGauge,
     ledger_degraded: IntGauge,
     ledger_forgotten: IntCounter,
     ledger_conflicts: IntCounter,
@@ -119,6 +123,21 @@ impl Metrics {
                 "What Auth0 last said is left of its rate limit.",
                 &["tenant", "operation"],
             ),
+            auth0_breaker_state: make.gauges(
+                "auth0_breaker_state",
+                "Whether a tenant is asked: 0 = yes, 1 = one request goes to see, 2 = it did not answer of late and is left alone.",
+                &["tenant"],
+            ),
+            auth0_budget_waits: make.counters(
+                "auth0_budget_waits_total",
+                "Requests that had to wait for the tenant's budget.",
+                &["tenant", "operation"],
+            ),
+            auth0_budget_refusals: make.counters(
+                "auth0_budget_refusals_total",
+                "Requests that were not sent because the tenant's budget had no room for them in time.",
+                &["tenant", "operation"],
+            ),
             auth0_unknown_users: make.counters(
                 "auth0_unknown_users_total",
                 "Lists that Auth0 answered with 404: the user is taken for one without sessions.",
@@ -146,6 +165,7 @@ impl Metrics {
             snapshot_time: make.time("snapshot_timestamp_seconds", "When what is in force last changed, as Unix time."),
             force_audit: make.gauge("force_audit", "1 while every policy only audits because the service was told so."),
             ledger_entries: make.gauge("ledger_entries", "Admissions and revocations in this process's memory."),
+            ledger_shared: make.gauge("ledger_shared", "1 when replicas share a ledger, 0 when each has its own."),
             ledger_degraded: make.gauge("ledger_degraded", "1 while this process's memory stands in for the shared ledger."),
             ledger_forgotten: make.counter("ledger_forgotten_total", "What was forgotten before its time because the ledger is bounded."),
             ledger_conflicts: make.counter("ledger_conflicts_total", "Decisions made again because another replica was faster."),
@@ -241,14 +261,20 @@ impl Metrics {
             &self.failure_policy_uses,
             &self.auth0_requests,
             &self.auth0_token_refreshes,
+            &self.auth0_budget_waits,
+            &self.auth0_budget_refusals,
             &self.auth0_unknown_users,
             &self.auth0_dropped_entries,
         ] {
             end_series(vec, &is_live, |labels| vec.remove(labels).is_ok());
         }
-        for vec in
-            [&self.would_block_users, &self.auth0_rate_limit_remaining, &self.policy_generation, &self.policy_ready]
-        {
+        for vec in [
+            &self.would_block_users,
+            &self.auth0_rate_limit_remaining,
+            &self.auth0_breaker_state,
+            &self.policy_generation,
+            &self.policy_ready,
+        ] {
             end_series(vec, &is_live, |labels| vec.remove(labels).is_ok());
         }
         let durations = &self.auth0_request_duration;
@@ -277,6 +303,11 @@ impl Metrics {
     /// Counts a write of a policy's status.
     pub fn status_written(&self, result: &'static str) {
         self.status_writes.with_label_values(&[result]).inc();
+    }
+
+    /// Takes note of whether replicas share a ledger.
+    pub fn ledger_shared(&self, shared: bool) {
+        self.ledger_shared.set(i64::from(shared));
     }
 
     /// Takes over what the ledger counts itself.
@@ -338,6 +369,23 @@ impl Observer for Metrics {
             let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
             self.auth0_rate_limit_remaining.with_label_values(&[tenant, operation.as_str()]).set(remaining);
         }
+    }
+
+    fn budget_wait(&self, tenant: &str, operation: Operation) {
+        self.auth0_budget_waits.with_label_values(&[tenant, operation.as_str()]).inc();
+    }
+
+    fn budget_refusal(&self, tenant: &str, operation: Operation) {
+        self.auth0_budget_refusals.with_label_values(&[tenant, operation.as_str()]).inc();
+    }
+
+    fn breaker(&self, tenant: &str, state: BreakerState) {
+        let state = match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        self.auth0_breaker_state.with_label_values(&[tenant]).set(state);
     }
 
     fn token(&self, tenant: &str, result: Result<(), Failure>) {

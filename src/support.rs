@@ -103,7 +103,7 @@ async fn ask(client: Option<&TenantClient>, policy: &Policy, login: &Login) -> (
     let Some(client) = client else {
         return (Verdict::failed(Failure::CredentialsMissing), text);
     };
-    let sessions = match client.list_sessions(question.user_id(), Instant::now() + policy.timeout).await {
+    let sessions = match client.list_sessions(question.user_id(), &(Instant::now() + policy.timeout).into()).await {
         Ok(sessions) => sessions,
         Err(error) => {
             let _ = writeln!(text, "  The user's sessions could not be listed: {error}");
@@ -171,7 +171,7 @@ fn describe(session: &SessionView<'_>) -> String {
 async fn fetch(args: &UserArgs) -> Result<(TenantClient, SessionList), RunError> {
     let in_force = read_once(&args.source).await?;
     let client = client_of(&in_force, args.tenant.as_deref())?;
-    let sessions = client.list_sessions(&args.user, Instant::now() + PATIENCE).await;
+    let sessions = client.list_sessions(&args.user, &(Instant::now() + PATIENCE).into()).await;
     let sessions = sessions.map_err(|error| RunError::Command(format!("the sessions could not be listed: {error}")))?;
     Ok((client, sessions))
 }
@@ -224,7 +224,7 @@ async fn end(args: &EndArgs) -> Result<(), RunError> {
     }
     let mut failed = 0;
     for sid in &chosen {
-        match client.revoke_session(sid, Instant::now() + PATIENCE).await {
+        match client.revoke_session(sid, &(Instant::now() + PATIENCE).into()).await {
             Ok(Revoked::Done) => println!("{sid} is ended"),
             Ok(Revoked::AlreadyGone) => println!("{sid} had ended already"),
             Err(error) => {

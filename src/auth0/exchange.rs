@@ -1,5 +1,5 @@
-//! One call to a tenant: its requests, its one retry, its waits, its spans. Every request of this client leaves through
-//! [`Endpoint::send`], and the headers of every answer are looked at in one place.
+//! One call to a tenant: its requests, its one retry, its spans. Every request of this client leaves through
+//! [`Endpoint::send`], where it passes the tenant's [`Gate`], and the headers of every answer are looked at in one place.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tracing::{Instrument, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::error::Error;
+use super::gate::{Entry, Errand, Gate, Priority};
 use super::observe::{Observer, Operation, Outcome};
 use super::rate::RateLimit;
 use crate::policy::Failure;
@@ -31,6 +32,7 @@ pub(super) struct Endpoint {
     /// The canonical domain.
     tenant: Box<str>,
     observer: Arc<dyn Observer>,
+    gate: Arc<Gate>,
 }
 
 /// A whole answer that the call itself has to judge: 2xx, or 4xx other than 429.
@@ -44,8 +46,8 @@ pub(super) struct Answer {
 enum Setback {
     /// It may work the next moment.
     Passing(Error),
-    /// The tenant's window is closed for this long.
-    Throttled(Duration),
+    /// The tenant takes no more for now. Its budget knows until when.
+    Throttled,
     /// Another try would not help, or there is no time for it.
     Lasting(Error),
 }
@@ -63,8 +65,8 @@ enum Trouble {
 }
 
 impl Endpoint {
-    pub fn new(http: Client, base: Url, tenant: Box<str>, observer: Arc<dyn Observer>) -> Self {
-        Self { http, base, tenant, observer }
+    pub fn new(http: Client, base: Url, tenant: Box<str>, observer: Arc<dyn Observer>, gate: Arc<Gate>) -> Self {
+        Self { http, base, tenant, observer, gate }
     }
 
     pub fn tenant(&self) -> &str {
@@ -90,29 +92,39 @@ impl Endpoint {
     /// Sends one request, and gives the answer that the call has to judge. `request` is asked for each try anew, since an
     /// assertion is good for one request only.
     ///
-    /// A connection that fails and a 5xx are tried once more, a moment later. A 429 is waited out when its window opens
-    /// before the deadline.
+    /// A connection that fails and a 5xx are tried once more, a moment later. A 429 is waited out when the tenant's budget
+    /// opens before the deadline.
     pub async fn send(
         &self,
         operation: Operation,
-        deadline: Instant,
+        priority: Priority,
+        errand: &Errand,
         request: impl Fn() -> Result<Request, Error>,
     ) -> Result<Answer, Error> {
-        let (mut resend, mut retried) = (0, false);
+        let deadline = errand.deadline;
+        let (mut resend, mut retried, mut hiccup) = (0, false, None);
         loop {
-            let (pause, error) = match self.exchange(operation, deadline, resend, request()?).await {
+            if Instant::now() >= deadline {
+                return Err(hiccup.unwrap_or_else(Error::timeout));
+            }
+            let entry = match self.gate.enter(operation, priority, errand).await {
+                Ok(entry) => entry,
+                // What went wrong with the request itself says more.
+                Err(refused) => return Err(hiccup.unwrap_or(refused)),
+            };
+            match self.exchange(operation, deadline, resend, request()?, entry).await {
                 Ok(answer) => return Ok(answer),
                 Err(Setback::Passing(error)) if !retried => {
-                    retried = true;
-                    (Duration::from_millis(rand::random_range(0..=MAX_JITTER_MS)), error)
+                    let pause = Duration::from_millis(rand::random_range(0..=MAX_JITTER_MS));
+                    if pause >= deadline.saturating_duration_since(Instant::now()) {
+                        return Err(error);
+                    }
+                    (retried, hiccup) = (true, Some(error));
+                    sleep(pause).await;
                 }
-                Err(Setback::Throttled(pause)) => (pause, Error::new(Failure::RateLimited, "answered 429")),
+                Err(Setback::Throttled) => hiccup = None,
                 Err(Setback::Passing(error) | Setback::Lasting(error)) => return Err(error),
-            };
-            if pause >= deadline.saturating_duration_since(Instant::now()) {
-                return Err(error);
             }
-            sleep(pause).await;
             resend += 1;
         }
     }
@@ -124,11 +136,9 @@ impl Endpoint {
         deadline: Instant,
         resend: u32,
         mut request: Request,
+        entry: Entry<'_>,
     ) -> Result<Answer, Setback> {
         let started = Instant::now();
-        if started >= deadline {
-            return Err(Setback::Lasting(Error::timeout()));
-        }
         let span = self.span(operation, resend, request.url());
         opentelemetry::global::get_text_map_propagator(|propagator| {
             propagator.inject_context(&span.context(), &mut HeaderInjector(request.headers_mut()));
@@ -143,7 +153,8 @@ impl Endpoint {
         };
         record(&span, outcome, result.as_ref().ok().map(|(answer, _)| answer.status));
         self.observer.request(&self.tenant, operation, outcome, started.elapsed());
-        judge(result)
+        entry.over(outcome, result.as_ref().map_or(&RateLimit::default(), |(_, limit)| limit), started);
+        judge(result.map(|(answer, _)| answer))
     }
 
     async fn round_trip(&self, operation: Operation, request: Request) -> Result<(Answer, RateLimit), Trouble> {
@@ -210,11 +221,11 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, Trouble> {
     Ok(body)
 }
 
-fn judge(result: Result<(Answer, RateLimit), Trouble>) -> Result<Answer, Setback> {
-    let (answer, limit) = result.map_err(Trouble::into_setback)?;
+fn judge(result: Result<Answer, Trouble>) -> Result<Answer, Setback> {
+    let answer = result.map_err(Trouble::into_setback)?;
     match Outcome::of(answer.status) {
         Outcome::ServerError => Err(Setback::Passing(Error::unexpected(answer.status))),
-        Outcome::RateLimited => Err(Setback::Throttled(limit.opens_in(Timestamp::now()))),
+        Outcome::RateLimited => Err(Setback::Throttled),
         Outcome::Redirect => Err(Setback::Lasting(Error::unexpected(answer.status))),
         _ => Ok(answer),
     }

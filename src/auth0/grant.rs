@@ -14,6 +14,7 @@ use tracing::warn;
 use super::assertion;
 use super::error::{Error, object};
 use super::exchange::Endpoint;
+use super::gate::Priority;
 use super::observe::Operation;
 use crate::policy::Failure;
 use crate::policy::Tenant;
@@ -66,7 +67,7 @@ impl Grant {
 
     async fn ask(&self, deadline: Instant) -> Result<Token, Error> {
         let issued_at = Instant::now();
-        let answer = self.endpoint.send(Operation::Token, deadline, || self.request()).await?;
+        let answer = self.endpoint.send(Operation::Token, Priority::Login, &deadline.into(), || self.request()).await?;
         if !answer.status.is_success() {
             return Err(Error::of_token_endpoint(answer.status, &answer.body));
         }

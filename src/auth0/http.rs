@@ -1,12 +1,13 @@
 //! The way out to all tenants: one connection pool, built once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, Url, redirect};
 
 use super::exchange::Endpoint;
+use super::gate::{Ceilings, Gate};
 use super::guard::PublicOnly;
 use super::observe::Observer;
 use crate::policy::Tenant;
@@ -29,14 +30,19 @@ pub struct UpstreamOptions {
     pub endpoints: BTreeMap<String, Url>,
     /// Certificates in PEM that are trusted towards tenants, besides the platform's.
     pub ca_pem: Option<Vec<u8>>,
+    /// Where the tenants' ceilings are kept.
+    pub ceilings: Ceilings,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
 }
 
-/// Towards all tenants: the connections, and who counts them.
+/// Towards all tenants: the connections, what every request has to pass, and who counts.
 pub struct Upstream {
     guarded: Client,
     overrides: HashMap<String, Override>,
+    ceilings: Ceilings,
+    /// By canonical domain, as long as anybody uses them.
+    gates: Mutex<HashMap<String, Weak<Gate>>>,
     observer: Arc<dyn Observer>,
 }
 
@@ -94,7 +100,20 @@ impl Upstream {
             }
         }
         let guarded = builder().dns_resolver(PublicOnly).build()?;
-        Ok(Self { guarded, overrides, observer: options.observer })
+        let (ceilings, observer) = (options.ceilings, options.observer);
+        Ok(Self { guarded, overrides, ceilings, gates: Mutex::default(), observer })
+    }
+
+    /// What every request to a tenant has to pass: the same for all who ask for it while any of them keeps it.
+    pub fn gate(&self, tenant: &Tenant) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(tenant.domain()).and_then(Weak::upgrade) {
+            return gate;
+        }
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        let gate = Arc::new(Gate::new(tenant.domain(), &self.ceilings, Arc::clone(&self.observer)));
+        gates.insert(tenant.domain().to_owned(), Arc::downgrade(&gate));
+        gate
     }
 
     /// Where the requests of a tenant go: to the endpoint that names its custom or canonical domain, else to the custom
@@ -106,7 +125,7 @@ impl Upstream {
             Some(named) => (named.http.clone(), named.base.clone()),
             None => (self.guarded.clone(), tenant.origin().clone()),
         };
-        Endpoint::new(http, base, tenant.domain().into(), Arc::clone(&self.observer))
+        Endpoint::new(http, base, tenant.domain().into(), Arc::clone(&self.observer), self.gate(tenant))
     }
 }
 
@@ -135,6 +154,7 @@ mod tests {
         Upstream::new(UpstreamOptions {
             endpoints: endpoints.iter().map(|(domain, url)| ((*domain).to_owned(), url.parse().unwrap())).collect(),
             ca_pem: ca_pem.map(<[u8]>::to_vec),
+            ceilings: Ceilings::default(),
             observer: Arc::new(Unobserved),
         })
     }

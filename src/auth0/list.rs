@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use reqwest::StatusCode;
-use tokio::time::Instant;
 
 use super::error::{Error, object};
+use super::gate::{Errand, Priority};
 use super::observe::Operation;
 use super::parse::Page;
 use super::{TenantClient, path};
@@ -18,17 +18,17 @@ const TAKE: &str = "50";
 const MAX_PAGES: usize = 40;
 
 impl TenantClient {
-    /// Lists the sessions of a user, all pages of them, by `deadline`. A user whom the tenant does not know has none.
+    /// Lists the sessions of a user, all pages of them, by the errand's deadline. A user whom the tenant does not know has none.
     ///
     /// # Errors
     /// Any page that could not be had or read: there is no list with holes.
-    pub async fn list_sessions(&self, user_id: &str, deadline: Instant) -> Result<SessionList, Error> {
+    pub async fn list_sessions(&self, user_id: &str, errand: &Errand) -> Result<SessionList, Error> {
         let path = path::sessions_of(user_id)?;
         let (mut sessions, mut unreadable) = (Vec::new(), 0);
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let Some(page) = self.page(&path, from.as_deref(), deadline).await? else {
+            let Some(page) = self.page(&path, from.as_deref(), errand).await? else {
                 self.observer().unknown_user(self.tenant());
                 break;
             };
@@ -51,10 +51,15 @@ impl TenantClient {
     }
 
     /// One page; nothing when the tenant does not know the user.
-    async fn page(&self, path: &str, from: Option<&str>, deadline: Instant) -> Result<Option<Page>, Error> {
+    async fn page(&self, path: &str, from: Option<&str>, errand: &Errand) -> Result<Option<Page>, Error> {
         let mut url = self.url(path);
         url.query_pairs_mut().append_pair("take", TAKE).extend_pairs(from.map(|cursor| ("from", cursor)));
-        let answer = self.call(Operation::List, &url, deadline).await?;
+        let priority = match from {
+            Some(_) => Priority::NextPage,
+            None if errand.silent => Priority::Silent,
+            None => Priority::Login,
+        };
+        let answer = self.call(Operation::List, priority, &url, errand).await?;
         match answer.status {
             status if status.is_success() => Page::read(&answer.body).map(Some),
             // Without an object it was not the API that answered. On a later page it is not the user who is unknown.

@@ -7,8 +7,10 @@
 //!   a token ────── kept, refreshed early, one flight     token.rs
 //!      │             asked for by secret or assertion    grant.rs, assertion.rs
 //!      ▼
-//!    send ──────── one retry, waits on 429, span         exchange.rs
+//!    send ──────── one retry, span                       exchange.rs
 //!      │             rate limit headers                  rate.rs
+//!      ▼
+//!    Gate ──────── breaker, budget: one for each tenant  gate/
 //!      ▼
 //!  Upstream ────── one connection pool for all tenants   http.rs
 //!      │             where a tenant is                   tenant.rs
@@ -19,7 +21,7 @@
 //!
 //! A call goes down this way once. It takes the credential's token, which is nearly always there. It sends the request and
 //! reads the answer to its end, within bounds. A connection that fails, and a 5xx, are tried once more a moment later; a 429
-//! is waited out when the tenant says that it opens before the deadline; a 401 gives up the token once. Whatever is left over
+//! is waited out when the tenant's budget opens before the deadline; a 401 gives up the token once. Whatever is left over
 //! becomes an [`Error`] with one of the closed words that a check answers with. Each step knows the deadline, and none goes
 //! on after it.
 //!
@@ -31,6 +33,7 @@
 mod assertion;
 mod error;
 mod exchange;
+mod gate;
 mod grant;
 mod guard;
 mod http;
@@ -50,6 +53,7 @@ use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
 pub use error::Error;
+pub use gate::{BreakerState, Ceilings, Errand, Gate};
 pub use http::{SetupError, Upstream, UpstreamOptions};
 pub use observe::{Observer, Operation, Outcome, Unobserved};
 pub use rate::RateLimit;
@@ -58,6 +62,7 @@ pub use revoke::Revoked;
 use crate::policy::{Failure, Tenant};
 use crate::secret::{Credentials, SecretError};
 use exchange::{Answer, Endpoint};
+use gate::Priority;
 use grant::Grant;
 use token::TokenCache;
 
@@ -94,15 +99,21 @@ impl TenantClient {
     }
 
     /// Asks the Management API with a token, and with a new one when the first is not accepted.
-    async fn call(&self, operation: Operation, url: &Url, deadline: Instant) -> Result<Answer, Error> {
-        let token = self.tokens.get(deadline).await?;
-        let answer = self.call_with(&token, operation, url, deadline).await?;
+    async fn call(
+        &self,
+        operation: Operation,
+        priority: Priority,
+        url: &Url,
+        errand: &Errand,
+    ) -> Result<Answer, Error> {
+        let token = self.tokens.get(errand.deadline).await?;
+        let answer = self.call_with(&token, operation, priority, url, errand).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
         self.tokens.reject(&token);
-        let token = self.tokens.get(deadline).await?;
-        let answer = self.call_with(&token, operation, url, deadline).await?;
+        let token = self.tokens.get(errand.deadline).await?;
+        let answer = self.call_with(&token, operation, priority, url, errand).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
             // A third would be refused as well, and each is billed: the credential rests.
             self.tokens.refuse(&token, Error::of_api(answer.status, &answer.body));
@@ -114,8 +125,9 @@ impl TenantClient {
         &self,
         token: &grant::Token,
         operation: Operation,
+        priority: Priority,
         url: &Url,
-        deadline: Instant,
+        errand: &Errand,
     ) -> Result<Answer, Error> {
         let request = || {
             let request = self.endpoint.request(operation, url.clone());
@@ -127,7 +139,7 @@ impl TenantClient {
             let request = request.build();
             request.map_err(|_| Error::new(Failure::UpstreamError, "the request cannot be built"))
         };
-        self.endpoint.send(operation, deadline, request).await
+        self.endpoint.send(operation, priority, errand, request).await
     }
 
     fn url(&self, path: &str) -> Url {

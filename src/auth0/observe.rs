@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 
+use super::gate::BreakerState;
 use super::rate::RateLimit;
 use crate::policy::Failure;
 
@@ -128,6 +129,12 @@ pub trait Observer: Send + Sync {
     fn request(&self, _tenant: &str, _operation: Operation, _outcome: Outcome, _took: Duration) {}
     /// An answer carried rate limit headers; the token endpoint has a limit of its own.
     fn rate_limit(&self, _tenant: &str, _operation: Operation, _limit: &RateLimit) {}
+    /// A request had to wait for the tenant's budget.
+    fn budget_wait(&self, _tenant: &str, _operation: Operation) {}
+    /// A request was not sent because the tenant's budget has no room for it in time.
+    fn budget_refusal(&self, _tenant: &str, _operation: Operation) {}
+    /// The tenant's breaker is in this state from now on.
+    fn breaker(&self, _tenant: &str, _state: BreakerState) {}
     /// A token was fetched, or could not be.
     fn token(&self, _tenant: &str, _result: Result<(), Failure>) {}
     /// A tenant does not know a user, which is taken for a user without sessions.

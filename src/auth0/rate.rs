@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
 /// How long a refusal holds that does not say for how long.
-const UNSAID: Duration = Duration::from_secs(1);
+pub(super) const UNSAID: Duration = Duration::from_secs(1);
 
 /// The rate limit headers of one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

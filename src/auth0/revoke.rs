@@ -1,9 +1,9 @@
 //! Ending a session together with its refresh tokens.
 
 use reqwest::StatusCode;
-use tokio::time::Instant;
 
 use super::error::Error;
+use super::gate::{Errand, Priority};
 use super::observe::Operation;
 use super::{TenantClient, path};
 
@@ -17,13 +17,13 @@ pub enum Revoked {
 }
 
 impl TenantClient {
-    /// Revokes a session and its refresh tokens, by `deadline`. Doing it twice does no harm.
+    /// Revokes a session and its refresh tokens, by the errand's deadline. Doing it twice does no harm.
     ///
     /// # Errors
     /// The tenant could not be asked in time or did not take the order; the session may have ended all the same.
-    pub async fn revoke_session(&self, sid: &str, deadline: Instant) -> Result<Revoked, Error> {
+    pub async fn revoke_session(&self, sid: &str, errand: &Errand) -> Result<Revoked, Error> {
         let url = self.url(&path::revoke(sid)?);
-        let answer = self.call(Operation::Revoke, &url, deadline).await?;
+        let answer = self.call(Operation::Revoke, Priority::Revocation, &url, errand).await?;
         match answer.status {
             status if status.is_success() => Ok(Revoked::Done),
             StatusCode::NOT_FOUND => Ok(Revoked::AlreadyGone),

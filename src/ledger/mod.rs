@@ -65,7 +65,7 @@ use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
 pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holders, Holding};
 pub use memory::{DEFAULT_CAPACITY, Memory};
 pub use record::{Entry, OLDEST_LIST, REVOKED_FOR, Record, Revoked, Terms};
-pub use redis::Redis;
+pub use redis::{Redis, Taken};
 pub use shared::{DEFAULT_BOUND, Shared};
 pub use store::{Backend, Moment, Reading, Store};
 
@@ -151,6 +151,11 @@ impl<S: Store> Ledger<S> {
     /// A ledger that is kept in a store.
     pub fn new(store: S) -> Self {
         Self { store, turns: turns::Turns::default(), conflicts: AtomicU64::new(0), forgotten: AtomicU64::new(0) }
+    }
+
+    /// What it is kept in.
+    pub fn store(&self) -> &S {
+        &self.store
     }
 
     /// Opens the ledger for a check, before the sessions are listed.

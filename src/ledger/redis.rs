@@ -1,4 +1,5 @@
-//! The registers in Redis or Valkey: one hash for each user, exchanged by one small script, with the server's clock.
+//! The registers in Redis or Valkey: one hash for each user, exchanged by one small script, with the server's clock. Beside
+//! them the buckets of tenants whose requests have a ceiling, emptied by another.
 //!
 //! Users and sessions are written as keyed hashes only. Each user's key is its own hash tag, so a cluster may put it
 //! anywhere. Everything has a time to live.
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, IntoConnectionInfo, RedisError, Script};
+use redis::{Client, FromRedisValue, IntoConnectionInfo, RedisError, Script, ScriptInvocation};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
@@ -36,6 +37,22 @@ end
 return {exchanged, tonumber(time[1]), tonumber(time[2]), stands[2] or ''}
 ";
 
+/// Takes out of a bucket that fills itself: what is written is when it will be full, in microseconds.
+const BUCKET: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local rate, want, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local interval = 1000000 / rate
+local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+local there = rate - reserve - (full_at - now) / interval
+local taken = math.max(0, math.min(want, math.floor(there + 0.000001)))
+if taken > 0 then
+  full_at = full_at + taken * interval
+  redis.call('SET', KEYS[1], string.format('%.3f', full_at), 'PX', math.ceil((full_at - now) / 1000) + 1000)
+end
+return {taken, math.max(0, math.ceil((taken + 1 - there) * interval))}
+";
+
 /// How long connecting may take; nobody waits for it.
 const CONNECTING: Duration = Duration::from_secs(2);
 
@@ -43,6 +60,7 @@ const CONNECTING: Duration = Duration::from_secs(2);
 pub struct Redis {
     connection: Connection,
     script: Script,
+    bucket: Script,
     key: hmac::Key,
 }
 
@@ -50,6 +68,15 @@ pub struct Redis {
 enum Connection {
     Single(ConnectionManager),
     Cluster(ClusterConnection),
+}
+
+/// What was taken out of a tenant's bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// So many.
+    pub count: u32,
+    /// When there is one more.
+    pub more_in: Duration,
 }
 
 /// Why the shared store did not do what was asked.
@@ -91,7 +118,12 @@ impl Redis {
                 Connection::Cluster(client.get_pending_async_connection_with_config(config))
             }
         };
-        Ok(Self { connection, script: Script::new(SCRIPT), key: hmac::Key::new(hmac::HMAC_SHA256, key) })
+        Ok(Self {
+            connection,
+            script: Script::new(SCRIPT),
+            bucket: Script::new(BUCKET),
+            key: hmac::Key::new(hmac::HMAC_SHA256, key),
+        })
     }
 
     /// What stands for a text: 128 bits of its HMAC, in hex.
@@ -121,6 +153,21 @@ impl Redis {
         Ok(if exchanged { Ok(()) } else { Err(reading) })
     }
 
+    /// Takes up to `want` out of a tenant's bucket.
+    pub(super) async fn take(
+        &self,
+        tenant: &str,
+        requests_per_second: u32,
+        want: u32,
+        reserve: u32,
+        bound: Duration,
+    ) -> Result<Taken, RedisFailure> {
+        let mut invocation = self.bucket.key(format!("session-checker:budget:{{{}}}", self.hash(tenant)));
+        invocation.arg(requests_per_second).arg(want).arg(reserve);
+        let (count, micros): (u32, u64) = self.run(&invocation, bound).await?;
+        Ok(Taken { count, more_in: Duration::from_micros(micros) })
+    }
+
     async fn invoke(
         &self,
         user: &User,
@@ -132,14 +179,7 @@ impl Redis {
     ) -> Result<(bool, Reading), RedisFailure> {
         let mut invocation = self.script.key(format!("session-checker:{{{}}}", self.hash(&user.0)));
         invocation.arg(expected).arg(revision).arg(record).arg(lasts);
-        let answer = async {
-            match self.connection.clone() {
-                Connection::Single(mut connection) => invocation.invoke_async(&mut connection).await,
-                Connection::Cluster(mut connection) => invocation.invoke_async(&mut connection).await,
-            }
-        };
-        let (exchanged, seconds, micros, record): (bool, i64, i32, String) =
-            timeout(bound, answer).await.map_err(|_| RedisFailure::Timeout)??;
+        let (exchanged, seconds, micros, record): (bool, i64, i32, String) = self.run(&invocation, bound).await?;
         let unreadable = |error: &dyn std::fmt::Display| RedisFailure::Unreadable(error.to_string());
         let at = Timestamp::new(seconds, micros * 1_000).map_err(|error| unreadable(&error))?;
         let record = match record.as_str() {
@@ -147,5 +187,19 @@ impl Redis {
             text => serde_json::from_str(text).map_err(|error| unreadable(&error))?,
         };
         Ok((exchanged, Reading { record: Arc::new(record), now: Moment { at, clock: Clock::Shared } }))
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        invocation: &ScriptInvocation<'_>,
+        bound: Duration,
+    ) -> Result<T, RedisFailure> {
+        let answer = async {
+            match self.connection.clone() {
+                Connection::Single(mut connection) => invocation.invoke_async(&mut connection).await,
+                Connection::Cluster(mut connection) => invocation.invoke_async(&mut connection).await,
+            }
+        };
+        Ok(timeout(bound, answer).await.map_err(|_| RedisFailure::Timeout)??)
     }
 }

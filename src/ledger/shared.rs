@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::memory::Memory;
 use super::record::Record;
-use super::redis::{Redis, RedisFailure};
+use super::redis::{Redis, RedisFailure, Taken};
 use super::store::{Clock, Reading, Store};
 use super::{Stats, User};
 
@@ -25,7 +25,8 @@ pub const DEFAULT_BOUND: Duration = Duration::from_millis(50);
 /// How long to wait before Redis is tried again, and how long that may take.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Records in Redis, or for the time being in memory.
+/// Records in Redis, or for the time being in memory. Clones are the same.
+#[derive(Clone)]
 pub struct Shared(Arc<Inner>);
 
 struct Inner {
@@ -46,6 +47,22 @@ impl Shared {
             inner.degrade(&failure);
         }
         Self(inner)
+    }
+
+    /// Whether the memory stands in for Redis now.
+    pub fn is_degraded(&self) -> bool {
+        self.0.is_degraded()
+    }
+
+    /// Takes up to `want` requests out of a tenant's bucket, into which as many flow in a second as it holds, and leaves the
+    /// reserve in. Nothing when Redis does not say: there is no bucket for as long as the memory stands in.
+    pub async fn take(&self, tenant: &str, requests_per_second: u32, want: u32, reserve: u32) -> Option<Taken> {
+        let inner = &self.0;
+        if inner.is_degraded() {
+            return None;
+        }
+        let taken = inner.redis.take(tenant, requests_per_second, want, reserve, inner.bound).await;
+        taken.map_err(|failure| inner.degrade(&failure)).ok()
     }
 }
 

@@ -80,6 +80,16 @@ pub enum Backend {
     Shared(Shared),
 }
 
+impl Backend {
+    /// What replicas share, where they do.
+    pub fn shared(&self) -> Option<&Shared> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Shared(shared) => Some(shared),
+        }
+    }
+}
+
 impl Store for Backend {
     async fn read(&self, user: &User) -> Reading {
         match self {

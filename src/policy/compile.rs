@@ -290,8 +290,6 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         let fits = (1..=bounds::REQUESTS_PER_SECOND).contains(&rate);
         let message = format!("write a number from 1 to {}, not {rate}", bounds::REQUESTS_PER_SECOND);
         errors.check(fits, "tenant.requestsPerSecond", message);
-        // A ceiling that is not kept would be worse than none: others count on the room that it leaves.
-        errors.check(!fits, "tenant.requestsPerSecond", "this version does not keep a ceiling yet: leave it out");
     }
     if let Some(callers) = &spec.caller_secret_ref {
         errors.secret_name(&callers.name, "callerSecretRef");
@@ -360,6 +358,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
             message: spec.message.clone(),
         },
         generation: manifest.generation,
+        requests_per_second: spec.tenant.requests_per_second.and_then(|rate| u32::try_from(rate).ok()),
         limits: limits?,
         reentry: spec.reentry,
         strategy: spec.strategy,

@@ -21,6 +21,8 @@ pub struct Policy {
     pub stance: Stance,
     /// `metadata.generation` of the version that was compiled.
     pub generation: i64,
+    /// The most requests a second that all replicas together send to the tenant's Management API.
+    pub requests_per_second: Option<u32>,
     /// The limits where no override says otherwise.
     pub limits: Limits,
     /// What a session that already has the application means.

@@ -28,6 +28,13 @@ pub struct Context {
     pub tenant: Option<String>,
 }
 
+impl Context {
+    /// Whether nobody waits at a login page: a session renews itself (`prompt=none`).
+    pub fn is_silent(&self) -> bool {
+        self.prompt.iter().any(|prompt| prompt == "none")
+    }
+}
+
 /// A field that breaks its rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} must be {rule}")]

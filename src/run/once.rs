@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use super::setup::upstream;
 use super::{RunError, Source};
 use crate::args::SourceArgs;
+use crate::auth0::Ceilings;
 use crate::in_force::{InForce, Publisher, Shown};
 use crate::metrics::Metrics;
 
@@ -16,7 +17,8 @@ use crate::metrics::Metrics;
 /// When there is no source, or it cannot be read.
 pub async fn read_once(args: &SourceArgs) -> Result<Arc<InForce>, RunError> {
     let metrics = Arc::new(Metrics::new());
-    let publisher = Arc::new(Publisher::new(upstream(args, &metrics)?, Shown::default(), 1, metrics));
+    let publisher =
+        Arc::new(Publisher::new(upstream(args, Ceilings::default(), &metrics)?, Shown::default(), 1, metrics));
     let mut followers = JoinSet::new();
     Source::of(args)?.begin(&publisher, &mut followers).await?;
     Ok(publisher.current().load_full())

@@ -14,6 +14,7 @@ use super::RunError;
 use super::setup::{doors, fixed_token, ledger, log_hash_key, setting, upstream};
 use super::source::{Source, endless};
 use crate::args::ServeArgs;
+use crate::auth0::Ceilings;
 use crate::checker::Checker;
 use crate::in_force::{Publisher, Shown, prove_credentials};
 use crate::metrics::Metrics;
@@ -50,7 +51,10 @@ impl Service {
         let switch = args.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
         let force_audit = args.force_audit || switch.as_ref().is_some_and(|file| *file.value());
         let metrics = Arc::new(Metrics::new());
-        let upstream = upstream(&args.source, &metrics)?;
+        let ledger = ledger(&args).await?;
+        let shared = ledger.store().shared().cloned();
+        metrics.ledger_shared(shared.is_some());
+        let upstream = upstream(&args.source, Ceilings { shared, replicas: args.replicas }, &metrics)?;
         let shown = Shown { doors, force_audit, ..Shown::default() };
         let publisher = Arc::new(Publisher::new(upstream, shown, args.max_in_flight, Arc::clone(&metrics)));
         let readiness = Readiness::default();
@@ -85,7 +89,7 @@ impl Service {
             _ => None,
         };
         let app = Arc::new(App {
-            checker: Checker::new(publisher.current(), ledger(&args).await?, Arc::clone(&metrics), log_hash_key(&args)),
+            checker: Checker::new(publisher.current(), ledger, Arc::clone(&metrics), log_hash_key(&args)),
             readiness,
             shutdown: shutdown.clone(),
             metrics,

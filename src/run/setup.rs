@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::RunError;
 use crate::args::{ServeArgs, SourceArgs};
-use crate::auth0::{Upstream, UpstreamOptions};
+use crate::auth0::{Ceilings, Upstream, UpstreamOptions};
 use crate::ledger::{Backend, DEFAULT_CAPACITY, Ledger, Memory, Redis, Shared};
 use crate::metrics::Metrics;
 use crate::policy::{Doors, TokenDigest};
@@ -75,9 +75,9 @@ pub(super) async fn ledger(args: &ServeArgs) -> Result<Ledger, RunError> {
 }
 
 /// The way to the tenants.
-pub(super) fn upstream(args: &SourceArgs, metrics: &Arc<Metrics>) -> Result<Upstream, RunError> {
+pub(super) fn upstream(args: &SourceArgs, ceilings: Ceilings, metrics: &Arc<Metrics>) -> Result<Upstream, RunError> {
     let read = |path: &PathBuf| std::fs::read(path).map_err(|error| RunError::File(path.clone(), error));
     let ca_pem = args.auth0_ca_file.as_ref().map(read).transpose()?;
     let observer = Arc::clone(metrics) as _;
-    Ok(Upstream::new(UpstreamOptions { endpoints: args.endpoints(), ca_pem, observer })?)
+    Ok(Upstream::new(UpstreamOptions { endpoints: args.endpoints(), ca_pem, ceilings, observer })?)
 }

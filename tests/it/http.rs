@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Request};
 use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Upstream, UpstreamOptions};
+use session_checker::auth0::{Ceilings, Upstream, UpstreamOptions};
 use session_checker::checker::Checker;
 use session_checker::in_force::{Publisher, Shown};
 use session_checker::ledger::{Backend, Ledger, Memory};
@@ -58,8 +58,12 @@ impl Setup {
     fn serve(self, documents: &[Value]) -> Service {
         provider();
         let metrics = Arc::new(Metrics::new());
-        let upstream =
-            Upstream::new(UpstreamOptions { endpoints: [].into(), ca_pem: None, observer: Arc::clone(&metrics) as _ });
+        let upstream = Upstream::new(UpstreamOptions {
+            endpoints: [].into(),
+            ca_pem: None,
+            ceilings: Ceilings::default(),
+            observer: Arc::clone(&metrics) as _,
+        });
         let shown = Shown { doors: self.doors, force_audit: self.force_audit, ..Shown::default() };
         let publisher = Publisher::new(upstream.unwrap(), shown, self.max_in_flight, Arc::clone(&metrics));
         publisher.update(|shown| {

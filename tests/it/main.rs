@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::type_complexity)]
 
 mod auth0_client;
+mod budget;
 mod check;
 mod command;
 mod common;
@@ -18,6 +19,7 @@ mod lease;
 mod ledger;
 mod node_demo;
 mod rbac;
+mod redis_server;
 mod resource;
 #[path = "../fixtures/session_policies.rs"]
 mod session_policies;

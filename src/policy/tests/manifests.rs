@@ -9,13 +9,12 @@ pub(super) fn compiled(spec: &Value) -> Result<Policy, Vec<SpecError>> {
 }
 
 #[test]
-fn a_ceiling_that_would_not_be_kept_is_refused_in_so_many_words() {
-    for rate in [1, 10_000] {
-        let errors = compiled(&with("/tenant/requestsPerSecond", Some(json!(rate)))).unwrap_err();
-        let [error] = &errors[..] else { panic!("one error: {errors:?}") };
-        assert_eq!(error.field, "spec.tenant.requestsPerSecond");
-        assert!(error.message.contains("does not keep a ceiling yet"), "{error}");
+fn a_ceiling_is_what_is_written_and_none_where_nothing_is() {
+    for rate in [1, 16, 10_000] {
+        let policy = compiled(&with("/tenant/requestsPerSecond", Some(json!(rate)))).unwrap();
+        assert_eq!(policy.requests_per_second, Some(rate));
     }
+    assert_eq!(compiled(&with("/tenant/requestsPerSecond", None)).unwrap().requests_per_second, None);
 }
 
 #[test]

@@ -1,106 +1,32 @@
-//! The same promises with a real Redis, started on a socket of its own, and what happens when it goes away.
+//! The same promises with a real Redis, and what happens when it goes away.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use session_checker::ledger::{Ledger, Memory, Redis, Shared, Store};
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::model::play;
 use super::race::race;
 use super::world::{Case, Tenant, Yielding, policy};
+use crate::redis_server::RedisServer;
 
 /// Far above what a busy machine needs for an operation: these tests are about the protocol.
 const PATIENT: Duration = Duration::from_secs(5);
 
-struct Server {
-    process: Child,
-    directory: TempDir,
+async fn shared(server: &RedisServer, bound: Duration) -> Shared {
+    let url = server.socket_url();
+    Shared::start(Redis::new(&url.into(), b"key").unwrap(), Memory::default(), bound).await
 }
 
-impl Server {
-    /// A server on a socket, or `None` where there is none to start. In CI there has to be one.
-    async fn start() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        match Self::spawn(&directory) {
-            Ok(process) => {
-                let server = Self { process, directory };
-                server.wait().await;
-                Some(server)
-            }
-            Err(error) => {
-                assert!(std::env::var_os("CI").is_none(), "redis-server is needed in CI: {error}");
-                println!("SKIPPED: redis-server cannot be started: {error}");
-                None
-            }
-        }
+/// Replicas with connections of their own.
+async fn replicas(server: &RedisServer, bound: Duration) -> Vec<Arc<Ledger<Yielding<Arc<Shared>>>>> {
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(Arc::new(Ledger::new(Yielding(Arc::new(shared(server, bound).await)))));
     }
-
-    fn spawn(directory: &TempDir) -> std::io::Result<Child> {
-        Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", "redis.sock"])
-            .current_dir(directory)
-            .stdout(Stdio::null())
-            .spawn()
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("redis.sock")
-    }
-
-    async fn wait(&self) {
-        eventually("the server listens", || std::os::unix::net::UnixStream::connect(self.socket()).is_ok()).await;
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    async fn restart(&mut self) {
-        self.process = Self::spawn(&self.directory).unwrap();
-        self.wait().await;
-    }
-
-    async fn shared(&self, bound: Duration) -> Shared {
-        let url = format!("redis+unix://{}", self.socket().display());
-        Shared::start(Redis::new(&url.into(), b"key").unwrap(), Memory::default(), bound).await
-    }
-
-    /// Replicas with connections of their own.
-    async fn replicas(&self, bound: Duration) -> Vec<Arc<Ledger<Yielding<Arc<Shared>>>>> {
-        let mut replicas = Vec::new();
-        for _ in 0..3 {
-            replicas.push(Arc::new(Ledger::new(Yielding(Arc::new(self.shared(bound).await)))));
-        }
-        replicas
-    }
-
-    fn ask(&self, arguments: &[&str]) -> String {
-        let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(arguments).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Everything that the server holds.
-    fn dump(&self) -> String {
-        let cli = |arguments: &[&str]| self.ask(arguments);
-        let keys = cli(&["KEYS", "*"]);
-        keys.lines()
-            .filter(|key| !key.is_empty())
-            .map(|key| format!("{key} {} {}\n", cli(&["PTTL", key]), cli(&["HGETALL", key])))
-            .collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    replicas
 }
 
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -117,8 +43,8 @@ fn fallbacks<S: Store>(replicas: &[Arc<Ledger<S>>]) -> u64 {
 
 #[tokio::test]
 async fn three_replicas_let_exactly_as_many_in_as_the_limit() {
-    let Some(server) = Server::start().await else { return };
-    let replicas = server.replicas(PATIENT).await;
+    let Some(server) = RedisServer::start().await else { return };
+    let replicas = replicas(&server, PATIENT).await;
     for (logins, repetitions) in [(2, 200), (10, 50), (100, 3)] {
         for limit in [1, 2, 5] {
             for seed in 0..repetitions {
@@ -134,8 +60,8 @@ async fn three_replicas_let_exactly_as_many_in_as_the_limit() {
 
 #[tokio::test]
 async fn no_interleaving_of_replicas_lets_more_in_than_the_limit() {
-    let Some(server) = Server::start().await else { return };
-    let replicas = server.replicas(PATIENT).await;
+    let Some(server) = RedisServer::start().await else { return };
+    let replicas = replicas(&server, PATIENT).await;
     for strategy in ["Deny", "RevokeOldest"] {
         for seed in 0..50 {
             server.ask(&["FLUSHALL"]);
@@ -147,8 +73,8 @@ async fn no_interleaving_of_replicas_lets_more_in_than_the_limit() {
 
 #[tokio::test]
 async fn users_and_sessions_are_written_as_hashes_and_everything_ends() {
-    let Some(server) = Server::start().await else { return };
-    let ledger = Ledger::new(server.shared(PATIENT).await);
+    let Some(server) = RedisServer::start().await else { return };
+    let ledger = Ledger::new(shared(&server, PATIENT).await);
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     let case = Case { policy: &policy, sid: "a-telling-sid", client: "a" };
     assert!(case.check(&ledger, &Tenant::default()).await);
@@ -165,8 +91,8 @@ async fn users_and_sessions_are_written_as_hashes_and_everything_ends() {
 
 #[tokio::test]
 async fn a_lost_redis_is_replaced_by_memory_at_once_and_taken_up_again_when_it_is_back() {
-    let Some(mut server) = Server::start().await else { return };
-    let ledger = Ledger::new(server.shared(PATIENT).await);
+    let Some(mut server) = RedisServer::start().await else { return };
+    let ledger = Ledger::new(shared(&server, PATIENT).await);
     let policy = policy(&json!({"limits": {"perClient": 2}}));
     let nothing = Tenant::default();
     let login = |sid| Case { policy: &policy, sid, client: "a" };
@@ -189,9 +115,9 @@ async fn a_lost_redis_is_replaced_by_memory_at_once_and_taken_up_again_when_it_i
 
 #[tokio::test]
 async fn a_redis_that_is_not_there_at_the_start_is_taken_up_when_it_comes() {
-    let Some(mut server) = Server::start().await else { return };
+    let Some(mut server) = RedisServer::start().await else { return };
     server.kill();
-    let ledger = Ledger::new(server.shared(PATIENT).await);
+    let ledger = Ledger::new(shared(&server, PATIENT).await);
     assert!(ledger.stats().degraded);
     server.restart().await;
     eventually("the shared ledger is there", || !ledger.stats().degraded).await;
@@ -199,17 +125,15 @@ async fn a_redis_that_is_not_there_at_the_start_is_taken_up_when_it_comes() {
 
 #[tokio::test]
 async fn a_redis_that_hangs_costs_a_check_its_bound_and_no_more() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = RedisServer::start().await else { return };
     let bound = Duration::from_millis(50);
-    let ledger = Ledger::new(server.shared(bound).await);
-    let pid = server.process.id().to_string();
-    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-    signal("-STOP");
+    let ledger = Ledger::new(shared(&server, bound).await);
+    server.signal("-STOP");
     let begun = Instant::now();
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     assert!(Case { policy: &policy, sid: "s1", client: "a" }.check(&ledger, &Tenant::default()).await);
     let took = begun.elapsed();
-    signal("-CONT");
+    server.signal("-CONT");
     assert!(took >= bound && took < bound * 10, "{took:?}");
     assert!(ledger.stats().degraded);
     eventually("the shared ledger is back", || !ledger.stats().degraded).await;

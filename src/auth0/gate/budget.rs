@@ -1,0 +1,398 @@
+//! A tenant's budget: whose turn it is to send a request.
+//!
+//! A request goes at once while nobody waits and both the [window](super::window), which is what the tenant takes, and the
+//! [ceiling](super::ceiling), which is what we may take of it, have room. Else it waits in the [queue](super::queue), until it is
+//! its turn or its deadline comes; where it is known that there is no room before the deadline, it does not wait at all. While
+//! anybody waits, one task hands out what there is.
+//!
+//! No more wait than were let through in the last five seconds, once the tenant has answered at all: the others could not be
+//! served in time, and every login that waits for nothing takes one of the few places that Auth0 has for Actions under way.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Errand;
+use super::ceiling::{Bucket, Ceilings, reserve};
+use super::queue::{Priority, Queue};
+use super::window::{Opening, Sent, Window};
+use crate::auth0::error::Error;
+use crate::auth0::observe::Outcome;
+use crate::auth0::rate::RateLimit;
+use crate::policy::Failure;
+
+/// So many may always wait.
+const MAY_WAIT: usize = 16;
+/// And as many as were let through in so many seconds.
+const RECENT: usize = 5;
+/// How often those who have left the queue are taken out of it.
+const TIDY: Duration = Duration::from_millis(100);
+
+pub(super) struct Budget {
+    tenant: Box<str>,
+    ceilings: Ceilings,
+    state: Mutex<State>,
+    /// Somebody came, or an answer did.
+    changed: Notify,
+}
+
+struct State {
+    window: Window,
+    ceiling: Option<Ceiling>,
+    queue: Queue<oneshot::Sender<Turn>>,
+    /// Whether the task is there that serves the queue.
+    served: bool,
+    tidied_at: Instant,
+    recent: Recent,
+}
+
+struct Ceiling {
+    requests_per_second: u32,
+    /// This replica's own, which also stands in for the shared one.
+    own: Bucket,
+    /// Taken out of the shared one and not used yet.
+    credit: u32,
+}
+
+/// How many were let through, by the second.
+struct Recent {
+    began: Instant,
+    second: u64,
+    counts: [usize; RECENT],
+}
+
+/// How waiting ended.
+type Turn = Result<Ticket, Refusal>;
+
+/// Why a request may not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is no room for it in time.
+    NoRoom,
+    /// Nobody knows: the tenant has not answered anything in time.
+    NoAnswer,
+}
+
+/// What became of asking for a turn.
+pub(super) struct Admitted {
+    pub ticket: Turn,
+    pub waited: bool,
+}
+
+/// The right to send one request, and the duty to tell what came of it.
+pub(super) struct Ticket {
+    budget: Arc<Budget>,
+    sent: Option<Sent>,
+}
+
+/// What the task that serves the queue does next.
+enum Next {
+    /// Nobody waits.
+    End,
+    /// Nothing can be sent until somebody comes, an answer does, or this moment.
+    Wait(Option<Instant>),
+    /// So many have to be taken out of the shared ceiling.
+    Take { requests_per_second: u32, want: u32, reserve: u32 },
+}
+
+impl Refusal {
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::NoRoom => Error::new(Failure::RateLimited, "the tenant's budget is spent"),
+            Self::NoAnswer => Error::timeout(),
+        }
+    }
+}
+
+impl Budget {
+    pub fn new(tenant: &str, ceilings: Ceilings) -> Self {
+        let now = Instant::now();
+        let state = State {
+            window: Window::new(now),
+            ceiling: None,
+            queue: Queue::new(),
+            served: false,
+            tidied_at: now,
+            recent: Recent { began: now, second: 0, counts: [0; RECENT] },
+        };
+        Self { tenant: tenant.into(), ceilings, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// Sets the ceiling over all replicas.
+    pub fn limit(&self, requests_per_second: Option<u32>) {
+        let (now, replicas) = (Instant::now(), self.ceilings.replicas.max(1));
+        let mut state = self.lock();
+        state.ceiling = requests_per_second.map(|rate| match state.ceiling.take() {
+            Some(ceiling) if ceiling.requests_per_second == rate => ceiling,
+            Some(ceiling) => {
+                Ceiling { requests_per_second: rate, own: ceiling.own.resized(rate, replicas, now), credit: 0 }
+            }
+            None => Ceiling { requests_per_second: rate, own: Bucket::new(rate, replicas, now), credit: 0 },
+        });
+    }
+
+    /// Asks for a turn, and waits for it until the errand's deadline.
+    pub async fn admit(self: &Arc<Self>, priority: Priority, errand: &Errand) -> Admitted {
+        let now = Instant::now();
+        let turn = {
+            let mut state = self.lock();
+            if state.queue.len() == 0 && state.has_room(priority, now, self.is_shared()) {
+                return Admitted { ticket: Ok(self.ticket(&mut state, priority, now)), waited: false };
+            }
+            if let Some(refusal) = state.refuses(priority, errand.deadline, now) {
+                return Admitted { ticket: Err(refusal), waited: false };
+            }
+            let (tell, turn) = oneshot::channel();
+            state.queue.push(priority, errand.policy.as_ref(), errand.deadline, tell);
+            if std::mem::replace(&mut state.served, true) {
+                self.changed.notify_one();
+            } else {
+                tokio::spawn(Arc::clone(self).serve());
+            }
+            turn
+        };
+        let ticket = match timeout_at(errand.deadline, turn).await {
+            Ok(Ok(turn)) => turn,
+            _ if self.lock().window.is_unknown() => Err(Refusal::NoAnswer),
+            _ => Err(Refusal::NoRoom),
+        };
+        Admitted { ticket, waited: true }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.ceilings.shared.as_ref().is_some_and(|shared| !shared.is_degraded())
+    }
+
+    fn ticket(self: &Arc<Self>, state: &mut State, priority: Priority, now: Instant) -> Ticket {
+        state.recent.count(now);
+        Ticket { budget: Arc::clone(self), sent: Some(state.window.send(priority.uses_reserve(), now)) }
+    }
+
+    /// Serves the queue until nobody waits.
+    async fn serve(self: Arc<Self>) {
+        loop {
+            // Tickets that nobody takes any more come back to this budget: nothing is told while its state is held.
+            let mut turns = Vec::new();
+            let (next, refused) = self.step(&mut turns);
+            for (tell, ticket) in turns {
+                // Who has left does not need it; the ticket comes back by itself.
+                let _ = tell.send(Ok(ticket));
+            }
+            refuse(refused, Refusal::NoRoom);
+            match next {
+                Next::End => return,
+                Next::Wait(until) => {
+                    let woken = async {
+                        match until {
+                            Some(until) => sleep_until(until).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        () = woken => {}
+                        () = self.changed.notified() => {}
+                    }
+                }
+                Next::Take { requests_per_second, want, reserve } => {
+                    self.take(requests_per_second, want, reserve).await;
+                }
+            }
+        }
+    }
+
+    /// Hands out what there is to hand out now; those in `refused` cannot be served in time.
+    fn step(self: &Arc<Self>, turns: &mut Vec<(oneshot::Sender<Turn>, Ticket)>) -> (Next, Vec<oneshot::Sender<Turn>>) {
+        let now = Instant::now();
+        let shared = self.is_shared();
+        let mut state = self.lock();
+        let mut refused = Vec::new();
+        if now.duration_since(state.tidied_at) >= TIDY {
+            state.tidied_at = now;
+            refused = state.queue.take_out(now, oneshot::Sender::is_closed);
+        }
+        let next = loop {
+            let Some(priority) = state.queue.priority() else {
+                state.served = false;
+                break Next::End;
+            };
+            let opening = state.window.opening(priority.uses_reserve(), now);
+            let want = u32::try_from(state.queue.waiting(priority)).unwrap_or(u32::MAX);
+            let paid = match (opening, state.ceiling.as_mut()) {
+                (Opening::Now, Some(ceiling)) => ceiling.pay(priority, want, now, shared),
+                (Opening::Now, None) => Paid::Yes,
+                (Opening::At(opens_at), _) => Paid::At(opens_at),
+                (Opening::Unsure(until), _) => break Next::Wait(until),
+            };
+            match paid {
+                Paid::Yes => match state.queue.pop() {
+                    Some(tell) if !tell.is_closed() => {
+                        let ticket = self.ticket(&mut state, priority, now);
+                        turns.push((tell, ticket));
+                    }
+                    _ => state.refund(),
+                },
+                Paid::At(moment) => {
+                    // The most urgent cannot go before, and so nobody can.
+                    refused.extend(state.queue.take_out(moment, oneshot::Sender::is_closed));
+                    if state.queue.len() > 0 {
+                        break Next::Wait(Some(moment));
+                    }
+                }
+                Paid::Shared(take) => break take,
+            }
+        };
+        refused.extend(state.spare(now));
+        (next, refused)
+    }
+
+    /// Takes out of the shared ceiling, or waits until there is something in it.
+    async fn take(&self, requests_per_second: u32, want: u32, reserve: u32) {
+        let Some(shared) = &self.ceilings.shared else { return };
+        let Some(taken) = shared.take(&self.tenant, requests_per_second, want, reserve).await else {
+            // It failed, which it knows itself now: this replica's own ceiling stands in.
+            return;
+        };
+        let more_at = Instant::now() + taken.more_in;
+        let too_late = {
+            let mut state = self.lock();
+            if taken.count > 0 {
+                state.ceiling.iter_mut().for_each(|ceiling| ceiling.credit += taken.count);
+                return;
+            }
+            state.queue.take_out(more_at, oneshot::Sender::is_closed)
+        };
+        refuse(too_late, Refusal::NoRoom);
+        tokio::select! {
+            () = sleep_until(more_at) => {}
+            () = self.changed.notified() => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held, and each write leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the ceiling has room for one more.
+enum Paid {
+    Yes,
+    At(Instant),
+    Shared(Next),
+}
+
+impl Ceiling {
+    fn pay(&mut self, priority: Priority, want: u32, now: Instant, shared: bool) -> Paid {
+        if self.credit > 0 {
+            self.credit -= 1;
+            return Paid::Yes;
+        }
+        if shared {
+            let requests_per_second = self.requests_per_second;
+            let reserve = reserve(requests_per_second, priority.uses_reserve());
+            return Paid::Shared(Next::Take { requests_per_second, want, reserve });
+        }
+        match self.own.take(priority.uses_reserve(), now) {
+            Ok(()) => Paid::Yes,
+            Err(moment) => Paid::At(moment),
+        }
+    }
+}
+
+impl State {
+    /// Whether a request may go right now, which is then paid for.
+    fn has_room(&mut self, priority: Priority, now: Instant, shared: bool) -> bool {
+        self.window.opening(priority.uses_reserve(), now) == Opening::Now
+            && self.ceiling.as_mut().is_none_or(|ceiling| matches!(ceiling.pay(priority, 1, now, shared), Paid::Yes))
+    }
+
+    /// Takes back what was paid for somebody who has left.
+    fn refund(&mut self) {
+        if let Some(ceiling) = &mut self.ceiling {
+            ceiling.credit += 1;
+        }
+    }
+
+    /// Takes out those who wait for nothing, because more wait than can be served in time.
+    fn spare(&mut self, now: Instant) -> Vec<oneshot::Sender<Turn>> {
+        let may_wait = MAY_WAIT.max(self.recent.total(now));
+        if self.window.is_unknown() || self.queue.len() <= may_wait {
+            return Vec::new();
+        }
+        let mut spared = self.queue.take_out(now, oneshot::Sender::is_closed);
+        while self.queue.len() > may_wait {
+            spared.extend(self.queue.pop_sparest());
+        }
+        spared
+    }
+
+    /// Whether it is known already that there is no room in time.
+    fn refuses(&self, priority: Priority, deadline: Instant, now: Instant) -> Option<Refusal> {
+        match self.window.opening(priority.uses_reserve(), now) {
+            Opening::At(opens_at) if opens_at >= deadline => Some(Refusal::NoRoom),
+            _ => None,
+        }
+    }
+}
+
+impl Recent {
+    fn move_on(&mut self, now: Instant) {
+        let second = now.duration_since(self.began).as_secs();
+        for passed in self.second + 1..=second.min(self.second + RECENT as u64) {
+            self.counts[passed as usize % RECENT] = 0;
+        }
+        // After a long pause every place was cleared above, whichever they were.
+        self.second = second;
+    }
+
+    fn count(&mut self, now: Instant) {
+        self.move_on(now);
+        self.counts[self.second as usize % RECENT] += 1;
+    }
+
+    fn total(&mut self, now: Instant) -> usize {
+        self.move_on(now);
+        self.counts.iter().sum()
+    }
+}
+
+impl Ticket {
+    /// Tells what came of the request.
+    pub fn over(mut self, outcome: Outcome, limit: &RateLimit) {
+        if matches!(outcome, Outcome::Timeout | Outcome::Unreachable) {
+            return;
+        }
+        if let Some(sent) = self.sent.take() {
+            self.change(|window| window.answered(sent, outcome, limit, Instant::now(), Timestamp::now()));
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Window)) {
+        let mut state = self.budget.lock();
+        change(&mut state.window);
+        if state.served {
+            self.budget.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            self.change(|window| window.lost(sent));
+        }
+    }
+}
+
+fn refuse(waiting: Vec<oneshot::Sender<Turn>>, refusal: Refusal) {
+    for tell in waiting {
+        // Who has left knows it.
+        let _ = tell.send(Err(refusal));
+    }
+}
+
+#[cfg(test)]
+mod tests;

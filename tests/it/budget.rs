@@ -1,0 +1,225 @@
+//! The budget and the breaker of a tenant, through services and simulated tenants.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use session_checker::simulator::{Application, Fault, Operation, Options, RateLimit, Session, Simulator};
+use tokio::time::Instant;
+
+use crate::common::{
+    APP, DOMAIN, Running, callers, credentials, eventually, folder, policy, serve_args, tenant, tenant_with, write,
+};
+use crate::redis_server::RedisServer;
+
+const REFUSED: &str =
+    "session_checker_auth0_requests_total{operation=\"list\",outcome=\"rate_limited\",tenant=\"acme.eu.auth0.com\"}";
+const BREAKER: &str = "session_checker_auth0_breaker_state{tenant=\"acme.eu.auth0.com\"}";
+
+async fn service(tenant: &Simulator, spec: Value, options: &[&str]) -> Running {
+    Running::folder(tenant, &[credentials(), callers(), policy("one", spec)], options).await
+}
+
+/// A check of a user of this number, at a login of their own: the reason.
+async fn reason(service: &Running, user: usize) -> String {
+    let answer = service.check(&format!("user-{user}"), APP, &format!("sid-{user}")).await;
+    answer["reason"].as_str().unwrap().to_owned()
+}
+
+fn count(reasons: &[String], reason: &str) -> usize {
+    reasons.iter().filter(|word| *word == reason).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_never_sends_more_than_the_tenant_takes_and_the_rest_is_rate_limited() {
+    let limit = RateLimit { burst: 20, per_second: 1 };
+    let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
+    let service = service(&tenant, json!({ "timeout": "900ms" }), &[]).await;
+    let began = Instant::now();
+    let reasons = join_all((0..200).map(|user| reason(&service, user))).await;
+    let decided = count(&reasons, "within_limit");
+    assert_eq!(count(&reasons, "rate_limited"), 200 - decided, "{reasons:?}");
+    let most = 20 + began.elapsed().as_secs() as usize + 1;
+    assert!((18..=most).contains(&decided), "all but the reserve is used: {decided}");
+    assert_eq!(service.metric(REFUSED).await, None, "nothing was sent that the tenant did not take");
+    assert_eq!(tenant.count(Operation::List), decided as u64);
+    let refused = "session_checker_auth0_budget_refusals_total{operation=\"list\",tenant=\"acme.eu.auth0.com\"}";
+    assert_eq!(service.metric(refused).await, Some((200 - decided) as f64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_known_to_be_empty_sends_nothing_and_outlives_a_change_of_the_policy() {
+    let limit = RateLimit { burst: 2, per_second: 0 };
+    let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
+    let service = Running::path(&tenant, folder.path(), &[]).await;
+    assert_eq!([reason(&service, 0).await, reason(&service, 1).await], ["within_limit", "within_limit"]);
+    let changed = policy("one", json!({ "limits": { "perClient": 2 } }));
+    let mut other_secret = credentials();
+    other_secret["stringData"]["clientId"] = "another".into();
+    tenant.add_application(Application::with_secret("another", "checker-secret"));
+    write(folder.path(), "policies.yaml", &[other_secret, callers(), changed]);
+    eventually("the change is in force", async || service.admin("/debug/policies").await.contains("client=2")).await;
+    for user in 2..5 {
+        assert_eq!(reason(&service, user).await, "rate_limited");
+    }
+    assert_eq!(tenant.count(Operation::List), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_endpoint_has_a_budget_of_its_own() {
+    let limit = RateLimit { burst: 1, per_second: 0 };
+    let tenant = tenant_with(Options { token_rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
+    let service = service(&tenant, json!({}), &[]).await;
+    for user in 0..5 {
+        assert_eq!(reason(&service, user).await, "within_limit", "its budget is spent, the API's is not");
+    }
+    tenant.revoke_tokens();
+    for user in 5..8 {
+        assert_eq!(reason(&service, user).await, "rate_limited");
+    }
+    assert_eq!(tenant.count(Operation::Token), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lowest_ceiling_of_a_tenants_policies_holds() {
+    let tenant = tenant().await;
+    let with = |name: &str, rate: Value| {
+        let selector = json!({ "clientIds": [name] });
+        let tenant = json!({ "requestsPerSecond": rate });
+        policy(name, json!({ "selector": selector, "tenant": tenant, "timeout": "500ms" }))
+    };
+    let documents = [credentials(), callers(), with("a", 1_000.into()), with("b", 10.into()), with("c", Value::Null)];
+    let service = Running::folder(&tenant, &documents, &[]).await;
+    let began = Instant::now();
+    let all = (0..150).map(|number| {
+        let (service, client) = (&service, ["a", "b", "c"][number % 3]);
+        async move { service.check(&format!("user-{number}"), client, "sid").await["reason"].clone() }
+    });
+    let decided = join_all(all).await.into_iter().filter(|reason| reason == "within_limit").count();
+    let most = 10.0 * (1.0 + began.elapsed().as_secs_f64());
+    assert!(decided >= 3 && decided as f64 <= most, "{decided} of at most {most}");
+    assert_eq!(tenant.count(Operation::List), decided as u64);
+}
+
+/// Asks three replicas for so long, all the time, and says how many requests a second reached the tenant beyond a burst.
+async fn pressed(tenant: &Simulator, replicas: &[Running], seconds: f64) -> f64 {
+    let (before, began) = (tenant.count(Operation::List), Instant::now());
+    let mut user = 0;
+    while began.elapsed().as_secs_f64() < seconds {
+        user += 60;
+        join_all((user..user + 60).map(|user| reason(&replicas[user % 3], user))).await;
+    }
+    (tenant.count(Operation::List) - before) as f64 / began.elapsed().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_keep_a_ceiling_together_through_redis_and_by_their_parts_without_it() {
+    let Some(mut server) = RedisServer::start().await else { return };
+    let tenant = tenant().await;
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        let spec = json!({ "tenant": { "requestsPerSecond": 30 }, "timeout": "200ms" });
+        let url = server.url("valkey");
+        let options = ["--ledger", &url, "--ledger-timeout", "2s", "--replicas", "3"];
+        replicas.push(service(&tenant, spec, &options).await);
+    }
+    assert_eq!(replicas[0].metric("session_checker_ledger_shared").await, Some(1.0));
+    let together = pressed(&tenant, &replicas, 2.0).await;
+    // A burst of 30, and 30 a second: of these all but the last is used.
+    assert!((30.0..=46.0).contains(&together), "{together} a second");
+
+    server.kill();
+    let apart = pressed(&tenant, &replicas, 2.0).await;
+    assert!((15.0..=46.0).contains(&apart), "{apart} a second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_opens_for_its_tenant_alone_and_answers_at_once() {
+    let (failing, sound) = (tenant().await, tenant_with(Options::new("other.eu.auth0.com")).await);
+    let of = |name: &str, domain: &str| {
+        let selector = json!({ "clientIds": [name] });
+        let tenant = json!({ "domain": domain, "credentialsSecretRef": { "name": name } });
+        policy(name, json!({ "selector": selector, "tenant": tenant, "failurePolicy": "Deny" }))
+    };
+    let secret = |name: &str, domain: &str| {
+        let mut secret = credentials();
+        secret["metadata"]["name"] = name.into();
+        secret["stringData"]["domain"] = domain.into();
+        secret
+    };
+    let documents = [
+        secret("failing", DOMAIN),
+        secret("sound", "other.eu.auth0.com"),
+        of("failing", DOMAIN),
+        of("sound", "other.eu.auth0.com"),
+        callers(),
+    ];
+    let folder = folder(&documents);
+    let endpoints = [format!("{DOMAIN}={}", failing.url()), format!("other.eu.auth0.com={}", sound.url())];
+    let path = folder.path().to_str().unwrap();
+    let options = ["--policy-dir", path, "--auth0-endpoint", &endpoints[0], "--auth0-endpoint", &endpoints[1]];
+    let service = Running::start(serve_args(&options)).await.unwrap();
+    let ask = async |user: usize, client: &str| {
+        let answer = service.check(&format!("user-{user}"), client, "sid").await;
+        (answer["block"].clone(), answer["reason"].clone())
+    };
+    let allowed = (json!(false), json!("within_limit"));
+    assert_eq!(ask(0, "failing").await, allowed);
+    assert_eq!(service.metric(BREAKER).await, Some(0.0));
+
+    failing.fault(Operation::List, Fault::status(StatusCode::BAD_GATEWAY));
+    for user in 0..5 {
+        assert_eq!(ask(user, "failing").await, (json!(true), json!("upstream_error")), "{user}");
+    }
+    let sent = failing.count(Operation::List);
+    assert_eq!(sent, 11, "each was tried twice");
+    assert_eq!(service.metric(BREAKER).await, Some(2.0));
+    failing.clear_faults();
+    for user in 0..20 {
+        assert_eq!(ask(user, "failing").await, (json!(true), json!("circuit_open")));
+        assert_eq!(ask(user, "sound").await, allowed);
+    }
+    assert_eq!(failing.count(Operation::List), sent, "nothing was sent");
+    assert_eq!(service.metric("session_checker_auth0_breaker_state{tenant=\"other.eu.auth0.com\"}").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_number_of_4xx_opens_the_breaker() {
+    for fault in [
+        Fault::status(StatusCode::BAD_REQUEST),
+        Fault::status(StatusCode::NOT_FOUND),
+        Fault::error(StatusCode::FORBIDDEN, "No.", Some("insufficient_scope")),
+    ] {
+        let tenant = tenant().await;
+        tenant.add_session("u", Session::new("s1", tenant.now()));
+        let service = service(&tenant, json!({}), &[]).await;
+        let injected = tenant.fault(Operation::List, fault);
+        for user in 0..30 {
+            reason(&service, user).await;
+        }
+        assert_eq!(injected.strikes(), 30);
+        assert_eq!(service.metric(BREAKER).await, Some(0.0));
+        injected.clear();
+        assert_eq!(reason(&service, 100).await, "within_limit");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_hangs_opens_the_breaker_too() {
+    let tenant = tenant().await;
+    let service = service(&tenant, json!({ "timeout": "200ms" }), &[]).await;
+    assert_eq!(reason(&service, 0).await, "within_limit");
+    tenant.fault(Operation::List, Fault::Hang);
+    let reasons = join_all((0..12).map(|user| reason(&service, user))).await;
+    assert_eq!(count(&reasons, "upstream_timeout"), 12, "{reasons:?}");
+    assert_eq!(reason(&service, 0).await, "circuit_open");
+    tenant.clear_faults();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while reason(&service, 0).await != "within_limit" {
+        assert!(Instant::now() < deadline, "it is asked again after a while");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(service.metric(BREAKER).await, Some(0.0));
+}

@@ -1,0 +1,108 @@
+//! A real Redis for the tests that need one, on a socket and a port of its own.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::common::eventually;
+
+pub struct RedisServer {
+    process: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl RedisServer {
+    /// A server that listens, or `None` where there is none to start. In CI there has to be one.
+    pub async fn start() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        match spawn(&directory, port) {
+            Ok(process) => {
+                let mut server = Self { process, port, directory };
+                server.wait().await;
+                Some(server)
+            }
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "redis-server is needed in CI: {error}");
+                println!("SKIPPED: redis-server cannot be started: {error}");
+                None
+            }
+        }
+    }
+
+    /// The URL of its port, with this scheme.
+    pub fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// The URL of its socket.
+    pub fn socket_url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    async fn wait(&mut self) {
+        let socket = self.socket();
+        let process = RefCell::new(&mut self.process);
+        eventually("the server listens", async || {
+            assert_eq!(process.borrow_mut().try_wait().unwrap(), None, "redis-server ended");
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        })
+        .await;
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub async fn restart(&mut self) {
+        self.process = spawn(&self.directory, self.port).unwrap();
+        self.wait().await;
+    }
+
+    /// Sends the process a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// What `redis-cli` prints.
+    pub fn ask(&self, arguments: &[&str]) -> String {
+        let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Everything that the server holds.
+    pub fn dump(&self) -> String {
+        let cli = |arguments: &[&str]| self.ask(arguments);
+        let keys = cli(&["KEYS", "*"]);
+        keys.lines()
+            .filter(|key| !key.is_empty())
+            .map(|key| format!("{key} {} {}\n", cli(&["PTTL", key]), cli(&["HGETALL", key])))
+            .collect()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn spawn(directory: &TempDir, port: u16) -> std::io::Result<Child> {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
+        .args(["--unixsocket", "redis.sock"])
+        .current_dir(directory)
+        .stdout(Stdio::null())
+        .spawn()
+}
