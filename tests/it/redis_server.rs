@@ -17,6 +17,7 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// A server that listens, or `None` where there is none to start. In CI there has to be one.
+    #[expect(clippy::print_stdout, reason = "a skip has to be seen")]
     pub async fn start() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();

@@ -2,7 +2,7 @@
 //! in, over all replicas that share it, whatever the order of their steps.
 
 // The helpers of tests are no tests to Clippy.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used)]
 
 mod cases;
 mod model;
