@@ -1,7 +1,7 @@
 //! The command line. Every option has an environment variable; the two names of the Node demo (`PORT`, `AUTH0_…`) are
 //! among them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use clap::{Args as Group, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::controller::Namespaces;
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
 
@@ -52,6 +53,18 @@ pub struct SourceArgs {
     /// Read SessionPolicy and Secret YAML from this folder, and again when it changes.
     #[arg(long, env = "SESSION_CHECKER_POLICY_DIR", value_name = "DIR")]
     pub policy_dir: Option<PathBuf>,
+    /// In a cluster: watch the policies of this namespace, repeatable [default: the service's own].
+    #[arg(
+        long,
+        env = "SESSION_CHECKER_NAMESPACE",
+        value_name = "NS",
+        value_delimiter = ',',
+        conflicts_with = "all_namespaces"
+    )]
+    pub namespace: Vec<String>,
+    /// In a cluster: watch the policies of all namespaces.
+    #[arg(long, env = "SESSION_CHECKER_ALL_NAMESPACES", value_parser = BoolishValueParser::new())]
+    pub all_namespaces: bool,
     /// The tenant of the Node demo's mode.
     #[arg(long = "auth0-domain", env = "AUTH0_DOMAIN", hide = true)]
     pub auth0_domain: Option<String>,
@@ -269,6 +282,16 @@ impl ServeArgs {
 }
 
 impl SourceArgs {
+    /// The namespaces to watch in a cluster; empty names, as charts leave them, are none.
+    pub fn namespaces(&self) -> Namespaces {
+        let named: BTreeSet<String> = self.namespace.iter().filter(|name| !name.is_empty()).cloned().collect();
+        match (self.all_namespaces, named.is_empty()) {
+            (true, _) => Namespaces::All,
+            (false, true) => Namespaces::Own,
+            (false, false) => Namespaces::Named(named),
+        }
+    }
+
     /// Where tenants' traffic goes instead, by domain in lower case.
     pub fn endpoints(&self) -> BTreeMap<String, Url> {
         self.auth0_endpoint.iter().cloned().collect()

@@ -31,6 +31,7 @@
 //! | [`ledger`] | the race of two logins at once; what holders are let in again from memory |
 //! | [`checker`] | the way of a check |
 //! | [`in_force`] | what is in force, and how it is replaced |
+//! | [`controller`] | policies and Secrets from a cluster |
 //! | [`source`] | policies from a folder or from the Node demo's variables |
 //! | [`secret`] | the two kinds of Secret |
 //! | [`server`] | HTTP: routers, errors, sockets |

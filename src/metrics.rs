@@ -1,6 +1,8 @@
 //! Every metric of the service, in one place. Base units, closed label sets, and beside them only policy and tenant; a
 //! series ends when its policy or tenant does.
 
+mod controller;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,9 +10,11 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
+
+pub use controller::{ControllerMetrics, Watch};
 
 use crate::auth0::{BreakerState, Observer, Operation, Outcome, RateLimit};
 use crate::ledger::Stats;
@@ -24,6 +28,8 @@ const DISTINCT_USERS: usize = 100_000;
 
 /// The metrics. Made once; everything that counts holds a reference.
 pub struct Metrics {
+    /// Those of the controller.
+    pub controller: ControllerMetrics,
     registry: Registry,
     checks: IntCounterVec,
     check_duration: HistogramVec,
@@ -82,6 +88,7 @@ impl Metrics {
         let make = Make(&registry);
         let policy = ["policy", "tenant"];
         let metrics = Self {
+            controller: ControllerMetrics::new(&make),
             checks: make.counters(
                 "checks_total",
                 "Checks answered, by what was answered and why.",
@@ -429,6 +436,10 @@ impl Make<'_> {
 
     fn time(&self, name: &str, help: &str) -> Gauge {
         self.register(Gauge::with_opts(options(name, help)).expect("valid"))
+    }
+
+    fn times(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.register(GaugeVec::new(options(name, help), labels).expect("valid"))
     }
 
     fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {

@@ -3,7 +3,7 @@
 //! Nothing that happens later takes readiness back, Auth0 being down least of all: that would remove all replicas at once.
 //! Only a shutdown does.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is still waited for. Clones share it.
@@ -12,7 +12,8 @@ pub struct Readiness(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    pending: BTreeSet<String>,
+    /// By name, with what keeps it from happening.
+    pending: BTreeMap<String, Option<String>>,
     shutting_down: bool,
 }
 
@@ -28,7 +29,7 @@ impl Readiness {
     /// Waits for one more thing, by the name that `/readyz` lists while it is pending.
     pub fn wait_for(&self, name: impl Into<String>) -> Latch {
         let name = name.into();
-        self.with(|state| state.pending.insert(name.clone()));
+        self.with(|state| state.pending.insert(name.clone(), None));
         Latch { readiness: self.clone(), name }
     }
 
@@ -46,7 +47,11 @@ impl Readiness {
     /// What is still waited for.
     pub fn pending(&self) -> Vec<String> {
         self.with(|state| {
-            state.pending.iter().cloned().chain(state.shutting_down.then(|| "shutting down".to_owned())).collect()
+            let pending = state.pending.iter().map(|(name, why)| match why {
+                Some(why) => format!("{name}: {why}"),
+                None => name.clone(),
+            });
+            pending.chain(state.shutting_down.then(|| "shutting down".to_owned())).collect()
         })
     }
 
@@ -61,6 +66,11 @@ impl Readiness {
 }
 
 impl Latch {
+    /// Says what keeps it from happening, for people.
+    pub fn explain(&self, why: &str) {
+        self.readiness.with(|state| state.pending.insert(self.name.clone(), Some(why.to_owned())));
+    }
+
     /// It has happened.
     pub fn release(self) {
         self.readiness.with(|state| state.pending.remove(&self.name));
@@ -77,6 +87,8 @@ mod tests {
         let (policies, secret) = (readiness.wait_for("policies"), readiness.wait_for("secret a/b"));
         assert_eq!(readiness.pending(), ["policies", "secret a/b"]);
         policies.release();
+        secret.explain("not answered");
+        assert_eq!(readiness.pending(), ["secret a/b: not answered"]);
         assert!(!readiness.is_ready());
         secret.release();
         assert!(readiness.is_ready());

@@ -17,6 +17,7 @@ pub use source::Source;
 
 use crate::args::{Args, Command};
 use crate::auth0::SetupError;
+use crate::controller::ConnectError;
 use crate::secret::MIN_CALLER_TOKEN;
 use crate::server::TlsError;
 use crate::shutdown::Signals;
@@ -31,11 +32,11 @@ pub const FAILED: u8 = 1;
 /// Why the service did not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is nothing to read policies from.
+    /// There is nothing to read policies from, or the cluster cannot be reached in principle.
     #[error(
-        "there is nothing to read policies from: give --policy-dir DIR, or set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET"
+        "there is nothing to read policies from: {0}; run in a cluster, or give --policy-dir DIR, or set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET"
     )]
-    NoSource,
+    NoSource(#[from] ConnectError),
     /// The policy folder is not one.
     #[error("--policy-dir {0}: there is no such folder")]
     PolicyDir(PathBuf),
@@ -80,7 +81,7 @@ impl RunError {
     /// What the process exits with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoSource
+            Self::NoSource(_)
             | Self::PolicyDir(_)
             | Self::Environment(_)
             | Self::NoCallers(_)
@@ -115,7 +116,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
             done
         }
         Command::Serve(args) => {
-            let telemetry = telemetry(format, "info")?;
+            let telemetry = telemetry(format, "info,kube_client=off,kube_runtime=off")?;
             let served = async {
                 let signals = listen_to_signals()?;
                 let source = Source::of(&args.source)?;

@@ -1,8 +1,10 @@
 //! What is in force by the same sources as `serve`, for a command that asks once and ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::setup::upstream;
 use super::{RunError, Source};
@@ -10,6 +12,10 @@ use crate::args::SourceArgs;
 use crate::auth0::Ceilings;
 use crate::in_force::{InForce, Publisher, Shown};
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+
+/// How long a cluster may take to show its policies and Secrets.
+const SHOWN: Duration = Duration::from_secs(30);
 
 /// Reads the policies and their Secrets. Who may ask is no matter here: whoever runs the command has the credentials.
 ///
@@ -17,9 +23,20 @@ use crate::metrics::Metrics;
 /// When there is no source, or it cannot be read.
 pub async fn read_once(args: &SourceArgs) -> Result<Arc<InForce>, RunError> {
     let metrics = Arc::new(Metrics::new());
-    let publisher =
-        Arc::new(Publisher::new(upstream(args, Ceilings::default(), &metrics)?, Shown::default(), 1, metrics));
-    let mut followers = JoinSet::new();
-    Source::of(args)?.begin(&publisher, &mut followers).await?;
+    let publisher = Arc::new(Publisher::new(
+        upstream(args, Ceilings::default(), &metrics)?,
+        Shown::default(),
+        1,
+        Arc::clone(&metrics),
+    ));
+    let (mut followers, readiness) = (JoinSet::new(), Readiness::default());
+    Source::of(args)?.begin(&publisher, &metrics, &readiness, &mut followers).await?;
+    let deadline = Instant::now() + SHOWN;
+    while !readiness.is_serving() {
+        if Instant::now() > deadline {
+            return Err(RunError::Command(format!("still waiting for: {}", readiness.pending().join("; "))));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
     Ok(publisher.current().load_full())
 }

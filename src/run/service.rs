@@ -62,9 +62,7 @@ impl Service {
         let mut followers = JoinSet::new();
         let mut listeners = JoinSet::new();
 
-        let policies = readiness.wait_for("policies");
-        source.begin(&publisher, &mut followers).await?;
-        policies.release();
+        source.begin(&publisher, &metrics, &readiness, &mut followers).await?;
         followers.spawn(endless(prove_credentials(Arc::clone(&publisher))));
         if let Some(file) = token_file {
             let fixed = args.caller_token.as_ref().and_then(fixed_token);

@@ -8,7 +8,10 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::RunError;
 use crate::args::SourceArgs;
+use crate::controller::{Cluster, Seen, follow_cluster};
 use crate::in_force::Publisher;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::source::{Environment, follow_directory, read_directory, read_documents};
 
 /// Where policies come from.
@@ -17,15 +20,17 @@ pub enum Source {
     Directory(PathBuf),
     /// The variables of the Node demo.
     Environment(Environment),
+    /// A cluster, followed.
+    Cluster(Cluster),
     /// Manifests that never change.
     Text(&'static str),
 }
 
 impl Source {
-    /// What the command line says: a folder stands before the variables.
+    /// What the command line says: a folder stands before the variables, and these before the cluster.
     ///
     /// # Errors
-    /// When there is none, or it cannot be one.
+    /// When it cannot be one.
     pub fn of(args: &SourceArgs) -> Result<Self, RunError> {
         if let Some(path) = &args.policy_dir {
             return if path.is_dir() {
@@ -36,7 +41,8 @@ impl Source {
         }
         let variables = (args.auth0_domain.clone(), args.auth0_client_id.clone(), args.auth0_client_secret.clone());
         let environment = Environment::new(variables.0, variables.1, variables.2)?;
-        environment.map(Self::Environment).ok_or(RunError::NoSource)
+        let cluster = || Self::Cluster(Cluster { config: None, namespaces: args.namespaces() });
+        Ok(environment.map_or_else(cluster, Self::Environment))
     }
 
     /// Puts in force what the source shows, and goes on following it in `followers` where it may change.
@@ -46,6 +52,8 @@ impl Source {
     pub(super) async fn begin(
         self,
         publisher: &Arc<Publisher>,
+        metrics: &Arc<Metrics>,
+        readiness: &Readiness,
         followers: &mut JoinSet<Result<(), RunError>>,
     ) -> Result<(), RunError> {
         match self {
@@ -54,6 +62,12 @@ impl Source {
                 followers.spawn(endless(follow_directory(directory, Arc::clone(publisher))));
             }
             Self::Environment(environment) => publisher.update(|shown| environment.feed(&mut shown.index))?,
+            Self::Cluster(cluster) => {
+                let connection = cluster.connect(Arc::clone(metrics)).await?;
+                let (publisher, metrics) = (Arc::clone(publisher), Arc::clone(metrics));
+                let seen = Arc::new(Seen::default());
+                followers.spawn(endless(follow_cluster(connection, publisher, seen, metrics, readiness.clone())));
+            }
             Self::Text(manifests) => {
                 let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;
                 publisher.update(|shown| documents.into_iter().for_each(|document| document.feed(&mut shown.index)));

@@ -139,8 +139,13 @@ impl Running {
 
     /// Serves what the options say.
     pub async fn start(args: ServeArgs) -> Result<Self, RunError> {
-        provider();
         let source = Source::of(&args.source)?;
+        Self::serve(args, source).await
+    }
+
+    /// Serves from a source.
+    pub async fn serve(args: ServeArgs, source: Source) -> Result<Self, RunError> {
+        provider();
         let service = Service::start(args, source).await?;
         let (address, admin_address) = (service.address, service.admin_address);
         let (stop, stopped) = oneshot::channel::<()>();

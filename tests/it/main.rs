@@ -6,6 +6,7 @@
 mod auth0_client;
 mod budget;
 mod check;
+mod cluster;
 mod command;
 mod common;
 mod control_plane;

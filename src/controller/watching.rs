@@ -1,0 +1,171 @@
+//! Watches as streams that never end: what they show, and what keeps them from it.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::watcher::{self, Error, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use super::object::{self, Policy, StoredPolicy};
+use super::{Connection, WATCH_TIMEOUT};
+use crate::crd::{GROUP, SessionPolicy};
+use crate::policy::{ObjectName, SecretManifest};
+
+/// The pauses after something that passes by itself.
+const PASSING: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+/// The pauses after something that somebody has to set right.
+const LASTING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// What a watch shows.
+pub(super) enum News<T> {
+    /// All there is, after a list.
+    All(Vec<T>),
+    /// One that is new or changed.
+    Changed(T),
+    /// One that is no longer there.
+    Gone(T),
+    /// The watch cannot go on, and is tried again.
+    Trouble(Trouble),
+}
+
+/// What keeps a watch from going on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The API server does not know the kind.
+    #[error("the CustomResourceDefinition {}.{GROUP} is not installed: install the chart with crds.enabled, or apply the output of `session-checker crd`", SessionPolicy::plural(&()))]
+    NoDefinition,
+    /// The service's account may not.
+    #[error("the API server does not let the service's account: {0}")]
+    Forbidden(String),
+    /// The API server no longer has what came since, and everything is listed anew.
+    #[error("the API server no longer knows what was seen last: everything is listed anew")]
+    Expired,
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The policies of a namespace, or of all.
+pub(super) fn policies(connection: &Connection, scope: Option<&str>) -> BoxStream<'static, News<Box<Policy>>> {
+    let client = connection.client.clone();
+    let api: Api<StoredPolicy> =
+        scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+    watch(api, watcher::Config::default(), object::policy).boxed()
+}
+
+/// One Secret, by its name: nothing more is asked for, and a right to nothing more is needed. `None` = it is not there.
+pub(super) fn secret(
+    connection: &Connection,
+    name: &ObjectName,
+) -> impl Stream<Item = Result<Option<SecretManifest>, Trouble>> + Send + use<> {
+    let api: Api<Secret> = Api::namespaced(connection.client.clone(), &name.namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", name.name));
+    watch(api, config, object::secret).map(|news| match news {
+        News::All(mut found) => Ok(found.pop()),
+        News::Changed(secret) => Ok(Some(secret)),
+        News::Gone(_) => Ok(None),
+        News::Trouble(trouble) => Err(trouble),
+    })
+}
+
+/// `take` is called for each object as it comes, so that no more of it is held than is needed.
+fn watch<K, T>(api: Api<K>, config: watcher::Config, take: fn(K) -> T) -> impl Stream<Item = News<T>> + Send + use<K, T>
+where
+    T: Send + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    // The most recent, never what a cache may hold: a list must not take back what a watch showed before.
+    // Watches that began together are not renewed together.
+    let config = config.timeout(WATCH_TIMEOUT.mul_f64(rand::random_range(0.85..1.15)).as_secs() as u32);
+    let state = State { watch: Box::pin(watcher(api, config)), take, listed: Vec::new(), setbacks: 0, pause: None };
+    stream::unfold(state, |mut state| async { Some((state.next().await, state)) })
+}
+
+struct State<K, T> {
+    watch: Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>,
+    take: fn(K) -> T,
+    /// What came of a list that is not complete.
+    listed: Vec<T>,
+    /// Failures since something last came.
+    setbacks: u32,
+    pause: Option<Duration>,
+}
+
+impl<K, T> State<K, T> {
+    async fn next(&mut self) -> News<T> {
+        if let Some(pause) = self.pause.take() {
+            tokio::time::sleep(pause).await;
+        }
+        loop {
+            let event = self.watch.next().await.expect("a watcher does not end");
+            match event {
+                // Says only that a list is about to be asked for.
+                Ok(Event::Init) => {}
+                Ok(Event::InitApply(object)) => self.listed.push((self.take)(object)),
+                Ok(Event::InitDone) => {
+                    self.setbacks = 0;
+                    return News::All(std::mem::take(&mut self.listed));
+                }
+                Ok(Event::Apply(object)) => {
+                    self.setbacks = 0;
+                    return News::Changed((self.take)(object));
+                }
+                Ok(Event::Delete(object)) => {
+                    self.setbacks = 0;
+                    return News::Gone((self.take)(object));
+                }
+                Err(error) => {
+                    self.listed.clear();
+                    let trouble = Trouble::of(&error);
+                    self.pause = Some(trouble.pause(self.setbacks));
+                    self.setbacks += 1;
+                    return News::Trouble(trouble);
+                }
+            }
+        }
+    }
+}
+
+impl Trouble {
+    fn of(error: &Error) -> Self {
+        let status = match error {
+            Error::InitialListFailed(kube::Error::Api(status))
+            | Error::WatchStartFailed(kube::Error::Api(status))
+            | Error::WatchFailed(kube::Error::Api(status))
+            | Error::WatchError(status) => status,
+            Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
+                return Self::Other(format!("the API server cannot be reached: {}", innermost(error)));
+            }
+            Error::NoResourceVersion => return Self::Other("the API server answered without a version".to_owned()),
+        };
+        match status.code {
+            403 => Self::Forbidden(status.message.clone()),
+            // A namespace that does not exist has an empty list; only a kind that does not exist has none.
+            404 => Self::NoDefinition,
+            410 => Self::Expired,
+            code => Self::Other(format!("the API server answered {code}: {}", status.message)),
+        }
+    }
+
+    /// How long to wait; the longer the more often it failed, and never for all at the same moment.
+    fn pause(&self, setbacks: u32) -> Duration {
+        let (first, longest) = match self {
+            Self::NoDefinition | Self::Forbidden(_) => LASTING,
+            Self::Expired | Self::Other(_) => PASSING,
+        };
+        first.saturating_mul(1 << setbacks.min(16)).min(longest).mul_f64(rand::random_range(0.75..1.25))
+    }
+}
+
+/// The words that say most.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,78 @@
+//! The metrics of the controller.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::{GaugeVec, HistogramVec, IntCounterVec};
+
+use super::Make;
+
+/// What the watches and what follows from them come to.
+pub struct ControllerMetrics {
+    reconciles: IntCounterVec,
+    reconcile_duration: HistogramVec,
+    watch_last_contact: GaugeVec,
+    watch_restarts: IntCounterVec,
+}
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// SessionPolicies.
+    Policies,
+    /// The Secrets that they name.
+    Secrets,
+}
+
+impl Watch {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policies => "policies",
+            Self::Secrets => "secrets",
+        }
+    }
+}
+
+impl ControllerMetrics {
+    pub(super) fn new(make: &Make<'_>) -> Self {
+        Self {
+            reconciles: make.counters(
+                "reconciles_total",
+                "Batches of watch events taken in, by whether what is in force was replaced (published) or not (unchanged).",
+                &["result"],
+            ),
+            reconcile_duration: make.seconds(
+                "reconcile_duration_seconds",
+                "From a batch of watch events to what is in force.",
+                &[],
+            ),
+            watch_last_contact: make.times(
+                "watch_last_contact_timestamp_seconds",
+                "When the API server last said something on any of these watches, as Unix time. It does so every minute.",
+                &["watch"],
+            ),
+            watch_restarts: make.counters(
+                "watch_restarts_total",
+                "Watches that could not go on and were tried again.",
+                &["watch"],
+            ),
+        }
+    }
+
+    /// Counts a batch of watch events.
+    pub fn reconciled(&self, replaced: bool, took: Duration) {
+        let result = if replaced { "published" } else { "unchanged" };
+        self.reconciles.with_label_values(&[result]).inc();
+        self.reconcile_duration.with_label_values(&[] as &[&str]).observe(took.as_secs_f64());
+    }
+
+    /// Takes note that the API server said something on a watch.
+    pub fn contact(&self, watch: Watch) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.watch_last_contact.with_label_values(&[watch.as_str()]).set(now.as_secs_f64());
+    }
+
+    /// Counts a watch that could not go on.
+    pub fn restarted(&self, watch: Watch) {
+        self.watch_restarts.with_label_values(&[watch.as_str()]).inc();
+    }
+}

@@ -1,0 +1,103 @@
+//! The service in a cluster: what it watches, what is in force, and what befalls it. Every replica acts with the rights of the
+//! chart's service account on a real API server.
+
+mod serving;
+mod trouble;
+
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use session_checker::controller::{Cluster, Namespaces};
+use session_checker::run::Source;
+use session_checker::simulator::Simulator;
+
+use crate::common::{APP, DOMAIN, Running, callers, credentials, eventually, policy, serve_args};
+use crate::control_plane::Namespace;
+
+/// The source of a replica with the rights of a namespace's service account.
+async fn source(team: &Namespace<'_>, namespaces: Namespaces) -> Source {
+    let kubeconfig = Kubeconfig::read_from(team.kubeconfig()).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces })
+}
+
+/// Starts a replica that watches its own namespace, without waiting for it.
+async fn begin(team: &Namespace<'_>, tenant: &Simulator) -> Running {
+    begin_with(team, tenant, Namespaces::Own, &[]).await
+}
+
+async fn begin_with(team: &Namespace<'_>, tenant: &Simulator, namespaces: Namespaces, options: &[&str]) -> Running {
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    let options = [&["--auth0-endpoint", endpoint.as_str()], options].concat();
+    Running::serve(serve_args(&options), source(team, namespaces).await).await.unwrap()
+}
+
+/// Starts a replica, and waits until it is ready.
+async fn replica(team: &Namespace<'_>, tenant: &Simulator) -> Running {
+    let replica = begin(team, tenant).await;
+    replica.becomes_ready().await;
+    replica
+}
+
+/// Three of them.
+async fn replicas(team: &Namespace<'_>, tenant: &Simulator) -> [Running; 3] {
+    let replicas = [begin(team, tenant).await, begin(team, tenant).await, begin(team, tenant).await];
+    for replica in &replicas {
+        replica.becomes_ready().await;
+    }
+    replicas
+}
+
+/// A policy whose holders are asked about every time.
+fn one(more: Value) -> Value {
+    let mut policy = policy("one", more);
+    policy["spec"]["recheckAfter"] = json!("0s");
+    policy
+}
+
+/// Applies the Secrets and a policy.
+async fn furnish(team: &Namespace<'_>) {
+    for resource in [credentials(), callers(), one(json!({}))] {
+        team.apply(resource).await;
+    }
+}
+
+impl Running {
+    async fn becomes_ready(&self) {
+        eventually("ready", || async { self.readiness().await.0 }).await;
+    }
+
+    /// Whether the replica is ready, and what it waits for.
+    async fn readiness(&self) -> (bool, Vec<String>) {
+        let said: Value = serde_json::from_str(&self.admin("/readyz").await).unwrap();
+        (said["ready"] == true, serde_json::from_value(said["pending"].clone()).unwrap())
+    }
+
+    /// The answer's policy, limit and reason for a user that no other check is about.
+    async fn rule(&self) -> Value {
+        static USERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let user = format!("user-{}", USERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let (status, answer) = self.ask(&json!({ "user_id": user, "client_id": APP, "sid": "s" })).await;
+        assert!([200, 401].contains(&status), "{status} {answer}");
+        json!([answer["policy"], answer["limit"], answer["reason"]])
+    }
+
+    async fn rule_becomes(&self, rule: Value) {
+        eventually(&rule.to_string(), || async { self.rule().await == rule }).await;
+    }
+
+    /// The status and the reason of a condition, as this replica sees it.
+    async fn condition(&self, policy: &str, condition: &str) -> (String, String) {
+        let debug: Value = serde_json::from_str(&self.admin("/debug/policies").await).unwrap();
+        let policies = debug["policies"].as_array().unwrap();
+        let Some(policy) = policies.iter().find(|one| one["name"] == policy) else { return Default::default() };
+        let conditions = policy["conditions"].as_array().unwrap();
+        let condition = conditions.iter().find(|one| one["type"] == condition).unwrap();
+        let text = |key: &str| condition[key].as_str().unwrap().to_owned();
+        (text("status"), text("reason"))
+    }
+
+    async fn condition_becomes(&self, policy: &str, condition: &str, reason: &str) {
+        eventually(reason, || async { self.condition(policy, condition).await.1 == reason }).await;
+    }
+}
