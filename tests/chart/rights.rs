@@ -57,7 +57,7 @@ fn nothing_is_written_but_status_events_and_the_own_lease() {
             "{resource} {names}"
         );
     }
-    assert_eq!(written.iter().filter(|(resource, _)| resource == "leases").count(), 3);
+    assert_eq!(written.iter().filter(|(resource, _)| resource == "leases").count(), 2);
 }
 
 #[test]

@@ -1,0 +1,35 @@
+# syntax=docker/dockerfile:1
+# The image of the service: the program, the C library and the CA certificates, and nothing to run a command with. The
+# simulator is not in it. It is built for the architecture of the machine: a release builds it on one of each.
+#   docker build -t session-checker:dev .
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+# Puts the list of dependencies into the program, where scanners and SBOM tools find it.
+RUN cargo install --locked --version 0.7.7 cargo-auditable
+# Dependencies first, with sources that do nothing: this layer changes only with the manifest.
+COPY Cargo.toml Cargo.lock ./
+COPY benches benches
+COPY tests/e2e tests/e2e
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
+    && cargo auditable build --locked --release --no-default-features
+COPY src src
+# Newer than what was built from the sources that do nothing, whatever the build context says.
+RUN find src -name '*.rs' -exec touch {} + \
+    && cargo auditable build --locked --release --no-default-features
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="session-checker" \
+      org.opencontainers.image.description="A limit on concurrent sessions for Auth0" \
+      org.opencontainers.image.source="https://github.com/session-checker/session-checker" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /src/target/release/session-checker /usr/bin/session-checker
+USER 65532:65532
+# Checks, and the admin port.
+EXPOSE 3000 9090
+ENTRYPOINT ["/usr/bin/session-checker"]
+CMD ["serve"]

@@ -1,0 +1,141 @@
+//! Checks at a constant rate, whatever becomes of those before. Half of them come over connections that are kept, half
+//! over new ones: a rollout can break either.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Nobody waits longer for a check than the Action does.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub struct LoadArgs {
+    /// Where the service is, without the path.
+    #[arg(long)]
+    url: String,
+    #[arg(long, env = "TOKEN")]
+    token: String,
+    /// Checks a second.
+    #[arg(long, default_value_t = 200)]
+    rate: u32,
+    /// Ask also about the tenants that are down and busy, whose checks the failure policy answers.
+    #[arg(long)]
+    faults: bool,
+}
+
+#[derive(Default)]
+struct Tally {
+    sent: u64,
+    answered: u64,
+    failed: u64,
+    reasons: BTreeMap<String, u64>,
+    failures: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn count(&mut self, result: Result<String, String>) {
+        let (total, by_what, what) = match result {
+            Ok(reason) => (&mut self.answered, &mut self.reasons, reason),
+            Err(failure) => (&mut self.failed, &mut self.failures, failure),
+        };
+        *total += 1;
+        *by_what.entry(what).or_default() += 1;
+    }
+}
+
+/// A login, and the reasons that are right for it.
+struct Login {
+    body: Value,
+    reasons: &'static [&'static str],
+}
+
+/// The n-th login.
+fn login(n: u64, faults: bool) -> Login {
+    let fresh = format!("session-{n}");
+    let (user, client, sid, reasons): (String, &str, String, &'static [&'static str]) = match n % 20 {
+        0 => ("auth0|full-e2e-app".into(), "e2e-app", fresh, &["limit_exceeded"]),
+        1 => ("auth0|full-audited-app".into(), "audited-app", fresh, &["audit"]),
+        2 | 3 => ("auth0|holder".into(), "e2e-app", "holder".into(), &["within_limit"]),
+        4 => ("auth0|odd".into(), "e2e-app", fresh, &["within_limit", "limit_exceeded"]),
+        5 if faults => (format!("auth0|d{n}"), "down-app", fresh, &["upstream_error", "circuit_open"]),
+        6 | 7 if faults => (format!("auth0|b{n}"), "busy-app", fresh, &["within_limit", "rate_limited"]),
+        _ => (format!("auth0|user-{n}"), "e2e-app", fresh, &["within_limit"]),
+    };
+    Login { body: json!({ "user_id": user, "client_id": client, "sid": sid }), reasons }
+}
+
+/// Why a check failed, or the reason of its answer.
+async fn check(client: &Client, args: &LoadArgs, login: &Login) -> Result<String, String> {
+    let request = client.post(format!("{}/check", args.url)).bearer_auth(&args.token).json(&login.body);
+    let response = request.send().await.map_err(|error| causes(&error))?;
+    let status = response.status();
+    let answer: Value = response.json().await.map_err(|error| causes(&error))?;
+    let reason = answer["reason"].as_str().unwrap_or_default().to_owned();
+    if status.as_u16() == 200 && login.reasons.contains(&reason.as_str()) {
+        Ok(reason)
+    } else {
+        Err(format!("{status}, reason {reason:?} in place of {:?}", login.reasons))
+    }
+}
+
+fn causes(error: &reqwest::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        said = format!("{said}: {cause}");
+        source = cause.source();
+    }
+    said
+}
+
+/// Asks until a signal comes, and tells the tally each second and at the end.
+pub async fn run(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
+    let args = Arc::new(LoadArgs { url: args.url.clone(), token: args.token.clone(), ..*args });
+    let client = |idle| Client::builder().timeout(PATIENCE).pool_max_idle_per_host(idle).build();
+    let clients = [client(usize::MAX)?, client(0)?];
+    let tally = Arc::new(Mutex::new(Tally::default()));
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut ticks = interval(Duration::from_secs(1) / args.rate);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut told = Instant::now();
+    let mut checks = JoinSet::new();
+    for n in 0.. {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = terminated.recv() => break,
+        }
+        lock(&tally).sent += 1;
+        let (seen, args, client) = (Arc::clone(&tally), Arc::clone(&args), clients[usize::from(n % 2 == 0)].clone());
+        checks.spawn(async move {
+            let result = check(&client, &args, &login(n, args.faults)).await;
+            lock(&seen).count(result);
+        });
+        while checks.try_join_next().is_some() {}
+        if told.elapsed() >= Duration::from_secs(1) {
+            told = Instant::now();
+            tell(&lock(&tally));
+        }
+    }
+    while checks.join_next().await.is_some() {}
+    let tally = lock(&tally);
+    tell(&tally);
+    println!("reasons {:?}", tally.reasons);
+    println!("failures {:?}", tally.failures);
+    if tally.failed == 0 { Ok(()) } else { Err(format!("{} checks failed", tally.failed).into()) }
+}
+
+fn tell(tally: &Tally) {
+    println!("sent={} answered={} failed={}", tally.sent, tally.answered, tally.failed);
+}
+
+fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
