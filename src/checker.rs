@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use crate::auth0::{Errand, Error, TenantClient};
 use crate::crd::{Mode, Reentry};
 use crate::in_force::{Current, InForce};
-use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, Moment, Stats, Terms, User};
+use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, OLDEST_LIST, Stats, Terms, User};
+use crate::lists::{Lists, Request, Source};
 use crate::metrics::{CheckRecord, Metrics};
 use crate::policy::{
     Admission, Answer, Decision, Evidence, Failure, Governance, Login, Policy, Question, Reason, Rule, Verdict, View,
@@ -29,12 +30,13 @@ pub struct Checker {
     log_hash_key: hmac::Key,
     ledger: Ledger,
     holders: Holders<Rule>,
+    lists: Lists,
 }
 
 impl Checker {
     /// Answers by what is in force. `log_hash_key` keys the hash under which users appear in logs.
     pub fn new(current: Current, ledger: Ledger, metrics: Arc<Metrics>, log_hash_key: hmac::Key) -> Self {
-        Self { current, metrics, log_hash_key, ledger, holders: Holders::new(HOLDERS) }
+        Self { current, metrics, log_hash_key, ledger, holders: Holders::new(HOLDERS), lists: Lists::new() }
     }
 
     /// What can be counted of the ledger.
@@ -42,9 +44,10 @@ impl Checker {
         self.ledger.stats()
     }
 
-    /// Forgets holders whose time has ended.
+    /// Forgets holders whose time has ended, and who asks no more.
     pub fn sweep(&self) {
         self.holders.sweep();
+        self.lists.sweep();
     }
 
     /// What is in force: to be taken once for a check.
@@ -100,6 +103,7 @@ impl Checker {
             client_id: question.client_id().to_owned(),
         };
         if policy.reentry == Reentry::KeepPlace && self.holders.covers(rule, &holding) {
+            self.metrics.recheck(policy.claim.tenant.domain());
             return Verdict::Within(None);
         }
 
@@ -111,7 +115,15 @@ impl Checker {
             silent: login.context().is_silent(),
             deadline: arrived + policy.timeout,
         };
-        let verdict = self.ask(client, &tenant.places, question, &attempt, opened.since, &errand).await;
+        let request = Request {
+            client,
+            user: &user,
+            user_id: question.user_id(),
+            since: opened.since,
+            reusable_for: OLDEST_LIST.min(tenant.shortest_window),
+            errand: &errand,
+        };
+        let verdict = self.ask(request, &tenant.places, question, &attempt).await;
         match verdict {
             Ok((verdict, holder)) => {
                 if holder && policy.reentry == Reentry::KeepPlace {
@@ -138,23 +150,27 @@ impl Checker {
     /// The verdict, when it could not be decided or not be carried out.
     async fn ask(
         &self,
-        client: &TenantClient,
+        request: Request<'_>,
         places: &Semaphore,
         question: Question<'_>,
         attempt: &Attempt<'_>,
-        since: Moment,
-        errand: &Errand,
     ) -> Result<(Verdict, bool), Verdict> {
         let Ok(_place) = places.try_acquire() else {
             return Err(Verdict::failed(Failure::Overloaded));
         };
-        let sessions = client.list_sessions(question.user_id(), errand).await.map_err(|error| {
+        let (client, errand) = (request.client, request.errand);
+        let (source, listed) = self.lists.get(request).await;
+        if source != Source::Own {
+            self.metrics.list_shared(question.policy().claim.tenant.domain(), source);
+        }
+        let listed = listed.map_err(|error| {
             tracing::warn!(policy = %question.policy().claim.name, %error, "the user's sessions could not be listed");
             Verdict::failed(error.failure)
         })?;
-        let list = Listed { sessions: &sessions, since };
+        let sessions = &listed.sessions;
+        let list = Listed { sessions, since: listed.since };
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
-            question.decide(Evidence { sessions: &sessions, admissions, revoked, now: Timestamp::now() })
+            question.decide(Evidence { sessions, admissions, revoked, now: Timestamp::now() })
         };
         let decision = self.ledger.admit(attempt, list, errand.deadline, decide).await?;
         let verdict = Verdict::from(&decision);

@@ -51,6 +51,8 @@ pub struct TenantState {
     pub longest_check: Duration,
     /// A place for each check that may wait for this tenant at the same time: one that hangs must not hold up the others.
     pub places: Arc<Semaphore>,
+    /// The shortest `admissionWindow` among them: what was let in is known for at least that long.
+    pub shortest_window: Duration,
     /// Breaker and budget, kept for as long as the tenant has a policy.
     pub gate: Arc<Gate>,
 }
@@ -250,10 +252,12 @@ impl Publisher {
             let places = || last.tenants.get(domain).map(|tenant| Arc::clone(&tenant.places));
             let state = tenants.entry(domain.to_owned()).or_insert_with(|| TenantState {
                 longest_check: Duration::ZERO,
+                shortest_window: Duration::MAX,
                 places: places().unwrap_or_else(|| Arc::new(Semaphore::new(self.max_in_flight))),
                 gate: self.upstream.gate(&policy.claim.tenant),
             });
             state.longest_check = state.longest_check.max(policy.timeout);
+            state.shortest_window = state.shortest_window.min(policy.admission_window);
             let ceiling = ceilings.entry(domain).or_default();
             *ceiling = [*ceiling, policy.requests_per_second].into_iter().flatten().min();
         }

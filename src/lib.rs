@@ -12,7 +12,8 @@
 //!               ├──▶ policy    which policy governs the login       pure
 //!               ├──▶ policy    the steps before Auth0 is asked      pure
 //!               ├──▶ ledger    the time T; was it revoked by us     memory, or Redis
-//!               ├──▶ auth0     the user's sessions                  token, pages, deadline
+//!               ├──▶ lists     the user's sessions                  shared by the checks of one user
+//!               │      └─▶ auth0                                    budget, token, pages, deadline
 //!               ├──▶ ledger    decide and remember, in one step ──▶ policy   the rule, pure
 //!               ├──▶ auth0     revoke what has to give way
 //!               ▼
@@ -28,6 +29,7 @@
 //! | [`crd`] | the `SessionPolicy` resource: types, schema, rules of the API server |
 //! | [`policy`] | the pure core: compile, who governs, decide, answer |
 //! | [`auth0`] | the tenant client: token, list, revoke |
+//! | [`lists`] | one list for several checks |
 //! | [`ledger`] | the race of two logins at once; what holders are let in again from memory |
 //! | [`checker`] | the way of a check |
 //! | [`in_force`] | what is in force, and how it is replaced |
@@ -54,6 +56,7 @@ pub mod crd;
 pub mod demo;
 pub mod in_force;
 pub mod ledger;
+pub mod lists;
 pub mod metrics;
 pub mod policy;
 pub mod readiness;

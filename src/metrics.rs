@@ -18,6 +18,7 @@ pub use controller::{ControllerMetrics, Watch};
 
 use crate::auth0::{BreakerState, Observer, Operation, Outcome, RateLimit};
 use crate::ledger::Stats;
+use crate::lists::Source;
 use crate::policy::{Answer, CONDITIONS, Failure, InForce, PolicyReport, Reason, Truth};
 
 /// From half a millisecond to 15 seconds: the work of checks and of calls to Auth0.
@@ -43,6 +44,8 @@ pub struct Metrics {
     auth0_breaker_state: IntGaugeVec,
     auth0_budget_waits: IntCounterVec,
     auth0_budget_refusals: IntCounterVec,
+    lists_shared: IntCounterVec,
+    rechecks: IntCounterVec,
     auth0_unknown_users: IntCounterVec,
     auth0_dropped_entries: IntCounterVec,
     policies: IntGaugeVec,
@@ -145,6 +148,12 @@ impl Metrics {
                 "Requests that were not sent because the tenant's budget had no room for them in time.",
                 &["tenant", "operation"],
             ),
+            lists_shared: make.counters(
+                "lists_shared_total",
+                "Checks that asked for no list of their own: coalesced = with another of the same user, remembered = the user asks too often.",
+                &["tenant", "how"],
+            ),
+            rechecks: make.counters("rechecks_total", "Holders that were let in again from memory (recheckAfter).", &["tenant"]),
             auth0_unknown_users: make.counters(
                 "auth0_unknown_users_total",
                 "Lists that Auth0 answered with 404: the user is taken for one without sessions.",
@@ -270,6 +279,8 @@ impl Metrics {
             &self.auth0_token_refreshes,
             &self.auth0_budget_waits,
             &self.auth0_budget_refusals,
+            &self.lists_shared,
+            &self.rechecks,
             &self.auth0_unknown_users,
             &self.auth0_dropped_entries,
         ] {
@@ -310,6 +321,16 @@ impl Metrics {
     /// Counts a write of a policy's status.
     pub fn status_written(&self, result: &'static str) {
         self.status_writes.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a holder that was let in again from memory.
+    pub fn recheck(&self, tenant: &str) {
+        self.rechecks.with_label_values(&[tenant]).inc();
+    }
+
+    /// Counts a check that shared a list.
+    pub fn list_shared(&self, tenant: &str, source: Source) {
+        self.lists_shared.with_label_values(&[tenant, source.as_str()]).inc();
     }
 
     /// Takes note of whether replicas share a ledger.

@@ -25,8 +25,13 @@ impl Error {
         Self { failure, detail: detail.into() }
     }
 
-    pub(super) fn timeout() -> Self {
+    pub(crate) fn timeout() -> Self {
         Self::new(Failure::UpstreamTimeout, "the deadline passed")
+    }
+
+    /// A task that asks ended before it had an answer, which only the end of the process can do.
+    pub(crate) fn ended() -> Self {
+        Self::new(Failure::UpstreamError, "the task that asks the tenant ended early")
     }
 
     pub(super) fn unexpected(status: StatusCode) -> Self {

@@ -89,6 +89,11 @@ impl TenantClient {
         Ok(Self { endpoint, tokens: Arc::new(tokens) })
     }
 
+    /// Tells this credential from others, for as long as any of its clients lives.
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.tokens).addr()
+    }
+
     /// Makes sure that the tenant accepts the credential, by `deadline`: gets a token, which is then kept. Gives the scopes
     /// that the tenant says it granted, or nothing when it did not say.
     ///

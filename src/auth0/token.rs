@@ -78,8 +78,8 @@ impl TokenCache {
             self.join(&mut state)
         };
         match timeout_at(deadline, flight.wait_for(Option::is_some)).await {
-            Ok(Ok(landing)) => landing.clone().unwrap_or_else(|| Err(ended())),
-            Ok(Err(_)) => Err(ended()),
+            Ok(Ok(landing)) => landing.clone().unwrap_or_else(|| Err(Error::ended())),
+            Ok(Err(_)) => Err(Error::ended()),
             Err(_) => Err(Error::timeout()),
         }
     }
@@ -159,10 +159,6 @@ impl Held {
         let left = self.good_until.saturating_duration_since(now);
         self.refresh_at = now + (left / 4).clamp(Duration::from_secs(1), REFUSED);
     }
-}
-
-fn ended() -> Error {
-    Error::new(Failure::UpstreamError, "the task that fetches the token ended early")
 }
 
 #[cfg(test)]

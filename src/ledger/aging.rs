@@ -5,30 +5,38 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 /// A map whose entries age from the moment they are put in.
-pub(super) struct Aging<K, V> {
+pub(crate) struct Aging<K, V> {
     values: HashMap<K, (u64, V)>,
     order: BTreeMap<u64, K>,
     next: u64,
 }
 
 impl<K: Clone + Eq + Hash, V> Aging<K, V> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { values: HashMap::new(), order: BTreeMap::new(), next: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.values.len()
     }
 
-    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
         self.values.get(key).map(|(_, value)| value)
     }
 
+    /// A value to be changed in place, which does not make it younger.
+    pub(crate) fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        self.values.get_mut(key).map(|(_, value)| value)
+    }
+
     /// Puts a value in as the youngest; what stood in its place is returned.
-    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let age = self.next;
         self.next += 1;
         self.order.insert(age, key.clone());
@@ -37,7 +45,7 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
         Some(before)
     }
 
-    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    pub(crate) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -46,13 +54,13 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
         Some(value)
     }
 
-    pub(super) fn pop_oldest(&mut self) -> Option<V> {
+    pub(crate) fn pop_oldest(&mut self) -> Option<V> {
         let (_, key) = self.order.pop_first()?;
         self.values.remove(&key).map(|(_, value)| value)
     }
 
     /// Keeps what `keep` says, which may also change a value in place.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut V) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&mut V) -> bool) {
         let order = &mut self.order;
         self.values.retain(|_, (age, value)| {
             let stays = keep(value);

@@ -62,6 +62,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
 
+pub(crate) use aging::Aging;
 pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holders, Holding};
 pub use memory::{DEFAULT_CAPACITY, Memory};
 pub use record::{Entry, OLDEST_LIST, REVOKED_FOR, Record, Revoked, Terms};

@@ -18,6 +18,7 @@ mod folder;
 mod http;
 mod lease;
 mod ledger;
+mod lists;
 mod node_demo;
 mod rbac;
 mod redis_server;

@@ -30,6 +30,7 @@ struct World {
     /// Revocations that failed: the failure policy answered, and each may cost a place.
     failed: usize,
     last_list: Option<(Rc<SessionList>, Moment, Instant)>,
+    last_opened: Option<(Moment, Instant)>,
     per_client: usize,
     per_user: usize,
     let_in: usize,
@@ -70,15 +71,22 @@ async fn wait(world: &Shared, most: usize) {
     pause(times).await;
 }
 
-/// The list that a check gets: its own, or at times the last one that is young enough, with the time that belongs to it.
-async fn list(world: &Shared, since: Moment) -> (Rc<SessionList>, Moment) {
+/// The list that a check gets: its own; at times one that another check asked for before it, and that it joined before the
+/// request left; at times the last one that is young enough. Each with the time that belongs to it.
+async fn list(world: &Shared, mut since: Moment) -> (Rc<SessionList>, Moment) {
     if world.borrow_mut().chance(25)
         && let Some((list, since, at)) = &world.borrow().last_list
         && at.elapsed() < OLDEST_LIST.min(WINDOW)
     {
         return (list.clone(), *since);
     }
-    let asked_at = Instant::now();
+    let mut asked_at = Instant::now();
+    let joins = world.borrow_mut().chance(25);
+    match world.borrow().last_opened {
+        Some((opened, at)) if joins && at.elapsed() < TIMEOUT => (since, asked_at) = (opened, at),
+        _ => {}
+    }
+    world.borrow_mut().last_opened = Some((since, asked_at));
     wait(world, 4).await;
     let list = world.borrow().tenant.list();
     world.borrow_mut().last_list = Some((list.clone(), since, asked_at));
@@ -174,6 +182,7 @@ pub async fn play<S: Store>(
         doomed: BTreeSet::new(),
         failed: 0,
         last_list: None,
+        last_opened: None,
         per_client,
         per_user,
         let_in: 0,

@@ -1,0 +1,284 @@
+//! One list for several checks: those of one user share what is asked of Auth0, as far as that opens no door.
+//!
+//! ```text
+//!   check ──▶ asks too often, and there is a young list? ──▶ that one              remembered
+//!               │
+//!               ├──▶ a flight is gathering ──▶ joins it                            coalesced
+//!               ▼
+//!             gathers a flight ──▶ the one before has landed ──▶ leaves ──▶ lands
+//!                                  (or half a second has passed)
+//! ```
+//!
+//! # Why neither opens a door
+//!
+//! A list says who had a session when it was requested; what happened since, the ledger knows. Every list keeps its own
+//! time T, which the ledger told before it was requested, and a check is decided by the list and by all that the ledger
+//! counts for T. So what is between T and the check is never missed: a login that was let in since T counts by its entry, and
+//! the ledger keeps an entry for longer than the oldest list there is may be used.
+//!
+//! *Joining.* A check joins a flight only before its request leaves. It gets a list that was requested after it arrived, as
+//! if it had asked itself, with a T that is older than its own: more of the ledger counts, never less.
+//!
+//! *Remembering.* A user whose checks need a list more than five times in ten seconds is decided by the last one, while it
+//! is younger than [`OLDEST_LIST`](crate::ledger::OLDEST_LIST) and than the shortest `admissionWindow` of the tenant's
+//! policies; where one of them writes no entries (`0s`), no list is used again. Logins that are let in count for at least that long by their entries, log-outs are
+//! believed that much later, and what this service revoked is dead to the list for longer. What is missed is only a login that
+//! no policy looks at, as it would be if it came just after the list.
+//!
+//! Whoever loops on purpose is refused again and again, at the cost of one list every few seconds. What is counted and kept is
+//! this replica's.
+//!
+//! A flight is a task of its own: it ends for those who stay when others leave, and goes on until the latest of their
+//! deadlines. A check waits until its own.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
+
+use crate::auth0::{Errand, Error, TenantClient};
+use crate::ledger::{Aging, Moment, User};
+use crate::policy::SessionList;
+
+/// So many lists in a [`SPAN`] a user gets for the asking.
+const OFTEN: usize = 5;
+/// What counts for that is this young.
+const SPAN: Duration = Duration::from_secs(10);
+/// How long a flight waits for the one before it, which may hang.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How many users are known at the same time.
+const CAPACITY: usize = 100_000;
+
+/// A user's sessions, and since when they are known.
+pub struct UserList {
+    /// The sessions.
+    pub sessions: SessionList,
+    /// The ledger's time before they were requested: whatever was before is in the list.
+    pub since: Moment,
+    /// The same on this process's clock.
+    requested_at: Instant,
+}
+
+/// How a check came by its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It was asked for.
+    Own,
+    /// Another check had asked for it, and its request had not left.
+    Coalesced,
+    /// It is the last one of a user who asks too often.
+    Remembered,
+}
+
+impl Source {
+    /// The stable machine word; only of those that are shared.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Coalesced => "coalesced",
+            Self::Remembered => "remembered",
+        }
+    }
+}
+
+/// What a check asks for.
+pub struct Request<'a> {
+    /// Whom to ask.
+    pub client: &'a TenantClient,
+    /// Whose sessions.
+    pub user: &'a User,
+    /// The same as Auth0 knows them.
+    pub user_id: &'a str,
+    /// The ledger's time when the check opened it, a moment ago.
+    pub since: Moment,
+    /// How old a list may be that is used again; zero = none is.
+    pub reusable_for: Duration,
+    /// On whose behalf, and until when.
+    pub errand: &'a Errand,
+}
+
+/// The lists under way and the last ones of those who ask often.
+pub struct Lists {
+    askers: Mutex<Aging<Key, Asker>>,
+}
+
+/// A user, as one credential sees them: what is wrong with one is not told to another.
+type Key = (usize, User);
+
+type Landed = Result<Arc<UserList>, Error>;
+
+type Landing = Shared<BoxFuture<'static, Landed>>;
+
+#[derive(Default)]
+struct Asker {
+    /// The latest asks, oldest first.
+    asks: VecDeque<Instant>,
+    /// The last flight to be gathered, and the one that it waits for.
+    flight: Option<Flight>,
+    before: Option<Landing>,
+    last: Option<Arc<UserList>>,
+}
+
+#[derive(Clone)]
+struct Flight {
+    landing: Landing,
+    board: Arc<Mutex<Board>>,
+}
+
+/// Who is on a flight.
+struct Board {
+    /// For all of them: it makes sense until the last of their deadlines, and is silent when all are.
+    errand: Errand,
+    /// Whether it has left, and nobody joins any more.
+    left: bool,
+}
+
+impl Lists {
+    /// Knows nobody yet.
+    pub fn new() -> Self {
+        Self { askers: Mutex::new(Aging::new()) }
+    }
+
+    /// The user's sessions, by the errand's deadline.
+    ///
+    /// # Errors
+    /// They could not be had.
+    pub async fn get(&self, request: Request<'_>) -> (Source, Landed) {
+        let key = (request.client.id(), request.user.clone());
+        let now = Instant::now();
+        let (source, flight) = {
+            let mut askers = self.lock();
+            let mut asker = askers.remove(&key).unwrap_or_default();
+            asker.settle();
+            let often = asker.asks_often(now);
+            let young = |list: &&Arc<UserList>| now.duration_since(list.requested_at) < request.reusable_for;
+            let remembered = asker.last.as_ref().filter(|_| often).filter(young).map(Arc::clone);
+            let outcome = match remembered {
+                Some(list) => Err(list),
+                None => Ok(asker.board(&request, now)),
+            };
+            askers.insert(key.clone(), asker);
+            if askers.len() > CAPACITY {
+                askers.pop_oldest();
+            }
+            match outcome {
+                Ok(boarded) => boarded,
+                Err(list) => return (Source::Remembered, Ok(list)),
+            }
+        };
+        let deadline = request.errand.deadline;
+        let landed = match timeout_at(deadline, flight.landing.clone()).await {
+            Ok(landed) => landed,
+            // It ends at this very moment, and knows what it was waiting for.
+            Err(_) if lock(&flight.board).errand.deadline <= deadline => flight.landing.await,
+            Err(_) => Err(Error::timeout()),
+        };
+        if let Some(asker) = self.lock().get_mut(&key) {
+            asker.settle();
+        }
+        (source, landed)
+    }
+
+    /// Forgets who has not asked for a while; says how many are known.
+    pub fn sweep(&self) -> usize {
+        let now = Instant::now();
+        let mut askers = self.lock();
+        askers.retain(|asker| asker.asks.back().is_some_and(|last| now.duration_since(*last) < SPAN));
+        askers.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Aging<Key, Asker>> {
+        lock(&self.askers)
+    }
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Asker {
+    /// Takes note of an ask: whether it is one too many.
+    fn asks_often(&mut self, now: Instant) -> bool {
+        while self.asks.front().is_some_and(|oldest| now.duration_since(*oldest) >= SPAN) {
+            self.asks.pop_front();
+        }
+        let often = self.asks.len() >= OFTEN;
+        if often {
+            self.asks.pop_front();
+        }
+        self.asks.push_back(now);
+        often
+    }
+
+    /// Lets go of flights that have landed. The last list is kept of somebody who may ask too often next.
+    fn settle(&mut self) {
+        let flight = self.flight.take_if(|flight| flight.landing.peek().is_some()).map(|flight| flight.landing);
+        let before = self.before.take_if(|landing| landing.peek().is_some());
+        for landing in [before, flight].into_iter().flatten() {
+            if let Some(Ok(list)) = landing.peek()
+                && self.asks.len() > OFTEN / 2
+                && self.last.as_ref().is_none_or(|last| last.requested_at < list.requested_at)
+            {
+                self.last = Some(Arc::clone(list));
+            }
+        }
+    }
+
+    /// Joins the flight that is gathering, or gathers one.
+    fn board(&mut self, request: &Request<'_>, now: Instant) -> (Source, Flight) {
+        if let Some(flight) = &self.flight
+            && flight.join(request.errand)
+        {
+            return (Source::Coalesced, flight.clone());
+        }
+        self.before = self.flight.take().map(|flight| flight.landing);
+        let flight = Flight::gather(request, now, self.before.clone());
+        (Source::Own, self.flight.insert(flight).clone())
+    }
+}
+
+impl Flight {
+    fn gather(request: &Request<'_>, now: Instant, before: Option<Landing>) -> Self {
+        let board = Arc::new(Mutex::new(Board { errand: request.errand.clone(), left: before.is_none() }));
+        let (client, user_id, since) = (request.client.clone(), request.user_id.to_owned(), request.since);
+        let first = request.errand.deadline;
+        let leaving = Arc::clone(&board);
+        let flight = async move {
+            if let Some(before) = before {
+                // Whether it landed or not: waiting is over.
+                let _ = timeout_at(first.min(now + PATIENCE), before).await;
+            }
+            let errand = {
+                let mut board = lock(&leaving);
+                board.left = true;
+                board.errand.clone()
+            };
+            let sessions = client.list_sessions(&user_id, &errand).await?;
+            Ok(Arc::new(UserList { sessions, since, requested_at: now }))
+        };
+        let landed = tokio::spawn(flight.in_current_span());
+        let landing = landed.map(|ended| ended.unwrap_or_else(|_| Err(Error::ended()))).boxed().shared();
+        Self { landing, board }
+    }
+
+    /// Joins it, if it has not left.
+    fn join(&self, errand: &Errand) -> bool {
+        let mut board = lock(&self.board);
+        if !board.left {
+            board.errand.deadline = board.errand.deadline.max(errand.deadline);
+            board.errand.silent &= errand.silent;
+        }
+        !board.left
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while one is held, and each write leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,223 @@
+//! What checks of one user share, and that none of it lets anybody in: through a service and a simulated tenant.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::poll;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use session_checker::simulator::{Fault, Operation, Options, Session, Simulator};
+use tokio::time::Instant;
+
+use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, tenant, tenant_with};
+
+const COALESCED: &str = "session_checker_lists_shared_total{how=\"coalesced\",tenant=\"acme.eu.auth0.com\"}";
+const REMEMBERED: &str = "session_checker_lists_shared_total{how=\"remembered\",tenant=\"acme.eu.auth0.com\"}";
+
+async fn service(tenant: &Simulator, spec: Value) -> Running {
+    Running::folder(tenant, &[credentials(), callers(), policy("one", spec)], &[]).await
+}
+
+/// A session of [`APP`] that began an hour ago.
+fn session(tenant: &Simulator, id: &str) -> Session {
+    Session::new(id, tenant.now() - SignedDuration::from_hours(1)).client(APP)
+}
+
+/// Asks for so many new sessions of the user, one after the other: how many came in.
+async fn hammer(service: &Running, times: usize) -> usize {
+    let mut came_in = 0;
+    for number in 0..times {
+        let answer = service.check("u", APP, &format!("new-{number}")).await;
+        let words = (answer["block"] == false, answer["reason"].as_str().unwrap());
+        assert!(matches!(words, (true, "within_limit") | (false, "limit_exceeded")), "{answer}");
+        came_in += usize::from(words.0);
+    }
+    came_in
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_a_hundred_times_at_once_costs_one_or_two_lists() {
+    for limit in [1, 5] {
+        let tenant = tenant().await;
+        tenant.add_user("u");
+        let service = service(&tenant, json!({ "limits": { "perClient": limit }, "timeout": "10s" })).await;
+        // As long as Auth0 takes: those who come meanwhile gather, and who comes later asks too often.
+        tenant.fault(Operation::List, Fault::Delay(Duration::from_millis(200)));
+        let sids: Vec<String> = (0..100).map(|number| format!("s{number}")).collect();
+        let answers = join_all(sids.iter().map(|sid| service.check("u", APP, sid))).await;
+        let came_in = answers.iter().filter(|answer| answer["block"] == false).count();
+        assert_eq!(came_in, limit);
+        assert!(answers.iter().all(|answer| answer["active_sessions"].is_number()), "all were decided");
+        let lists = tenant.count(Operation::List);
+        assert!((1..=2).contains(&lists), "{lists}");
+        let shared = [service.metric(COALESCED).await, service.metric(REMEMBERED).await];
+        assert_eq!(shared.into_iter().flatten().sum::<f64>() as u64 + lists, 100);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_never_shares_a_list_whose_request_has_left() {
+    let tenant = tenant().await;
+    tenant.add_user("u");
+    let service = service(&tenant, json!({ "admissionWindow": "0s", "timeout": "10s" })).await;
+    let held = tenant.fault(Operation::List.times(1), Fault::Hang);
+    let mut first = Box::pin(service.check("u", APP, "s1"));
+    let second = async {
+        held.struck(1).await;
+        // A login completes that the first list may not know of.
+        tenant.add_session("u", session(&tenant, "s2"));
+        service.check("u", APP, "s3").await
+    };
+    let second = tokio::select! {
+        answer = second => answer,
+        _ = &mut first => panic!("it hangs"),
+    };
+    assert_eq!((&second["reason"], &second["active_sessions"]), (&json!("limit_exceeded"), &json!(1)));
+    assert_eq!(tenant.count(Operation::List), 2, "it did not wait for one that hangs");
+    held.clear();
+    assert_eq!(first.await["reason"], "limit_exceeded", "the list was made when it came back to life");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_keeps_its_own_deadline_and_leaving_ends_nothing_for_the_others() {
+    let tenant = tenant().await;
+    tenant.add_user("u");
+    let with = |name: &str, timeout: &str| {
+        policy(name, json!({ "selector": { "clientIds": [name] }, "timeout": timeout, "failurePolicy": "Deny" }))
+    };
+    let documents = [credentials(), callers(), with("hasty", "300ms"), with("patient", "10s")];
+    let service = Running::folder(&tenant, &documents, &[]).await;
+    let held = tenant.fault(Operation::List, Fault::Hang);
+    let mut first = Box::pin(service.check("u", "patient", "s1"));
+    assert!(poll!(&mut first).is_pending());
+    tokio::select! {
+        () = held.struck(1) => {}
+        _ = &mut first => panic!("it hangs"),
+    }
+    let hasty = service.check("u", "hasty", "s2");
+    let joins = service.check("u", "patient", "s3");
+    let leaves = async {
+        assert_eq!(hasty.await["reason"], "upstream_timeout");
+        held.struck(2).await;
+        held.clear();
+    };
+    let (first, joins, ()) = tokio::join!(first, joins, leaves);
+    // Both lists come back at the same moment.
+    let mut reasons = [&first, &joins].map(|answer| answer["reason"].as_str().unwrap());
+    reasons.sort_unstable();
+    assert_eq!(reasons, ["limit_exceeded", "within_limit"], "{first} {joins}");
+    assert_eq!(tenant.count(Operation::List), 2);
+    assert_eq!(service.metric(COALESCED).await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn different_users_and_credentials_share_nothing() {
+    let tenant = tenant().await;
+    let mut other = credentials();
+    other["metadata"]["name"] = "other".into();
+    other["stringData"]["clientSecret"] = "wrong".into();
+    let secret = json!({ "credentialsSecretRef": { "name": "other" } });
+    let documents = [
+        credentials(),
+        other,
+        callers(),
+        policy("one", json!({ "selector": { "clientIds": [APP] } })),
+        policy("two", json!({ "selector": { "clientIds": ["app-2"] }, "tenant": secret })),
+    ];
+    let service = Running::folder(&tenant, &documents, &[]).await;
+    let logins = [("u", APP), ("u", "app-2"), ("v", APP), ("u", "app-2"), ("u", APP)];
+    let answers = join_all(logins.map(|(user, client)| service.check(user, client, "s"))).await;
+    let reasons: Vec<_> = answers.iter().map(|answer| answer["reason"].as_str().unwrap()).collect();
+    let (good, bad) = ("within_limit", "credentials_rejected");
+    assert_eq!(reasons, [good, bad, good, bad, good]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_at_the_limit_who_loops_is_never_let_in_and_costs_a_list_every_few_seconds() {
+    let tenant = tenant().await;
+    tenant.add_session("u", session(&tenant, "s1"));
+    let service = service(&tenant, json!({})).await;
+    let began = Instant::now();
+    assert_eq!(hammer(&service, 1_000).await, 0);
+    let most = 5 + 1 + began.elapsed().as_secs() / 10;
+    let lists = tenant.count(Operation::List);
+    assert!(lists <= most, "{lists} lists, {most} at most");
+    assert_eq!(service.metric(REMEMBERED).await, Some((1_000 - lists) as f64));
+    assert_eq!(service.check("v", APP, "s2").await["reason"], "within_limit", "nobody else pays for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_list_lets_nobody_in_whom_a_new_one_would_not() {
+    for delay in [Duration::ZERO, Duration::from_secs(3_600)] {
+        let tenant = tenant_with(Options { visibility_delay: delay, ..Options::new(DOMAIN) }).await;
+        tenant.add_session("u", session(&tenant, "s1"));
+        let service = service(&tenant, json!({ "limits": { "perClient": 10 } })).await;
+        let mut came_in = 0;
+        for _ in 0..40 {
+            let login = tenant.begin_login("u", APP, None);
+            let answer = service.check("u", APP, login.sid()).await;
+            if answer["block"] == false {
+                login.complete().unwrap();
+                came_in += 1;
+            } else {
+                assert_eq!(answer["reason"], "limit_exceeded");
+                login.revoke();
+            }
+        }
+        assert_eq!(came_in, 9, "the list that is used shows one session, the ledger knows the others");
+        assert!(tenant.count(Operation::List) <= 6);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_policy_of_the_tenant_remembers_no_logins_no_list_is_used_again() {
+    for other_window in ["0s", "10s"] {
+        let tenant = tenant().await;
+        tenant.add_session("u", session(&tenant, "s1"));
+        let documents = [
+            credentials(),
+            callers(),
+            policy("one", json!({ "selector": { "clientIds": [APP] } })),
+            policy("two", json!({ "selector": { "clientIds": ["app-2"] }, "admissionWindow": other_window })),
+        ];
+        let service = Running::folder(&tenant, &documents, &[]).await;
+        assert_eq!(hammer(&service, 20).await, 0);
+        assert_eq!(tenant.count(Operation::List) == 20, other_window == "0s");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_list_is_younger_than_the_admission_window() {
+    let tenant = tenant().await;
+    tenant.add_session("u", session(&tenant, "s1"));
+    let service = service(&tenant, json!({ "admissionWindow": "500ms" })).await;
+    let began = Instant::now();
+    hammer(&service, 6).await;
+    assert!(tenant.end_session("s1"));
+    // A log-out is believed when the list has had its time.
+    while service.check("u", APP, "s2").await["block"] == true {
+        assert!(began.elapsed() < Duration::from_secs(8), "within the window, not within ten seconds");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_evicted_by_the_last_list_does_not_come_back_by_it() {
+    let tenant = tenant().await;
+    tenant.add_session("u", session(&tenant, "s1"));
+    let service = service(&tenant, json!({ "strategy": "RevokeOldest", "limits": { "perClient": 1 } })).await;
+    let mut newest = "s1".to_owned();
+    for round in 0..12 {
+        let login = tenant.begin_login("u", APP, None);
+        let answer = service.check("u", APP, login.sid()).await;
+        if answer["block"] == false {
+            newest = login.complete().unwrap();
+        } else {
+            // The one before is known from the ledger alone, and is not given away before it is listed.
+            assert_eq!(answer["reason"], "limit_exceeded", "{answer}");
+            login.revoke();
+        }
+        let holds: Vec<_> = tenant.sessions_of("u").iter().map(|session| session.id().to_owned()).collect();
+        assert_eq!(holds, [newest.as_str()], "round {round}");
+    }
+}
