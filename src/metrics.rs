@@ -189,7 +189,7 @@ impl Metrics {
             leader: make.gauge("leader", "1 while this replica holds the Lease and writes the status of policies."),
             status_writes: make.counters(
                 "status_writes_total",
-                "Writes of a policy's status: written, failed, or gone (deleted or made anew meanwhile).",
+                "Writes of a policy's status: ok, error, or gone (the policy was deleted meanwhile).",
                 &["result"],
             ),
             http_requests: make.counters("http_requests_total", "HTTP requests answered.", &["route", "method", "status"]),

@@ -24,6 +24,7 @@ mod client;
 mod feed;
 pub mod lease;
 mod object;
+pub mod status;
 mod watching;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,284 @@
+//! From what there is to say about a policy to its status, and to the news that is worth an Event.
+//!
+//! Nothing here depends on the replica or on the time, but for the moment at which a condition's status last changed: two
+//! replicas make the same status of the same policies, and a status that says the same is not written again.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::crd::SessionPolicyStatus;
+use crate::policy::{Callers, Credential, Finding, PolicyReport, Rule, SecretTrouble, Truth};
+
+/// The longest message, in characters. A spec may break many rules at once; the first of them are enough to begin with.
+const LONGEST_MESSAGE: usize = 2000;
+
+/// The status that a policy should have, when the API server holds `last`.
+pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
+    let condition = |(kind, finding): (&str, Finding)| {
+        let status = finding.truth.as_str().to_owned();
+        let since =
+            find(last, kind).filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+        Condition {
+            type_: kind.to_owned(),
+            status,
+            reason: finding.reason.as_str().to_owned(),
+            message: shortened(finding.message),
+            observed_generation: Some(report.generation),
+            last_transition_time: since.unwrap_or(Time(now)),
+        }
+    };
+    SessionPolicyStatus {
+        observed_generation: Some(report.generation),
+        conditions: report.conditions().into_iter().map(condition).collect(),
+        limits: match report.rule.as_deref() {
+            Some(Rule::Compiled(policy)) => Some(policy.limits.to_string()),
+            Some(Rule::Invalid(_)) | None => None,
+        },
+    }
+}
+
+/// Whether there is something to write: what `last` does not say yet. What is only on its way to be known, as after a
+/// start, takes back nothing that was known of the same generation.
+pub fn is_outdated(report: &PolicyReport, status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
+    let is_new = last.observed_generation != Some(report.generation);
+    !is_said(status, last) && (is_new || !is_on_its_way(report))
+}
+
+/// Whether the API server or the tenant is being asked for the first time, and will answer or be found unreachable soon.
+fn is_on_its_way(report: &PolicyReport) -> bool {
+    matches!(report.credential, Credential::Unproven { .. } | Credential::Secret(SecretTrouble::Awaited(_)))
+        || matches!(report.callers, Callers::Secret(SecretTrouble::Awaited(_)))
+}
+
+/// Whether `last` says all of it already. Conditions of others beside ours are none of our business.
+fn is_said(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
+    let said = |condition: &Condition| {
+        find(last, &condition.type_).is_some_and(|before| {
+            Condition { last_transition_time: condition.last_transition_time.clone(), ..before.clone() } == *condition
+        })
+    };
+    (status.observed_generation, &status.limits) == (last.observed_generation, &last.limits)
+        && status.conditions.iter().all(said)
+}
+
+/// Something that a person would want to know, as an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Whether it is good.
+    pub good: bool,
+    /// One word: the reason of the condition, or `Recovered`.
+    pub reason: String,
+    /// What happened, and what to do about it.
+    pub note: String,
+}
+
+/// What is new in a status: each condition that does not hold and did not say so before, and that a policy is in force
+/// again after it was not.
+pub fn news(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<News> {
+    let mut news = Vec::new();
+    for condition in &status.conditions {
+        let before = find(last, &condition.type_);
+        let is_summary = condition.type_ == "Ready";
+        if is_summary && is(condition, Truth::True) && before.is_some_and(|before| is(before, Truth::False)) {
+            news.push(News { good: true, reason: "Recovered".to_owned(), note: condition.message.clone() });
+        }
+        let told = before.is_some_and(|before| {
+            is(before, Truth::False) && (&before.reason, &before.message) == (&condition.reason, &condition.message)
+        });
+        // The summary repeats what a condition says, but for the callers, which have none of their own.
+        let repeats = is_summary
+            && status.conditions.iter().any(|other| {
+                other.type_ != "Ready" && (&other.reason, &other.message) == (&condition.reason, &condition.message)
+            });
+        if is(condition, Truth::False) && !told && !repeats {
+            news.push(News { good: false, reason: condition.reason.clone(), note: condition.message.clone() });
+        }
+    }
+    news
+}
+
+fn is(condition: &Condition, truth: Truth) -> bool {
+    condition.status == truth.as_str()
+}
+
+fn find<'a>(status: &'a SessionPolicyStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+fn shortened(message: String) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::{Doors, Index, Manifest, ObjectName, SecretManifest};
+
+    /// What there is to say about the newest of these versions, with a credential that is unproven.
+    fn report(versions: &[Value]) -> PolicyReport {
+        let mut index = Index::default();
+        let name = |name: &str| ObjectName::new("team", name);
+        let data = [("domain", "acme.eu.auth0.com"), ("clientId", "a"), ("clientSecret", "b")];
+        index.apply_secret(&SecretManifest {
+            name: name("auth0"),
+            kind: "sessionchecker.dev/credentials".to_owned(),
+            data: Ok(data.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()),
+        });
+        for (generation, limits) in (1..).zip(versions) {
+            let tenant = json!({ "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "auth0" } });
+            let spec = json!({ "tenant": tenant, "limits": limits });
+            index.apply_policy(&Manifest { name: name("seats"), generation, created_at: None, spec });
+        }
+        index.publish(&Doors { allow_anonymous: true, ..Doors::default() }).1.remove(0)
+    }
+
+    fn proven() -> PolicyReport {
+        PolicyReport { credential: Credential::Proven, ..report(&[json!({ "perClient": 1, "perUser": 5 })]) }
+    }
+
+    fn invalid() -> PolicyReport {
+        report(&[json!({ "perClient": 0 })])
+    }
+
+    fn rejected() -> PolicyReport {
+        PolicyReport { credential: Credential::Rejected { kept: false }, ..proven() }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn nothing() -> SessionPolicyStatus {
+        SessionPolicyStatus::default()
+    }
+
+    fn words(status: &SessionPolicyStatus) -> Vec<[&str; 3]> {
+        status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]).collect()
+    }
+
+    #[test]
+    fn a_new_policy_has_all_conditions_at_once() {
+        let status = status(&report(&[json!({ "perClient": 1 })]), &nothing(), at(0));
+        let unproven = [
+            ["Accepted", "True", "Accepted"],
+            ["CredentialsReady", "Unknown", "Unproven"],
+            ["Ready", "Unknown", "Unproven"],
+        ];
+        assert_eq!(words(&status), unproven);
+        assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
+        assert_eq!((status.observed_generation, status.limits.as_deref()), (Some(1), Some("client=1")));
+    }
+
+    #[test]
+    fn the_limits_are_those_in_force() {
+        let limits = |versions: &[Value]| status(&report(versions), &nothing(), at(0)).limits;
+        assert_eq!(limits(&[json!({ "perClient": 1, "perUser": 5 })]).as_deref(), Some("client=1 user=5"));
+        assert_eq!(limits(&[json!({ "perUser": 2 }), json!({ "perUser": 0 })]).as_deref(), Some("user=2"));
+        assert_eq!(limits(&[json!({ "perUser": 0 })]), None);
+    }
+
+    #[test]
+    fn a_transition_is_a_change_of_the_status_and_of_nothing_else() {
+        let first = status(&rejected(), &nothing(), at(0));
+        let other_words = PolicyReport {
+            credential: Credential::InsufficientScope { missing: vec!["read:sessions"], kept: false },
+            ..proven()
+        };
+        let second = status(&other_words, &first, at(60));
+        let third = status(&proven(), &second, at(120));
+        let times = |status: &SessionPolicyStatus| {
+            status.conditions.iter().map(|condition| condition.last_transition_time.0).collect::<Vec<_>>()
+        };
+        assert_eq!(times(&first), [at(0), at(0), at(0)]);
+        assert_eq!(times(&second), [at(0), at(0), at(0)]);
+        assert_eq!(times(&third), [at(0), at(120), at(120)]);
+    }
+
+    #[test]
+    fn what_is_said_already_is_not_written_again_at_whatever_time() {
+        let last = status(&proven(), &nothing(), at(0));
+        let mut later = status(&proven(), &last, at(60));
+        for condition in &mut later.conditions {
+            condition.last_transition_time = Time(at(60));
+        }
+        assert!(!is_outdated(&proven(), &later, &last));
+    }
+
+    #[test]
+    fn a_change_of_anything_else_is_written() {
+        let last = status(&proven(), &nothing(), at(0));
+        let outdated = |report: &PolicyReport| is_outdated(report, &status(report, &last, at(60)), &last);
+        assert!(outdated(&rejected()));
+        assert!(outdated(&PolicyReport { generation: 2, ..proven() }));
+        let mut without_limits = last.clone();
+        without_limits.limits = None;
+        assert!(is_outdated(&proven(), &last, &without_limits));
+        let mut without_a_condition = last.clone();
+        without_a_condition.conditions.remove(1);
+        assert!(is_outdated(&proven(), &last, &without_a_condition));
+    }
+
+    #[test]
+    fn conditions_of_others_are_left_alone() {
+        let last = status(&proven(), &nothing(), at(0));
+        let mut with_another = last.clone();
+        with_another.conditions.insert(0, Condition { type_: "Reviewed".to_owned(), ..last.conditions[0].clone() });
+        assert!(!is_outdated(&proven(), &last, &with_another));
+        assert_eq!(status(&proven(), &with_another, at(60)), last);
+    }
+
+    #[test]
+    fn what_is_not_known_yet_takes_nothing_back() {
+        let unproven = report(&[json!({ "perClient": 1, "perUser": 5 })]);
+        let missing = PolicyReport {
+            callers: Callers::Secret(SecretTrouble::Awaited(ObjectName::new("team", "callers"))),
+            ..proven()
+        };
+        for report in [unproven, missing] {
+            let last = status(&proven(), &nothing(), at(0));
+            assert!(!is_outdated(&report, &status(&report, &last, at(60)), &last));
+            let newer = PolicyReport { generation: 2, ..report };
+            assert!(is_outdated(&newer, &status(&newer, &last, at(60)), &last));
+        }
+    }
+
+    fn reasons(report: &PolicyReport, last: &SessionPolicyStatus) -> Vec<(bool, String)> {
+        news(&status(report, last, at(60)), last).into_iter().map(|news| (news.good, news.reason)).collect()
+    }
+
+    #[test]
+    fn what_goes_wrong_is_news_once() {
+        let last = status(&proven(), &nothing(), at(0));
+        assert_eq!(reasons(&rejected(), &last), [(false, "CredentialsRejected".to_owned())]);
+        let last = status(&rejected(), &last, at(0));
+        assert_eq!(reasons(&rejected(), &last), []);
+        assert_eq!(reasons(&PolicyReport { generation: 2, ..rejected() }, &last), []);
+        assert_eq!(reasons(&invalid(), &last), [(false, "Invalid".to_owned())]);
+    }
+
+    #[test]
+    fn callers_have_no_condition_of_their_own_and_are_news_all_the_same() {
+        let nobody = PolicyReport { callers: Callers::Nobody, ..proven() };
+        assert_eq!(reasons(&nobody, &nothing()), [(false, "NoCallers".to_owned())]);
+    }
+
+    #[test]
+    fn that_it_works_is_news_after_it_did_not() {
+        assert_eq!(reasons(&proven(), &nothing()), []);
+        let unknown = status(&report(&[json!({ "perClient": 1 })]), &nothing(), at(0));
+        assert_eq!(reasons(&proven(), &unknown), []);
+        let last = status(&rejected(), &nothing(), at(0));
+        assert_eq!(reasons(&proven(), &last), [(true, "Recovered".to_owned())]);
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_cut_between_characters() {
+        assert_eq!(shortened("é".repeat(LONGEST_MESSAGE)), "é".repeat(LONGEST_MESSAGE));
+        assert_eq!(shortened("é".repeat(LONGEST_MESSAGE + 1)), format!("{}…", "é".repeat(LONGEST_MESSAGE)));
+    }
+}
