@@ -2,7 +2,7 @@
 # Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint deny advisories bench demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
+.PHONY: help test test-oldest lint deny advisories bench demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -20,6 +20,19 @@ help: ## List the targets
 
 test: ## Run the tests
 	$(CARGO) test --locked
+
+OLDEST := $(TARGET_DIR)/control-plane-oldest
+OLDEST_VERSION = $(shell sed -n 's,^\tk8s.io/kubernetes v,,p' tests/control-plane/oldest/go.mod)
+COMPONENT := -X k8s.io/component-base/version.git
+GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
+
+test-oldest: ## Run the tests on a real API server once more, on the oldest Kubernetes that is supported
+	@if command -v go >/dev/null; then set -e; \
+	  (cd tests/control-plane && $(GO_BUILD) ./cmd/etcd ./cmd/kubectl); \
+	  (cd tests/control-plane/oldest && $(GO_BUILD) -ldflags "-s -w $(COMPONENT)Version=v$(OLDEST_VERSION) $(COMPONENT)Major=1 \
+	    $(COMPONENT)Minor=$(word 2,$(subst ., ,$(OLDEST_VERSION)))" ./cmd/kube-apiserver); \
+	  KUBEBUILDER_ASSETS=$(OLDEST) $(CARGO) test --locked --test it -- control_plane:: resource:: rbac:: lease:: cluster::; \
+	else $(call missing,go,https://go.dev/dl); fi
 
 lint: deny ## Check format, clippy, rustdoc, licences, banned crates and sources
 	$(CARGO) fmt --check

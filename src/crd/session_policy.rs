@@ -50,7 +50,9 @@ pub struct SessionPolicySpec {
     #[serde(default)]
     pub selector: Selector,
     /// Where several policies match a login, the one with the highest priority governs it.
+    // Kubernetes 1.33 takes the format for a remark only: the bounds have to be written.
     #[serde(default)]
+    #[schemars(range(min = i32::MIN, max = i32::MAX))]
     pub priority: i32,
     /// How many sessions a user may hold. At least one of the three is needed.
     pub limits: Limits,
