@@ -19,6 +19,7 @@ mod http;
 mod lease;
 mod ledger;
 mod lists;
+mod monitoring;
 mod node_demo;
 mod rbac;
 mod redis_server;

@@ -1,0 +1,169 @@
+//! Code, documentation, dashboard, alerts, runbooks and the tests of the alerts say the same.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+#[path = "../e2e/tool/promql.rs"]
+mod promql;
+
+use promql::names;
+
+const METRICS: &str = include_str!("../../docs/metrics.md");
+const DASHBOARD: &str = include_str!("../../charts/session-checker/files/dashboard.json");
+const RULES: &str = include_str!("../../charts/session-checker/files/rules.yaml");
+const TESTS: &str = include_str!("../alerts/rules_test.yaml");
+
+/// What `process_*` metrics the registry gives, and what Prometheus itself does.
+const STANDARD: [&str; 5] = [
+    "process_cpu_seconds_total",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "up",
+];
+
+fn dashboard() -> Value {
+    serde_json::from_str(DASHBOARD).unwrap()
+}
+
+fn rules() -> Vec<Value> {
+    let rules: Value = serde_saphyr::from_str(RULES).unwrap();
+    let groups = rules["groups"].as_array().unwrap().iter();
+    groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+fn alerts() -> Vec<Value> {
+    let alerts: Vec<_> = rules().into_iter().filter(|rule| !rule["alert"].is_null()).collect();
+    assert!(alerts.len() > 10);
+    alerts
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn panels() -> Vec<Value> {
+    let panels = dashboard()["panels"].as_array().unwrap().clone();
+    let panels: Vec<_> = panels.into_iter().filter(|panel| panel["type"] != "row").collect();
+    assert!(panels.len() > 20);
+    panels
+}
+
+/// Every PromQL expression of dashboard and rules.
+fn expressions() -> Vec<String> {
+    let dashboard = dashboard();
+    let annotations = dashboard["annotations"]["list"].as_array().unwrap().iter();
+    let variables = dashboard["templating"]["list"].as_array().unwrap().iter();
+    let own =
+        annotations.map(|it| text(it, "expr").to_owned()).chain(variables.map(|it| text(it, "definition").to_owned()));
+    let targets = panels().into_iter().flat_map(|panel| panel["targets"].as_array().unwrap().clone());
+    let shown = targets.map(|target| text(&target, "expr").to_owned());
+    let ruled = rules().into_iter().map(|rule| text(&rule, "expr").to_owned());
+    own.chain(shown).chain(ruled).filter(|expression| !expression.is_empty()).collect()
+}
+
+fn documented() -> BTreeSet<(String, String)> {
+    METRICS
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `session_checker_"))
+        .map(|line| {
+            let (name, rest) = line.split_once('`').unwrap();
+            (format!("session_checker_{name}"), rest.trim_start_matches(" | ").split(' ').next().unwrap().to_owned())
+        })
+        .collect()
+}
+
+/// The series of every documented metric.
+fn series() -> BTreeSet<String> {
+    documented()
+        .into_iter()
+        .flat_map(|(name, kind)| match kind.as_str() {
+            "histogram" => ["_bucket", "_count", "_sum"].map(|suffix| format!("{name}{suffix}")).to_vec(),
+            _ => vec![name],
+        })
+        .collect()
+}
+
+#[test]
+fn dashboard_and_rules_name_only_metrics_that_there_are() {
+    let recorded: BTreeSet<_> =
+        rules().iter().filter(|rule| !rule["record"].is_null()).map(|rule| text(rule, "record").to_owned()).collect();
+    let standard = STANDARD.map(str::to_owned).into();
+    let known: BTreeSet<String> = &(&series() | &recorded) | &standard;
+    let named: BTreeSet<_> = expressions().iter().flat_map(|expression| names(expression)).collect();
+    assert_eq!(named.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert!(named.len() > 30);
+}
+
+#[test]
+fn every_metric_is_on_the_dashboard_or_in_a_rule() {
+    let named: BTreeSet<_> = expressions().iter().flat_map(|expression| names(expression)).collect();
+    let unused: Vec<_> = documented()
+        .into_iter()
+        .filter(|(name, _)| !named.iter().any(|used| used == name || used == &format!("{name}_bucket")))
+        .collect();
+    assert_eq!(unused, []);
+}
+
+#[test]
+fn every_panel_is_titled_described_and_has_a_unit_and_its_variables() {
+    for panel in panels() {
+        let title = text(&panel, "title");
+        assert!(!title.is_empty() && text(&panel, "description").ends_with('.'), "{title}");
+        assert!(!text(&panel["fieldConfig"]["defaults"], "unit").is_empty(), "{title}");
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = text(target, "expr");
+            let selected = expression.matches(r#"namespace=~"$namespace",job=~"$job""#).count();
+            assert_eq!(selected, expression.matches('{').count(), "{title}: {expression}");
+            assert!(!expression.contains("[5m]"), "{title}: a fixed range goes blank or blurs when zoomed");
+        }
+    }
+}
+
+#[test]
+fn every_alert_says_what_is_wrong_and_has_a_runbook_and_a_test() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    let mut runbooks: BTreeSet<_> =
+        std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    for alert in alerts() {
+        let (name, annotations) = (text(&alert, "alert"), &alert["annotations"]);
+        assert!(matches!(text(&alert["labels"], "severity"), "critical" | "warning"), "{name}");
+        assert!(text(annotations, "summary").ends_with('.'), "{name}");
+        assert!(!text(annotations, "summary").contains("{{"), "{name}: a summary is the same for all");
+        assert!(text(annotations, "description").contains("{{"), "{name}: a description says where");
+        assert!(text(annotations, "runbook_url").ends_with(&format!("/docs/runbooks/{name}.md")), "{name}");
+        assert!(runbooks.remove(&format!("{name}.md")), "{name} has no runbook");
+        let runbook = std::fs::read_to_string(folder.join(format!("{name}.md"))).unwrap();
+        for part in [format!("# {name}\n"), "## Look at\n".to_owned(), "## Do\n".to_owned()] {
+            assert!(runbook.contains(&part), "{name}: {part}");
+        }
+        let tests: Value = serde_saphyr::from_str(TESTS).unwrap();
+        let tests = tests["tests"].as_array().unwrap().clone();
+        let fires =
+            tests.iter().flat_map(|test| test["alert_rule_test"].as_array().into_iter().flatten()).any(|case| {
+                case["alertname"] == name && case["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty())
+            });
+        assert!(fires, "no test shows that {name} fires");
+    }
+    assert_eq!(runbooks, BTreeSet::new(), "runbooks of no alert");
+}
+
+#[test]
+fn runbooks_point_at_what_there_is() {
+    let titles: BTreeSet<_> = panels().iter().map(|panel| text(panel, "title").to_owned()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        let runbook = std::fs::read_to_string(&path).unwrap();
+        for target in runbook.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            assert!(folder.join(target).exists(), "{}: {target}", path.display());
+        }
+        // Panels are in italics.
+        for name in runbook.split('*').skip(1).step_by(2).filter(|name| name.starts_with(char::is_uppercase)) {
+            assert!(titles.contains(name) || name == "Tenant", "{}: no panel {name}", path.display());
+        }
+    }
+}
