@@ -37,11 +37,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use hashlink::LinkedHashMap;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::auth0::{Errand, Error, TenantClient};
-use crate::ledger::{Aging, Moment, User};
+use crate::ledger::{Moment, User};
 use crate::policy::SessionList;
 
 /// So many lists in a [`SPAN`] a user gets for the asking.
@@ -103,7 +104,8 @@ pub struct Request<'a> {
 
 /// The lists under way and the last ones of those who ask often.
 pub struct Lists {
-    askers: Mutex<Aging<Key, Asker>>,
+    /// In the order of their last asks.
+    askers: Mutex<LinkedHashMap<Key, Asker>>,
 }
 
 /// A user, as one credential sees them: what is wrong with one is not told to another.
@@ -140,7 +142,7 @@ struct Board {
 impl Lists {
     /// Knows nobody yet.
     pub fn new() -> Self {
-        Self { askers: Mutex::new(Aging::new()) }
+        Self { askers: Mutex::new(LinkedHashMap::new()) }
     }
 
     /// The user's sessions, by the errand's deadline.
@@ -163,7 +165,7 @@ impl Lists {
             };
             askers.insert(key.clone(), asker);
             if askers.len() > CAPACITY {
-                askers.pop_oldest();
+                askers.pop_front();
             }
             match outcome {
                 Ok(boarded) => boarded,
@@ -187,11 +189,11 @@ impl Lists {
     pub fn sweep(&self) -> usize {
         let now = Instant::now();
         let mut askers = self.lock();
-        askers.retain(|asker| asker.asks.back().is_some_and(|last| now.duration_since(*last) < SPAN));
+        askers.retain(|_, asker| asker.asks.back().is_some_and(|last| now.duration_since(*last) < SPAN));
         askers.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Aging<Key, Asker>> {
+    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<Key, Asker>> {
         lock(&self.askers)
     }
 }

@@ -9,10 +9,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
 use super::User;
-use super::aging::Aging;
 
 /// How many holders are remembered when nobody says otherwise.
 pub const DEFAULT_CAPACITY: usize = 100_000;
@@ -33,7 +33,7 @@ pub struct Holding {
 /// The holders that were let in of late, by versions `P` of policies: each compiled version is an allocation of its own.
 pub struct Holders<P> {
     capacity: usize,
-    holdings: Mutex<Aging<Key, Held<P>>>,
+    holdings: Mutex<LinkedHashMap<Key, Held<P>>>,
 }
 
 /// The version is compared by its address, which nobody else can have while the weak reference beside it lives.
@@ -47,7 +47,7 @@ struct Held<P> {
 impl<P> Holders<P> {
     /// Remembers at most `capacity` holders; the oldest make room.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, holdings: Mutex::new(Aging::new()) }
+        Self { capacity, holdings: Mutex::new(LinkedHashMap::new()) }
     }
 
     /// Remembers for `recheck_after` that a list showed a holder of every limit, and the policy let it in.
@@ -57,7 +57,7 @@ impl<P> Holders<P> {
         let mut holdings = self.lock();
         holdings.insert(key(policy, holding), Held { until, policy: Arc::downgrade(policy) });
         if holdings.len() > self.capacity {
-            holdings.pop_oldest();
+            holdings.pop_front();
         }
     }
 
@@ -76,11 +76,11 @@ impl<P> Holders<P> {
     pub fn sweep(&self) -> usize {
         let now = Instant::now();
         let mut holdings = self.lock();
-        holdings.retain(|held| held.until > now && held.policy.strong_count() > 0);
+        holdings.retain(|_, held| held.until > now && held.policy.strong_count() > 0);
         holdings.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Aging<Key, Held<P>>> {
+    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<Key, Held<P>>> {
         self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

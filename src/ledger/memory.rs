@@ -7,16 +7,17 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hashlink::LinkedHashMap;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::aging::Aging;
+use super::packed::Packed;
 use super::record::Record;
 use super::store::{Clock, Moment, Reading, Store};
 use super::{Stats, User};
 
 /// How many admissions and revocations are remembered when nobody says otherwise: what more than 4,000 logins a second
-/// leave behind, in some 50 MB.
+/// leave behind, in some 20 MB.
 pub const DEFAULT_CAPACITY: usize = 100_000;
 
 /// A shard has at least this many places, so that the oldest of a shard is old.
@@ -34,7 +35,8 @@ pub struct Memory {
 }
 
 struct Shard {
-    records: Aging<User, Arc<Record>>,
+    /// In the order of their last writing.
+    records: LinkedHashMap<Box<str>, Packed>,
     /// The sum of the records' lengths.
     size: usize,
     swept_at: Timestamp,
@@ -51,7 +53,7 @@ impl Memory {
     pub fn new(capacity: usize) -> Self {
         let shards = (capacity / SHARD).clamp(1, MOST_SHARDS);
         let started = (Timestamp::now(), Instant::now());
-        let shard = || Mutex::new(Shard { records: Aging::new(), size: 0, swept_at: started.0 });
+        let shard = || Mutex::new(Shard { records: LinkedHashMap::new(), size: 0, swept_at: started.0 });
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             shard_capacity: (capacity / shards).max(1),
@@ -85,9 +87,9 @@ impl Memory {
         let mut forgotten = record.shorten(self.shard_capacity);
         shard.size += record.len();
         let before = if record.is_empty() {
-            shard.records.remove(user)
+            shard.records.remove(&*user.0)
         } else {
-            shard.records.insert(user.clone(), Arc::new(record))
+            shard.records.insert((&*user.0).into(), Packed::new(&record))
         };
         shard.size -= before.map_or(0, |before| before.len());
 
@@ -96,7 +98,7 @@ impl Memory {
             shard.sweep(now);
         }
         while shard.size > self.shard_capacity
-            && let Some(oldest) = shard.records.pop_oldest()
+            && let Some((_, oldest)) = shard.records.pop_front()
         {
             shard.size -= oldest.len();
             forgotten += oldest.len();
@@ -104,17 +106,20 @@ impl Memory {
         self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
     }
 
-    fn reading(&self, record: Option<&Arc<Record>>, now: Timestamp) -> Reading {
-        Reading { record: record.map(Arc::clone).unwrap_or_default(), now: Moment { at: now, clock: Clock::Local } }
+    fn reading(&self, record: Option<&Packed>, now: Timestamp) -> Reading {
+        let record = record.map(|record| Arc::new(record.unpack())).unwrap_or_default();
+        Reading { record, now: Moment { at: now, clock: Clock::Local } }
     }
 }
 
 impl Shard {
     fn sweep(&mut self, now: Timestamp) {
         let mut size = 0;
-        self.records.retain(|record| {
+        self.records.retain(|_, packed| {
+            let mut record = packed.unpack();
             if record.is_stale(now) {
-                Arc::make_mut(record).expire(now);
+                record.expire(now);
+                *packed = Packed::new(&record);
             }
             size += record.len();
             !record.is_empty()
@@ -127,14 +132,14 @@ impl Shard {
 impl Store for Memory {
     async fn read(&self, user: &User) -> Reading {
         let now = self.now();
-        self.reading(self.shard(user).records.get(user), now)
+        self.reading(self.shard(user).records.get(&*user.0), now)
     }
 
     async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
         let now = self.now();
         let mut shard = self.shard(user);
-        let stands = shard.records.get(user);
-        if stands.map_or(0, |record| record.revision) != stood.record.revision {
+        let stands = shard.records.get(&*user.0);
+        if stands.map_or(0, Packed::revision) != stood.record.revision {
             return Err(self.reading(stands, now));
         }
         self.put_into(&mut shard, user, next, now);

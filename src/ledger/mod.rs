@@ -44,9 +44,9 @@
 //! with Auth0's dates; the two meet in one place, where `activeWithin` takes an admission for a sign of life, and there the
 //! difference of two clocks that are kept in step does not matter.
 
-mod aging;
 mod holders;
 mod memory;
+mod packed;
 mod record;
 mod redis;
 mod shared;
@@ -62,7 +62,6 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
 
-pub(crate) use aging::Aging;
 pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holders, Holding};
 pub use memory::{DEFAULT_CAPACITY, Memory};
 pub use record::{Entry, OLDEST_LIST, REVOKED_FOR, Record, Revoked, Terms};

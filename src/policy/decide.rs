@@ -280,8 +280,6 @@ impl<'a, 'e> Case<'a, 'e> {
         listed.chain(only_remembered)
     }
 
-    // Inlined into the passes over the list, which would otherwise copy what it makes for every session.
-    #[inline(always)]
     pub(super) fn other(&self, id: &'e str, session: &'e Session) -> Option<Other<'_>> {
         let ended = session.ends_at.is_some_and(|at| at <= self.evidence.now);
         if ended || self.is_current(session) || self.was_revoked(id) {
@@ -364,27 +362,26 @@ impl<'a, 'e> Case<'a, 'e> {
         let wanted = exceeded.clone().fold(0, |all, measured| all | bit(measured.count.scope));
         let mut candidates: Vec<Other<'_>> = self.others().filter(|other| self.settled(other) & wanted != 0).collect();
         let strategy = self.question.policy.strategy;
-        candidates.sort_by(|a, b| first_to_go(strategy, a).cmp(&first_to_go(strategy, b)));
 
-        let mut chosen = vec![false; candidates.len()];
+        let mut chosen: Vec<Other<'_>> = Vec::new();
         for measured in exceeded {
             let scope = bit(measured.count.scope);
-            let gone =
-                candidates.iter().zip(&chosen).filter(|(other, chosen)| **chosen && other.belongs & scope != 0).count();
-            let mut surplus = (measured.count.active - gone + 1).saturating_sub(measured.count.limit as usize);
-            for (other, chosen) in candidates.iter().zip(&mut chosen) {
-                if surplus > 0 && !*chosen && self.settled(other) & scope != 0 {
-                    *chosen = true;
-                    surplus -= 1;
-                }
-            }
-            if surplus > 0 {
+            let fits = |other: &Other<'_>| self.settled(other) & scope != 0;
+            let gone = chosen.iter().filter(|other| other.belongs & scope != 0).count();
+            let surplus = (measured.count.active - gone + 1).saturating_sub(measured.count.limit as usize);
+            if candidates.iter().filter(|other| fits(other)).take(surplus).count() < surplus {
                 return None;
             }
+            // Few of many have to go, so they are picked out, which takes one pass where sorting would take ten.
+            if let Some(last) = surplus.checked_sub(1) {
+                candidates.select_nth_unstable_by(last, |a, b| {
+                    (!fits(a), first_to_go(strategy, a)).cmp(&(!fits(b), first_to_go(strategy, b)))
+                });
+                chosen.extend(candidates.drain(..surplus));
+            }
         }
-        Some(
-            candidates.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(other, _)| other.id.to_owned()).collect(),
-        )
+        chosen.sort_by(|a, b| first_to_go(strategy, a).cmp(&first_to_go(strategy, b)));
+        Some(chosen.iter().map(|other| other.id.to_owned()).collect())
     }
 
     /// Whether all that is known of current's applications is the one that logs in. A session that is not listed has none
@@ -398,14 +395,10 @@ impl<'a, 'e> Case<'a, 'e> {
     }
 }
 
-// These two stay out of the passes over the list, to keep those small: most users have nothing remembered or revoked.
-
-#[inline(never)]
 fn is_among(revoked: &HashSet<String>, id: &str) -> bool {
     revoked.contains(id)
 }
 
-#[inline(never)]
 fn looked_up<'a>(remembered: &'a HashMap<&str, Remembered>, id: &str) -> Option<&'a Remembered> {
     remembered.get(id)
 }

@@ -1,0 +1,205 @@
+//! A record as memory keeps it. A service under load remembers tens of thousands of users, nearly all with one admission and
+//! for seconds only: written into one piece of memory a record takes a fifth of what its parts take one by one.
+
+use jiff::Timestamp;
+
+use super::record::{Entry, Record, Revoked};
+
+/// A record in as few bytes as it needs:
+///
+/// ```text
+/// revision   8 bytes, little endian
+/// counts     admissions, revocations
+/// admission  sid, client_id, admitted_at, counts_until, kept_until, 1 or 0 for a mark or none, the mark
+/// revocation sid, until
+/// ```
+///
+/// Numbers are written seven bits a byte, lowest first; texts as length and bytes; times as seconds, zigzag, and nanoseconds.
+pub(super) struct Packed(Box<[u8]>);
+
+impl Packed {
+    pub fn new(record: &Record) -> Self {
+        let mut to = Writer(Vec::with_capacity(128));
+        to.0.extend_from_slice(&record.revision.to_le_bytes());
+        to.number(record.admissions.len() as u64);
+        to.number(record.revoked.len() as u64);
+        for entry in &record.admissions {
+            to.text(&entry.sid);
+            to.text(&entry.client_id);
+            to.time(entry.admitted_at);
+            to.time(entry.counts_until);
+            to.time(entry.kept_until);
+            to.number(u64::from(entry.seen_at.is_some()));
+            entry.seen_at.into_iter().for_each(|seen| to.time(seen));
+        }
+        for revoked in &record.revoked {
+            to.text(&revoked.sid);
+            to.time(revoked.until);
+        }
+        Self(to.0.into())
+    }
+
+    pub fn unpack(&self) -> Record {
+        let mut from = Reader(&self.0);
+        let revision = from.revision();
+        let (admissions, revoked) = (from.number(), from.number());
+        Record {
+            revision,
+            admissions: (0..admissions).map(|_| from.entry()).collect(),
+            revoked: (0..revoked).map(|_| Revoked { sid: from.text(), until: from.time() }).collect(),
+        }
+    }
+
+    /// The record's revision.
+    pub fn revision(&self) -> u64 {
+        Reader(&self.0).revision()
+    }
+
+    /// How many admissions and revocations the record has.
+    pub fn len(&self) -> usize {
+        let mut from = Reader(&self.0);
+        from.revision();
+        (from.number() + from.number()) as usize
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn time(&mut self, time: Timestamp) {
+        let (seconds, nanoseconds) = (time.as_second(), time.subsec_nanosecond());
+        self.number(zigzag(seconds));
+        self.number(zigzag(nanoseconds.into()));
+    }
+}
+
+/// Reads what a [`Writer`] wrote, which no byte outside this module can change.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take(&mut self, count: usize) -> &[u8] {
+        let (taken, rest) = self.0.split_at(count);
+        self.0 = rest;
+        taken
+    }
+
+    fn revision(&mut self) -> u64 {
+        u64::from_le_bytes(self.take(8).try_into().expect("eight bytes"))
+    }
+
+    fn number(&mut self) -> u64 {
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let byte = self.take(1)[0];
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return number;
+            }
+            shift += 7;
+        }
+    }
+
+    fn text(&mut self) -> String {
+        let length = self.number() as usize;
+        String::from_utf8(self.take(length).to_vec()).expect("it was text before")
+    }
+
+    fn time(&mut self) -> Timestamp {
+        let (seconds, nanoseconds) = (unzigzag(self.number()), unzigzag(self.number()));
+        Timestamp::new(seconds, nanoseconds as i32).expect("it was a time before")
+    }
+
+    fn entry(&mut self) -> Entry {
+        Entry {
+            sid: self.text(),
+            client_id: self.text(),
+            admitted_at: self.time(),
+            counts_until: self.time(),
+            kept_until: self.time(),
+            seen_at: (self.number() == 1).then(|| self.time()),
+        }
+    }
+}
+
+/// Small numbers stay small, whatever their sign.
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn time() -> impl Strategy<Value = Timestamp> {
+        let any = (Timestamp::MIN.as_nanosecond()..=Timestamp::MAX.as_nanosecond())
+            .prop_map(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).unwrap());
+        prop_oneof![8 => any, 1 => Just(Timestamp::MIN), 1 => Just(Timestamp::MAX)]
+    }
+
+    prop_compose! {
+        fn entry()(
+            sid in "\\PC{0,200}", client_id in ".{0,20}", admitted_at in time(), counts_until in time(),
+            kept_until in time(), seen_at in proptest::option::of(time()),
+        ) -> Entry {
+            Entry { sid, client_id, admitted_at, counts_until, kept_until, seen_at }
+        }
+    }
+
+    prop_compose! {
+        fn record()(
+            revision in any::<u64>(), admissions in proptest::collection::vec(entry(), 0..4),
+            revoked in proptest::collection::vec((".{0,40}", time()), 0..200),
+        ) -> Record {
+            let revoked = revoked.into_iter().map(|(sid, until)| Revoked { sid, until }).collect();
+            Record { revision, admissions, revoked }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_out_as_it_went_in(record in record()) {
+            let packed = Packed::new(&record);
+            prop_assert_eq!(packed.revision(), record.revision);
+            prop_assert_eq!(packed.len(), record.len());
+            prop_assert_eq!(packed.unpack(), record);
+        }
+
+        #[test]
+        fn every_number_comes_out_as_it_went_in(number in any::<i64>()) {
+            prop_assert_eq!(unzigzag(zigzag(number)), number);
+        }
+    }
+
+    #[test]
+    fn a_usual_record_takes_little() {
+        let at: Timestamp = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
+        let entry = Entry {
+            sid: "s".repeat(32),
+            client_id: "c".repeat(32),
+            admitted_at: at,
+            counts_until: at,
+            kept_until: at,
+            seen_at: None,
+        };
+        let record = Record { revision: u64::MAX, admissions: vec![entry], revoked: Vec::new() };
+        assert!(Packed::new(&record).0.len() < 112, "{}", Packed::new(&record).0.len());
+    }
+}
