@@ -170,8 +170,8 @@ impl Publisher {
             files: shown.files.clone(),
             force_audit: shown.force_audit,
         };
-        let gone = tell::changes(&last, &next);
-        self.measure(&next, gone);
+        tell::changes(&last, &next);
+        self.measure(&next);
         let generation = next.generation;
         self.current.store(Arc::new(next));
         self.changes.send_replace(generation);
@@ -267,12 +267,9 @@ impl Publisher {
         tenants
     }
 
-    fn measure(&self, next: &InForce, gone: bool) {
+    fn measure(&self, next: &InForce) {
         let seconds = next.since.as_duration().as_secs_f64();
         self.metrics.in_force(next.generation, seconds, &next.reports);
-        if gone {
-            self.metrics.end_series(&next.reports);
-        }
         let broken: HashSet<&str> = next.files.iter().map(|report| report.file.as_str()).collect();
         self.metrics.broken_files(broken.len());
         self.metrics.forced_audit(next.force_audit);

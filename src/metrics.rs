@@ -253,7 +253,8 @@ impl Metrics {
         }
     }
 
-    /// Ends the series of policies and tenants that are not there any more.
+    /// Ends the series of policies and tenants that are not there any more. Done at each scrape and not when a policy goes: a check
+    /// that is under way then counts itself afterwards.
     pub fn end_series(&self, reports: &[PolicyReport]) {
         let mut policies = HashMap::from([(String::new(), String::new())]);
         let mut tenants = HashSet::from([String::new()]);

@@ -5,9 +5,8 @@ use std::cmp::Ordering;
 use super::InForce;
 use crate::policy::{PolicyReport, Truth};
 
-/// Tells what changed. Whether a policy is gone, or belongs to another tenant now.
-pub(super) fn changes(last: &InForce, next: &InForce) -> bool {
-    let mut gone = false;
+/// Tells what changed.
+pub(super) fn changes(last: &InForce, next: &InForce) {
     let mut before = last.reports.iter().peekable();
     // Both are in the order of the names.
     for report in &next.reports {
@@ -15,16 +14,15 @@ pub(super) fn changes(last: &InForce, next: &InForce) -> bool {
         while let Some(candidate) = before.next_if(|old| old.name <= report.name) {
             match candidate.name.cmp(&report.name) {
                 Ordering::Equal => old = Some(candidate),
-                _ => gone |= removed(candidate),
+                _ => removed(candidate),
             }
         }
         if old != Some(report) {
-            gone |= old.is_some_and(|old| old.tenant() != report.tenant());
             changed(old, report);
         }
     }
     for old in before {
-        gone |= removed(old);
+        removed(old);
     }
     match (last.force_audit, next.force_audit) {
         (false, true) => tracing::warn!("every policy only audits from now on: nobody is refused"),
@@ -34,12 +32,10 @@ pub(super) fn changes(last: &InForce, next: &InForce) -> bool {
     for file in next.files.iter().filter(|file| !last.files.contains(file)) {
         tracing::error!(file = file.file, error = file.error, "policy file is broken");
     }
-    gone
 }
 
-fn removed(report: &PolicyReport) -> bool {
+fn removed(report: &PolicyReport) {
     tracing::info!(policy = %report.name, "policy removed");
-    true
 }
 
 fn changed(old: Option<&PolicyReport>, report: &PolicyReport) {

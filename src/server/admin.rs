@@ -27,6 +27,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 /// The metrics, in the text format of Prometheus.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.metrics.ledger(app.checker.ledger_stats());
+    app.metrics.end_series(&app.checker.in_force().reports);
     ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.metrics.encode()).into_response()
 }
 
