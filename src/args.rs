@@ -126,6 +126,13 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_REPLICAS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub replicas: u32,
 
+    /// In a cluster: the Lease in the service's own namespace whose holder writes the status of policies for all replicas.
+    #[arg(long, env = "SESSION_CHECKER_LEASE_NAME", value_name = "NAME", default_value = "session-checker")]
+    pub lease_name: String,
+    /// How long the Lease is good for after it was renewed, from 3s: so late a replica that died is succeeded.
+    #[arg(long, env = "SESSION_CHECKER_LEASE_DURATION", value_parser = lease_duration, default_value = "30s")]
+    pub lease_duration: Duration,
+
     /// Turn every policy to Audit: the way out when a limit locks people out.
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT", value_parser = BoolishValueParser::new())]
     pub force_audit: bool,
@@ -308,6 +315,13 @@ fn endpoint(text: &str) -> Result<(String, Url), String> {
         text.split_once('=').ok_or("write DOMAIN=URL, such as acme.eu.auth0.com=https://gateway.internal")?;
     let url = Url::parse(url).map_err(|error| format!("the URL cannot be read: {error}"))?;
     Ok((domain.to_ascii_lowercase(), url))
+}
+
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .ok()
+        .filter(|duration| duration.subsec_nanos() == 0 && (3..=3600).contains(&duration.as_secs()))
+        .ok_or_else(|| "write a duration of whole seconds from 3s to 1h, such as 30s".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -62,8 +62,6 @@ pub struct Metrics {
     ledger_forgotten: IntCounter,
     ledger_conflicts: IntCounter,
     ledger_fallbacks: IntCounter,
-    leader: IntGauge,
-    status_writes: IntCounterVec,
     http_requests: IntCounterVec,
     http_request_duration: HistogramVec,
     http_requests_in_flight: IntGauge,
@@ -186,12 +184,6 @@ impl Metrics {
             ledger_forgotten: make.counter("ledger_forgotten_total", "What was forgotten before its time because the ledger is bounded."),
             ledger_conflicts: make.counter("ledger_conflicts_total", "Decisions made again because another replica was faster."),
             ledger_fallbacks: make.counter("ledger_fallbacks_total", "Operations that the memory did in place of the shared ledger."),
-            leader: make.gauge("leader", "1 while this replica holds the Lease and writes the status of policies."),
-            status_writes: make.counters(
-                "status_writes_total",
-                "Writes of a policy's status: ok, error, or gone (the policy was deleted meanwhile).",
-                &["result"],
-            ),
             http_requests: make.counters("http_requests_total", "HTTP requests answered.", &["route", "method", "status"]),
             http_request_duration: make.seconds("http_request_duration_seconds", "Duration of HTTP requests.", &["route"]),
             http_requests_in_flight: make.gauge("http_requests_in_flight", "HTTP requests under way."),
@@ -312,16 +304,6 @@ impl Metrics {
     /// Takes note of whether every policy only audits.
     pub fn forced_audit(&self, forced: bool) {
         self.force_audit.set(i64::from(forced));
-    }
-
-    /// Takes note of whether this replica holds the Lease.
-    pub fn leader(&self, leader: bool) {
-        self.leader.set(i64::from(leader));
-    }
-
-    /// Counts a write of a policy's status.
-    pub fn status_written(&self, result: &'static str) {
-        self.status_writes.with_label_values(&[result]).inc();
     }
 
     /// Counts a holder that was let in again from memory.

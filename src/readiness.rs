@@ -6,9 +6,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
+
 /// What is still waited for. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<State>>);
+pub struct Readiness(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    released: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -39,6 +47,17 @@ impl Readiness {
         self.with(|state| state.pending.is_empty())
     }
 
+    /// Waits until checks are answered.
+    pub async fn serving(&self) {
+        loop {
+            let released = self.0.released.notified();
+            if self.is_serving() {
+                return;
+            }
+            released.await;
+        }
+    }
+
     /// Whether new checks should be sent here: serving, and not shutting down.
     pub fn is_ready(&self) -> bool {
         self.with(|state| state.pending.is_empty() && !state.shutting_down)
@@ -61,7 +80,7 @@ impl Readiness {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -74,6 +93,7 @@ impl Latch {
     /// It has happened.
     pub fn release(self) {
         self.readiness.with(|state| state.pending.remove(&self.name));
+        self.readiness.0.released.notify_waiters();
     }
 }
 

@@ -13,12 +13,11 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Api;
 use kube::api::PostParams;
-use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{FIELD_MANAGER, WATCH_TIMEOUT};
+use super::{FIELD_MANAGER, watching};
 
 /// A replica that asks for the Lease.
 #[derive(Clone, Debug)]
@@ -32,6 +31,14 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// This process, for a Lease of this name and duration.
+    pub fn new(name: &str, duration: Duration) -> Self {
+        // In a Pod the host's name is the Pod's; what follows tells a container from the one before it.
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "session-checker".to_owned());
+        let process = uuid::Uuid::new_v4().simple().to_string();
+        Self { name: name.to_owned(), identity: format!("{host}_{}", &process[..8]), duration }
+    }
+
     /// How often a holder renews it.
     fn renewal(&self) -> Duration {
         self.duration / 3
@@ -82,11 +89,8 @@ pub fn contend(
 ) -> (Leadership, impl Future<Output = ()> + Send) {
     let (sender, receiver) = watch::channel(None);
     let election = async move {
-        let config = watcher::Config::default()
-            .fields(&format!("metadata.name={}", candidate.name))
-            .timeout(WATCH_TIMEOUT.as_secs().try_into().unwrap_or(u32::MAX));
-        let events = watcher(api.clone(), config).default_backoff();
-        pin_mut!(events);
+        let shown = watching::one(api.clone(), &candidate.name, std::convert::identity);
+        pin_mut!(shown);
         let mut election = Election::new(candidate, Instant::now());
         told(false);
         let publish = |election: &Election| {
@@ -102,9 +106,9 @@ pub fn contend(
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(event) = events.next() => match event {
-                    Ok(event) => election.hear(event, Instant::now()),
-                    Err(error) => tracing::warn!(%error, "the Lease cannot be watched"),
+                Some(shown) = shown.next() => match shown {
+                    Ok(lease) => election.see(lease, Instant::now()),
+                    Err(trouble) => tracing::warn!(%trouble, "the Lease cannot be watched"),
                 },
                 () = sleep_until(election.claim_at()), if election.record.is_some() => {
                     tokio::select! {
@@ -137,26 +141,11 @@ struct Election {
     patience: Instant,
     /// Until when it can be relied on.
     held_until: Option<Instant>,
-    /// A list of it has begun, and it was not in it so far.
-    listed: Option<Lease>,
 }
 
 impl Election {
     fn new(candidate: Candidate, now: Instant) -> Self {
-        Self { candidate, record: None, since: now, patience: now, held_until: None, listed: None }
-    }
-
-    fn hear(&mut self, event: watcher::Event<Lease>, now: Instant) {
-        match event {
-            watcher::Event::Init => self.listed = None,
-            watcher::Event::InitApply(lease) => self.listed = Some(lease),
-            watcher::Event::InitDone => {
-                let listed = self.listed.take();
-                self.see(listed, now);
-            }
-            watcher::Event::Apply(lease) => self.see(Some(lease), now),
-            watcher::Event::Delete(_) => self.see(None, now),
-        }
+        Self { candidate, record: None, since: now, patience: now, held_until: None }
     }
 
     fn see(&mut self, lease: Option<Lease>, now: Instant) {

@@ -6,6 +6,8 @@
 //!  Secrets ── one watch for each that is named ──────┘    │            │
 //!     ▲                                                   │            └──▶ what there is to say
 //!     └── begun and ended as policies name them ──────────┘
+//!                                                                      │
+//!  status, Events ◀── the replica that holds the Lease ◀───────────────┘
 //! ```
 //!
 //! Every replica watches, compiles and serves. What arrives together is put in force together: all policies at the start
@@ -26,16 +28,27 @@ pub mod lease;
 mod object;
 pub mod status;
 mod watching;
+mod writer;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use feed::follow_cluster;
 pub use object::{Seen, SeenPolicy};
 
-use crate::metrics::Metrics;
+use kube::Api;
+use tokio_util::sync::CancellationToken;
 
+use crate::in_force::Publisher;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use lease::{Candidate, contend};
+use writer::Writer;
+
+/// Who reports Events.
+const REPORTER: &str = "sessionchecker.dev/session-checker";
 /// The field manager of everything that the service writes.
 const FIELD_MANAGER: &str = "session-checker";
 /// How long a watch lasts before it is renewed: some load balancers drop what is idle for 240 s without a word.
@@ -103,4 +116,40 @@ impl Cluster {
         let client = client::client(config, metrics).map_err(Box::new)?;
         Ok(Connection { client, namespace, scopes })
     }
+}
+
+/// Asks for the Lease, and writes the status of policies and Events about them while it is held. The first future ends when
+/// the Lease was given back after `stop`; the second does not end.
+///
+/// It is not asked for before `readiness` has come: who knows a part of the policies would say of the others what is not so.
+pub fn speak_for_all(
+    connection: &Connection,
+    candidate: Candidate,
+    seen: Arc<Seen>,
+    publisher: &Publisher,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> (impl Future<Output = ()> + Send + use<>, impl Future<Output = Infallible> + Send + use<>) {
+    let leases = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let counted = Arc::clone(&metrics);
+    let told = move |leader| counted.controller.leader(leader);
+    let (leadership, election) = contend(leases, candidate.clone(), stop.clone(), told);
+    let writer = Writer {
+        client: connection.client.clone(),
+        current: publisher.current(),
+        changes: publisher.changes(),
+        seen,
+        leadership,
+        candidate,
+        metrics,
+    };
+    let election = async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = readiness.serving() => {}
+        }
+        election.await;
+    };
+    (election, writer.run())
 }

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::crd::{SessionPolicy, SessionPolicyStatus};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
@@ -54,15 +55,20 @@ impl Resource for StoredPolicy {
 
 /// What the API server holds of the policies beside their specs, as it was last seen.
 #[derive(Debug, Default)]
-pub struct Seen(Mutex<HashMap<ObjectName, SeenPolicy>>);
+pub struct Seen {
+    policies: Mutex<HashMap<ObjectName, SeenPolicy>>,
+    changes: watch::Sender<()>,
+}
 
 /// What the API server holds of a policy beside its spec.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeenPolicy {
     /// `metadata.uid`.
     pub uid: String,
-    /// `status`; nothing when there is none, or none that can be read.
-    pub status: Option<SessionPolicyStatus>,
+    /// `metadata.generation`; 0 where there is none.
+    pub generation: i64,
+    /// `status`; empty when there is none, or none that can be read.
+    pub status: SessionPolicyStatus,
 }
 
 impl Seen {
@@ -71,8 +77,21 @@ impl Seen {
         self.lock().get(name).cloned()
     }
 
+    /// Tells of each change. Some may be passed over, never the last.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     pub(super) fn saw(&self, name: ObjectName, policy: SeenPolicy) {
         self.lock().insert(name, policy);
+        self.changes.send_replace(());
+    }
+
+    /// Takes the status that was written, until the watch shows it.
+    pub(super) fn wrote(&self, name: &ObjectName, uid: &str, status: SessionPolicyStatus) {
+        if let Some(policy) = self.lock().get_mut(name).filter(|policy| policy.uid == uid) {
+            policy.status = status;
+        }
     }
 
     pub(super) fn gone(&self, name: &ObjectName) {
@@ -80,7 +99,7 @@ impl Seen {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ObjectName, SeenPolicy>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,8 +119,12 @@ pub(super) fn policy(stored: StoredPolicy) -> Box<Policy> {
         created_at: stored.metadata.creation_timestamp.map(|time| time.0),
         spec: stored.spec,
     };
-    let status = SessionPolicyStatus::deserialize(stored.status).ok();
-    Box::new(Policy { manifest, seen: SeenPolicy { uid: stored.metadata.uid.unwrap_or_default(), status } })
+    let seen = SeenPolicy {
+        uid: stored.metadata.uid.unwrap_or_default(),
+        generation: manifest.generation,
+        status: SessionPolicyStatus::deserialize(stored.status).unwrap_or_default(),
+    };
+    Box::new(Policy { manifest, seen })
 }
 
 /// A Secret as it is taken in.

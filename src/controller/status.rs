@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::crd::SessionPolicyStatus;
-use crate::policy::{Callers, Credential, Finding, PolicyReport, Rule, SecretTrouble, Truth};
+use crate::policy::{Callers, ConditionReason, Credential, Finding, PolicyReport, Rule, SecretTrouble, Truth};
 
 /// The longest message, in characters. A spec may break many rules at once; the first of them are enough to begin with.
 const LONGEST_MESSAGE: usize = 2000;
@@ -40,8 +40,11 @@ pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp)
 /// Whether there is something to write: what `last` does not say yet. What is only on its way to be known, as after a
 /// start, takes back nothing that was known of the same generation.
 pub fn is_outdated(report: &PolicyReport, status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
-    let is_new = last.observed_generation != Some(report.generation);
-    !is_said(status, last) && (is_new || !is_on_its_way(report))
+    let on_its_way = [ConditionReason::Pending.as_str(), ConditionReason::Unproven.as_str()];
+    let was_known = last.observed_generation == Some(report.generation)
+        && find(last, "Ready").is_some_and(|ready| !on_its_way.contains(&ready.reason.as_str()));
+    let would_take_back = was_known && is_on_its_way(report);
+    !would_take_back && !is_said(status, last)
 }
 
 /// Whether the API server or the tenant is being asked for the first time, and will answer or be found unreachable soon.
@@ -244,6 +247,18 @@ mod tests {
             assert!(!is_outdated(&report, &status(&report, &last, at(60)), &last));
             let newer = PolicyReport { generation: 2, ..report };
             assert!(is_outdated(&newer, &status(&newer, &last, at(60)), &last));
+        }
+    }
+
+    #[test]
+    fn each_step_of_a_new_policy_is_said() {
+        let awaited = Credential::Secret(SecretTrouble::Awaited(ObjectName::new("team", "auth0")));
+        let unproven = report(&[json!({ "perClient": 1, "perUser": 5 })]);
+        let mut last = nothing();
+        for report in [PolicyReport { credential: awaited, ..proven() }, unproven, proven()] {
+            let next = status(&report, &last, at(0));
+            assert!(is_outdated(&report, &next, &last));
+            last = next;
         }
     }
 

@@ -57,16 +57,28 @@ pub(super) fn policies(connection: &Connection, scope: Option<&str>) -> BoxStrea
     watch(api, watcher::Config::default(), object::policy).boxed()
 }
 
-/// One Secret, by its name: nothing more is asked for, and a right to nothing more is needed. `None` = it is not there.
+/// One Secret, by its name.
 pub(super) fn secret(
     connection: &Connection,
     name: &ObjectName,
 ) -> impl Stream<Item = Result<Option<SecretManifest>, Trouble>> + Send + use<> {
-    let api: Api<Secret> = Api::namespaced(connection.client.clone(), &name.namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", name.name));
-    watch(api, config, object::secret).map(|news| match news {
+    one(Api::<Secret>::namespaced(connection.client.clone(), &name.namespace), &name.name, object::secret)
+}
+
+/// One object, by its name: nothing more is asked for, and a right to nothing more is needed. `None` = it is not there.
+pub(super) fn one<K, T>(
+    api: Api<K>,
+    name: &str,
+    take: fn(K) -> T,
+) -> impl Stream<Item = Result<Option<T>, Trouble>> + Send + use<K, T>
+where
+    T: Send + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    watch(api, config, take).map(|news| match news {
         News::All(mut found) => Ok(found.pop()),
-        News::Changed(secret) => Ok(Some(secret)),
+        News::Changed(object) => Ok(Some(object)),
         News::Gone(_) => Ok(None),
         News::Trouble(trouble) => Err(trouble),
     })

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{GaugeVec, HistogramVec, IntCounterVec};
+use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGauge};
 
 use super::Make;
 
@@ -12,6 +12,8 @@ pub struct ControllerMetrics {
     reconcile_duration: HistogramVec,
     watch_last_contact: GaugeVec,
     watch_restarts: IntCounterVec,
+    leader: IntGauge,
+    status_writes: IntCounterVec,
 }
 
 /// What is watched.
@@ -55,6 +57,12 @@ impl ControllerMetrics {
                 "Watches that could not go on and were tried again.",
                 &["watch"],
             ),
+            leader: make.gauge("leader", "1 while this replica holds the Lease and writes the status of policies."),
+            status_writes: make.counters(
+                "status_writes_total",
+                "Writes of a policy's status: ok, error, or gone (the policy was deleted meanwhile).",
+                &["result"],
+            ),
         }
     }
 
@@ -74,5 +82,15 @@ impl ControllerMetrics {
     /// Counts a watch that could not go on.
     pub fn restarted(&self, watch: Watch) {
         self.watch_restarts.with_label_values(&[watch.as_str()]).inc();
+    }
+
+    /// Takes note of whether this replica holds the Lease.
+    pub fn leader(&self, leader: bool) {
+        self.leader.set(i64::from(leader));
+    }
+
+    /// Counts a write of a policy's status.
+    pub fn status_written(&self, result: &'static str) {
+        self.status_writes.with_label_values(&[result]).inc();
     }
 }

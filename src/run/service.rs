@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
+use futures::FutureExt;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,8 @@ use super::source::{Source, endless};
 use crate::args::ServeArgs;
 use crate::auth0::Ceilings;
 use crate::checker::Checker;
+use crate::controller::lease::Candidate;
+use crate::controller::speak_for_all;
 use crate::in_force::{Publisher, Shown, prove_credentials};
 use crate::metrics::Metrics;
 use crate::policy::TokenDigest;
@@ -35,8 +38,8 @@ pub struct Service {
     pub shutdown: Shutdown,
     shutdown_delay: Duration,
     drain_timeout: Duration,
-    /// End when they have drained.
-    listeners: JoinSet<Result<(), RunError>>,
+    /// End by themselves in a shutdown: the listeners when they have drained, the election when the Lease is given back.
+    endings: JoinSet<Result<(), RunError>>,
     /// Follow what may change outside, for as long as the process lives.
     followers: JoinSet<Result<(), RunError>>,
 }
@@ -60,9 +63,22 @@ impl Service {
         let readiness = Readiness::default();
         let shutdown = Shutdown::default();
         let mut followers = JoinSet::new();
-        let mut listeners = JoinSet::new();
+        let mut endings = JoinSet::new();
 
-        source.begin(&publisher, &metrics, &readiness, &mut followers).await?;
+        if let Some((connection, seen)) = source.begin(&publisher, &metrics, &readiness, &mut followers).await? {
+            let candidate = Candidate::new(&args.lease_name, args.lease_duration);
+            let (election, writer) = speak_for_all(
+                &connection,
+                candidate,
+                seen,
+                &publisher,
+                Arc::clone(&metrics),
+                readiness.clone(),
+                shutdown.begun.clone(),
+            );
+            endings.spawn(election.map(Ok));
+            followers.spawn(endless(writer.map(Ok)));
+        }
         followers.spawn(endless(prove_credentials(Arc::clone(&publisher))));
         if let Some(file) = token_file {
             let fixed = args.caller_token.as_ref().and_then(fixed_token);
@@ -97,14 +113,14 @@ impl Service {
         let checks = bind(args.listen(), tls)?;
         let admin = bind(args.admin_listen, None)?;
         let (address, admin_address) = (checks.1, admin.1);
-        listeners.spawn(serve(
+        endings.spawn(serve(
             "the listener for checks",
             checks.0,
             check_router(Arc::clone(&app)),
             &shutdown,
             args.drain_timeout,
         ));
-        listeners.spawn(serve(
+        endings.spawn(serve(
             "the admin listener",
             admin.0,
             admin_router(Arc::clone(&app)),
@@ -119,7 +135,7 @@ impl Service {
             shutdown,
             shutdown_delay: args.shutdown_delay(),
             drain_timeout: args.drain_timeout,
-            listeners,
+            endings,
             followers,
         })
     }
@@ -160,7 +176,7 @@ impl Service {
     /// Waits for a part of the process to end that should not.
     async fn failed(&mut self) -> RunError {
         tokio::select! {
-            ended = self.listeners.join_next() => unexpected(ended),
+            ended = self.endings.join_next() => unexpected(ended),
             Some(ended) = self.followers.join_next() => unexpected(Some(ended)),
         }
     }
@@ -168,7 +184,7 @@ impl Service {
     async fn drain(mut self, signal: &'static str) -> Result<(), RunError> {
         tracing::info!(signal, "shutting down");
         self.shutdown.begin(&self.app.readiness, self.shutdown_delay).await;
-        while let Some(ended) = self.listeners.join_next().await {
+        while let Some(ended) = self.endings.join_next().await {
             ended??;
         }
         // Checks whose caller has hung up may still be at work, and get as long as connections do.

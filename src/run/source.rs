@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::RunError;
 use crate::args::SourceArgs;
-use crate::controller::{Cluster, Seen, follow_cluster};
+use crate::controller::{Cluster, Connection, Seen, follow_cluster};
 use crate::in_force::Publisher;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -45,7 +45,8 @@ impl Source {
         Ok(environment.map_or_else(cluster, Self::Environment))
     }
 
-    /// Puts in force what the source shows, and goes on following it in `followers` where it may change.
+    /// Puts in force what the source shows, and goes on following it in `followers` where it may change. Gives the
+    /// connection to a cluster, and what is seen there.
     ///
     /// # Errors
     /// When the source cannot be one.
@@ -55,7 +56,7 @@ impl Source {
         metrics: &Arc<Metrics>,
         readiness: &Readiness,
         followers: &mut JoinSet<Result<(), RunError>>,
-    ) -> Result<(), RunError> {
+    ) -> Result<Option<(Connection, Arc<Seen>)>, RunError> {
         match self {
             Self::Directory(path) => {
                 let directory = read_directory(path, Arc::clone(publisher)).await?;
@@ -66,14 +67,16 @@ impl Source {
                 let connection = cluster.connect(Arc::clone(metrics)).await?;
                 let (publisher, metrics) = (Arc::clone(publisher), Arc::clone(metrics));
                 let seen = Arc::new(Seen::default());
-                followers.spawn(endless(follow_cluster(connection, publisher, seen, metrics, readiness.clone())));
+                let (shown, to) = (connection.clone(), Arc::clone(&seen));
+                followers.spawn(endless(follow_cluster(shown, publisher, to, metrics, readiness.clone())));
+                return Ok(Some((connection, seen)));
             }
             Self::Text(manifests) => {
                 let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;
                 publisher.update(|shown| documents.into_iter().for_each(|document| document.feed(&mut shown.index)));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -192,6 +192,11 @@ impl Running {
         }
     }
 
+    /// Ends the service as a crash would: nothing is said to anybody.
+    pub fn kill(self) {
+        self.ended.abort();
+    }
+
     /// Ends the service and gives how it ended.
     pub async fn stop(mut self) -> Result<(), RunError> {
         self.tell_to_stop();

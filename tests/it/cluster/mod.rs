@@ -2,6 +2,7 @@
 //! chart's service account on a real API server.
 
 mod serving;
+mod status;
 mod trouble;
 
 use kube::Config;

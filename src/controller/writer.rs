@@ -1,0 +1,187 @@
+//! Writes the status of policies, and Events about them, while this replica holds the Lease.
+//!
+//! What is in force is compared with what the API server holds, as the watch shows it; only what differs is written, so
+//! that a write, which the watch shows in turn, is not followed by another.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::lease::{Candidate, Leadership};
+use super::object::{Seen, SeenPolicy};
+use super::status::{News, is_outdated, news, status};
+use super::{FIELD_MANAGER, REPORTER};
+use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
+use crate::in_force::Current;
+use crate::metrics::Metrics;
+use crate::policy::{ObjectName, PolicyReport};
+
+/// How many statuses are written at the same time: a new holder may have thousands to write.
+const CONCURRENCY: usize = 4;
+/// How long until what could not be written is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The longest note of an Event, in bytes (the API server's bound is 1,024).
+const LONGEST_NOTE: usize = 1000;
+
+/// Writes statuses and Events.
+pub struct Writer {
+    /// The API server.
+    pub client: Client,
+    /// What is in force.
+    pub current: Current,
+    /// Hears when that changes.
+    pub changes: watch::Receiver<u64>,
+    /// What the API server holds.
+    pub seen: Arc<Seen>,
+    /// Whether this replica speaks for all.
+    pub leadership: Leadership,
+    /// How long a write may take, and who writes.
+    pub candidate: Candidate,
+    /// Counts the writes.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    /// Writes for as long as the process lives.
+    pub async fn run(mut self) -> Infallible {
+        let reporter = Reporter { controller: REPORTER.to_owned(), instance: Some(self.candidate.identity.clone()) };
+        let recorder = Recorder::new(self.client.clone(), reporter);
+        let mut seen = self.seen.changes();
+        let mut pause = RETRY.0;
+        loop {
+            self.leadership.held().await;
+            self.changes.mark_unchanged();
+            seen.mark_unchanged();
+            let retry_at = if self.write_all(&recorder).await {
+                pause = RETRY.0;
+                None
+            } else {
+                let at = Instant::now() + pause;
+                pause = (pause * 2).min(RETRY.1);
+                Some(at)
+            };
+            tokio::select! {
+                Ok(()) = self.changes.changed() => {}
+                Ok(()) = seen.changed() => {}
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
+                () = self.leadership.lost() => {}
+            }
+        }
+    }
+
+    /// Writes every status that does not say what there is to say; whether nothing is left to be written.
+    async fn write_all(&self, recorder: &Recorder) -> bool {
+        let in_force = self.current.load_full();
+        let mut reports = in_force.reports.iter();
+        let mut writes = FuturesUnordered::new();
+        let mut all = true;
+        loop {
+            while writes.len() < CONCURRENCY
+                && let Some(report) = reports.next()
+            {
+                writes.extend(
+                    self.outdated(report).map(|(seen, status)| self.write(recorder, &report.name, seen, status)),
+                );
+            }
+            match writes.next().await {
+                Some(done) => all &= done,
+                None => return all,
+            }
+        }
+    }
+
+    /// The status to write, when the API server holds another. What only one of the two knows is left until both do.
+    fn outdated(&self, report: &PolicyReport) -> Option<(SeenPolicy, SessionPolicyStatus)> {
+        let seen = self.seen.policy(&report.name).filter(|seen| seen.generation == report.generation)?;
+        let status = status(report, &seen.status, Timestamp::now());
+        is_outdated(report, &status, &seen.status).then_some((seen, status))
+    }
+
+    /// Writes one status and then tells what is new in it; whether it needs no second try.
+    async fn write(
+        &self,
+        recorder: &Recorder,
+        name: &ObjectName,
+        seen: SeenPolicy,
+        status: SessionPolicyStatus,
+    ) -> bool {
+        if !self.leadership.is_held() {
+            return true;
+        }
+        // Whatever the spec says: the answer has to be readable.
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &name.namespace, &ApiResource::erase::<SessionPolicy>(&()));
+        // The uid keeps a status from a policy that was made anew under the same name.
+        let patch = json!({
+            "apiVersion": API_VERSION, "kind": KIND,
+            "metadata": { "name": name.name, "uid": seen.uid }, "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let wait = self.candidate.request_timeout();
+        let result = match timeout(wait, api.patch_status(&name.name, &params, &Patch::Apply(&patch))).await {
+            Ok(Ok(_)) => "ok",
+            // Deleted, or made anew: the watch will say.
+            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => "gone",
+            Ok(Err(error)) => {
+                tracing::warn!(policy = %name, %error, "the status cannot be written");
+                "error"
+            }
+            Err(_) => {
+                tracing::warn!(policy = %name, "the status cannot be written in time");
+                "error"
+            }
+        };
+        self.metrics.controller.status_written(result);
+        if result == "ok" {
+            let news = news(&status, &seen.status);
+            self.seen.wrote(name, &seen.uid, status);
+            for news in news {
+                self.tell(recorder, name, &seen.uid, news).await;
+            }
+        }
+        result != "error"
+    }
+
+    async fn tell(&self, recorder: &Recorder, name: &ObjectName, uid: &str, news: News) {
+        let event = Event {
+            type_: if news.good { EventType::Normal } else { EventType::Warning },
+            reason: news.reason,
+            note: Some(shortened(news.note)),
+            action: "Watch".to_owned(),
+            secondary: None,
+        };
+        let policy = ObjectReference {
+            api_version: Some(API_VERSION.to_owned()),
+            kind: Some(KIND.to_owned()),
+            namespace: Some(name.namespace.clone()),
+            name: Some(name.name.clone()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        };
+        match timeout(self.candidate.request_timeout(), recorder.publish(&event, &policy)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(policy = %name, %error, "an Event cannot be written"),
+            Err(_) => tracing::warn!(policy = %name, "an Event cannot be written in time"),
+        }
+    }
+}
+
+fn shortened(mut note: String) -> String {
+    if note.len() > LONGEST_NOTE {
+        let end = note.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8());
+        note.truncate(end);
+        note.push('…');
+    }
+    note
+}

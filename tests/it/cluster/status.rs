@@ -1,0 +1,352 @@
+//! The status of policies on the API server, and Events: what they say, who writes them, and how seldom.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use session_checker::controller::Namespaces;
+use session_checker::crd::SessionPolicy;
+use session_checker::simulator::{Application, Fault, Operation, Simulator};
+
+use super::{begin_with, furnish, replica};
+use crate::common::{DOMAIN, Running, callers, credentials, eventually, policy, tenant};
+use crate::control_plane::{Namespace, Rbac, shared};
+
+/// The conditions of a policy by their type, each as `status reason`; and the messages.
+async fn conditions(team: &Namespace<'_>, policy: &str) -> (BTreeMap<String, String>, String) {
+    let policy = team.admin::<SessionPolicy>().await.get(policy).await.unwrap();
+    let conditions = policy.status.unwrap_or_default().conditions;
+    assert!(conditions.iter().all(|condition| condition.observed_generation == policy.metadata.generation));
+    let messages: Vec<&str> = conditions.iter().map(|condition| condition.message.as_str()).collect();
+    let messages = messages.join("\n");
+    let words = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+        (condition.type_.clone(), format!("{} {}", condition.status, condition.reason))
+    };
+    (conditions.iter().map(words).collect(), messages)
+}
+
+/// Waits until the conditions `Accepted`, `CredentialsReady` and `Ready` are these; gives the messages.
+async fn becomes(team: &Namespace<'_>, policy: &str, expected: [&str; 3]) -> String {
+    let kinds = ["Accepted", "CredentialsReady", "Ready"].map(str::to_owned);
+    let expected: BTreeMap<String, String> = kinds.into_iter().zip(expected.map(str::to_owned)).collect();
+    eventually(&format!("{policy} {expected:?}"), async || {
+        let generation = team.admin::<SessionPolicy>().await.get(policy).await.unwrap().metadata.generation;
+        let status = team.admin::<SessionPolicy>().await.get(policy).await.unwrap().status.unwrap_or_default();
+        status.observed_generation == generation && conditions(team, policy).await.0 == expected
+    })
+    .await;
+    conditions(team, policy).await.1
+}
+
+const READY: [&str; 3] = ["True Accepted", "True Proven", "True Ready"];
+
+/// The Events about a policy, each as `type reason`, oldest first.
+async fn events(team: &Namespace<'_>, policy: &str) -> Vec<String> {
+    let events: Api<Event> = team.admin().await;
+    let mut events = events.list(&ListParams::default()).await.unwrap().items;
+    events.retain(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(policy)));
+    events.sort_by_key(|event| event.event_time.clone());
+    events.into_iter().map(|event| format!("{} {}", event.type_.unwrap(), event.reason.unwrap())).collect()
+}
+
+/// A policy that selects one client, so that it is in nobody's way.
+fn apart(name: &str, mut more: Value) -> Value {
+    if more["selector"].is_null() {
+        more["selector"] = json!({ "clientIds": [name] });
+    }
+    policy(name, more)
+}
+
+fn with_credentials(name: &str, secret: &str) -> Value {
+    apart(name, json!({ "tenant": { "domain": DOMAIN, "credentialsSecretRef": { "name": secret } } }))
+}
+
+fn credentials_called(name: &str, data: Value) -> Value {
+    let mut secret = credentials();
+    secret["metadata"]["name"] = json!(name);
+    for (key, value) in data.as_object().unwrap() {
+        secret["stringData"][key] = value.clone();
+    }
+    secret
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_reason_is_said_with_its_remedy_and_told_once() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    tenant.add_application(Application::with_secret("reader", "checker-secret").scopes(["read:sessions"]));
+    let mut tokens = callers();
+    tokens["metadata"]["name"] = json!("tokens");
+    for secret in [
+        credentials(),
+        callers(),
+        tokens,
+        credentials_called("elsewhere", json!({ "domain": "other.eu.auth0.com" })),
+        credentials_called("unknown", json!({ "clientId": "unknown" })),
+        credentials_called("reader", json!({ "clientId": "reader" })),
+    ] {
+        team.apply(secret).await;
+    }
+    let silent = "silent.eu.auth0.com";
+    team.apply(credentials_called("silent", json!({ "domain": silent }))).await;
+    // Nobody listens on port 1.
+    let endpoint = format!("{silent}=http://127.0.0.1:1");
+    let options = ["--auth0-endpoint", &endpoint];
+    let replica = begin_with(&team, &tenant, Namespaces::Own, &options).await;
+    let revoking = json!({ "strategy": "RevokeOldest", "tenant": with_credentials("", "reader")["spec"]["tenant"] });
+    let unreadable = json!([{ "name": "a", "users": ["u"], "exempt": true, "expiresAt": "2027-01-01T00:00:00+99:00" }]);
+    let silent = json!({ "tenant": { "domain": silent, "credentialsSecretRef": { "name": "silent" } } });
+    let cases = [
+        (apart("fine", json!({})), READY, "in force as written"),
+        (
+            apart("late", json!({ "selector": { "clientIds": ["fine"] } })),
+            ["False Conflicted", "True Proven", "False Conflicted"],
+            "change the selector or the priority",
+        ),
+        (
+            apart("unreadable", json!({ "overrides": unreadable })),
+            ["False Invalid", "Unknown Pending", "False Invalid"],
+            "spec.overrides[0].expiresAt",
+        ),
+        (
+            with_credentials("missing", "absent"),
+            ["True Accepted", "False SecretMissing", "False SecretMissing"],
+            "absent is not there: create it",
+        ),
+        (
+            with_credentials("mistyped", "tokens"),
+            ["True Accepted", "False SecretInvalid", "False SecretInvalid"],
+            "its type must be sessionchecker.dev/credentials",
+        ),
+        (
+            with_credentials("elsewhere", "elsewhere"),
+            ["True Accepted", "False SecretInvalid", "False SecretInvalid"],
+            "domain",
+        ),
+        (
+            with_credentials("rejected", "unknown"),
+            ["True Accepted", "False CredentialsRejected", "False CredentialsRejected"],
+            "write the application's clientId",
+        ),
+        (
+            apart("narrow", revoking),
+            ["True Accepted", "False InsufficientScope", "False InsufficientScope"],
+            "lacks delete:sessions and delete:refresh_tokens: grant it",
+        ),
+        (
+            apart("silent", silent),
+            ["True Accepted", "Unknown TenantUnreachable", "Unknown TenantUnreachable"],
+            "it is asked again",
+        ),
+        (
+            apart("closed", json!({ "callerSecretRef": null })),
+            ["True Accepted", "True Proven", "False NoCallers"],
+            "name a callerSecretRef",
+        ),
+        (
+            apart("lonely", json!({ "callerSecretRef": { "name": "absent" } })),
+            ["True Accepted", "True Proven", "False SecretMissing"],
+            "absent is not there: create it",
+        ),
+    ];
+    for (policy, expected, words) in cases {
+        let name = policy["metadata"]["name"].as_str().unwrap().to_owned();
+        team.apply(policy).await;
+        let messages = becomes(&team, &name, expected).await;
+        assert!(messages.contains(words), "{name}: {messages}");
+        // The reason of what does not hold, once, though two conditions may say it.
+        let worst = expected.iter().find_map(|said| said.strip_prefix("False "));
+        let told: Vec<String> = worst.into_iter().map(|reason| format!("Warning {reason}")).collect();
+        eventually(&format!("{name} {told:?}"), async || events(&team, &name).await == told).await;
+    }
+    let limits = team.admin::<SessionPolicy>().await.get("fine").await.unwrap().status.unwrap().limits;
+    assert_eq!(limits.as_deref(), Some("client=1"));
+    assert_eq!(replica.metric("session_checker_leader").await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_may_not_be_read_is_said_of_its_policy_alone() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Named).await, tenant().await);
+    let mut tokens = callers();
+    tokens["metadata"]["name"] = json!("demo-callers");
+    for secret in [credentials_called("demo-tenant", json!({})), credentials(), tokens] {
+        team.apply(secret).await;
+    }
+    for (name, secret) in [("allowed", "demo-tenant"), ("forbidden", "tenant")] {
+        let mut policy = with_credentials(name, secret);
+        policy["spec"]["callerSecretRef"]["name"] = json!("demo-callers");
+        team.apply(policy).await;
+    }
+    let _replica = replica(&team, &tenant).await;
+    becomes(&team, "allowed", READY).await;
+    let messages =
+        becomes(&team, "forbidden", ["True Accepted", "False SecretForbidden", "False SecretForbidden"]).await;
+    assert!(messages.contains("let the service's account get, list and watch it"), "{messages}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_credential_that_is_rejected_is_told_and_so_is_the_recovery() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let _replica = replica(&team, &tenant).await;
+    becomes(&team, "one", READY).await;
+    let secrets: Api<Secret> = team.admin().await;
+    let rotate = async |secret: &str| {
+        let patch = json!({ "stringData": { "clientSecret": secret } });
+        secrets.patch("tenant", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    rotate("wrong").await;
+    let rejected = ["True Accepted", "False NewCredentialsRejected", "False NewCredentialsRejected"];
+    let messages = becomes(&team, "one", rejected).await;
+    assert!(messages.contains("the credential before it stays in use"), "{messages}");
+    rotate("checker-secret").await;
+    becomes(&team, "one", READY).await;
+    let told = ["Warning NewCredentialsRejected", "Normal Recovered"];
+    eventually("both are told", async || events(&team, "one").await == told).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_policy_has_its_conditions_before_the_tenant_has_answered() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    let replica = replica(&team, &tenant).await;
+    let fault = tenant.fault(Operation::Token, Fault::Hang);
+    furnish(&team).await;
+    becomes(&team, "one", ["True Accepted", "Unknown Unproven", "Unknown Unproven"]).await;
+    fault.clear();
+    becomes(&team, "one", READY).await;
+    assert_eq!(events(&team, "one").await, Vec::<String>::new());
+    drop(replica);
+}
+
+async fn leads(replica: &Running) -> bool {
+    replica.metric("session_checker_leader").await == Some(1.0)
+}
+
+/// Two replicas, the first of which leads.
+async fn two(team: &Namespace<'_>, tenant: &Simulator, lease_duration: &str) -> [Running; 2] {
+    let options = ["--lease-duration", lease_duration];
+    let first = begin_with(team, tenant, Namespaces::Own, &options).await;
+    eventually("the first leads", async || leads(&first).await).await;
+    let second = begin_with(team, tenant, Namespaces::Own, &options).await;
+    second.becomes_ready().await;
+    [first, second]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_killed_is_succeeded_and_the_status_goes_on() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let [first, second] = two(&team, &tenant, "3s").await;
+    becomes(&team, "one", READY).await;
+    assert!(!leads(&second).await);
+    first.kill();
+    team.apply(super::one(json!({ "limits": { "perUser": 3 } }))).await;
+    becomes(&team, "one", READY).await;
+    assert!(leads(&second).await);
+    let limits = team.admin::<SessionPolicy>().await.get("one").await.unwrap().status.unwrap().limits;
+    assert_eq!(limits.as_deref(), Some("client=1 user=3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_shuts_down_hands_over_at_once() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    // Much longer than the test waits.
+    let [first, second] = two(&team, &tenant, "10m").await;
+    first.stop().await.unwrap();
+    eventually("the second leads", async || leads(&second).await).await;
+    furnish(&team).await;
+    becomes(&team, "one", READY).await;
+}
+
+/// What was written: the audited requests that are neither reads nor about the Lease.
+fn writes(team: &Namespace<'_>) -> Vec<String> {
+    let audited = team.audited();
+    let written = audited.iter().filter(|event| !["get", "list", "watch"].contains(&event["verb"].as_str().unwrap()));
+    let resource = |event: &Value| {
+        let about = &event["objectRef"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        format!("{} {}/{}", text(&event["verb"]), text(&about["resource"]), text(&about["subresource"]))
+    };
+    written.map(resource).filter(|written| !written.ends_with("leases/")).collect()
+}
+
+fn renewals(team: &Namespace<'_>) -> usize {
+    team.audited()
+        .iter()
+        .filter(|event| event["objectRef"]["resource"] == "leases" && event["verb"] == "update")
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_without_a_change_not_even_by_another_leader() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let [first, second] = two(&team, &tenant, "3s").await;
+    becomes(&team, "one", READY).await;
+    let written = writes(&team);
+    assert!(!written.is_empty() && written.iter().all(|write| write == "patch sessionpolicies/status"), "{written:?}");
+    let quiet = async |replica: &Running| {
+        let (before, since) = (team.audited().len(), renewals(&team));
+        eventually("the Lease is renewed", async || renewals(&team) >= since + 3).await;
+        assert!(leads(replica).await);
+        assert_eq!(writes(&team), written);
+        before
+    };
+    let before = quiet(&first).await;
+    // In the meantime the Lease was all that was asked about, too.
+    let others = team.audited().into_iter().skip(before).filter(|event| event["objectRef"]["resource"] != "leases");
+    assert_eq!(others.count(), 0);
+    first.stop().await.unwrap();
+    eventually("the second leads", async || leads(&second).await).await;
+    quiet(&second).await;
+    second.stop().await.unwrap();
+    let third = begin_with(&team, &tenant, Namespaces::Own, &["--lease-duration", "3s"]).await;
+    eventually("the third leads", async || leads(&third).await).await;
+    third.condition_becomes(&format!("{}/one", team.name), "Ready", "Ready").await;
+    quiet(&third).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_writes_over_the_status_is_put_right_and_their_condition_stays() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let _replica = replica(&team, &tenant).await;
+    becomes(&team, "one", READY).await;
+    let policies: Api<SessionPolicy> = team.admin().await;
+    let theirs = json!({ "status": { "limits": "none", "conditions": [{
+        "type": "Reviewed", "status": "True", "reason": "ByHand", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] } });
+    policies.patch_status("one", &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
+    eventually("it is put right", async || {
+        let status = policies.get("one").await.unwrap().status.unwrap();
+        let kinds: Vec<String> = status.conditions.into_iter().map(|condition| condition.type_).collect();
+        status.limits.as_deref() == Some("client=1") && kinds.len() == 4 && kinds.contains(&"Reviewed".to_owned())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_owns_the_status_and_nothing_else() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let _replica = replica(&team, &tenant).await;
+    becomes(&team, "one", READY).await;
+    let policy = team.admin::<SessionPolicy>().await.get("one").await.unwrap();
+    let entries: Vec<_> = policy.metadata.managed_fields.unwrap();
+    let ours: Vec<_> = entries.iter().filter(|entry| entry.manager.as_deref() == Some("session-checker")).collect();
+    let [entry] = &ours[..] else { panic!("one entry: {ours:?}") };
+    assert_eq!((entry.operation.as_deref(), entry.subresource.as_deref()), (Some("Apply"), Some("status")));
+    let fields: Vec<&String> = entry.fields_v1.as_ref().unwrap().0.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["f:status"]);
+}
