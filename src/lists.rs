@@ -224,7 +224,7 @@ impl Asker {
         let before = self.before.take_if(|landing| landing.peek().is_some());
         for landing in [before, flight].into_iter().flatten() {
             if let Some(Ok(list)) = landing.peek()
-                && self.asks.len() > OFTEN / 2
+                && self.asks.len() + 1 >= OFTEN
                 && self.last.as_ref().is_none_or(|last| last.requested_at < list.requested_at)
             {
                 self.last = Some(Arc::clone(list));

@@ -24,6 +24,7 @@ pub const DEFAULT_CAPACITY: usize = 100_000;
 const SHARD: usize = 1_024;
 const MOST_SHARDS: usize = 64;
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_secs(10);
+const SWEEP_FULL_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Records in memory.
 pub struct Memory {
@@ -93,8 +94,9 @@ impl Memory {
         };
         shard.size -= before.map_or(0, |before| before.len());
 
-        let swept_long_ago = now.duration_since(shard.swept_at) >= SWEEP_EVERY;
-        if swept_long_ago || shard.size > self.shard_capacity {
+        // A shard that is full of what has not ended stays full: looking through it at every write would find nothing.
+        let every = if shard.size > self.shard_capacity { SWEEP_FULL_EVERY } else { SWEEP_EVERY };
+        if now.duration_since(shard.swept_at) >= every {
             shard.sweep(now);
         }
         while shard.size > self.shard_capacity
