@@ -14,7 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use controller::{ControllerMetrics, Watch};
+pub use controller::{ControllerMetrics, StatusWrite, Watch};
 
 use crate::auth0::{BreakerState, Observer, Operation, Outcome, RateLimit};
 use crate::ledger::Stats;

@@ -24,7 +24,7 @@ use super::status::{News, is_outdated, news, status};
 use super::{FIELD_MANAGER, REPORTER};
 use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
 use crate::in_force::Current;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, StatusWrite};
 use crate::policy::{ObjectName, PolicyReport};
 
 /// How many statuses are written at the same time: a new holder may have thousands to write.
@@ -130,27 +130,27 @@ impl Writer {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let wait = self.candidate.request_timeout();
         let result = match timeout(wait, api.patch_status(&name.name, &params, &Patch::Apply(&patch))).await {
-            Ok(Ok(_)) => "ok",
+            Ok(Ok(_)) => StatusWrite::Done,
             // Deleted, or made anew: the watch will say.
-            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => "gone",
+            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => StatusWrite::Gone,
             Ok(Err(error)) => {
                 tracing::warn!(policy = %name, %error, "the status cannot be written");
-                "error"
+                StatusWrite::Failed
             }
             Err(_) => {
                 tracing::warn!(policy = %name, "the status cannot be written in time");
-                "error"
+                StatusWrite::Failed
             }
         };
         self.metrics.controller.status_written(result);
-        if result == "ok" {
+        if result == StatusWrite::Done {
             let news = news(&status, &seen.status);
             self.seen.wrote(name, &seen.uid, status);
             for news in news {
                 self.tell(recorder, name, &seen.uid, news).await;
             }
         }
-        result != "error"
+        result != StatusWrite::Failed
     }
 
     async fn tell(&self, recorder: &Recorder, name: &ObjectName, uid: &str, news: News) {

@@ -25,7 +25,32 @@ pub enum Watch {
     Secrets,
 }
 
+/// What became of a write of a policy's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusWrite {
+    /// It is written.
+    Done,
+    /// It could not be written; it is tried again.
+    Failed,
+    /// The policy was deleted or made anew meanwhile.
+    Gone,
+}
+
+impl StatusWrite {
+    const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::Gone];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::Failed => "error",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 impl Watch {
+    const ALL: [Self; 2] = [Self::Policies, Self::Secrets];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Policies => "policies",
@@ -36,7 +61,7 @@ impl Watch {
 
 impl ControllerMetrics {
     pub(super) fn new(make: &Make<'_>) -> Self {
-        Self {
+        let metrics = Self {
             reconciles: make.counters(
                 "reconciles_total",
                 "Batches of watch events taken in, by whether what is in force was replaced (published) or not (unchanged).",
@@ -63,7 +88,15 @@ impl ControllerMetrics {
                 "Writes of a policy's status: ok, error, or gone (the policy was deleted meanwhile).",
                 &["result"],
             ),
+        };
+        // There from the start: the first failure is a rise then, and an alert on it has something to look at before.
+        for watch in Watch::ALL {
+            metrics.watch_restarts.with_label_values(&[watch.as_str()]);
         }
+        for write in StatusWrite::ALL {
+            metrics.status_writes.with_label_values(&[write.as_str()]);
+        }
+        metrics
     }
 
     /// Counts a batch of watch events.
@@ -90,7 +123,7 @@ impl ControllerMetrics {
     }
 
     /// Counts a write of a policy's status.
-    pub fn status_written(&self, result: &'static str) {
-        self.status_writes.with_label_values(&[result]).inc();
+    pub fn status_written(&self, result: StatusWrite) {
+        self.status_writes.with_label_values(&[result.as_str()]).inc();
     }
 }
