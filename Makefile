@@ -2,7 +2,7 @@
 # Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest lint deny advisories bench demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
+.PHONY: help test test-oldest soak lint deny advisories bench demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -25,6 +25,10 @@ OLDEST := $(TARGET_DIR)/control-plane-oldest
 OLDEST_VERSION = $(shell sed -n 's,^\tk8s.io/kubernetes v,,p' tests/control-plane/oldest/go.mod)
 COMPONENT := -X k8s.io/component-base/version.git
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
+
+soak: ## Keep up for minutes what the tests keep up for seconds: races over processes, storms (needs redis-server)
+	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak::; \
+	else $(call missing,redis-server,apt-get install redis-server); fi
 
 test-oldest: ## Run the tests on a real API server once more, on the oldest Kubernetes that is supported
 	@if command -v go >/dev/null; then set -e; \
@@ -50,9 +54,9 @@ advisories: ## Check the dependencies against the RustSec database, where it can
 	  $(CARGO) deny --locked check advisories; \
 	else echo "SKIPPED $@: the database cannot be reached, so NO ADVISORY WAS CHECKED" >&2; fi
 
-bench: ## Measure the service under load, beside nginx (BENCH_SECONDS=15 BENCH_CONNECTIONS=32)
+bench: ## Measure the ledger, and the service under load beside nginx (BENCH_SECONDS=15 BENCH_CONNECTIONS=32)
 	@if command -v wrk >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null; then \
-	  $(CARGO) bench --locked --bench load; \
+	  $(CARGO) bench --locked --bench ledger -- --quick && $(CARGO) bench --locked --bench load; \
 	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
 
 demo: ## Start a simulated tenant and the service on loopback

@@ -1,12 +1,16 @@
-//! What the ledger adds to a check when it is kept in memory: opening it, and admitting the login.
+//! What the ledger adds to a check, opening it and admitting the login: in memory, and in a Redis on loopback where there is a
+//! `redis-server` to start.
 
 use std::collections::HashSet;
 use std::hint::black_box;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
-use session_checker::ledger::{Attempt, Ledger, Listed, Memory, Terms, User};
+use session_checker::ledger::{Attempt, Ledger, Listed, Memory, Redis, Shared, Store, Terms, User};
 use session_checker::policy::{Admission, Count, Decision, Scope, SessionList};
 use tokio::time::Instant;
 
@@ -14,31 +18,85 @@ fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
     Decision::Within { count: Count { scope: Scope::Client, limit: 1, active: 0 }, holder: false }
 }
 
-fn admit(criterion: &mut Criterion) {
+/// Logins of users who take turns, each from the beginning to the end.
+struct Logins {
+    users: Vec<User>,
+    turn: usize,
+}
+
+impl Logins {
+    fn new() -> Self {
+        Self {
+            users: (0..10_000).map(|user| User::new("acme.eu.auth0.com", &format!("auth0|{user}"))).collect(),
+            turn: 0,
+        }
+    }
+
+    async fn next(&mut self, ledger: &Ledger<impl Store>) {
+        self.turn += 1;
+        let user = &self.users[self.turn % self.users.len()];
+        let sid = format!("{}", self.turn);
+        let terms = Terms { window: Duration::from_secs(10), longest_check: Duration::from_secs(3) };
+        let attempt = Attempt { user, sid: &sid, client_id: "application", terms, enforced: true };
+        let opened = ledger.open(user, Some(&sid)).await;
+        let nothing = SessionList::default();
+        let list = Listed { sessions: &nothing, since: opened.since };
+        let decision = ledger.admit(&attempt, list, Instant::now() + Duration::from_secs(60), within).await;
+        black_box(decision).expect("nobody else writes");
+        // As the simplest end of a login, so that records stay as short as they are in life.
+        ledger.withdraw(&attempt).await;
+    }
+}
+
+fn memory(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _guard = runtime.enter();
-    let ledger = Ledger::new(Memory::default());
-    let users: Vec<User> = (0..10_000).map(|user| User::new("acme.eu.auth0.com", &format!("auth0|{user}"))).collect();
-    let terms = Terms { window: Duration::from_secs(10), longest_check: Duration::from_secs(3) };
-    let nothing = SessionList::default();
-    let deadline = Instant::now() + Duration::from_secs(3_600);
-
-    let mut turn = 0usize;
-    criterion.bench_function("ledger/memory/open and admit", |bencher| {
-        bencher.iter(|| {
-            turn += 1;
-            let user = &users[turn % users.len()];
-            let sid = format!("{turn}");
-            let attempt = Attempt { user, sid: &sid, client_id: "application", terms, enforced: true };
-            let opened = ledger.open(user, Some(&sid)).now_or_never().expect("memory answers at once");
-            let list = Listed { sessions: &nothing, since: opened.since };
-            let decision = ledger.admit(&attempt, list, deadline, within).now_or_never();
-            // As the simplest end of a login, so that records stay as short as they are in life.
-            ledger.withdraw(&attempt).now_or_never();
-            black_box(decision)
-        });
+    let (ledger, mut logins) = (Ledger::new(Memory::default()), Logins::new());
+    criterion.bench_function("ledger/memory/open, admit and withdraw", |bencher| {
+        bencher.iter(|| logins.next(&ledger).now_or_never().expect("memory answers at once"));
     });
 }
 
-criterion_group!(benches, admit);
+fn redis(criterion: &mut Criterion) {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let port = port.expect("a free port").port();
+    let server = match Server::start(port) {
+        Ok(server) => server,
+        Err(error) => return eprintln!("SKIPPED: redis-server cannot be started: {error}"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _guard = runtime.enter();
+    let redis = Redis::new(&format!("redis://127.0.0.1:{port}").into(), b"key").expect("a URL");
+    let patient = Duration::from_secs(5);
+    let shared = runtime.block_on(Shared::start(redis, Memory::default(), patient));
+    while shared.is_degraded() {
+        runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
+    }
+    let (ledger, mut logins) = (Ledger::new(shared.clone()), Logins::new());
+    criterion.bench_function("ledger/redis/open, admit and withdraw", |bencher| {
+        bencher.iter(|| runtime.block_on(logins.next(&ledger)));
+    });
+    assert!(!shared.is_degraded(), "it was Redis that was measured");
+    drop(server);
+}
+
+/// A Redis that ends with the benchmark.
+struct Server(Child);
+
+impl Server {
+    fn start(port: u16) -> io::Result<Self> {
+        let port = port.to_string();
+        let settings = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"];
+        Command::new("redis-server").args(settings).stdout(Stdio::null()).spawn().map(Self)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+criterion_group!(benches, memory, redis);
 criterion_main!(benches);

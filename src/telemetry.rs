@@ -1,7 +1,8 @@
 //! Logs and traces.
 //!
 //! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces go out as OTLP over gRPC when one of the standard
-//! `OTEL_EXPORTER_OTLP_*` endpoints is set, and nowhere otherwise; W3C trace context is read and sent on either way.
+//! `OTEL_EXPORTER_OTLP_*` endpoints is set, and nowhere otherwise; with them W3C trace context is read and
+//! sent on.
 
 use std::io::IsTerminal;
 use std::time::Duration;

@@ -147,4 +147,32 @@ mod tests {
         assert!(!holders.covers(&policy, &holding("a")));
         assert!(holders.covers(&policy, &holding("b")) && holders.covers(&policy, &holding("c")));
     }
+
+    /// The table in docs/policy.md, on which people choose `recheckAfter`.
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_users_who_renew_every_ten_minutes_need_as_many_lists_as_the_documentation_says() {
+        const USERS: u32 = 10_000;
+        const EVERY: Duration = Duration::from_secs(600);
+        let documentation = include_str!("../../docs/policy.md");
+        let policy = Arc::new(0);
+        let users: Vec<_> =
+            (0..USERS).map(|user| Holding { user: User::new("t", &format!("auth0|{user}")), ..holding("s") }).collect();
+        for (recheck_after, minutes) in [("0s", 0), ("5m", 5), ("15m", 15), ("30m", 30), ("1h", 60)] {
+            let (holders, mut lists) = (Holders::new(DEFAULT_CAPACITY), 0);
+            let began = Instant::now();
+            // Whole hours, so that every setting comes to the end of its cycle.
+            while began.elapsed() < Duration::from_secs(2 * 3_600) {
+                for user in &users {
+                    if !holders.covers(&policy, user) {
+                        lists += 1;
+                        holders.remember(&policy, user.clone(), Duration::from_secs(60 * minutes));
+                    }
+                }
+                // All of them in one moment, for the count is the same as if they were spread over the ten minutes.
+                tokio::time::advance(EVERY).await;
+            }
+            let row = format!("| `{recheck_after}` | {:.1} |\n", f64::from(lists) / began.elapsed().as_secs_f64());
+            assert!(documentation.contains(&row), "docs/policy.md lacks {row}");
+        }
+    }
 }

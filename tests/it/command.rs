@@ -15,10 +15,10 @@ use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder
 /// The Node demo's variables for the tenant of the tests.
 const VARIABLES: [(&str, &str); 3] =
     [("AUTH0_DOMAIN", DOMAIN), ("AUTH0_CLIENT_ID", "checker"), ("AUTH0_CLIENT_SECRET", "checker-secret")];
-const LOOPBACK: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+pub const LOOPBACK: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
 const OUTSIDE: [&str; 5] = ["serve", "--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"];
 
-fn place() -> TempDir {
+pub fn place() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
@@ -41,7 +41,7 @@ fn told(output: Output) -> (i32, String) {
 }
 
 /// A process whose lines are read as they come; it ends with its test.
-struct Process {
+pub struct Process {
     child: Child,
     out: Lines,
     err: Lines,
@@ -71,7 +71,7 @@ impl Lines {
 }
 
 impl Process {
-    fn start(place: TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+    pub fn start(place: TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut child = program(&place, variables, arguments).spawn().unwrap();
         let (out, err) = (Lines::of(child.stdout.take().unwrap()), Lines::of(child.stderr.take().unwrap()));
         Self { child, out, err, _place: place }
@@ -91,7 +91,7 @@ impl Process {
         (process, service)
     }
 
-    async fn listening(&self) -> Service {
+    pub async fn listening(&self) -> Service {
         let line = self.logged("listening").await;
         let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
         Service { address: address("address"), admin_address: address("admin_address"), http: http() }
@@ -162,10 +162,10 @@ fn object(line: &str) -> Map<String, Value> {
 }
 
 /// Where a process serves.
-struct Service {
-    address: SocketAddr,
-    admin_address: SocketAddr,
-    http: reqwest::Client,
+pub struct Service {
+    pub address: SocketAddr,
+    pub admin_address: SocketAddr,
+    pub http: reqwest::Client,
 }
 
 impl Service {

@@ -28,5 +28,7 @@ mod resource;
 mod session_policies;
 mod shutdown;
 mod simulator;
+mod soak;
+mod strategies;
 mod support;
 mod traces;

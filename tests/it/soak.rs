@@ -1,0 +1,225 @@
+//! Limits that hold when much happens at once: replicas that are processes of their own, a real Redis, a tenant with Auth0's
+//! published rate limit. Each promise is kept for a short while here, and for as long as it takes by `make soak`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use session_checker::simulator::{Operation, Options, RateLimit, Simulator};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval};
+
+use crate::command::{LOOPBACK, Process, Service, place};
+use crate::common::{DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant_with};
+use crate::redis_server::RedisServer;
+
+/// The limits that are raced for, each of an application of its own.
+const LIMITS: [usize; 3] = [1, 2, 5];
+
+/// A replica in a process of its own.
+struct Replica {
+    service: Service,
+    _process: Process,
+}
+
+impl Replica {
+    async fn start(tenant: &Simulator, folder: &TempDir, options: &[&str]) -> Self {
+        let endpoint = format!("{DOMAIN}={}", tenant.url());
+        let path = folder.path().to_str().unwrap();
+        let fixed = ["--log-format", "json", "--policy-dir", path, "--auth0-endpoint", &endpoint];
+        // One line a check is more than the test has to read.
+        let process = Process::start(
+            place(),
+            &[("RUST_LOG", "warn,session_checker::run=info")],
+            &[&LOOPBACK[..], &fixed, options].concat(),
+        );
+        Self { service: process.listening().await, _process: process }
+    }
+
+    async fn check(&self, user: &str, client: &str, sid: &str) -> Value {
+        let body = json!({ "user_id": user, "client_id": client, "sid": sid });
+        let request = self.service.http.post(format!("http://{}/check", self.service.address)).bearer_auth(TOKEN);
+        request.json(&body).send().await.unwrap().json().await.unwrap()
+    }
+
+    async fn metrics(&self) -> String {
+        let response = self.service.http.get(format!("http://{}/metrics", self.service.admin_address)).send().await;
+        response.unwrap().text().await.unwrap()
+    }
+
+    /// The sum of a metric's series.
+    async fn metric(&self, name: &str) -> f64 {
+        let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let text = self.metrics().await;
+        text.lines().filter(of_it).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+}
+
+/// Three replicas that share a Redis, and a policy for each of [`LIMITS`].
+async fn three(tenant: &Simulator, server: &RedisServer) -> (TempDir, Vec<Replica>) {
+    let limited = |limit: &usize| {
+        let name = format!("limit-{limit}");
+        let spec = json!({ "selector": { "clientIds": [name] }, "limits": { "perClient": limit }, "timeout": "10s" });
+        policy(&name, spec)
+    };
+    let documents = [credentials(), callers()].into_iter().chain(LIMITS.iter().map(limited));
+    let folder = folder(&documents.collect::<Vec<_>>());
+    let url = server.url("redis");
+    // Slow is not lost: what is shared must not be left because the machine is busy.
+    let options = ["--ledger", &url, "--ledger-timeout", "5s"];
+    let replicas = [(); 3].map(|()| Replica::start(tenant, &folder, &options));
+    let replicas = join_all(replicas).await;
+    (folder, replicas)
+}
+
+/// Lets a user begin so many logins at once, spread over the replicas; those that are let in complete. How many that were.
+async fn race(tenant: &Simulator, replicas: &[Replica], user: &str, logins: usize, limit: usize) -> usize {
+    let client = format!("limit-{limit}");
+    let login = async |number: usize| {
+        let login = tenant.begin_login(user, &client, None);
+        let answer = replicas[number % replicas.len()].check(user, &client, login.sid()).await;
+        if answer["block"] == false {
+            assert_eq!(answer["reason"], "within_limit", "{answer}");
+            login.complete().is_some()
+        } else {
+            assert_eq!(answer["reason"], "limit_exceeded", "{answer}");
+            login.deny();
+            false
+        }
+    };
+    join_all((0..logins).map(login)).await.into_iter().filter(|let_in| *let_in).count()
+}
+
+/// Races of 2, 10 and 100 logins for each limit, so often, with a tenant that shows completed logins so much later.
+async fn races(visibility_delay: Duration, repetitions: usize) {
+    let Some(server) = RedisServer::start().await else { return };
+    let tenant = tenant_with(Options { visibility_delay, ..Options::new(DOMAIN) }).await;
+    let (_folder, replicas) = three(&tenant, &server).await;
+    for logins in [2, 10, 100] {
+        for limit in LIMITS {
+            for repetition in 0..repetitions {
+                let user = format!("user-{logins}-{limit}-{repetition}");
+                let let_in = race(&tenant, &replicas, &user, logins, limit).await;
+                assert_eq!(let_in, limit.min(logins), "{logins} logins, limit {limit}, {visibility_delay:?}, {user}");
+            }
+        }
+    }
+    for replica in &replicas {
+        assert_eq!(replica.metric("session_checker_ledger_fallbacks_total").await, 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_logins_at_once_at_three_processes_exactly_the_limit_is_let_in() {
+    races(Duration::from_secs(1), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: make soak"]
+async fn of_logins_at_once_at_three_processes_exactly_the_limit_is_let_in_two_hundred_times() {
+    for delay in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)] {
+        races(delay, 200).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_lost_and_comes_back_fails_no_check_and_the_limit_is_exact_again() {
+    let Some(mut server) = RedisServer::start().await else { return };
+    let tenant = tenant_with(Options::new(DOMAIN)).await;
+    let (_folder, replicas) = three(&tenant, &server).await;
+    let replicas = Arc::new(replicas);
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // Users who come once each: whatever the ledger knows, all of them are to be let in.
+    let load = |part: usize| {
+        let (replicas, stop) = (Arc::clone(&replicas), Arc::clone(&stop));
+        async move {
+            let mut asked = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                asked += 1;
+                let user = format!("user-{part}-{asked}");
+                let answer =
+                    replicas[asked % replicas.len()].check(&user, "limit-1", &format!("sid-{part}-{asked}")).await;
+                assert_eq!(answer["reason"], "within_limit", "{answer}");
+            }
+            asked
+        }
+    };
+    let loads: Vec<_> = (0..8).map(|part| tokio::spawn(load(part))).collect();
+    let all_are = async |degraded: f64| {
+        for replica in replicas.iter() {
+            if replica.metric("session_checker_ledger_degraded").await != degraded {
+                return false;
+            }
+        }
+        true
+    };
+    eventually("the ledger is shared", || all_are(0.0)).await;
+    server.kill();
+    eventually("memory stands in on every replica", || all_are(1.0)).await;
+    server.restart().await;
+    eventually("the ledger is shared again", || all_are(0.0)).await;
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for load in loads {
+        assert!(load.await.unwrap() > 0);
+    }
+    for replica in replicas.iter() {
+        assert!(replica.metric("session_checker_ledger_fallbacks_total").await > 0.0, "it is counted");
+    }
+    for limit in LIMITS {
+        assert_eq!(race(&tenant, &replicas, &format!("after-{limit}"), 10, limit).await, limit);
+    }
+}
+
+/// So many distinct users a second for so long against a tenant that takes a burst of 50 and 16 a second.
+async fn storm(users_a_second: u64, seconds: u64) {
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    let limit = RateLimit { burst: 50, per_second: 16 };
+    let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
+    let replica = Arc::new(Replica::start(&tenant, &folder, &[]).await);
+    let at_rest = replica.metric("process_resident_memory_bytes").await;
+
+    let began = Instant::now();
+    let mut ticks = interval(Duration::from_secs(1) / u32::try_from(users_a_second).unwrap());
+    let mut checks = JoinSet::new();
+    for user in 0..users_a_second * seconds {
+        ticks.tick().await;
+        let replica = Arc::clone(&replica);
+        checks.spawn(async move {
+            let asked = Instant::now();
+            let answer = replica.check(&format!("user-{user}"), "app", &format!("sid-{user}")).await;
+            (answer["reason"].as_str().unwrap().to_owned(), asked.elapsed())
+        });
+    }
+    let answers = checks.join_all().await;
+    let took = began.elapsed().as_secs_f64();
+
+    let count = |word: &str| answers.iter().filter(|(reason, _)| reason == word).count();
+    let (decided, refused, late) = (count("within_limit"), count("rate_limited"), count("upstream_timeout"));
+    assert_eq!(decided + refused + late, answers.len(), "every answer says what became of it");
+    // A busy machine may hold up an answer that was asked for; a storm does not.
+    assert!(late <= answers.len() / 100, "{late} came too late");
+    let most = 50.0 + 16.0 * took;
+    let sent = tenant.count(Operation::List) as f64;
+    assert!(sent <= most && decided as f64 >= 0.7 * most, "{sent} sent and {decided} decided, {most} allowed");
+    let too_many = "session_checker_auth0_requests_total{operation=\"list\",outcome=\"rate_limited\"";
+    assert!(!replica.metrics().await.contains(too_many), "nothing was sent that the tenant did not take");
+    let latest = answers.iter().map(|(_, took)| *took).max().unwrap();
+    // The deadline is the service's; what the test itself needs to hear of it is not.
+    assert!(latest < TIMEOUT + Duration::from_secs(2), "{latest:?}");
+    let grown = replica.metric("process_resident_memory_bytes").await - at_rest;
+    assert!(grown < 64.0 * 1024.0 * 1024.0, "{grown} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_gets_as_many_decisions_as_the_budget_allows_and_the_rest_is_rate_limited() {
+    storm(200, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "half a minute: make soak"]
+async fn a_storm_of_five_hundred_users_a_second_gets_what_the_budget_allows() {
+    storm(500, 30).await;
+}
