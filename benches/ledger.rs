@@ -57,6 +57,7 @@ fn memory(criterion: &mut Criterion) {
     });
 }
 
+#[expect(clippy::print_stderr, reason = "a skip has to be seen")]
 fn redis(criterion: &mut Criterion) {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let port = port.expect("a free port").port();
