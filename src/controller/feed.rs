@@ -240,7 +240,7 @@ fn put(shown: &mut Shown, steps: Vec<Step>, watched: &BTreeSet<ObjectName>) -> (
     let index = &mut shown.index;
     let mut names_may_change = false;
     for step in steps {
-        names_may_change |= matches!(step, Step::Policy(_) | Step::PolicyGone(_));
+        let (is_policy, revision) = (matches!(step, Step::Policy(_) | Step::PolicyGone(_)), index.revision());
         match step {
             Step::Policy(manifest) => index.apply_policy(&manifest),
             Step::PolicyGone(name) => index.remove_policy(&name),
@@ -248,6 +248,8 @@ fn put(shown: &mut Shown, steps: Vec<Step>, watched: &BTreeSet<ObjectName>) -> (
             Step::SecretGone(name) => index.remove_secret(&name),
             Step::SecretForbidden(name) => index.forbid_secret(&name),
         }
+        // A status that was written comes along here too, and changes nothing.
+        names_may_change |= is_policy && index.revision() != revision;
     }
     if !names_may_change {
         return (Vec::new(), Vec::new());

@@ -1,7 +1,7 @@
 //! Watches as streams that never end: what they show, and what keeps them from it.
 
 use std::fmt::Debug;
-use std::pin::Pin;
+use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt};
@@ -93,21 +93,28 @@ where
     // The most recent, never what a cache may hold: a list must not take back what a watch showed before.
     // Watches that began together are not renewed together.
     let config = config.timeout(WATCH_TIMEOUT.mul_f64(rand::random_range(0.85..1.15)).as_secs() as u32);
-    let state = State { watch: Box::pin(watcher(api, config)), take, listed: Vec::new(), setbacks: 0, pause: None };
+    let begin = move || watcher(api.clone(), config.clone()).boxed();
+    let state = State { watch: begin(), begin, take, listed: Vec::new(), setbacks: 0, kind: None, pause: None };
     stream::unfold(state, |mut state| async { Some((state.next().await, state)) })
 }
 
-struct State<K, T> {
-    watch: Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>,
+struct State<K, T, B> {
+    watch: BoxStream<'static, watcher::Result<Event<K>>>,
+    begin: B,
     take: fn(K) -> T,
     /// What came of a list that is not complete.
     listed: Vec<T>,
-    /// Failures since something last came.
+    /// Failures of one kind in a row since something last came.
     setbacks: u32,
+    /// The kind.
+    kind: Option<Discriminant<Trouble>>,
     pause: Option<Duration>,
 }
 
-impl<K, T> State<K, T> {
+impl<K, T, B> State<K, T, B>
+where
+    B: Fn() -> BoxStream<'static, watcher::Result<Event<K>>>,
+{
     async fn next(&mut self) -> News<T> {
         if let Some(pause) = self.pause.take() {
             tokio::time::sleep(pause).await;
@@ -119,22 +126,29 @@ impl<K, T> State<K, T> {
                 Ok(Event::Init) => {}
                 Ok(Event::InitApply(object)) => self.listed.push((self.take)(object)),
                 Ok(Event::InitDone) => {
-                    self.setbacks = 0;
+                    self.kind = None;
                     return News::All(std::mem::take(&mut self.listed));
                 }
                 Ok(Event::Apply(object)) => {
-                    self.setbacks = 0;
+                    self.kind = None;
                     return News::Changed((self.take)(object));
                 }
                 Ok(Event::Delete(object)) => {
-                    self.setbacks = 0;
+                    self.kind = None;
                     return News::Gone((self.take)(object));
                 }
                 Err(error) => {
                     self.listed.clear();
                     let trouble = Trouble::of(&error);
+                    if trouble == Trouble::Expired {
+                        // Told before the watch has begun, kube would ask for the same place for ever.
+                        self.watch = (self.begin)();
+                    }
+                    // How long it was away says nothing of what comes when it is back: a list is then to come soon.
+                    let kind = Some(discriminant(&trouble));
+                    self.setbacks = if self.kind == kind { self.setbacks + 1 } else { 0 };
+                    self.kind = kind;
                     self.pause = Some(trouble.pause(self.setbacks));
-                    self.setbacks += 1;
                     return News::Trouble(trouble);
                 }
             }

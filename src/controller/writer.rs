@@ -16,6 +16,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::lease::{Candidate, Leadership};
@@ -90,6 +91,8 @@ impl Writer {
             while writes.len() < CONCURRENCY
                 && let Some(report) = reports.next()
             {
+                // Thousands are looked through without a write, and checks want to be answered meanwhile.
+                consume_budget().await;
                 writes.extend(
                     self.outdated(report).map(|(seen, status)| self.write(recorder, &report.name, seen, status)),
                 );

@@ -205,8 +205,17 @@ impl Running {
 }
 
 /// Waits until something holds, looking often; panics after a generous bound.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+pub async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl FnMut() -> F) {
+    eventually_within(std::time::Duration::from_secs(10), what, holds).await;
+}
+
+/// The same for what takes its time.
+pub async fn eventually_within<F: Future<Output = bool>>(
+    bound: std::time::Duration,
+    what: &str,
+    mut holds: impl FnMut() -> F,
+) {
+    let deadline = tokio::time::Instant::now() + bound;
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "{what}: not in time");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -3,6 +3,7 @@
 // Test code outside of `#[test]` functions: helpers may give up as the tests themselves do.
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::type_complexity)]
 
+mod api_server;
 mod auth0_client;
 mod budget;
 mod check;

@@ -1,9 +1,14 @@
 //! The service in a cluster: what it watches, what is in force, and what befalls it. Every replica acts with the rights of the
 //! chart's service account on a real API server.
 
+mod proxy;
+mod rotation;
 mod serving;
 mod status;
 mod trouble;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -11,15 +16,20 @@ use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
 use session_checker::run::Source;
 use session_checker::simulator::Simulator;
+use tokio::task::JoinHandle;
 
-use crate::common::{APP, DOMAIN, Running, callers, credentials, eventually, policy, serve_args};
+use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, policy, serve_args};
 use crate::control_plane::Namespace;
 
 /// The source of a replica with the rights of a namespace's service account.
 async fn source(team: &Namespace<'_>, namespaces: Namespaces) -> Source {
+    Source::Cluster(Cluster { config: Some(Box::new(config(team).await)), namespaces })
+}
+
+/// How a service account reaches its API server.
+async fn config(team: &Namespace<'_>) -> Config {
     let kubeconfig = Kubeconfig::read_from(team.kubeconfig()).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces })
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
 }
 
 /// Starts a replica that watches its own namespace, without waiting for it.
@@ -76,8 +86,8 @@ impl Running {
 
     /// The answer's policy, limit and reason for a user that no other check is about.
     async fn rule(&self) -> Value {
-        static USERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let user = format!("user-{}", USERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        static USERS: AtomicU64 = AtomicU64::new(0);
+        let user = format!("user-{}", USERS.fetch_add(1, Ordering::Relaxed));
         let (status, answer) = self.ask(&json!({ "user_id": user, "client_id": APP, "sid": "s" })).await;
         assert!([200, 401].contains(&status), "{status} {answer}");
         json!([answer["policy"], answer["limit"], answer["reason"]])
@@ -100,5 +110,37 @@ impl Running {
 
     async fn condition_becomes(&self, policy: &str, condition: &str, reason: &str) {
         eventually(reason, || async { self.condition(policy, condition).await.1 == reason }).await;
+    }
+}
+
+/// Checks one after the other, all of them of users who are let in by the policy.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asking: JoinHandle<u64>,
+}
+
+impl Load {
+    /// The users are named after the load.
+    fn start(replica: &Running, name: &'static str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, http, address) = (Arc::clone(&stop), replica.http.clone(), replica.address);
+        let asking = tokio::spawn(async move {
+            let mut count = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                count += 1;
+                let login = json!({ "user_id": format!("{name}-{count}"), "client_id": APP, "sid": "s" });
+                let request = http.post(format!("http://{address}/check")).bearer_auth(TOKEN).json(&login);
+                let answer: Value = request.send().await.unwrap().json().await.unwrap();
+                assert_eq!((&answer["block"], &answer["reason"]), (&json!(false), &json!("within_limit")), "{answer}");
+            }
+            count
+        });
+        Self { stop, asking }
+    }
+
+    /// How many it were, every one answered as it should be.
+    async fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.asking.await.unwrap()
     }
 }

@@ -1,18 +1,23 @@
 //! What goes wrong around the service, and that it goes on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use session_checker::controller::Namespaces;
+use session_checker::controller::{Cluster, Namespaces};
+use session_checker::crd::SessionPolicy;
+use session_checker::run::Source;
+use session_checker::simulator::Simulator;
 
-use super::{begin, begin_with, furnish, one, replica, replicas};
-use crate::common::{APP, Running, TOKEN, callers, credentials, eventually, policy, tenant};
-use crate::control_plane::{Rbac, own, shared};
+use super::proxy::{Asked, Proxy, gone, gone_in_the_middle, too_many};
+use super::{Load, begin, begin_with, config, furnish, one, replica, replicas};
+use crate::common::{
+    APP, DOMAIN, Running, callers, credentials, eventually, eventually_within, policy, serve_args, tenant,
+};
+use crate::control_plane::{Namespace, Rbac, own, shared};
 
 /// A resource under another name.
 fn named(name: &str, mut resource: Value) -> Value {
@@ -88,26 +93,8 @@ async fn a_cluster_without_the_definition_is_waited_for_and_told() {
     replica.becomes_ready().await;
 }
 
-/// Asks all the time, and gives whether every answer was a decision by the policy.
-fn load(replica: &Running) -> (Arc<AtomicBool>, tokio::task::JoinHandle<u64>) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, http, address) = (Arc::clone(&stop), replica.http.clone(), replica.address);
-    let asking = tokio::spawn(async move {
-        let mut count = 0;
-        while !stopped.load(Ordering::Relaxed) {
-            count += 1;
-            let login = json!({ "user_id": format!("load-{count}"), "client_id": APP, "sid": "s" });
-            let request = http.post(format!("http://{address}/check")).bearer_auth(TOKEN).json(&login);
-            let answer: Value = request.send().await.unwrap().json().await.unwrap();
-            assert_eq!((&answer["block"], &answer["reason"]), (&json!(false), &json!("within_limit")), "{answer}");
-        }
-        count
-    });
-    (stop, asking)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_is_away_changes_nothing_and_what_changed_meanwhile_is_in_force_when_it_is_back() {
+/// Stops the API server under load, for at least so long, and changes policies while no replica can know.
+async fn outage(at_least: Duration) {
     let Some(plane) = own().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
     furnish(&team).await;
@@ -117,8 +104,9 @@ async fn an_api_server_that_is_away_changes_nothing_and_what_changed_meanwhile_i
     for replica in &replicas {
         replica.rule_becomes(json!([name, 1, "within_limit"])).await;
     }
-    let loads: Vec<_> = replicas.iter().map(load).collect();
+    let loads: Vec<_> = replicas.iter().map(|replica| Load::start(replica, "load")).collect();
     plane.stop();
+    tokio::time::sleep(at_least).await;
     for replica in &replicas {
         let failed = || async { replica.metric("session_checker_watch_restarts_total{watch=\"policies\"}").await };
         eventually("the watches fail", || async { failed().await.is_some_and(|count| count >= 2.0) }).await;
@@ -126,15 +114,138 @@ async fn an_api_server_that_is_away_changes_nothing_and_what_changed_meanwhile_i
     }
     plane.restart().await;
     team.apply(one(json!({ "limits": { "perClient": 9 } }))).await;
-    team.admin::<session_checker::crd::SessionPolicy>().await.delete("two", &DeleteParams::default()).await.unwrap();
+    team.admin::<SessionPolicy>().await.delete("two", &DeleteParams::default()).await.unwrap();
+    // The longer it was away, the longer the pauses between the tries.
+    let bound = Duration::from_secs(30);
     for replica in &replicas {
-        replica.rule_becomes(json!([name, 9, "within_limit"])).await;
-        eventually("gone", || async { !replica.admin("/debug/policies").await.contains("/two") }).await;
+        let rule = json!([name, 9, "within_limit"]);
+        eventually_within(bound, "what changed is in force", async || replica.rule().await == rule).await;
+        let gone = async || !replica.admin("/debug/policies").await.contains("/two");
+        eventually_within(bound, "what was deleted is gone", gone).await;
     }
-    for (stop, asking) in loads {
-        stop.store(true, Ordering::Relaxed);
-        assert!(asking.await.unwrap() > 0);
+    for load in loads {
+        assert!(load.stop().await > 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_changes_nothing_and_what_changed_meanwhile_is_in_force_when_it_is_back() {
+    outage(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a minute: make soak"]
+async fn an_api_server_that_is_away_for_a_minute_changes_nothing() {
+    outage(Duration::from_secs(60)).await;
+}
+
+/// A ready replica that reaches the API server through a proxy.
+async fn behind_a_proxy(team: &Namespace<'_>, tenant: &Simulator) -> (Running, Proxy) {
+    let proxy = Proxy::start(team).await;
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), proxy.source()).await.unwrap();
+    (replica, proxy)
+}
+
+/// Changes the policy, and waits until the replica answers by it.
+async fn follows(team: &Namespace<'_>, replica: &Running, limit: usize) {
+    team.apply(one(json!({ "limits": { "perClient": limit } }))).await;
+    replica.rule_becomes(json!([format!("{}/one", team.name), limit, "within_limit"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_goes_on_after_a_hang_up_and_lists_anew_only_when_its_place_is_no_longer_known() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let (replica, proxy) = behind_a_proxy(&team, &tenant).await;
+    replica.becomes_ready().await;
+    follows(&team, &replica, 2).await;
+    let (lists, watches) = (proxy.asked(Asked::List, "sessionpolicies"), proxy.asked(Asked::Watch, "sessionpolicies"));
+    proxy.hang_up();
+    follows(&team, &replica, 3).await;
+    assert_eq!(proxy.asked(Asked::List, "sessionpolicies"), lists, "it went on where it was");
+    assert!(proxy.asked(Asked::Watch, "sessionpolicies") > watches);
+    for (round, response) in [gone, gone_in_the_middle].into_iter().enumerate() {
+        proxy.answer(Asked::Watch, "sessionpolicies", 1, response);
+        proxy.answer(Asked::Watch, "secrets", 2, response);
+        proxy.hang_up();
+        follows(&team, &replica, 4 + round).await;
+        eventually("all were told", async || proxy.has_answered()).await;
+        follows(&team, &replica, 14 + round).await;
+        assert_eq!(proxy.asked(Asked::List, "sessionpolicies"), lists + 1 + round, "it listed anew, once");
+    }
+    assert!(replica.readiness().await.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_has_too_much_to_do_is_asked_again_later() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let proxy = Proxy::start(&team).await;
+    for resources in ["sessionpolicies", "secrets"] {
+        proxy.answer(Asked::List, resources, 2, too_many);
+        proxy.answer(Asked::Watch, resources, 2, too_many);
+    }
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), proxy.source()).await.unwrap();
+    replica.becomes_ready().await;
+    follows(&team, &replica, 2).await;
+    eventually("all were told", async || proxy.has_answered()).await;
+    follows(&team, &replica, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "two minutes: make soak"]
+async fn a_proxy_that_forgets_connections_without_a_word_is_found_out() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let (replica, proxy) = behind_a_proxy(&team, &tenant).await;
+    replica.becomes_ready().await;
+    follows(&team, &replica, 2).await;
+    proxy.forget();
+    team.apply(one(json!({ "limits": { "perClient": 3 } }))).await;
+    // There is a bookmark every minute; whoever hears of none asks anew.
+    let rule = json!([format!("{}/one", team.name), 3, "within_limit"]);
+    let found_out = async || replica.rule().await == rule;
+    eventually_within(Duration::from_secs(150), "the change is heard of", found_out).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a minute: make soak"]
+async fn a_token_that_is_no_longer_good_is_followed_by_the_one_that_takes_its_place_in_the_file() {
+    let Some(plane) = own().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let binding = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "binding" } });
+    team.apply(binding).await;
+    let old = team.token_bound_to("binding").await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, &old).unwrap();
+    let mut config = config(&team).await;
+    config.auth_info.token = None;
+    config.auth_info.token_file = Some(file.path().to_str().unwrap().to_owned());
+    let source = Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces: Namespaces::Own });
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), source).await.unwrap();
+    replica.becomes_ready().await;
+    follows(&team, &replica, 2).await;
+
+    let secrets = team.admin::<Secret>().await;
+    secrets.delete("binding", &DeleteParams::default()).await.unwrap();
+    let with_the_old: Api<SessionPolicy> = Api::namespaced(team.client_with(&old).await, &team.name);
+    let minutes = Duration::from_secs(120);
+    let refused = async || matches!(with_the_old.get("one").await, Err(kube::Error::Api(status)) if status.code == 401);
+    eventually_within(minutes, "the old one is refused", refused).await;
+    std::fs::write(&file, team.token(3600).await).unwrap();
+    // A watch that is under way lasts longer than its token.
+    plane.stop();
+    plane.restart().await;
+    team.apply(one(json!({ "limits": { "perClient": 3 } }))).await;
+    let rule = json!([format!("{}/one", team.name), 3, "within_limit"]);
+    eventually_within(minutes, "the new one is used", async || replica.rule().await == rule).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

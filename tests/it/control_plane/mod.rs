@@ -12,7 +12,6 @@
 
 mod binaries;
 mod namespace;
-mod proof;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -35,7 +34,8 @@ use crate::common::provider;
 /// An etcd and an API server with the definition of the resource installed.
 pub struct ControlPlane {
     binaries: PathBuf,
-    folder: PathBuf,
+    /// Where it keeps everything.
+    pub folder: PathBuf,
     port: u16,
     ca: String,
     admin_token: String,

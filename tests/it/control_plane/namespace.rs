@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -74,11 +74,30 @@ impl<'a> Namespace<'a> {
 
     /// A new token of the service account, good for so many seconds; the API server gives none for less than 600.
     pub async fn token(&self, seconds: i64) -> String {
+        self.token_of(TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() }).await
+    }
+
+    /// A token that is good for as long as a Secret is there.
+    pub async fn token_bound_to(&self, secret: &str) -> String {
+        let bound = BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Secret".to_owned()),
+            name: Some(secret.to_owned()),
+            uid: None,
+        };
+        self.token_of(TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() }).await
+    }
+
+    async fn token_of(&self, spec: TokenRequestSpec) -> String {
         let accounts: Api<ServiceAccount> = self.admin().await;
-        let spec = TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() };
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let issued = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await.unwrap();
         issued.status.unwrap().token
+    }
+
+    /// A client with a token of the service account.
+    pub async fn client_with(&self, token: &str) -> Client {
+        self.plane.client(token, &self.name).await
     }
 
     /// The resources of one kind in this namespace, as the administrator.
@@ -91,7 +110,7 @@ impl<'a> Namespace<'a> {
 
     /// A client with the rights of the service account.
     pub async fn client(&self) -> Client {
-        self.plane.client(&self.token, &self.name).await
+        self.client_with(&self.token).await
     }
 
     /// A kubeconfig of the service account, for a process of its own. It goes with the control plane.

@@ -7,8 +7,8 @@ use kube::{Api, Config};
 use serde_json::json;
 use session_checker::crd::SessionPolicy;
 
-use super::{Rbac, own, shared};
 use crate::common::policy;
+use crate::control_plane::{Rbac, own, shared};
 
 #[tokio::test]
 async fn an_api_server_comes_back_with_what_it_stored_and_leaves_nothing_behind() {

@@ -1,0 +1,60 @@
+//! A credential that is replaced while checks run.
+
+use std::collections::HashSet;
+
+use futures::future::join_all;
+use serde_json::json;
+use session_checker::simulator::{Application, Operation, Options, Simulator};
+
+use super::{Load, furnish, replicas};
+use crate::common::{DOMAIN, credentials, eventually, tenant_with};
+use crate::control_plane::{Rbac, shared};
+
+/// The tokens with which a load's users were listed, in the order of its checks.
+fn tokens_of(tenant: &Simulator, load: &str) -> Vec<String> {
+    let users = format!("/{load}-");
+    let lists = tenant
+        .requests()
+        .into_iter()
+        .filter(|request| request.operation == Some(Operation::List) && request.path.contains(&users));
+    lists.map(|list| list.header("authorization").unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_replaced_under_load_fails_no_check_and_the_one_before_is_never_used_again() {
+    let Some(plane) = shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    let tenant = tenant_with(Options { recorded_requests: 100_000, ..Options::new(DOMAIN) }).await;
+    tenant.add_application(Application::with_secret("next", "next-secret"));
+    furnish(&team).await;
+    let replicas = replicas(&team, &tenant).await;
+    let name = format!("{}/one", team.name);
+    for replica in &replicas {
+        replica.rule_becomes(json!([name, 1, "within_limit"])).await;
+    }
+    let names = ["load-a", "load-b", "load-c"];
+    let loads: Vec<_> = replicas.iter().zip(names).map(|(replica, name)| Load::start(replica, name)).collect();
+    for name in names {
+        eventually("the load runs", async || tokens_of(&tenant, name).len() > 10).await;
+    }
+    let before: HashSet<String> = names.iter().flat_map(|name| tokens_of(&tenant, name)).collect();
+
+    let mut next = credentials();
+    next["stringData"]["clientId"] = json!("next");
+    next["stringData"]["clientSecret"] = json!("next-secret");
+    team.apply(next).await;
+    let is_new = |token: &String| !before.contains(token);
+    for name in names {
+        let often = async || tokens_of(&tenant, name).iter().filter(|token| is_new(token)).count() > 20;
+        eventually("the new one is in use", often).await;
+    }
+    join_all(loads.into_iter().map(Load::stop)).await;
+
+    for name in names {
+        let tokens = tokens_of(&tenant, name);
+        let first = tokens.iter().position(is_new).unwrap();
+        assert!(tokens[first..].iter().all(is_new), "{name}: the one before was used again");
+        let used: HashSet<_> = tokens.iter().collect();
+        assert_eq!(used.len(), 2, "{name}: one token of each");
+    }
+}
