@@ -2,7 +2,7 @@
 # Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest soak lint deny advisories bench demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
+.PHONY: help test test-oldest soak lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -26,8 +26,8 @@ OLDEST_VERSION = $(shell sed -n 's,^\tk8s.io/kubernetes v,,p' tests/control-plan
 COMPONENT := -X k8s.io/component-base/version.git
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
 
-soak: ## Keep up for minutes what the tests keep up for seconds: races over processes, storms (needs redis-server)
-	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak::; \
+soak: ## Keep up for minutes what the tests keep up for seconds: races, storms, outages (needs redis-server)
+	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: cluster::; \
 	else $(call missing,redis-server,apt-get install redis-server); fi
 
 test-oldest: ## Run the tests on a real API server once more, on the oldest Kubernetes that is supported
@@ -58,6 +58,10 @@ bench: ## Measure the ledger, and the service under load beside nginx (BENCH_SEC
 	@if command -v wrk >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null; then \
 	  $(CARGO) bench --locked --bench ledger -- --quick && $(CARGO) bench --locked --bench load; \
 	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
+
+bench-controller: ## Measure a replica in a cluster with many policies (BENCH_POLICIES=1000,10000 BENCH_CHANGES=200 BENCH_QUIET=240)
+	@if command -v go >/dev/null || test -n "$$KUBEBUILDER_ASSETS"; then $(CARGO) bench --locked --bench controller; \
+	else $(call missing,go,install Go 1.26 or set KUBEBUILDER_ASSETS); fi
 
 demo: ## Start a simulated tenant and the service on loopback
 	$(CARGO) run --locked -- demo

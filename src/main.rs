@@ -8,7 +8,7 @@ use session_checker::run::{BAD_USAGE, run};
 use session_checker::source::load_dotenv;
 
 /// A check allocates some 140 times, and what one worker allocates another often frees: the system's allocator took an eighth of
-/// a check's CPU time for that, and kept more memory.
+/// a check's CPU time for that. Without huge pages: they more than double what a Pod with many watches has resident.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

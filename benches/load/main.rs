@@ -14,6 +14,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it prints is its purpose")]
 
+#[path = "../shared/process.rs"]
 mod process;
 mod proxy;
 mod report;

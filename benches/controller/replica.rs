@@ -1,0 +1,130 @@
+//! The service under test, in a process of its own.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::{
+    Result,
+    process::{self, Process, free_address},
+    scene::{Scene, application, caller_token},
+};
+
+/// Nothing that is measured takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running `session-checker serve` that watches a namespace.
+pub struct Replica {
+    address: SocketAddr,
+    admin: SocketAddr,
+    process: Process,
+    http: reqwest::Client,
+    started: Instant,
+    _directory: TempDir,
+}
+
+impl Replica {
+    /// Starts it, with its log in a file.
+    pub fn start(scene: &Scene<'_>) -> Result<Self> {
+        let (address, admin, directory) = (free_address()?, free_address()?, tempfile::tempdir()?);
+        let mut command = process::command(Path::new(env!("CARGO_BIN_EXE_session-checker")));
+        command.arg("serve").args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
+        for endpoint in scene.endpoints() {
+            command.args(["--auth0-endpoint", &endpoint]);
+        }
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("KUBECONFIG", scene.kubeconfig())
+            .current_dir(&directory);
+        let started = Instant::now();
+        let process = Process::start(&mut command, directory.path().join("service.log"))?;
+        Ok(Self { address, admin, process, http: reqwest::Client::new(), started, _directory: directory })
+    }
+
+    /// How long it took from the start until it was ready.
+    pub async fn becomes_ready(&self) -> Result<Duration> {
+        self.until("ready", async || {
+            // Before it listens there is no answer at all.
+            let answer = self.http.get(format!("http://{}/readyz", self.admin)).send().await;
+            Ok(answer.is_ok_and(|answer| answer.status() == 200))
+        })
+        .await?;
+        Ok(self.started.elapsed())
+    }
+
+    /// How long it took from the start until the status of so many policies was written.
+    pub async fn has_told(&self, policies: usize) -> Result<Duration> {
+        let written = "session_checker_status_writes_total";
+        self.until("every status is written", async || Ok(self.metric(written).await? >= policies as f64)).await?;
+        Ok(self.started.elapsed())
+    }
+
+    /// How long it takes from now until a check is answered by this limit.
+    pub async fn limit_becomes(&self, policy: usize, limit: usize) -> Result<Duration> {
+        let begun = Instant::now();
+        self.until("another limit", async || Ok(self.check(policy).await?["limit"] == limit)).await?;
+        Ok(begun.elapsed())
+    }
+
+    /// Changes the credential of a tenant; how long it then takes until a check asks the tenant with a token of the new one.
+    pub async fn follows_rotation(&self, scene: &Scene<'_>, tenant: usize) -> Result<Duration> {
+        self.check(tenant).await?;
+        let before = scene.last_token(tenant);
+        scene.rotate(tenant).await?;
+        let begun = Instant::now();
+        self.until("another credential", async || {
+            self.check(tenant).await?;
+            Ok(scene.last_token(tenant) != before)
+        })
+        .await?;
+        Ok(begun.elapsed())
+    }
+
+    /// Its resident memory in bytes.
+    pub async fn resident(&self) -> Result<f64> {
+        self.metric("process_resident_memory_bytes").await
+    }
+
+    /// The most that it ever was.
+    pub fn peak(&self) -> Result<u64> {
+        self.process.peak_memory()
+    }
+
+    /// The answer for a login of a user who has none before.
+    async fn check(&self, policy: usize) -> Result<Value> {
+        let user = format!("auth0|{}", uuid::Uuid::new_v4());
+        let login = json!({ "user_id": user, "client_id": application(policy), "sid": "s" });
+        let request = self.http.post(format!("http://{}/check", self.address)).bearer_auth(caller_token(policy));
+        let answer: Value = request.json(&login).send().await?.error_for_status()?.json().await?;
+        match answer["reason"].as_str() {
+            Some("within_limit") => Ok(answer),
+            _ => Err(format!("not a decision: {answer}").into()),
+        }
+    }
+
+    /// The sum of a metric's series.
+    async fn metric(&self, name: &str) -> Result<f64> {
+        let metrics = self.http.get(format!("http://{}/metrics", self.admin)).send().await?.text().await?;
+        let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let values = metrics.lines().filter(of_it).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        Ok(values.sum())
+    }
+
+    async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds().await? {
+            if Instant::now() > deadline {
+                return Err(format!("{what}: not after {PATIENCE:?}").into());
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+}

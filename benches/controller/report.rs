@@ -1,0 +1,108 @@
+//! The table that a run prints, as Markdown.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use jiff::Zoned;
+
+/// The figures for one number of policies.
+pub struct Figures {
+    /// How many policies there are.
+    pub policies: usize,
+    /// From the start until ready.
+    pub ready: Duration,
+    /// From the start until every status was written.
+    pub statuses: Duration,
+    /// Resident bytes when it was ready.
+    pub at_start: f64,
+    /// The most resident bytes in all.
+    pub peak: u64,
+    /// From the API server's answer to a changed policy until a check was answered by it.
+    pub changed: Vec<Duration>,
+    /// The same for a changed credential, until a tenant was asked with it.
+    pub rotated: Vec<Duration>,
+    /// What the API server is asked for in a quiet hour.
+    pub quiet: BTreeMap<String, f64>,
+}
+
+/// All figures of a run.
+pub struct Report {
+    /// In ascending order of policies.
+    pub figures: Vec<Figures>,
+    /// How many changes were measured.
+    pub changes: usize,
+    /// How many changed credentials were measured.
+    pub rotations: usize,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { figures, changes, rotations } = self;
+        writeln!(
+            f,
+            "`make bench-controller` on {}, {} tenants with a credential and callers each.\n",
+            Zoned::now().date(),
+            crate::scene::TENANTS
+        )?;
+        let columns = |cell: &dyn Fn(&Figures) -> String| {
+            figures.iter().map(|one| format!(" {} |", cell(one))).collect::<String>()
+        };
+        let mut row = |what: &str, cell: &dyn Fn(&Figures) -> String| writeln!(f, "| {what} |{}", columns(cell));
+        row("policies", &|one| one.policies.to_string())?;
+        row("---", &|_| "--:".to_owned())?;
+        row("from the start until ready", &|one| millis(one.ready))?;
+        row("until every status is written", &|one| millis(one.statuses))?;
+        row("RSS when ready", &|one| mebibytes(one.at_start))?;
+        row("peak RSS", &|one| mebibytes(one.peak as f64))?;
+        for (name, rank) in [("p50", 0.5), ("p99", 0.99), ("longest", 1.0)] {
+            row(&format!("a changed policy in force, {name} of {changes}"), &|one| {
+                millis(percentile(&one.changed, rank))
+            })?;
+        }
+        for (name, rank) in [("p50", 0.5), ("longest", 1.0)] {
+            let what = format!("a changed credential in use, {name} of {rotations}");
+            row(&what, &|one| millis(percentile(&one.rotated, rank)))?;
+        }
+        row("requests in a quiet hour", &|one| {
+            let counts: Vec<_> = one.quiet.iter().map(|(what, count)| format!("{count:.0} {what}")).collect();
+            counts.join(", ")
+        })?;
+
+        writeln!(f, "\n| goal | measured | |\n|---|--:|---|")?;
+        let mut goal = |what: &str, measured: String, met: bool| {
+            writeln!(f, "| {what} | {measured} | {} |", if met { "met" } else { "**missed**" })
+        };
+        for one in figures {
+            let policies = one.policies;
+            goal(&format!("{policies} ready within 5 s"), millis(one.ready), one.ready < Duration::from_secs(5))?;
+            let p99 = percentile(&one.changed, 0.99);
+            goal(&format!("p99 of changes under 250 ms at {policies}"), millis(p99), p99 < Duration::from_millis(250))?;
+            let longest = percentile(&one.rotated, 1.0);
+            goal(
+                &format!("a credential in use within 1 s at {policies}"),
+                millis(longest),
+                longest < Duration::from_secs(1),
+            )?;
+        }
+        for one in figures.iter().filter(|one| one.policies <= 1_000) {
+            let peak = one.peak as f64;
+            goal(&format!("under 60 MiB at {}", one.policies), mebibytes(peak), peak < 60.0 * 1024.0 * 1024.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// The value below which that part of the values is; the highest for 1.
+fn percentile(values: &[Duration], rank: f64) -> Duration {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    let position = (rank * values.len() as f64).ceil() as usize;
+    values.get(position.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{:.0} ms", duration.as_secs_f64() * 1e3)
+}
+
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / (1024.0 * 1024.0))
+}
