@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth0::{Errand, Error, TenantClient};
 use crate::crd::{Mode, Reentry};
@@ -28,7 +28,7 @@ pub struct Checker {
     metrics: Arc<Metrics>,
     /// Keys the hash under which users appear in logs.
     log_hash_key: hmac::Key,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     holders: Holders<Rule>,
     lists: Lists,
 }
@@ -36,7 +36,14 @@ pub struct Checker {
 impl Checker {
     /// Answers by what is in force. `log_hash_key` keys the hash under which users appear in logs.
     pub fn new(current: Current, ledger: Ledger, metrics: Arc<Metrics>, log_hash_key: hmac::Key) -> Self {
-        Self { current, metrics, log_hash_key, ledger, holders: Holders::new(HOLDERS), lists: Lists::new() }
+        Self {
+            current,
+            metrics,
+            log_hash_key,
+            ledger: Arc::new(ledger),
+            holders: Holders::new(HOLDERS),
+            lists: Lists::new(),
+        }
     }
 
     /// What can be counted of the ledger.
@@ -133,11 +140,17 @@ impl Checker {
             }
             Err(verdict) => {
                 // What the failure policy answers is final, and the ledger has to know it.
-                if policy.stance.answer(verdict, in_force.force_audit).block {
-                    self.ledger.withdraw(&attempt).await;
-                } else {
-                    self.ledger.remember(&attempt).await;
-                }
+                let block = policy.stance.answer(verdict, in_force.force_audit).block;
+                let (user, sid, client_id) = (user.clone(), question.sid().to_owned(), question.client_id().to_owned());
+                let ledger = Arc::clone(&self.ledger);
+                let told = async move {
+                    let attempt = Attempt { user: &user, sid: &sid, client_id: &client_id, terms, enforced };
+                    match block {
+                        true => ledger.withdraw(&attempt).await,
+                        false => ledger.remember(&attempt).await,
+                    }
+                };
+                noted(told, errand.deadline).await;
                 verdict
             }
         }
@@ -181,13 +194,14 @@ impl Checker {
                 Ok((verdict, holder && shown))
             }
             Decision::Evict { count, victims } if attempt.enforced => {
-                let outcome = evict(client, victims, errand).await;
-                self.ledger.settle(attempt.user, &outcome.revoked, &outcome.alive).await;
-                let revoked = outcome.revoked.len();
-                match outcome.failure {
+                let Eviction { revoked, alive, failure } = evict(client, victims, errand).await;
+                let counts = (revoked.len(), alive.len());
+                let (ledger, user) = (Arc::clone(&self.ledger), attempt.user.clone());
+                noted(async move { ledger.settle(&user, &revoked, &alive).await }, errand.deadline).await;
+                let (revoked, alive) = counts;
+                match failure {
                     None => Ok((verdict, false)),
                     Some(error) => {
-                        let alive = outcome.alive.len();
                         tracing::warn!(policy = %question.policy().claim.name, %error, revoked, alive, "sessions could not be revoked");
                         Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })
                     }
@@ -218,6 +232,14 @@ impl Checker {
             "check"
         );
     }
+}
+
+/// Lets the ledger take note of what became of a check. It does so in any case, and is waited for until the deadline: no answer
+/// is late because others of the same user are before it.
+async fn noted(note: impl Future<Output = ()> + Send + 'static, deadline: Instant) {
+    let noted = tokio::spawn(note);
+    // Past the deadline it goes on by itself.
+    let _ = timeout_at(deadline, noted).await;
 }
 
 /// What became of the sessions that had to give way.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Connection;
 use super::object::{Policy, Seen};
-use super::watching::{self, News, Trouble};
+use super::watching::{self, FORGIVEN, News, Trouble};
 use crate::in_force::{Publisher, Shown};
 use crate::metrics::{Metrics, Watch};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
@@ -39,7 +39,7 @@ struct Feed {
     /// Ends the watch of a Secret.
     secrets: HashMap<ObjectName, CancellationToken>,
     /// What each failing watch said last.
-    failing: HashMap<String, Trouble>,
+    failing: HashMap<String, (Trouble, Instant)>,
     start: Start,
 }
 
@@ -119,8 +119,12 @@ impl Feed {
                     self.take_policies(scope, news, &mut steps);
                 }
                 Shows::Secret(name, shown) => {
+                    match &shown {
+                        // That it is not there, or not to be read, is an answer too.
+                        Ok(_) | Err(Trouble::Forbidden(_)) => answered.push(name.clone()),
+                        Err(trouble) => self.start.explain_secret(&name, trouble),
+                    }
                     self.take_secret(&name, shown, &mut steps);
-                    answered.push(name);
                 }
             }
         }
@@ -136,6 +140,9 @@ impl Feed {
                 answered.push(name.clone());
             }
             new.into_iter().for_each(|name| self.watch_secret(name));
+            if self.secrets.is_empty() {
+                self.metrics.controller.watches_nothing(Watch::Secrets);
+            }
             let replaced = self.publisher.current().load().generation != generation;
             self.metrics.controller.reconciled(replaced, begun.elapsed());
         }
@@ -213,10 +220,12 @@ impl Feed {
 
     fn fails(&mut self, watch: String, kind: Watch, trouble: Trouble) {
         self.metrics.controller.restarted(kind);
-        if self.failing.get(&watch) != Some(&trouble) {
+        let now = Instant::now();
+        let told = |(last, at): &(Trouble, Instant)| *last == trouble && now.duration_since(*at) < FORGIVEN;
+        if !self.failing.get(&watch).is_some_and(told) {
             tracing::warn!(watch, %trouble, "the watch cannot go on and is tried again; what is in force stays");
-            self.failing.insert(watch, trouble);
         }
+        self.failing.insert(watch, (trouble, now));
     }
 
     fn works(&mut self, watch: &str) {
@@ -284,6 +293,12 @@ impl Start {
         names.iter().filter_map(|name| self.secrets.remove(name)).for_each(Latch::release);
         if self.secrets.is_empty() {
             self.deadline = None;
+        }
+    }
+
+    fn explain_secret(&self, name: &ObjectName, trouble: &Trouble) {
+        if let Some(latch) = self.secrets.get(name) {
+            latch.explain(&trouble.to_string());
         }
     }
 

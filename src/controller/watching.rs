@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher::{self, Error, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::object::{self, Policy, StoredPolicy};
 use super::{Connection, WATCH_TIMEOUT};
@@ -19,6 +20,11 @@ use crate::policy::{ObjectName, SecretManifest};
 const PASSING: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
 /// The pauses after something that somebody has to set right.
 const LASTING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// A failure has nothing to do with one that is longer ago than this: than the longest pause, and a try after it.
+pub(super) const FORGIVEN: Duration = Duration::from_secs(150);
+
+/// How many objects a list has at once.
+const PAGE: u32 = 100;
 
 /// What a watch shows.
 pub(super) enum News<T> {
@@ -91,10 +97,10 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     // The most recent, never what a cache may hold: a list must not take back what a watch showed before.
-    // Watches that began together are not renewed together.
-    let config = config.timeout(WATCH_TIMEOUT.mul_f64(rand::random_range(0.85..1.15)).as_secs() as u32);
+    // Watches that began together are not renewed together. Pages are small, because a page is in memory as a whole.
+    let config = config.page_size(PAGE).timeout(WATCH_TIMEOUT.mul_f64(rand::random_range(0.85..1.15)).as_secs() as u32);
     let begin = move || watcher(api.clone(), config.clone()).boxed();
-    let state = State { watch: begin(), begin, take, listed: Vec::new(), setbacks: 0, kind: None, pause: None };
+    let state = State { watch: begin(), begin, take, listed: Vec::new(), setbacks: 0, last: None, pause: None };
     stream::unfold(state, |mut state| async { Some((state.next().await, state)) })
 }
 
@@ -104,10 +110,10 @@ struct State<K, T, B> {
     take: fn(K) -> T,
     /// What came of a list that is not complete.
     listed: Vec<T>,
-    /// Failures of one kind in a row since something last came.
+    /// Failures of one kind, one soon after the other, since the watch last showed a change.
     setbacks: u32,
-    /// The kind.
-    kind: Option<Discriminant<Trouble>>,
+    /// The last one.
+    last: Option<(Discriminant<Trouble>, Instant)>,
     pause: Option<Duration>,
 }
 
@@ -125,29 +131,28 @@ where
                 // Says only that a list is about to be asked for.
                 Ok(Event::Init) => {}
                 Ok(Event::InitApply(object)) => self.listed.push((self.take)(object)),
-                Ok(Event::InitDone) => {
-                    self.kind = None;
-                    return News::All(std::mem::take(&mut self.listed));
-                }
+                Ok(Event::InitDone) => return News::All(std::mem::take(&mut self.listed)),
                 Ok(Event::Apply(object)) => {
-                    self.kind = None;
+                    self.last = None;
                     return News::Changed((self.take)(object));
                 }
                 Ok(Event::Delete(object)) => {
-                    self.kind = None;
+                    self.last = None;
                     return News::Gone((self.take)(object));
                 }
                 Err(error) => {
                     self.listed.clear();
                     let trouble = Trouble::of(&error);
-                    if trouble == Trouble::Expired {
-                        // Told before the watch has begun, kube would ask for the same place for ever.
+                    // Told before the watch has begun, kube would go on from the same place: one that is expired for ever, and
+                    // one that was forbidden without a word that it no longer is.
+                    if matches!(trouble, Trouble::Expired | Trouble::Forbidden(_)) {
                         self.watch = (self.begin)();
                     }
                     // How long it was away says nothing of what comes when it is back: a list is then to come soon.
-                    let kind = Some(discriminant(&trouble));
-                    self.setbacks = if self.kind == kind { self.setbacks + 1 } else { 0 };
-                    self.kind = kind;
+                    let (kind, now) = (discriminant(&trouble), Instant::now());
+                    let again = |(last, at): &(_, Instant)| *last == kind && now.duration_since(*at) < FORGIVEN;
+                    self.setbacks = if self.last.as_ref().is_some_and(again) { self.setbacks + 1 } else { 0 };
+                    self.last = Some((kind, now));
                     self.pause = Some(trouble.pause(self.setbacks));
                     return News::Trouble(trouble);
                 }

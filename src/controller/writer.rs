@@ -4,11 +4,12 @@
 //! that a write, which the watch shows in turn, is not followed by another.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use hashlink::LinkedHashMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
@@ -35,6 +36,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// The longest note of an Event, in bytes (the API server's bound is 1,024).
 const LONGEST_NOTE: usize = 1000;
 
+/// How many notes are remembered, so that one that comes again is counted and not told anew.
+const NOTES: usize = 1_000;
+
 /// Writes statuses and Events.
 pub struct Writer {
     /// The API server.
@@ -57,14 +61,14 @@ impl Writer {
     /// Writes for as long as the process lives.
     pub async fn run(mut self) -> Infallible {
         let reporter = Reporter { controller: REPORTER.to_owned(), instance: Some(self.candidate.identity.clone()) };
-        let recorder = Recorder::new(self.client.clone(), reporter);
+        let recorders = Recorders { client: self.client.clone(), reporter, by_note: Mutex::default() };
         let mut seen = self.seen.changes();
         let mut pause = RETRY.0;
         loop {
             self.leadership.held().await;
             self.changes.mark_unchanged();
             seen.mark_unchanged();
-            let retry_at = if self.write_all(&recorder).await {
+            let retry_at = if self.write_all(&recorders).await {
                 pause = RETRY.0;
                 None
             } else {
@@ -82,19 +86,21 @@ impl Writer {
     }
 
     /// Writes every status that does not say what there is to say; whether nothing is left to be written.
-    async fn write_all(&self, recorder: &Recorder) -> bool {
+    async fn write_all(&self, recorders: &Recorders) -> bool {
         let in_force = self.current.load_full();
         let mut reports = in_force.reports.iter();
         let mut writes = FuturesUnordered::new();
         let mut all = true;
         loop {
+            // Once something else is in force, what is left here is not to be said any more: the next round says it.
             while writes.len() < CONCURRENCY
+                && !self.changes.has_changed().unwrap_or_default()
                 && let Some(report) = reports.next()
             {
                 // Thousands are looked through without a write, and checks want to be answered meanwhile.
                 consume_budget().await;
                 writes.extend(
-                    self.outdated(report).map(|(seen, status)| self.write(recorder, &report.name, seen, status)),
+                    self.outdated(report).map(|(seen, status)| self.write(recorders, &report.name, seen, status)),
                 );
             }
             match writes.next().await {
@@ -114,13 +120,13 @@ impl Writer {
     /// Writes one status and then tells what is new in it; whether it needs no second try.
     async fn write(
         &self,
-        recorder: &Recorder,
+        recorders: &Recorders,
         name: &ObjectName,
         seen: SeenPolicy,
         status: SessionPolicyStatus,
     ) -> bool {
         if !self.leadership.is_held() {
-            return true;
+            return false;
         }
         // Whatever the spec says: the answer has to be readable.
         let api: Api<DynamicObject> =
@@ -149,18 +155,20 @@ impl Writer {
         if result == StatusWrite::Done {
             let news = news(&status, &seen.status);
             self.seen.wrote(name, &seen.uid, status);
-            for news in news {
-                self.tell(recorder, name, &seen.uid, news).await;
+            for news in news.into_iter().filter(|_| self.leadership.is_held()) {
+                self.tell(recorders, name, &seen.uid, news).await;
             }
         }
         result != StatusWrite::Failed
     }
 
-    async fn tell(&self, recorder: &Recorder, name: &ObjectName, uid: &str, news: News) {
+    async fn tell(&self, recorders: &Recorders, name: &ObjectName, uid: &str, news: News) {
+        let note = shortened(news.note);
+        let recorder = recorders.of(&note);
         let event = Event {
             type_: if news.good { EventType::Normal } else { EventType::Warning },
             reason: news.reason,
-            note: Some(shortened(news.note)),
+            note: Some(note),
             action: "Watch".to_owned(),
             secondary: None,
         };
@@ -177,6 +185,26 @@ impl Writer {
             Ok(Err(error)) => tracing::warn!(policy = %name, %error, "an Event cannot be written"),
             Err(_) => tracing::warn!(policy = %name, "an Event cannot be written in time"),
         }
+    }
+}
+
+/// Who publishes Events. Kube's recorder takes two for one when only their notes differ, and the note is what a person reads:
+/// so each note has one of its own.
+struct Recorders {
+    client: Client,
+    reporter: Reporter,
+    by_note: Mutex<LinkedHashMap<String, Recorder>>,
+}
+
+impl Recorders {
+    fn of(&self, note: &str) -> Recorder {
+        let mut by_note = self.by_note.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Recorder::new(self.client.clone(), self.reporter.clone());
+        let recorder = by_note.entry(note.to_owned()).or_insert_with(new).clone();
+        if by_note.len() > NOTES {
+            by_note.pop_front();
+        }
+        recorder
     }
 }
 

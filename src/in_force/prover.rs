@@ -57,7 +57,11 @@ pub async fn prove_credentials(publisher: Arc<Publisher>) -> Result<Infallible, 
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         changes.mark_unchanged();
-        let trials = publisher.trials();
+        let trials = spawn_blocking({
+            let publisher = Arc::clone(&publisher);
+            move || publisher.trials()
+        })
+        .await?;
         plans.retain(|key, _| trials.contains_key(key));
         let now = Instant::now();
         let mut next = now + AGAIN;

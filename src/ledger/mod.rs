@@ -192,6 +192,7 @@ impl<S: Store> Ledger<S> {
         let overloaded = Verdict::Failed { failure: Failure::Overloaded, count: None, revoked: None };
         let mut reserved = Vec::new();
         let step = |reading: &Reading, next: &mut Record| {
+            reserved.clear();
             // A timer alone would let through what is ready when it is looked at late.
             if Instant::now() >= deadline {
                 return Err(overloaded);
@@ -292,8 +293,15 @@ impl<S: Store> Ledger<S> {
             }
             next.expire(reading.now.at);
             let forgotten = next.shorten(PER_USER);
-            next.revision = rand::random_range(1..=u64::MAX);
-            match self.store.compare_exchange(user, &reading, next).await {
+            let revision = rand::random_range(1..=u64::MAX);
+            next.revision = revision;
+            let exchanged = match self.store.compare_exchange(user, &reading, next).await {
+                // It had been done, and was sent again because its answer was lost: deciding again would take the sessions
+                // that this very check reserved for those of another.
+                Err(moved) if moved.record.revision == revision => Ok(()),
+                exchanged => exchanged,
+            };
+            match exchanged {
                 Ok(()) => {
                     self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
                     return outcome;

@@ -34,7 +34,7 @@ if ARGV[1] == (stands[1] or '0') then
     redis.call('PEXPIRE', KEYS[1], ARGV[4])
   end
 end
-return {exchanged, tonumber(time[1]), tonumber(time[2]), stands[2] or ''}
+return {exchanged, tonumber(time[1]), tonumber(time[2]), stands[1] or '0', stands[2] or ''}
 ";
 
 /// Takes out of a bucket that fills itself: what is written is when it will be full, in microseconds.
@@ -88,9 +88,12 @@ pub enum RedisFailure {
     /// It could not be reached, or refused.
     #[error("{0}")]
     Redis(#[from] RedisError),
-    /// It holds something that is not a record.
-    #[error("not a record: {0}")]
-    Unreadable(String),
+    /// Its clock shows what is no time.
+    #[error("not a time: {0}")]
+    Time(String),
+    /// What is to be remembered cannot be written down.
+    #[error("a record cannot be written: {0}")]
+    Unwritable(serde_json::Error),
 }
 
 impl Redis {
@@ -146,7 +149,7 @@ impl Redis {
         next: &Record,
         bound: Duration,
     ) -> Result<Result<(), Reading>, RedisFailure> {
-        let record = serde_json::to_string(next).map_err(|error| RedisFailure::Unreadable(error.to_string()))?;
+        let record = serde_json::to_string(next).map_err(RedisFailure::Unwritable)?;
         let lasts = u64::try_from(next.lasts(stood.now.at).as_millis()).unwrap_or(u64::MAX);
         let (expected, revision) = (stood.record.revision.to_string(), next.revision.to_string());
         let (exchanged, reading) = self.invoke(user, &expected, &revision, &record, lasts, bound).await?;
@@ -179,12 +182,16 @@ impl Redis {
     ) -> Result<(bool, Reading), RedisFailure> {
         let mut invocation = self.script.key(format!("session-checker:{{{}}}", self.hash(&user.0)));
         invocation.arg(expected).arg(revision).arg(record).arg(lasts);
-        let (exchanged, seconds, micros, record): (bool, i64, i32, String) = self.run(&invocation, bound).await?;
-        let unreadable = |error: &dyn std::fmt::Display| RedisFailure::Unreadable(error.to_string());
-        let at = Timestamp::new(seconds, micros * 1_000).map_err(|error| unreadable(&error))?;
+        let (exchanged, seconds, micros, revision, record): (bool, i64, i32, u64, String) =
+            self.run(&invocation, bound).await?;
+        let at = Timestamp::new(seconds, micros * 1_000).map_err(|error| RedisFailure::Time(error.to_string()))?;
         let record = match record.as_str() {
             "" => Record::default(),
-            text => serde_json::from_str(text).map_err(|error| unreadable(&error))?,
+            text => serde_json::from_str(text).unwrap_or_else(|error| {
+                // One user's trouble, and over with the next login: the others keep what they share.
+                tracing::warn!(%error, "a record in the shared ledger cannot be read and is made anew");
+                Record { revision, ..Record::default() }
+            }),
         };
         Ok((exchanged, Reading { record: Arc::new(record), now: Moment { at, clock: Clock::Shared } }))
     }

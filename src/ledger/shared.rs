@@ -67,9 +67,18 @@ impl Shared {
 }
 
 impl Inner {
-    /// Does what checks do, for a user that nobody is.
-    async fn probe(&self) -> Result<Reading, RedisFailure> {
-        self.redis.read(&User::new("", ""), PAUSE).await
+    /// Does what checks do, for a user that nobody is: a server that is full, or a replica of one, can be read and not written.
+    async fn probe(&self) -> Result<(), RedisFailure> {
+        let nobody = User::new("", "");
+        let mut stood = self.redis.read(&nobody, PAUSE).await?;
+        let mut next = Record { revision: rand::random_range(1..=u64::MAX), ..Record::default() };
+        next.revoke("", stood.now.at);
+        // A replica that tries at the same time may be faster, which shows as much. Nothing is left behind.
+        if self.redis.compare_exchange(&nobody, &stood, &next, PAUSE).await?.is_ok() {
+            stood.record = Arc::new(next);
+            let _ = self.redis.compare_exchange(&nobody, &stood, &Record::default(), PAUSE).await?;
+        }
+        Ok(())
     }
 
     fn is_degraded(&self) -> bool {

@@ -112,6 +112,12 @@ impl ControllerMetrics {
         self.watch_last_contact.with_label_values(&[watch.as_str()]).set(now.as_secs_f64());
     }
 
+    /// Takes note that there is no watch of this kind: nobody is to wait for its word.
+    pub fn watches_nothing(&self, watch: Watch) {
+        // There is none when there never was a watch.
+        let _ = self.watch_last_contact.remove_label_values(&[watch.as_str()]);
+    }
+
     /// Counts a watch that could not go on.
     pub fn restarted(&self, watch: Watch) {
         self.watch_restarts.with_label_values(&[watch.as_str()]).inc();

@@ -60,7 +60,11 @@ impl<'a> Earlier<'a> {
 
     fn first_overlapping(&self, claim: &Claim) -> Option<&'a Claim> {
         let named = lists(&claim.selector).into_iter().zip(&self.lists);
-        let named = named.filter_map(|(values, earlier)| values.map(|values| (values, earlier))).next();
+        // By the list that leaves the fewest: thousands may name the same client, each for an organization of its own.
+        let candidates = |(values, (by_value, unnamed)): &(&HashSet<String>, &(ByValue<'_>, Vec<usize>))| {
+            values.iter().filter_map(|value| by_value.get(value.as_str())).map(Vec::len).sum::<usize>() + unnamed.len()
+        };
+        let named = named.filter_map(|(values, earlier)| Some((values?, earlier))).min_by_key(candidates);
         let overlaps = |position: &&usize| overlap(&self.claims[**position].selector, &claim.selector);
         let first = match named {
             // It names nothing: every other one selects some of the same.

@@ -22,6 +22,8 @@ use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, Callers, Credentials, Finger
 pub struct SecretManifest {
     /// The Secret.
     pub name: ObjectName,
+    /// `metadata.uid`, where the source has one: it tells a Secret from another one that had its name before.
+    pub uid: Option<String>,
     /// `type`.
     pub kind: String,
     /// `data`, decoded; or why it cannot be.
@@ -82,6 +84,7 @@ pub(super) struct Secrets {
 
 #[derive(Default)]
 struct Entry {
+    uid: Option<String>,
     /// What can be used of it: the newest good version.
     content: Option<Content>,
     /// What is the matter with the newest version.
@@ -108,18 +111,27 @@ impl Secrets {
     /// Takes the newest version of a Secret; whether it changes anything.
     pub fn apply(&mut self, secret: &SecretManifest) -> bool {
         let last = self.entries.entry(secret.name.clone()).or_default();
+        let replaced = last.uid.is_some() && last.uid != secret.uid;
+        if replaced {
+            // It was deleted while nobody looked: nothing of it stays in use.
+            *last = Entry::default();
+        }
+        last.uid.clone_from(&secret.uid);
         match Content::read(secret) {
             Ok((content, refused)) => {
-                let changed =
-                    last.trouble.is_some() || last.refused != refused || !content.is_current(last.content.as_ref());
+                let changed = replaced
+                    || last.trouble.is_some()
+                    || last.refused != refused
+                    || !content.is_current(last.content.as_ref());
                 if changed {
-                    *last = Entry { content: Some(content.after(last.content.take())), trouble: None, refused };
+                    let content = Some(content.after(last.content.take()));
+                    *last = Entry { uid: last.uid.take(), content, trouble: None, refused };
                 }
                 changed
             }
             Err(error) => {
                 let kept = if last.content.is_some() { "; its last good version stays in use" } else { "" };
-                last.trouble(SecretTrouble::Invalid(format!("Secret {}: {error}{kept}", secret.name)))
+                last.trouble(SecretTrouble::Invalid(format!("Secret {}: {error}{kept}", secret.name))) || replaced
             }
         }
     }

@@ -5,8 +5,9 @@
 //! its turn or its deadline comes; where it is known that there is no room before the deadline, it does not wait at all. While
 //! anybody waits, one task hands out what there is.
 //!
-//! No more wait than were let through in the last five seconds, once the tenant has answered at all: the others could not be
-//! served in time, and every login that waits for nothing takes one of the few places that Auth0 has for Actions under way.
+//! No more wait than were let through in the last five seconds, or than can be by what is known of the rate, once the tenant has
+//! answered at all: the others could not be served in time, and every login that waits for nothing takes one of the few places
+//! that Auth0 has for Actions under way.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -316,9 +317,17 @@ impl State {
         }
     }
 
+    /// So many can be served in a few seconds by what is said of the rate, before anything was let through.
+    fn known_to_fit(&self) -> usize {
+        let by_ceiling = self.ceiling.as_ref().map(|ceiling| RECENT * ceiling.own.capacity() as usize);
+        // What a rested tenant takes at once flows in again in about three seconds: 50 at 16 a second.
+        let by_window = Some(self.window.limit() as usize).filter(|limit| *limit > 0);
+        by_ceiling.into_iter().chain(by_window).min().unwrap_or_default()
+    }
+
     /// Takes out those who wait for nothing, because more wait than can be served in time.
     fn spare(&mut self, now: Instant) -> Vec<oneshot::Sender<Turn>> {
-        let may_wait = MAY_WAIT.max(self.recent.total(now));
+        let may_wait = MAY_WAIT.max(self.recent.total(now)).max(self.known_to_fit());
         if self.window.is_unknown() || self.queue.len() <= may_wait {
             return Vec::new();
         }

@@ -47,6 +47,11 @@ impl Bucket {
         Self { interval, capacity, full_at: now + interval * missing }
     }
 
+    /// What it holds when it is full, which is what flows in in a second.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
     /// The same bucket for another rate, holding what it held as far as that fits.
     pub fn resized(self, requests_per_second: u32, replicas: u32, now: Instant) -> Self {
         let next = Self::new(requests_per_second, replicas, now);

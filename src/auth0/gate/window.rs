@@ -89,6 +89,11 @@ impl Window {
         if uses_reserve { 0 } else { self.limit / 10 }
     }
 
+    /// What a rested tenant takes at once; 0 where it does not say so.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Whether the tenant has not answered anything yet.
     pub fn is_unknown(&self) -> bool {
         matches!(self.known, Known::Nothing)
@@ -135,6 +140,8 @@ impl Window {
             }
             // A gateway's own error page says nothing of the tenant.
             None if outcome == Outcome::ServerError => {}
+            // Nor does any other page of somebody in between: a tenant that has said its limit keeps it.
+            None if outcome != Outcome::Ok && matches!(self.known, Known::Left(_)) => {}
             None => self.known = Known::NoLimit,
         }
     }
@@ -207,6 +214,24 @@ mod tests {
         for _ in 0..1_000 {
             assert_eq!(window.opening(false, now), Opening::Now);
             window.send(false, now);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_of_somebody_in_between_does_not_lift_a_limit_that_is_known() {
+        let now = Instant::now();
+        for (outcome, lifted) in [
+            (Outcome::Forbidden, false),
+            (Outcome::NotFound, false),
+            (Outcome::Unauthorized, false),
+            (Outcome::TooLarge, false),
+            (Outcome::Ok, true),
+        ] {
+            let mut window = known(2, now);
+            let sent = window.send(true, now);
+            answer(&mut window, sent, outcome, &RateLimit::default(), now);
+            window.send(true, now);
+            assert_eq!(window.opening(true, now) == Opening::Now, lifted, "{outcome:?}");
         }
     }
 

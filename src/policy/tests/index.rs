@@ -25,6 +25,7 @@ fn apply(index: &mut Index, name: &str, age: usize, extra: Value) {
 fn credential(secret: &str) -> SecretManifest {
     let data = [("domain", "acme.eu.auth0.com"), ("clientId", "id"), ("clientSecret", secret)];
     SecretManifest {
+        uid: None,
         name: ObjectName::new("team", "auth0"),
         kind: CREDENTIALS_TYPE.to_owned(),
         data: Ok(data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into()),
@@ -169,6 +170,22 @@ fn a_deleted_secret_stops_its_use_and_comes_back_unproven() {
     assert_eq!((used(&index, "a"), word(&index, "a").1), (None, ConditionReason::SecretMissing));
     index.apply_secret(&credential("one"));
     assert_eq!(word(&index, "a").1, ConditionReason::Unproven);
+}
+
+#[test]
+fn a_secret_made_anew_while_nobody_looked_leaves_nothing_of_the_one_before_in_use() {
+    let made = |uid: &str, secret| SecretManifest { uid: Some(uid.to_owned()), ..credential(secret) };
+    let mut index = index(&[("one", json!({}))]);
+    index.apply_secret(&made("1", "leaked"));
+    says(&mut index, &granted(&["read:sessions"]));
+    // The same one goes on with what it had.
+    index.apply_secret(&made("1", "next"));
+    assert_eq!(used(&index, "one").as_deref(), Some("leaked"));
+    index.apply_secret(&made("2", "anew"));
+    assert_eq!(used(&index, "one").as_deref(), Some("anew"));
+    let unreadable = SecretManifest { kind: "Opaque".to_owned(), ..made("3", "typeless") };
+    index.apply_secret(&unreadable);
+    assert_eq!(used(&index, "one"), None);
 }
 
 #[test]

@@ -164,6 +164,16 @@ pub fn gone_in_the_middle() -> Response {
     format!("{event}\n").into_response()
 }
 
+/// The 403 of an account that may not.
+pub fn forbidden() -> Response {
+    status(403, "Forbidden", "secrets is forbidden: the account cannot watch them").into_response()
+}
+
+/// The 500 of an API server that has trouble of its own.
+pub fn broken() -> Response {
+    status(500, "InternalError", "etcdserver: request timed out").into_response()
+}
+
 /// The 429 of an API server that has too much to do.
 pub fn too_many() -> Response {
     let mut answer = status(429, "TooManyRequests", "please try again later").into_response();

@@ -12,7 +12,7 @@ use session_checker::crd::SessionPolicy;
 use session_checker::run::Source;
 use session_checker::simulator::Simulator;
 
-use super::proxy::{Asked, Proxy, gone, gone_in_the_middle, too_many};
+use super::proxy::{Asked, Proxy, broken, forbidden, gone, gone_in_the_middle, too_many};
 use super::{Load, begin, begin_with, config, furnish, one, replica, replicas};
 use crate::common::{
     APP, DOMAIN, Running, callers, credentials, eventually, eventually_within, policy, serve_args, tenant,
@@ -194,6 +194,43 @@ async fn an_api_server_that_has_too_much_to_do_is_asked_again_later() {
     follows(&team, &replica, 2).await;
     eventually("all were told", async || proxy.has_answered()).await;
     follows(&team, &replica, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_not_ready_before_it_has_heard_of_its_secrets() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let proxy = Proxy::start(&team).await;
+    proxy.answer(Asked::List, "secrets", 6, broken);
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), proxy.source()).await.unwrap();
+    eventually("it says what it waits for", async || {
+        let (ready, pending) = replica.readiness().await;
+        assert!(!ready || proxy.has_answered());
+        ready || pending.iter().any(|one| one.starts_with("Secret ") && one.contains("etcdserver"))
+    })
+    .await;
+    replica.becomes_ready().await;
+    // The first check after that is decided.
+    assert_eq!(replica.check("u", APP, "s").await["reason"], "within_limit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_given_back_is_noticed_though_the_secret_does_not_change() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    furnish(&team).await;
+    let (replica, proxy) = behind_a_proxy(&team, &tenant).await;
+    replica.becomes_ready().await;
+    let name = format!("{}/one", team.name);
+    replica.condition_becomes(&name, "Ready", "Ready").await;
+    // Of both Secrets: the list is allowed, and the watch is not.
+    proxy.answer(Asked::Watch, "secrets", 2, forbidden);
+    proxy.hang_up();
+    replica.condition_becomes(&name, "CredentialsReady", "SecretForbidden").await;
+    replica.condition_becomes(&name, "Ready", "Ready").await;
+    assert!(proxy.has_answered());
 }
 
 #[tokio::test(flavor = "multi_thread")]

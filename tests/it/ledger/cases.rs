@@ -8,7 +8,7 @@ use session_checker::ledger::{Attempt, Ledger, Listed, Memory, OLDEST_LIST, REVO
 use session_checker::policy::{Count, Decision, Failure, Policy, Scope, SessionList, Verdict};
 use tokio::time::{Instant, advance};
 
-use super::world::{Case, Direct, Stuck, TIMEOUT, Tenant, WINDOW, memory, policy, replicas, user};
+use super::world::{Case, Direct, Repeated, Stuck, TIMEOUT, Tenant, WINDOW, memory, policy, replicas, user};
 
 fn one() -> Policy {
     policy(&json!({"limits": {"perClient": 1}}))
@@ -291,6 +291,16 @@ async fn a_check_that_loses_to_another_replica_decides_again_on_the_same_list() 
     let decision = first.admit_meanwhile(&here, since, &nothing.list(), soon(), faster).await;
     assert!(matches!(decision, Ok(Decision::Exceeded { .. })), "{decision:?}");
     assert_eq!((times, here.stats().conflicts, there.stats().conflicts), (2, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_does_not_take_its_own_exchange_for_that_of_another_replica() {
+    let (ledger, policy, tenant) = (Ledger::new(Repeated(Memory::default())), evicting(), with(&["s0"]));
+    let first = login(&policy, "s1");
+    let since = first.open(&ledger).await.since;
+    let decision = first.admit(&ledger, since, &tenant.list(), soon()).await;
+    assert!(matches!(&decision, Ok(Decision::Evict { victims, .. }) if *victims == ["s0"]), "{decision:?}");
+    assert_eq!(ledger.stats().conflicts, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -146,3 +146,40 @@ fn an_address_that_cannot_be_read_is_refused_without_repeating_it() {
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_redis_that_can_be_read_and_not_written_is_not_taken_for_one_that_is_back() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ledger = Ledger::new(shared(&server, PATIENT).await);
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    let policy = policy(&json!({"limits": {"perClient": 1}}));
+    let login = |sid| Case { policy: &policy, sid, client: "a" };
+    assert!(login("s1").check(&ledger, &Tenant::default()).await);
+    assert!(ledger.stats().degraded);
+    let tries = || {
+        let stats = server.ask(&["INFO", "commandstats"]);
+        let calls = |line: &str| line.split(&['=', ',']).nth(1).and_then(|calls| calls.parse::<u64>().ok());
+        stats.lines().filter(|line| line.starts_with("cmdstat_evalsha:")).filter_map(calls).sum::<u64>()
+    };
+    let before = tries();
+    eventually("it is tried again, each time with a read and a write", || tries() >= before + 6).await;
+    assert!(ledger.stats().degraded);
+    server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    eventually("the shared ledger is back", || !ledger.stats().degraded).await;
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_made_anew_and_is_the_trouble_of_its_user_alone() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ledger = Ledger::new(shared(&server, PATIENT).await);
+    let policy = policy(&json!({"limits": {"perClient": 1}}));
+    let login = |sid| Case { policy: &policy, sid, client: "a" };
+    assert!(login("s1").check(&ledger, &Tenant::default()).await);
+    let keys = server.ask(&["KEYS", "*"]);
+    for key in keys.lines().filter(|key| !key.is_empty()) {
+        server.ask(&["HSET", key, "record", "of another version"]);
+    }
+    assert!(login("s2").check(&ledger, &Tenant::default()).await, "nothing is known of the first any more");
+    assert!(!login("s3").check(&ledger, &Tenant::default()).await, "and of the second it is");
+    assert_eq!((ledger.stats().degraded, ledger.stats().fallbacks), (false, 0));
+}

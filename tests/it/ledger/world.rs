@@ -222,3 +222,21 @@ impl Store for Stuck {
         self.0.stats()
     }
 }
+
+/// A store whose answers to exchanges are lost, so that they are sent again by whoever sends them.
+pub struct Repeated(pub Memory);
+
+impl Store for Repeated {
+    async fn read(&self, user: &User) -> Reading {
+        self.0.read(user).await
+    }
+
+    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
+        self.0.compare_exchange(user, stood, next.clone()).await?;
+        self.0.compare_exchange(user, stood, next).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+}

@@ -101,7 +101,12 @@ async fn a_ceiling_lets_its_rate_through_and_no_more() {
         for second in 1..=3 {
             assert!(by(SECOND * second) <= burst + (part * second) as usize, "{rate}/{replicas}");
         }
-        assert!(by(SECOND * 3) >= (burst * 2).min(burst + MAY_WAIT.min(part as usize * 2)), "{rate}/{replicas}");
+        // What flows in in the third second may come a moment too late.
+        assert!(
+            by(SECOND * 3) >= burst + (part * 3).saturating_sub(2) as usize,
+            "{rate}/{replicas}: {}",
+            by(SECOND * 3)
+        );
     }
 }
 
