@@ -114,7 +114,7 @@ e2e-build: ## Build what the test on a cluster needs, into target/e2e (from Go m
 	done; \
 	install -m 644 $$gateway/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml $(TARGET_DIR)/e2e/crds/
 
-e2e: ## Test the chart on the cluster of KUBECONFIG, with IMAGE, NEXT_IMAGE and TOOL_IMAGE that are there (see tests/e2e/run)
+e2e: ## Test the chart on the cluster of KUBECONFIG, with images that are there (see tests/e2e/run)
 	@for tool in helm kubectl prometheus curl; do command -v $$tool >/dev/null || { $(call missing,$$tool,see tests/e2e/run); exit; }; done; \
 	BUILD=$(TARGET_DIR)/e2e tests/e2e/run
 

@@ -1,5 +1,5 @@
 //! Checks at a constant rate, whatever becomes of those before. Half of them come over connections that are kept, half
-//! over new ones: a rollout can break either.
+//! over new ones: a rollout can break either. A check whose connection is lost is asked again, as proxies do, and counted.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -7,14 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::Client;
+use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// Nobody waits longer for a check than the Action does.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between a lost connection and the next try.
+const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
 pub struct LoadArgs {
@@ -35,6 +38,7 @@ pub struct LoadArgs {
 struct Tally {
     sent: u64,
     answered: u64,
+    repeated: u64,
     failed: u64,
     reasons: BTreeMap<String, u64>,
     failures: BTreeMap<String, u64>,
@@ -66,24 +70,47 @@ fn login(n: u64, faults: bool) -> Login {
         2 | 3 => ("auth0|holder".into(), "e2e-app", "holder".into(), &["within_limit"]),
         4 => ("auth0|odd".into(), "e2e-app", fresh, &["within_limit", "limit_exceeded"]),
         5 if faults => (format!("auth0|d{n}"), "down-app", fresh, &["upstream_error", "circuit_open"]),
-        6 | 7 if faults => (format!("auth0|b{n}"), "busy-app", fresh, &["within_limit", "rate_limited"]),
+        // Its turn may come in the last moment, when nothing else fits in any more.
+        6 | 7 if faults => (
+            format!("auth0|b{n}"),
+            "busy-app",
+            fresh,
+            &["within_limit", "rate_limited", "upstream_timeout", "overloaded"],
+        ),
         _ => (format!("auth0|user-{n}"), "e2e-app", fresh, &["within_limit"]),
     };
     Login { body: json!({ "user_id": user, "client_id": client, "sid": sid }), reasons }
 }
 
 /// Why a check failed, or the reason of its answer.
-async fn check(client: &Client, args: &LoadArgs, login: &Login) -> Result<String, String> {
-    let request = client.post(format!("{}/check", args.url)).bearer_auth(&args.token).json(&login.body);
-    let response = request.send().await.map_err(|error| causes(&error))?;
-    let status = response.status();
-    let answer: Value = response.json().await.map_err(|error| causes(&error))?;
-    let reason = answer["reason"].as_str().unwrap_or_default().to_owned();
-    if status.as_u16() == 200 && login.reasons.contains(&reason.as_str()) {
+async fn check(client: &Client, args: &LoadArgs, login: &Login, tally: &Mutex<Tally>) -> Result<String, String> {
+    // To ask twice changes no answer: a session that was let in is a holder.
+    let answered = async {
+        loop {
+            match answer(client, &args.url, &args.token, &login.body).await {
+                Err(error) if !error.is_timeout() => {
+                    lock(tally).repeated += 1;
+                    sleep(PAUSE).await;
+                }
+                other => break other,
+            }
+        }
+    };
+    let answered = timeout(PATIENCE, answered).await.map_err(|_| "no answer, however often it was asked".to_owned())?;
+    let (status, reason) = answered.map_err(|error| causes(&error))?;
+    if status == StatusCode::OK && login.reasons.contains(&reason.as_str()) {
         Ok(reason)
     } else {
         Err(format!("{status}, reason {reason:?} in place of {:?}", login.reasons))
     }
+}
+
+/// The status and the reason of an answer.
+pub async fn answer(client: &Client, url: &str, token: &str, login: &Value) -> reqwest::Result<(StatusCode, String)> {
+    let response = client.post(format!("{url}/check")).bearer_auth(token).json(login).send().await?;
+    let status = response.status();
+    let answer: Value = response.json().await?;
+    Ok((status, answer["reason"].as_str().unwrap_or_default().to_owned()))
 }
 
 fn causes(error: &reqwest::Error) -> String {
@@ -115,7 +142,7 @@ pub async fn run(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
         lock(&tally).sent += 1;
         let (seen, args, client) = (Arc::clone(&tally), Arc::clone(&args), clients[usize::from(n % 2 == 0)].clone());
         checks.spawn(async move {
-            let result = check(&client, &args, &login(n, args.faults)).await;
+            let result = check(&client, &args, &login(n, args.faults), &seen).await;
             lock(&seen).count(result);
         });
         while checks.try_join_next().is_some() {}
@@ -133,7 +160,8 @@ pub async fn run(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
 }
 
 fn tell(tally: &Tally) {
-    println!("sent={} answered={} failed={}", tally.sent, tally.answered, tally.failed);
+    let Tally { sent, answered, repeated, failed, .. } = tally;
+    println!("sent={sent} answered={answered} repeated={repeated} failed={failed}");
 }
 
 fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {

@@ -1,11 +1,13 @@
-//! What the test on a cluster needs beside the service: tenants to ask, checks to answer, and somebody who looks at every
-//! panel and every rule. `tests/e2e/run` starts the first two as Pods, and the third beside Prometheus.
+//! What the test on a cluster needs beside the service: tenants to ask, checks to answer, somebody who kills, and somebody who
+//! looks at every panel and every rule. `tests/e2e/run` starts the last beside Prometheus, and the others as Pods.
 
 #![allow(clippy::print_stdout, reason = "what it prints is its purpose")]
 
 mod evaluate;
+mod kill;
 mod load;
 mod promql;
+mod race;
 mod tenants;
 
 use clap::Parser;
@@ -16,6 +18,10 @@ enum Tool {
     Tenants,
     /// Ask for checks at a constant rate until a signal comes; print how many failed.
     Load(load::LoadArgs),
+    /// Let users log in several times at once; print how many were let in more than once.
+    Race(race::RaceArgs),
+    /// Kill the service of a Pod of this node.
+    Kill(kill::KillArgs),
     /// Ask Prometheus for every panel and every rule; fail while one is empty or in error.
     Evaluate(evaluate::EvaluateArgs),
 }
@@ -27,6 +33,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Tool::parse() {
         Tool::Tenants => tenants::serve().await,
         Tool::Load(args) => load::run(&args).await,
+        Tool::Race(args) => race::run(&args).await,
+        Tool::Kill(args) => kill::run(&args),
         Tool::Evaluate(args) => evaluate::run(&args).await,
     }
 }
