@@ -29,6 +29,8 @@ use crate::policy::Failure;
 const MAY_WAIT: usize = 16;
 /// And as many as were let through in so many seconds.
 const RECENT: usize = 5;
+/// How long what was paid for may be used.
+const CREDIT: Duration = Duration::from_secs(1);
 /// How often those who have left the queue are taken out of it.
 const TIDY: Duration = Duration::from_millis(100);
 
@@ -54,8 +56,16 @@ struct Ceiling {
     requests_per_second: u32,
     /// This replica's own, which also stands in for the shared one.
     own: Bucket,
-    /// Taken out of the shared one and not used yet.
-    credit: u32,
+    /// Paid for and not used yet.
+    credit: Credit,
+}
+
+/// Requests that were paid for, by those who then did not send them. It ends soon: what nobody used is not added to the burst of
+/// a later crowd.
+#[derive(Clone, Copy)]
+struct Credit {
+    requests: u32,
+    until: Instant,
 }
 
 /// How many were let through, by the second.
@@ -128,10 +138,14 @@ impl Budget {
         let mut state = self.lock();
         state.ceiling = requests_per_second.map(|rate| match state.ceiling.take() {
             Some(ceiling) if ceiling.requests_per_second == rate => ceiling,
-            Some(ceiling) => {
-                Ceiling { requests_per_second: rate, own: ceiling.own.resized(rate, replicas, now), credit: 0 }
+            Some(ceiling) => Ceiling {
+                requests_per_second: rate,
+                own: ceiling.own.resized(rate, replicas, now),
+                credit: Credit::none(now),
+            },
+            None => {
+                Ceiling { requests_per_second: rate, own: Bucket::new(rate, replicas, now), credit: Credit::none(now) }
             }
-            None => Ceiling { requests_per_second: rate, own: Bucket::new(rate, replicas, now), credit: 0 },
         });
     }
 
@@ -233,7 +247,7 @@ impl Budget {
                         let ticket = self.ticket(&mut state, priority, now);
                         turns.push((tell, ticket));
                     }
-                    _ => state.refund(),
+                    _ => state.refund(now),
                 },
                 Paid::At(moment) => {
                     // The most urgent cannot go before, and so nobody can.
@@ -260,7 +274,7 @@ impl Budget {
         let too_late = {
             let mut state = self.lock();
             if taken.count > 0 {
-                state.ceiling.iter_mut().for_each(|ceiling| ceiling.credit += taken.count);
+                state.ceiling.iter_mut().for_each(|ceiling| ceiling.credit.add(taken.count, Instant::now()));
                 return;
             }
             state.queue.take_out(more_at, oneshot::Sender::is_closed)
@@ -287,8 +301,7 @@ enum Paid {
 
 impl Ceiling {
     fn pay(&mut self, priority: Priority, want: u32, now: Instant, shared: bool) -> Paid {
-        if self.credit > 0 {
-            self.credit -= 1;
+        if self.credit.spend(now) {
             return Paid::Yes;
         }
         if shared {
@@ -303,6 +316,23 @@ impl Ceiling {
     }
 }
 
+impl Credit {
+    fn none(now: Instant) -> Self {
+        Self { requests: 0, until: now }
+    }
+
+    fn add(&mut self, requests: u32, now: Instant) {
+        let left = if now < self.until { self.requests } else { 0 };
+        *self = Self { requests: left + requests, until: now + CREDIT };
+    }
+
+    fn spend(&mut self, now: Instant) -> bool {
+        let there = self.requests > 0 && now < self.until;
+        self.requests -= u32::from(there);
+        there
+    }
+}
+
 impl State {
     /// Whether a request may go right now, which is then paid for.
     fn has_room(&mut self, priority: Priority, now: Instant, shared: bool) -> bool {
@@ -311,9 +341,9 @@ impl State {
     }
 
     /// Takes back what was paid for somebody who has left.
-    fn refund(&mut self) {
+    fn refund(&mut self, now: Instant) {
         if let Some(ceiling) = &mut self.ceiling {
-            ceiling.credit += 1;
+            ceiling.credit.add(1, now);
         }
     }
 

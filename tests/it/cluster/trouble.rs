@@ -139,12 +139,10 @@ async fn an_api_server_that_is_away_for_a_minute_changes_nothing() {
     outage(Duration::from_secs(60)).await;
 }
 
-/// A ready replica that reaches the API server through a proxy.
-async fn behind_a_proxy(team: &Namespace<'_>, tenant: &Simulator) -> (Running, Proxy) {
-    let proxy = Proxy::start(team).await;
+/// A replica that reaches the API server through a proxy.
+async fn behind(proxy: &Proxy, tenant: &Simulator) -> Running {
     let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), proxy.source()).await.unwrap();
-    (replica, proxy)
+    Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), proxy.source()).await.unwrap()
 }
 
 /// Changes the policy, and waits until the replica answers by it.
@@ -158,7 +156,8 @@ async fn a_watch_goes_on_after_a_hang_up_and_lists_anew_only_when_its_place_is_n
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
     furnish(&team).await;
-    let (replica, proxy) = behind_a_proxy(&team, &tenant).await;
+    let proxy = Proxy::start(&team).await;
+    let replica = behind(&proxy, &tenant).await;
     replica.becomes_ready().await;
     follows(&team, &replica, 2).await;
     let (lists, watches) = (proxy.asked(Asked::List, "sessionpolicies"), proxy.asked(Asked::Watch, "sessionpolicies"));
@@ -188,8 +187,7 @@ async fn an_api_server_that_has_too_much_to_do_is_asked_again_later() {
         proxy.answer(Asked::List, resources, 2, too_many);
         proxy.answer(Asked::Watch, resources, 2, too_many);
     }
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), proxy.source()).await.unwrap();
+    let replica = behind(&proxy, &tenant).await;
     replica.becomes_ready().await;
     follows(&team, &replica, 2).await;
     eventually("all were told", async || proxy.has_answered()).await;
@@ -203,8 +201,7 @@ async fn a_replica_is_not_ready_before_it_has_heard_of_its_secrets() {
     furnish(&team).await;
     let proxy = Proxy::start(&team).await;
     proxy.answer(Asked::List, "secrets", 6, broken);
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), proxy.source()).await.unwrap();
+    let replica = behind(&proxy, &tenant).await;
     eventually("it says what it waits for", async || {
         let (ready, pending) = replica.readiness().await;
         assert!(!ready || proxy.has_answered());
@@ -221,7 +218,8 @@ async fn a_right_that_is_given_back_is_noticed_though_the_secret_does_not_change
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
     furnish(&team).await;
-    let (replica, proxy) = behind_a_proxy(&team, &tenant).await;
+    let proxy = Proxy::start(&team).await;
+    let replica = behind(&proxy, &tenant).await;
     replica.becomes_ready().await;
     let name = format!("{}/one", team.name);
     replica.condition_becomes(&name, "Ready", "Ready").await;
@@ -239,7 +237,8 @@ async fn a_proxy_that_forgets_connections_without_a_word_is_found_out() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
     furnish(&team).await;
-    let (replica, proxy) = behind_a_proxy(&team, &tenant).await;
+    let proxy = Proxy::start(&team).await;
+    let replica = behind(&proxy, &tenant).await;
     replica.becomes_ready().await;
     follows(&team, &replica, 2).await;
     proxy.forget();

@@ -110,6 +110,19 @@ async fn a_ceiling_lets_its_rate_through_and_no_more() {
     }
 }
 
+#[tokio::test]
+async fn what_was_paid_for_and_not_used_is_not_added_to_the_burst_of_a_later_crowd() {
+    let now = Instant::now();
+    let mut credit = Credit::none(now);
+    assert!(!credit.spend(now));
+    credit.add(2, now);
+    assert!(credit.spend(now + CREDIT / 2));
+    assert!(!credit.spend(now + CREDIT));
+    credit.add(1, now + CREDIT);
+    assert!(credit.spend(now + CREDIT));
+    assert!(!credit.spend(now + CREDIT), "the one that had ended did not come back");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_changed_ceiling_holds_at_once_and_brings_no_burst() {
     let budget = budget();
