@@ -71,6 +71,11 @@ async fn three(tenant: &Simulator, server: &RedisServer) -> (TempDir, Vec<Replic
     let options = ["--ledger", &url, "--ledger-timeout", "5s"];
     let replicas = [(); 3].map(|()| Replica::start(tenant, &folder, &options));
     let replicas = join_all(replicas).await;
+    for replica in &replicas {
+        // A machine that is busy at the start lets the memory stand in for a moment.
+        let shared = async || replica.metric("session_checker_ledger_degraded").await == 0.0;
+        eventually("the ledger is shared", shared).await;
+    }
     (folder, replicas)
 }
 

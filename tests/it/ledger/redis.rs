@@ -24,7 +24,10 @@ async fn shared(server: &RedisServer, bound: Duration) -> Shared {
 async fn replicas(server: &RedisServer, bound: Duration) -> Vec<Arc<Ledger<Yielding<Arc<Shared>>>>> {
     let mut replicas = Vec::new();
     for _ in 0..3 {
-        replicas.push(Arc::new(Ledger::new(Yielding(Arc::new(shared(server, bound).await)))));
+        let shared = shared(server, bound).await;
+        // A machine that is busy at the start lets the memory stand in for a moment.
+        eventually("the ledger is shared", || !shared.is_degraded()).await;
+        replicas.push(Arc::new(Ledger::new(Yielding(Arc::new(shared)))));
     }
     replicas
 }
