@@ -61,7 +61,7 @@ impl Replica {
 
     /// How long it took from the start until the status of so many policies was written.
     pub async fn has_told(&self, policies: usize) -> Result<Duration> {
-        let written = "session_checker_status_writes_total";
+        let written = "session_checker_status_writes_total{result=\"ok\"}";
         self.until("every status is written", async || Ok(self.metric(written).await? >= policies as f64)).await?;
         Ok(self.started.elapsed())
     }
@@ -109,7 +109,7 @@ impl Replica {
         }
     }
 
-    /// The sum of a metric's series.
+    /// A series, or the sum of a metric's.
     async fn metric(&self, name: &str) -> Result<f64> {
         let metrics = self.http.get(format!("http://{}/metrics", self.admin)).send().await?.text().await?;
         let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));

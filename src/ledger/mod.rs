@@ -133,6 +133,11 @@ pub struct Stats {
     pub degraded: bool,
 }
 
+/// A name for a state of a record that no other has.
+fn new_revision() -> u64 {
+    rand::random_range(1..=u64::MAX)
+}
+
 impl User {
     /// The user of a tenant, which is named by its canonical domain.
     pub fn new(tenant: &str, user_id: &str) -> Self {
@@ -293,22 +298,18 @@ impl<S: Store> Ledger<S> {
             }
             next.expire(reading.now.at);
             let forgotten = next.shorten(PER_USER);
-            let revision = rand::random_range(1..=u64::MAX);
+            let revision = new_revision();
             next.revision = revision;
-            let exchanged = match self.store.compare_exchange(user, &reading, next).await {
-                // It had been done, and was sent again because its answer was lost: deciding again would take the sessions
-                // that this very check reserved for those of another.
-                Err(moved) if moved.record.revision == revision => Ok(()),
-                exchanged => exchanged,
-            };
-            match exchanged {
-                Ok(()) => {
-                    self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
-                    return outcome;
-                }
-                Err(moved) => {
+            match self.store.compare_exchange(user, &reading, next).await {
+                Err(moved) if moved.record.revision != revision => {
                     self.conflicts.fetch_add(1, Ordering::Relaxed);
                     reading = moved;
+                }
+                // An exchange that is refused by what it wrote itself had been done, and was sent again because its answer was
+                // lost: deciding again would take the sessions that this very check reserved for those of another.
+                Ok(()) | Err(_) => {
+                    self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+                    return outcome;
                 }
             }
         }

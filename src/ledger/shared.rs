@@ -17,7 +17,7 @@ use super::memory::Memory;
 use super::record::Record;
 use super::redis::{Redis, RedisFailure, Taken};
 use super::store::{Clock, Reading, Store};
-use super::{Stats, User};
+use super::{Stats, User, new_revision};
 
 /// What an operation on Redis may cost a check when nobody says otherwise.
 pub const DEFAULT_BOUND: Duration = Duration::from_millis(50);
@@ -71,7 +71,7 @@ impl Inner {
     async fn probe(&self) -> Result<(), RedisFailure> {
         let nobody = User::new("", "");
         let mut stood = self.redis.read(&nobody, PAUSE).await?;
-        let mut next = Record { revision: rand::random_range(1..=u64::MAX), ..Record::default() };
+        let mut next = Record { revision: new_revision(), ..Record::default() };
         next.revoke("", stood.now.at);
         // A replica that tries at the same time may be faster, which shows as much. Nothing is left behind.
         if self.redis.compare_exchange(&nobody, &stood, &next, PAUSE).await?.is_ok() {

@@ -2,6 +2,7 @@
 //! published rate limit. Each promise is kept for a short while here, and for as long as it takes by `make soak`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -71,12 +72,15 @@ async fn three(tenant: &Simulator, server: &RedisServer) -> (TempDir, Vec<Replic
     let options = ["--ledger", &url, "--ledger-timeout", "5s"];
     let replicas = [(); 3].map(|()| Replica::start(tenant, &folder, &options));
     let replicas = join_all(replicas).await;
-    for replica in &replicas {
-        // A machine that is busy at the start lets the memory stand in for a moment.
-        let shared = async || replica.metric("session_checker_ledger_degraded").await == 0.0;
-        eventually("the ledger is shared", shared).await;
-    }
+    // A machine that is busy at the start lets the memory stand in for a moment.
+    eventually("the ledger is shared", || are_degraded(&replicas, false)).await;
     (folder, replicas)
+}
+
+/// Whether the memory stands in for Redis on each of them, or on none.
+async fn are_degraded(replicas: &[Replica], degraded: bool) -> bool {
+    let metrics = replicas.iter().map(|replica| replica.metric("session_checker_ledger_degraded"));
+    join_all(metrics).await.into_iter().all(|metric| metric == f64::from(u8::from(degraded)))
 }
 
 /// Lets a user begin so many logins at once, spread over the replicas; those that are let in complete. How many that were.
@@ -135,13 +139,13 @@ async fn a_redis_that_is_lost_and_comes_back_fails_no_check_and_the_limit_is_exa
     let tenant = tenant_with(Options::new(DOMAIN)).await;
     let (_folder, replicas) = three(&tenant, &server).await;
     let replicas = Arc::new(replicas);
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     // Users who come once each: whatever the ledger knows, all of them are to be let in.
     let load = |part: usize| {
         let (replicas, stop) = (Arc::clone(&replicas), Arc::clone(&stop));
         async move {
             let mut asked = 0;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 asked += 1;
                 let user = format!("user-{part}-{asked}");
                 let answer =
@@ -152,20 +156,11 @@ async fn a_redis_that_is_lost_and_comes_back_fails_no_check_and_the_limit_is_exa
         }
     };
     let loads: Vec<_> = (0..8).map(|part| tokio::spawn(load(part))).collect();
-    let all_are = async |degraded: f64| {
-        for replica in replicas.iter() {
-            if replica.metric("session_checker_ledger_degraded").await != degraded {
-                return false;
-            }
-        }
-        true
-    };
-    eventually("the ledger is shared", || all_are(0.0)).await;
     server.kill();
-    eventually("memory stands in on every replica", || all_are(1.0)).await;
+    eventually("memory stands in on every replica", || are_degraded(&replicas, true)).await;
     server.restart().await;
-    eventually("the ledger is shared again", || all_are(0.0)).await;
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    eventually("the ledger is shared again", || are_degraded(&replicas, false)).await;
+    stop.store(true, Ordering::Relaxed);
     for load in loads {
         assert!(load.await.unwrap() > 0);
     }

@@ -136,16 +136,13 @@ impl Budget {
     pub fn limit(&self, requests_per_second: Option<u32>) {
         let (now, replicas) = (Instant::now(), self.ceilings.replicas.max(1));
         let mut state = self.lock();
-        state.ceiling = requests_per_second.map(|rate| match state.ceiling.take() {
-            Some(ceiling) if ceiling.requests_per_second == rate => ceiling,
-            Some(ceiling) => Ceiling {
-                requests_per_second: rate,
-                own: ceiling.own.resized(rate, replicas, now),
-                credit: Credit::none(now),
-            },
-            None => {
-                Ceiling { requests_per_second: rate, own: Bucket::new(rate, replicas, now), credit: Credit::none(now) }
-            }
+        state.ceiling = requests_per_second.map(|rate| {
+            let own = match state.ceiling.take() {
+                Some(ceiling) if ceiling.requests_per_second == rate => return ceiling,
+                Some(ceiling) => ceiling.own.resized(rate, replicas, now),
+                None => Bucket::new(rate, replicas, now),
+            };
+            Ceiling { requests_per_second: rate, own, credit: Credit::none(now) }
         });
     }
 
