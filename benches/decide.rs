@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use session_checker::policy::{
-    Context, Decision, Evidence, ListedSession, Login, Manifest, ObjectName, Policy, SessionList, compile,
+    Context, Decision, LimitInputs, ListedSession, Login, Manifest, ObjectName, Policy, SessionList, compile,
 };
 
 fn policy(strategy: &str, limit: usize) -> Policy {
@@ -52,8 +52,8 @@ fn decide(c: &mut Criterion) {
             let login = Login::new("auth0|507f1f77bcf86cd799439020".into(), "c1".into(), Some(sid), Context::default())
                 .expect("the login is right");
             let decision = || {
-                let question = policy.before_asking(&login, now).expect("nothing else answers");
-                question.decide(Evidence { sessions: &list, admissions: &[], revoked: &HashSet::new(), now })
+                let limit_check = policy.pre_checks(&login, now).expect("nothing else answers");
+                limit_check.decide(LimitInputs { sessions: &list, admissions: &[], revoked: &HashSet::new(), now })
             };
             let as_meant = match case {
                 "newcomer" => matches!(decision(), Decision::Within { holder: false, .. }),

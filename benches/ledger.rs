@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
-use session_checker::ledger::{Attempt, Ledger, Listed, Memory, Redis, Shared, Store, Terms, User};
+use session_checker::ledger::{Attempt, Failover, Ledger, Listed, Memory, Redis, Store, Terms, User};
 use session_checker::policy::{Admission, Count, Decision, Scope, SessionList};
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ fn redis(criterion: &mut Criterion) {
     let _guard = runtime.enter();
     let redis = Redis::new(&format!("redis://127.0.0.1:{port}").into(), b"key").expect("a URL");
     let patient = Duration::from_secs(5);
-    let shared = runtime.block_on(Shared::start(redis, Memory::default(), patient));
+    let shared = runtime.block_on(Failover::start(redis, Memory::default(), patient));
     while shared.is_degraded() {
         runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
     }

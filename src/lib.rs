@@ -29,10 +29,10 @@
 //! | [`crd`] | the `SessionPolicy` resource: types, schema, rules of the API server |
 //! | [`policy`] | the pure core: compile, who governs, decide, answer |
 //! | [`auth0`] | the tenant client: token, list, revoke |
-//! | [`lists`] | one list for several checks |
+//! | [`session_lists`](check::session_lists) | one list for several checks |
 //! | [`ledger`] | the race of two logins at once; what holders are let in again from memory |
-//! | [`checker`] | the way of a check |
-//! | [`in_force`] | what is in force, and how it is replaced |
+//! | [`check`] | the way of a check |
+//! | [`snapshot`] | what is in force, and how it is replaced |
 //! | [`controller`] | policies and Secrets from a cluster |
 //! | [`source`] | policies from a folder or from the Node demo's variables |
 //! | [`secret`] | the two kinds of Secret |
@@ -49,14 +49,12 @@
 
 pub mod args;
 pub mod auth0;
-pub mod checker;
+pub mod check;
 pub mod controller;
 pub mod crd;
 #[cfg(feature = "simulator")]
 pub mod demo;
-pub mod in_force;
 pub mod ledger;
-pub mod lists;
 pub mod metrics;
 pub mod policy;
 pub mod readiness;
@@ -66,6 +64,7 @@ pub mod server;
 pub mod shutdown;
 #[cfg(feature = "simulator")]
 pub mod simulator;
+pub mod snapshot;
 pub mod source;
 pub mod support;
 pub mod telemetry;

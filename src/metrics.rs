@@ -17,9 +17,9 @@ use prometheus::{
 pub use controller::{ControllerMetrics, StatusWrite, Watch};
 
 use crate::auth0::{BreakerState, Observer, Operation, Outcome, RateLimit};
+use crate::check::session_lists::ListOrigin;
 use crate::ledger::Stats;
-use crate::lists::Source;
-use crate::policy::{Answer, CONDITIONS, Failure, InForce, PolicyReport, Reason, Truth};
+use crate::policy::{ActiveVersion, Answer, CONDITIONS, ConditionStatus, Failure, PolicyReport, Reason};
 
 /// From half a millisecond to 15 seconds: the work of checks and of calls to Auth0.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
@@ -221,26 +221,26 @@ impl Metrics {
     }
 
     /// Takes note of what is in force now.
-    pub fn in_force(&self, generation: u64, at: f64, reports: &[PolicyReport]) {
+    pub fn snapshot_published(&self, generation: u64, at: f64, reports: &[PolicyReport]) {
         self.snapshot_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.snapshot_time.set(at);
-        for state in InForce::ALL {
-            let count = reports.iter().filter(|report| report.in_force == state).count();
+        for state in ActiveVersion::ALL {
+            let count = reports.iter().filter(|report| report.active_version == state).count();
             self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
         }
-        let mut conditions: HashMap<(&str, Truth), usize> = HashMap::new();
+        let mut conditions: HashMap<(&str, ConditionStatus), usize> = HashMap::new();
         for report in reports {
             let (policy, tenant) = (report.name.to_string(), report.tenant());
             self.policy_generation.with_label_values(&[policy.as_str(), tenant]).set(report.generation);
             self.policy_ready.with_label_values(&[policy.as_str(), tenant]).set(i64::from(report.is_ready()));
-            for (condition, finding) in report.conditions() {
-                *conditions.entry((condition, finding.truth)).or_default() += 1;
+            for (kind, condition) in report.conditions() {
+                *conditions.entry((kind, condition.status)).or_default() += 1;
             }
         }
         for condition in CONDITIONS {
-            for truth in Truth::ALL {
-                let count = conditions.get(&(condition, truth)).copied().unwrap_or_default();
-                self.policies_by_condition.with_label_values(&[condition, truth.as_str()]).set(to_i64(count));
+            for status in ConditionStatus::ALL {
+                let count = conditions.get(&(condition, status)).copied().unwrap_or_default();
+                self.policies_by_condition.with_label_values(&[condition, status.as_str()]).set(to_i64(count));
             }
         }
     }
@@ -312,7 +312,7 @@ impl Metrics {
     }
 
     /// Counts a check that shared a list.
-    pub fn list_shared(&self, tenant: &str, source: Source) {
+    pub fn list_shared(&self, tenant: &str, source: ListOrigin) {
         self.lists_shared.with_label_values(&[tenant, source.as_str()]).inc();
     }
 

@@ -128,7 +128,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         }
         #[cfg(feature = "simulator")]
         Command::Demo(args) => {
-            let telemetry = telemetry(format, "warn,session_checker::checker=info")?;
+            let telemetry = telemetry(format, "warn,session_checker::check=info")?;
             let served = crate::demo::run(&args).await;
             telemetry.flush().await;
             served

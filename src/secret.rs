@@ -30,12 +30,12 @@ pub struct Credentials {
     /// The client id of the machine-to-machine application.
     pub client_id: String,
     /// What proves that we are that application.
-    pub proof: Proof,
+    pub client_auth: ClientAuth,
     fingerprint: Fingerprint,
 }
 
 /// How the application authenticates at the token endpoint.
-pub enum Proof {
+pub enum ClientAuth {
     /// `client_secret` in the body of the request.
     ClientSecret(SecretString),
     /// `private_key_jwt`: a signed assertion, a new one for each request.
@@ -55,7 +55,7 @@ pub struct Fingerprint([u8; 32]);
 
 /// The tokens that callers of `/check` may present.
 #[derive(Debug, Default)]
-pub struct Callers {
+pub struct CallerTokens {
     /// Those that are good.
     pub callers: Vec<Caller>,
     /// What was wrong with each of the others, which are left out singly.
@@ -157,9 +157,9 @@ impl Credentials {
         let domain = required("domain")?.to_ascii_lowercase();
         let custom_domain = text(data, "customDomain")?.map(str::to_ascii_lowercase);
         let client_id = required("clientId")?.to_owned();
-        let proof = match (text(data, "clientSecret")?, text(data, "privateKey")?) {
-            (Some(secret), None) => Proof::ClientSecret(secret.into()),
-            (None, Some(pem)) => Proof::PrivateKey {
+        let client_auth = match (text(data, "clientSecret")?, text(data, "privateKey")?) {
+            (Some(secret), None) => ClientAuth::ClientSecret(secret.into()),
+            (None, Some(pem)) => ClientAuth::PrivateKey {
                 key: private_key(pem)?,
                 algorithm: text(data, "signingAlgorithm")?.map_or(Ok(Algorithm::RS256), algorithm)?,
                 key_id: text(data, "keyId")?.map(str::to_owned),
@@ -167,8 +167,8 @@ impl Credentials {
             (None, None) => return Err(SecretError::NoProof),
             (Some(_), Some(_)) => return Err(SecretError::TwoProofs),
         };
-        let fingerprint = fingerprint(&domain, custom_domain.as_deref(), &client_id, &proof);
-        Ok(Self { domain, custom_domain, client_id, proof, fingerprint })
+        let fingerprint = fingerprint(&domain, custom_domain.as_deref(), &client_id, &client_auth);
+        Ok(Self { domain, custom_domain, client_id, client_auth, fingerprint })
     }
 
     /// Whether the Secret's owner lets it be sent to this tenant. Whoever may write policies but not read Secrets could
@@ -194,7 +194,7 @@ impl Credentials {
     }
 }
 
-impl Callers {
+impl CallerTokens {
     /// Reads a Secret of type [`CALLERS_TYPE`]: every value, trimmed, is a token. One that is unfit is left out alone.
     ///
     /// # Errors
@@ -231,10 +231,10 @@ impl Caller {
     }
 }
 
-fn fingerprint(domain: &str, custom_domain: Option<&str>, client_id: &str, proof: &Proof) -> Fingerprint {
-    let (kind, proof, algorithm, key_id) = match proof {
-        Proof::ClientSecret(secret) => ("secret", secret.expose_secret().as_bytes(), None, None),
-        Proof::PrivateKey { key, algorithm, key_id } => {
+fn fingerprint(domain: &str, custom_domain: Option<&str>, client_id: &str, client_auth: &ClientAuth) -> Fingerprint {
+    let (kind, client_auth, algorithm, key_id) = match client_auth {
+        ClientAuth::ClientSecret(secret) => ("secret", secret.expose_secret().as_bytes(), None, None),
+        ClientAuth::PrivateKey { key, algorithm, key_id } => {
             ("key", key.as_bytes(), Some(format!("{algorithm:?}")), key_id.as_deref())
         }
     };
@@ -244,7 +244,7 @@ fn fingerprint(domain: &str, custom_domain: Option<&str>, client_id: &str, proof
         custom_domain.map(str::as_bytes),
         Some(client_id.as_bytes()),
         Some(kind.as_bytes()),
-        Some(proof),
+        Some(client_auth),
         algorithm.as_deref().map(str::as_bytes),
         key_id.map(str::as_bytes),
     ] {

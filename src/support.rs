@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use crate::args::{CheckArgs, EndArgs, SessionsCommand, UserArgs};
 use crate::auth0::{Revoked, TenantClient};
-use crate::in_force::InForce;
 use crate::policy::{
-    Answer, Context, Decision, Evidence, Failure, Governance, Governor, Login, Policy, Rule, Scope, SessionList,
-    SessionView, Standing, Verdict,
+    ActivePolicy, Answer, Context, Decision, Failure, LimitInputs, Login, Policy, PolicyVersion, Resolution, Scope,
+    SessionList, SessionRole, SessionView, Verdict,
 };
 use crate::run::{RunError, read_once};
+use crate::snapshot::Snapshot;
 
 /// How long a person waits for a list, and for each session that is ended.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// When there is no source, or the login is not one.
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
 pub async fn check(args: CheckArgs) -> Result<(), RunError> {
-    let in_force = read_once(&args.source).await?;
+    let snapshot = read_once(&args.source).await?;
     let context = Context {
         protocol: args.protocol,
         organization_id: args.organization,
@@ -41,7 +41,7 @@ pub async fn check(args: CheckArgs) -> Result<(), RunError> {
     };
     let login = Login::new(args.user, args.client, args.sid, context);
     let login = login.map_err(|error| RunError::Command(error.to_string()))?;
-    print!("{}", explain(&in_force, &login).await);
+    print!("{}", explain(&snapshot, &login).await);
     Ok(())
 }
 
@@ -56,80 +56,80 @@ pub async fn sessions(command: &SessionsCommand) -> Result<(), RunError> {
     }
 }
 
-async fn explain(in_force: &InForce, login: &Login) -> String {
-    let view = in_force.snapshot.whole_view();
-    match view.govern(login) {
-        Governance::Nobody => "No policy governs this login: it is let in (no_policy).\n".to_owned(),
-        Governance::Ambiguous => {
+async fn explain(snapshot: &Snapshot, login: &Login) -> String {
+    let view = snapshot.policy_set.whole_view();
+    match view.resolve(login) {
+        Resolution::NoPolicy => "No policy governs this login: it is let in (no_policy).\n".to_owned(),
+        Resolution::AmbiguousTenant => {
             "Policies of several tenants match this login: name one with --tenant. Unless the Action sends it, or each \
              tenant has callers of its own, the login is let in (tenant_ambiguous).\n"
                 .to_owned()
         }
-        Governance::By(governor) => explain_by(in_force, governor, login).await,
+        Resolution::Policy(active_policy) => explain_by(snapshot, active_policy, login).await,
     }
 }
 
-async fn explain_by(in_force: &InForce, governor: &Governor, login: &Login) -> String {
-    let (claim, stance) = (governor.rule.claim(), governor.rule.stance());
+async fn explain_by(snapshot: &Snapshot, active_policy: &ActivePolicy, login: &Login) -> String {
+    let (scope, enforcement) = (active_policy.rule.scope(), active_policy.rule.enforcement());
     let mut text =
-        format!("{} governs this login (tenant {}, priority {}).\n", claim.name, claim.tenant.domain(), claim.priority);
-    for report in in_force.reports.iter().filter(|report| report.name == claim.name) {
+        format!("{} governs this login (tenant {}, priority {}).\n", scope.name, scope.tenant.domain(), scope.priority);
+    for report in snapshot.reports.iter().filter(|report| report.name == scope.name) {
         for error in &report.errors {
             let _ = writeln!(text, "  It does not compile: {error}");
         }
     }
-    let (verdict, details) = match &*governor.rule {
-        Rule::Invalid(_) => (Verdict::failed(Failure::PolicyInvalid), String::new()),
-        Rule::Compiled(policy) => ask(in_force.client(&claim.name), policy, login).await,
+    let (verdict, details) = match &*active_policy.rule {
+        PolicyVersion::Invalid(_) => (Verdict::failed(Failure::PolicyInvalid), String::new()),
+        PolicyVersion::Compiled(policy) => ask(snapshot.client(&scope.name), policy, login).await,
     };
     text += &details;
-    text += &sentence(&stance.answer(verdict, in_force.force_audit));
+    text += &sentence(&enforcement.answer(verdict, snapshot.force_audit));
     text
 }
 
 /// The steps of a check, without any that has an effect: the verdict, and what was seen on the way.
 async fn ask(client: Option<&TenantClient>, policy: &Policy, login: &Login) -> (Verdict, String) {
     let now = Timestamp::now();
-    let question = match policy.before_asking(login, now) {
-        Ok(question) => question,
+    let limit_check = match policy.pre_checks(login, now) {
+        Ok(limit_check) => limit_check,
         Err(verdict) => return (verdict, String::new()),
     };
-    let mut text = match question.chosen_by() {
-        None => format!("  Limits: {}.\n", question.limits()),
+    let mut text = match limit_check.chosen_by() {
+        None => format!("  Limits: {}.\n", limit_check.limits()),
         Some(position) => {
-            format!("  Limits: {}, by its override {}.\n", question.limits(), policy.overrides[position].name)
+            format!("  Limits: {}, by its override {}.\n", limit_check.limits(), policy.overrides[position].name)
         }
     };
     let Some(client) = client else {
         return (Verdict::failed(Failure::CredentialsMissing), text);
     };
-    let sessions = match client.list_sessions(question.user_id(), &(Instant::now() + policy.timeout).into()).await {
+    let sessions = match client.list_sessions(limit_check.user_id(), &(Instant::now() + policy.timeout).into()).await {
         Ok(sessions) => sessions,
         Err(error) => {
             let _ = writeln!(text, "  The user's sessions could not be listed: {error}");
             return (Verdict::failed(error.failure), text);
         }
     };
-    let evidence = Evidence { sessions: &sessions, admissions: &[], revoked: &HashSet::new(), now };
+    let inputs = LimitInputs { sessions: &sessions, admissions: &[], revoked: &HashSet::new(), now };
     let _ = writeln!(text, "  Sessions at Auth0: {}.", sessions.len());
-    for (session, standing) in sessions.views().zip(question.explain(evidence)) {
-        let _ = writeln!(text, "    {:<44} {}", describe_standing(&standing), describe(&session));
+    for (session, role) in sessions.views().zip(limit_check.explain(inputs)) {
+        let _ = writeln!(text, "    {:<44} {}", describe_standing(&role), describe(&session));
     }
-    let decision = question.decide(evidence);
+    let decision = limit_check.decide(inputs);
     if let Decision::Evict { victims, .. } = &decision {
         let _ = writeln!(text, "  To be revoked for it: {}.", victims.join(", "));
     }
     (Verdict::from(&decision), text)
 }
 
-fn describe_standing(standing: &Standing) -> String {
-    match standing {
-        Standing::Current => "logs in".to_owned(),
-        Standing::Ended => "has ended".to_owned(),
-        Standing::Revoked => "was revoked".to_owned(),
-        Standing::Inactive => "unused for longer than activeWithin".to_owned(),
-        Standing::Counts(scopes) if scopes.is_empty() => "does not count towards a limit".to_owned(),
-        Standing::Counts(scopes) => {
+fn describe_standing(role: &SessionRole) -> String {
+    match role {
+        SessionRole::Current => "logs in".to_owned(),
+        SessionRole::Ended => "has ended".to_owned(),
+        SessionRole::Revoked => "was revoked".to_owned(),
+        SessionRole::Inactive => "unused for longer than activeWithin".to_owned(),
+        SessionRole::Counts(scopes) if scopes.is_empty() => "does not count towards a limit".to_owned(),
+        SessionRole::Counts(scopes) => {
             let scopes: Vec<&str> = scopes.iter().copied().map(Scope::as_str).collect();
             format!("counts towards the limit of the {}", scopes.join(", "))
         }
@@ -169,22 +169,22 @@ fn describe(session: &SessionView<'_>) -> String {
 
 /// The user's sessions, and who was asked for them.
 async fn fetch(args: &UserArgs) -> Result<(TenantClient, SessionList), RunError> {
-    let in_force = read_once(&args.source).await?;
-    let client = client_of(&in_force, args.tenant.as_deref())?;
+    let snapshot = read_once(&args.source).await?;
+    let client = client_of(&snapshot, args.tenant.as_deref())?;
     let sessions = client.list_sessions(&args.user, &(Instant::now() + PATIENCE).into()).await;
     let sessions = sessions.map_err(|error| RunError::Command(format!("the sessions could not be listed: {error}")))?;
     Ok((client, sessions))
 }
 
 /// A client of the tenant that is named, or of the only one.
-fn client_of(in_force: &InForce, tenant: Option<&str>) -> Result<TenantClient, RunError> {
+fn client_of(snapshot: &Snapshot, tenant: Option<&str>) -> Result<TenantClient, RunError> {
     let mut tenants: BTreeMap<&str, &TenantClient> = BTreeMap::new();
-    for governor in in_force.snapshot.governors() {
-        let claim = governor.rule.claim();
-        if tenant.is_none_or(|name| claim.tenant.is_called(name))
-            && let Some(client) = in_force.client(&claim.name)
+    for active_policy in snapshot.policy_set.active_policies() {
+        let scope = active_policy.rule.scope();
+        if tenant.is_none_or(|name| scope.tenant.is_called(name))
+            && let Some(client) = snapshot.client(&scope.name)
         {
-            tenants.entry(claim.tenant.domain()).or_insert(client);
+            tenants.entry(scope.tenant.domain()).or_insert(client);
         }
     }
     let mut found = tenants.values();

@@ -110,8 +110,8 @@ pub fn serve() -> Result<()> {
     populate(&simulator);
     let token = runtime.block_on(token(&simulator, &directory))?;
     say(&Serving { url: simulator.url(), token })?;
-    for question in io::stdin().lines() {
-        question?;
+    for limit_check in io::stdin().lines() {
+        limit_check?;
         say(&Counters { lists: simulator.count(Operation::List), tokens: simulator.count(Operation::Token) })?;
     }
     Ok(())

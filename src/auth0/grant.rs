@@ -18,7 +18,7 @@ use super::gate::Priority;
 use super::observe::Operation;
 use crate::policy::Failure;
 use crate::policy::Tenant;
-use crate::secret::{Credentials, Proof};
+use crate::secret::{ClientAuth, Credentials};
 
 /// How long a token is taken to live whose answer does not say.
 const UNSAID_LIFE: Duration = Duration::from_secs(300);
@@ -80,9 +80,9 @@ impl Grant {
         let mut form =
             vec![("grant_type", "client_credentials"), ("client_id", client_id), ("audience", self.audience.as_str())];
         let assertion;
-        match &self.credentials.proof {
-            Proof::ClientSecret(secret) => form.push(("client_secret", secret.expose_secret())),
-            Proof::PrivateKey { key, algorithm, key_id } => {
+        match &self.credentials.client_auth {
+            ClientAuth::ClientSecret(secret) => form.push(("client_secret", secret.expose_secret())),
+            ClientAuth::PrivateKey { key, algorithm, key_id } => {
                 assertion = assertion::sign(client_id, &self.issuer, key, *algorithm, key_id.as_deref())?;
                 form.extend([("client_assertion_type", assertion::TYPE), ("client_assertion", assertion.as_str())]);
             }

@@ -39,7 +39,7 @@ pub struct UpstreamOptions {
 /// Towards all tenants: the connections, what every request has to pass, and who counts.
 pub struct Upstream {
     guarded: Client,
-    overrides: HashMap<String, Override>,
+    overrides: HashMap<String, EndpointOverride>,
     ceilings: Ceilings,
     /// By canonical domain, as long as anybody uses them.
     gates: Mutex<HashMap<String, Weak<Gate>>>,
@@ -48,7 +48,7 @@ pub struct Upstream {
 
 /// An endpoint named by the operator. Its client resolves private names too; it is a client of its own so that no policy
 /// can reach the same host by naming it as a tenant.
-struct Override {
+struct EndpointOverride {
     base: Url,
     http: Client,
 }
@@ -96,7 +96,7 @@ impl Upstream {
                 if !is_base(&base) {
                     return Err(SetupError::Endpoint { domain });
                 }
-                overrides.insert(domain.to_ascii_lowercase(), Override { base, http: http.clone() });
+                overrides.insert(domain.to_ascii_lowercase(), EndpointOverride { base, http: http.clone() });
             }
         }
         let guarded = builder().dns_resolver(PublicOnly).build()?;

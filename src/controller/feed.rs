@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::Connection;
 use super::object::{Policy, Seen};
 use super::watching::{self, FORGIVEN, News, Trouble};
-use crate::in_force::{Publisher, Shown};
 use crate::metrics::{Metrics, Watch};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
 use crate::readiness::{Latch, Readiness};
+use crate::snapshot::{ObservedState, Publisher};
 
 /// How long readiness waits for the Secrets.
 const FIRST_ANSWERS: Duration = Duration::from_secs(30);
@@ -131,7 +131,8 @@ impl Feed {
         if !steps.is_empty() {
             let publisher = Arc::clone(&self.publisher);
             let watched: BTreeSet<ObjectName> = self.secrets.keys().cloned().collect();
-            let (new, old) = spawn_blocking(move || publisher.update(|shown| put(shown, steps, &watched))).await?;
+            let (new, old) =
+                spawn_blocking(move || publisher.update(|observed| put(observed, steps, &watched))).await?;
             for name in &old {
                 if let Some(watch) = self.secrets.remove(name) {
                     watch.cancel();
@@ -245,8 +246,12 @@ enum Step {
 }
 
 /// Takes the steps; gives the Secrets that are named and not watched yet, and those that are watched and no longer named.
-fn put(shown: &mut Shown, steps: Vec<Step>, watched: &BTreeSet<ObjectName>) -> (Vec<ObjectName>, Vec<ObjectName>) {
-    let index = &mut shown.index;
+fn put(
+    observed: &mut ObservedState,
+    steps: Vec<Step>,
+    watched: &BTreeSet<ObjectName>,
+) -> (Vec<ObjectName>, Vec<ObjectName>) {
+    let index = &mut observed.index;
     let mut names_may_change = false;
     for step in steps {
         let (is_policy, revision) = (matches!(step, Step::Policy(_) | Step::PolicyGone(_)), index.revision());

@@ -41,9 +41,9 @@ pub use object::{Seen, SeenPolicy};
 use kube::Api;
 use tokio_util::sync::CancellationToken;
 
-use crate::in_force::Publisher;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::snapshot::Publisher;
 use lease::{Candidate, contend};
 use writer::Writer;
 

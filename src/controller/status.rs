@@ -4,25 +4,28 @@
 //! replicas make the same status of the same policies, and a status that says the same is not written again.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 
 use crate::crd::SessionPolicyStatus;
-use crate::policy::{Callers, ConditionReason, Credential, Finding, PolicyReport, Rule, SecretTrouble, Truth};
+use crate::policy::{
+    CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, PolicyReport, PolicyVersion,
+    SecretProblem,
+};
 
 /// The longest message, in characters. A spec may break many rules at once; the first of them are enough to begin with.
 const LONGEST_MESSAGE: usize = 2000;
 
 /// The status that a policy should have, when the API server holds `last`.
 pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
-    let condition = |(kind, finding): (&str, Finding)| {
-        let status = finding.truth.as_str().to_owned();
+    let condition = |(kind, condition): (&str, Condition)| {
+        let status = condition.status.as_str().to_owned();
         let since =
             find(last, kind).filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-        Condition {
+        ApiCondition {
             type_: kind.to_owned(),
             status,
-            reason: finding.reason.as_str().to_owned(),
-            message: shortened(finding.message),
+            reason: condition.reason.as_str().to_owned(),
+            message: shortened(condition.message),
             observed_generation: Some(report.generation),
             last_transition_time: since.unwrap_or(Time(now)),
         }
@@ -31,8 +34,8 @@ pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp)
         observed_generation: Some(report.generation),
         conditions: report.conditions().into_iter().map(condition).collect(),
         limits: match report.rule.as_deref() {
-            Some(Rule::Compiled(policy)) => Some(policy.limits.to_string()),
-            Some(Rule::Invalid(_)) | None => None,
+            Some(PolicyVersion::Compiled(policy)) => Some(policy.limits.to_string()),
+            Some(PolicyVersion::Invalid(_)) | None => None,
         },
     }
 }
@@ -49,15 +52,16 @@ pub fn is_outdated(report: &PolicyReport, status: &SessionPolicyStatus, last: &S
 
 /// Whether the API server or the tenant is being asked for the first time, and will answer or be found unreachable soon.
 fn is_on_its_way(report: &PolicyReport) -> bool {
-    matches!(report.credential, Credential::Unproven { .. } | Credential::Secret(SecretTrouble::Awaited(_)))
-        || matches!(report.callers, Callers::Secret(SecretTrouble::Awaited(_)))
+    matches!(report.credential, CredentialReport::Unproven { .. } | CredentialReport::Secret(SecretProblem::Awaited(_)))
+        || matches!(report.callers, CallersReport::Secret(SecretProblem::Awaited(_)))
 }
 
 /// Whether `last` says all of it already. Conditions of others beside ours are none of our business.
 fn is_said(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
-    let said = |condition: &Condition| {
+    let said = |condition: &ApiCondition| {
         find(last, &condition.type_).is_some_and(|before| {
-            Condition { last_transition_time: condition.last_transition_time.clone(), ..before.clone() } == *condition
+            ApiCondition { last_transition_time: condition.last_transition_time.clone(), ..before.clone() }
+                == *condition
         })
     };
     (status.observed_generation, &status.limits) == (last.observed_generation, &last.limits)
@@ -82,29 +86,33 @@ pub fn news(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<New
     for condition in &status.conditions {
         let before = find(last, &condition.type_);
         let is_summary = condition.type_ == "Ready";
-        if is_summary && is(condition, Truth::True) && before.is_some_and(|before| is(before, Truth::False)) {
+        if is_summary
+            && is(condition, ConditionStatus::True)
+            && before.is_some_and(|before| is(before, ConditionStatus::False))
+        {
             news.push(News { good: true, reason: "Recovered".to_owned(), note: condition.message.clone() });
         }
         let told = before.is_some_and(|before| {
-            is(before, Truth::False) && (&before.reason, &before.message) == (&condition.reason, &condition.message)
+            is(before, ConditionStatus::False)
+                && (&before.reason, &before.message) == (&condition.reason, &condition.message)
         });
         // The summary repeats what a condition says, but for the callers, which have none of their own.
         let repeats = is_summary
             && status.conditions.iter().any(|other| {
                 other.type_ != "Ready" && (&other.reason, &other.message) == (&condition.reason, &condition.message)
             });
-        if is(condition, Truth::False) && !told && !repeats {
+        if is(condition, ConditionStatus::False) && !told && !repeats {
             news.push(News { good: false, reason: condition.reason.clone(), note: condition.message.clone() });
         }
     }
     news
 }
 
-fn is(condition: &Condition, truth: Truth) -> bool {
-    condition.status == truth.as_str()
+fn is(condition: &ApiCondition, status: ConditionStatus) -> bool {
+    condition.status == status.as_str()
 }
 
-fn find<'a>(status: &'a SessionPolicyStatus, kind: &str) -> Option<&'a Condition> {
+fn find<'a>(status: &'a SessionPolicyStatus, kind: &str) -> Option<&'a ApiCondition> {
     status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
@@ -120,7 +128,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::policy::{Doors, Index, Manifest, ObjectName, SecretManifest};
+    use crate::policy::{CallerAccess, Index, Manifest, ObjectName, SecretManifest};
 
     /// What there is to say about the newest of these versions, with a credential that is unproven.
     fn report(versions: &[Value]) -> PolicyReport {
@@ -138,11 +146,11 @@ mod tests {
             let spec = json!({ "tenant": tenant, "limits": limits });
             index.apply_policy(&Manifest { name: name("seats"), generation, created_at: None, spec });
         }
-        index.publish(&Doors { allow_anonymous: true, ..Doors::default() }).1.remove(0)
+        index.publish(&CallerAccess { allow_anonymous: true, ..CallerAccess::default() }).1.remove(0)
     }
 
     fn proven() -> PolicyReport {
-        PolicyReport { credential: Credential::Proven, ..report(&[json!({ "perClient": 1, "perUser": 5 })]) }
+        PolicyReport { credential: CredentialReport::Proven, ..report(&[json!({ "perClient": 1, "perUser": 5 })]) }
     }
 
     fn invalid() -> PolicyReport {
@@ -150,7 +158,7 @@ mod tests {
     }
 
     fn rejected() -> PolicyReport {
-        PolicyReport { credential: Credential::Rejected { kept: false }, ..proven() }
+        PolicyReport { credential: CredentialReport::Rejected { kept: false }, ..proven() }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -190,7 +198,7 @@ mod tests {
     fn a_transition_is_a_change_of_the_status_and_of_nothing_else() {
         let first = status(&rejected(), &nothing(), at(0));
         let other_words = PolicyReport {
-            credential: Credential::InsufficientScope { missing: vec!["read:sessions"], kept: false },
+            credential: CredentialReport::InsufficientScope { missing: vec!["read:sessions"], kept: false },
             ..proven()
         };
         let second = status(&other_words, &first, at(60));
@@ -231,7 +239,7 @@ mod tests {
     fn conditions_of_others_are_left_alone() {
         let last = status(&proven(), &nothing(), at(0));
         let mut with_another = last.clone();
-        with_another.conditions.insert(0, Condition { type_: "Reviewed".to_owned(), ..last.conditions[0].clone() });
+        with_another.conditions.insert(0, ApiCondition { type_: "Reviewed".to_owned(), ..last.conditions[0].clone() });
         assert!(!is_outdated(&proven(), &last, &with_another));
         assert_eq!(status(&proven(), &with_another, at(60)), last);
     }
@@ -240,7 +248,7 @@ mod tests {
     fn what_is_not_known_yet_takes_nothing_back() {
         let unproven = report(&[json!({ "perClient": 1, "perUser": 5 })]);
         let missing = PolicyReport {
-            callers: Callers::Secret(SecretTrouble::Awaited(ObjectName::new("team", "callers"))),
+            callers: CallersReport::Secret(SecretProblem::Awaited(ObjectName::new("team", "callers"))),
             ..proven()
         };
         for report in [unproven, missing] {
@@ -253,7 +261,7 @@ mod tests {
 
     #[test]
     fn each_step_of_a_new_policy_is_said() {
-        let awaited = Credential::Secret(SecretTrouble::Awaited(ObjectName::new("team", "auth0")));
+        let awaited = CredentialReport::Secret(SecretProblem::Awaited(ObjectName::new("team", "auth0")));
         let unproven = report(&[json!({ "perClient": 1, "perUser": 5 })]);
         let mut last = nothing();
         for report in [PolicyReport { credential: awaited, ..proven() }, unproven, proven()] {
@@ -279,7 +287,7 @@ mod tests {
 
     #[test]
     fn callers_have_no_condition_of_their_own_and_are_news_all_the_same() {
-        let nobody = PolicyReport { callers: Callers::Nobody, ..proven() };
+        let nobody = PolicyReport { callers: CallersReport::Nobody, ..proven() };
         assert_eq!(reasons(&nobody, &nothing()), [(false, "NoCallers".to_owned())]);
     }
 

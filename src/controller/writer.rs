@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hashlink::LinkedHashMap;
@@ -25,9 +26,9 @@ use super::object::{Seen, SeenPolicy};
 use super::status::{News, is_outdated, news, status};
 use super::{FIELD_MANAGER, REPORTER};
 use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
-use crate::in_force::Current;
 use crate::metrics::{Metrics, StatusWrite};
 use crate::policy::{ObjectName, PolicyReport};
+use crate::snapshot::Snapshot;
 
 /// How many statuses are written at the same time: a new holder may have thousands to write.
 const CONCURRENCY: usize = 4;
@@ -44,7 +45,7 @@ pub struct Writer {
     /// The API server.
     pub client: Client,
     /// What is in force.
-    pub current: Current,
+    pub current: Arc<ArcSwap<Snapshot>>,
     /// Hears when that changes.
     pub changes: watch::Receiver<u64>,
     /// What the API server holds.
@@ -87,8 +88,8 @@ impl Writer {
 
     /// Writes every status that does not say what there is to say; whether nothing is left to be written.
     async fn write_all(&self, recorders: &Recorders) -> bool {
-        let in_force = self.current.load_full();
-        let mut reports = in_force.reports.iter();
+        let snapshot = self.current.load_full();
+        let mut reports = snapshot.reports.iter();
         let mut writes = FuturesUnordered::new();
         let mut all = true;
         loop {

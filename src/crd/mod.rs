@@ -9,7 +9,8 @@ use kube::CustomResourceExt;
 
 pub use duration::GoDuration;
 pub use session_policy::{
-    AllowDeny, Limits, Mode, Override, Reentry, SecretRef, Selector, SessionPolicy, SessionPolicySpec, Strategy, Tenant,
+    AllowDeny, LimitsSpec, Mode, OverrideSpec, Reentry, SecretRef, SelectorSpec, SessionPolicy, SessionPolicySpec,
+    Strategy, TenantSpec,
 };
 pub use status::SessionPolicyStatus;
 

@@ -40,7 +40,7 @@ use super::{GoDuration, SessionPolicyStatus, bounds};
 #[serde(rename_all = "camelCase")]
 pub struct SessionPolicySpec {
     /// The Auth0 tenant whose logins this policy limits, and how to ask it.
-    pub tenant: Tenant,
+    pub tenant: TenantSpec,
     /// A Secret in the same namespace, of type `sessionchecker.dev/callers`: each of its values, trimmed and at least 16
     /// characters long, is a bearer token that the Auth0 Action may present. Two values allow a rotation without downtime.
     /// Without it, the tokens that the service was started with may use the policy.
@@ -48,14 +48,14 @@ pub struct SessionPolicySpec {
     pub caller_secret_ref: Option<SecretRef>,
     /// Which logins the policy governs. Lists that are left out select every login of the tenant.
     #[serde(default)]
-    pub selector: Selector,
+    pub selector: SelectorSpec,
     /// Where several policies match a login, the one with the highest priority governs it.
     // Kubernetes 1.33 takes the format for a remark only: the bounds have to be written.
     #[serde(default)]
     #[schemars(range(min = i32::MIN, max = i32::MAX))]
     pub priority: i32,
     /// How many sessions a user may hold. At least one of the three is needed.
-    pub limits: Limits,
+    pub limits: LimitsSpec,
     /// What a session that already has the application means for the limit when it logs in again.
     #[serde(default)]
     pub reentry: Reentry,
@@ -89,7 +89,7 @@ pub struct SessionPolicySpec {
         validation = Rule::new("self.all(o, self.exists_one(p, p.name == o.name))").message("two overrides have the same name: give each its own")
     )]
     #[schemars(length(max = bounds::OVERRIDES))]
-    pub overrides: Vec<Override>,
+    pub overrides: Vec<OverrideSpec>,
     /// The answer when Auth0 cannot be asked within `timeout`.
     #[serde(default)]
     pub failure_policy: AllowDeny,
@@ -120,7 +120,7 @@ pub struct SessionPolicySpec {
 /// An Auth0 tenant, and the credential for its Management API.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Tenant {
+pub struct TenantSpec {
     /// The canonical domain of the tenant, such as `acme.eu.auth0.com`, also where a custom domain is used. It cannot be
     /// changed: make a new policy for another tenant.
     #[schemars(length(min = 4, max = bounds::DOMAIN))]
@@ -161,7 +161,7 @@ pub struct SecretRef {
 /// Which logins a policy governs: those that match every list that is given.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Selector {
+pub struct SelectorSpec {
     /// Client ids of applications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -184,7 +184,7 @@ pub struct Selector {
 #[x_kube(validation = Rule::new("has(self.perClient) || has(self.perGroup) || has(self.perUser)")
     .message("write at least one of perClient, perGroup and perUser"))]
 #[serde(rename_all = "camelCase")]
-pub struct Limits {
+pub struct LimitsSpec {
     /// Sessions with the application that logs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = bounds::LIMIT))]
@@ -208,7 +208,7 @@ pub struct Limits {
         .message("write at least one of users, roles, organizations, connections and clientIds")
 )]
 #[serde(rename_all = "camelCase")]
-pub struct Override {
+pub struct OverrideSpec {
     /// A name of its own within the policy, for logs and for people.
     #[schemars(length(min = 1, max = bounds::OVERRIDE_NAME))]
     pub name: String,
@@ -239,7 +239,7 @@ pub struct Override {
     pub client_ids: Option<Vec<String>>,
     /// The limits that hold instead of the policy's, as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limits: Option<Limits>,
+    pub limits: Option<LimitsSpec>,
     /// No limit at all.
     #[serde(default)]
     pub exempt: bool,

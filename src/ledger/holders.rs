@@ -93,7 +93,7 @@ fn key<P>(policy: &Arc<P>, holding: Holding) -> Key {
 mod tests {
     use super::*;
 
-    const A_WHILE: Duration = Duration::from_secs(300);
+    const WHILE: Duration = Duration::from_secs(300);
 
     fn holding(sid: &str) -> Holding {
         Holding { chosen_by: None, user: User::new("t", "u"), sid: sid.to_owned(), client_id: "c".to_owned() }
@@ -102,10 +102,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_holder_is_let_in_from_memory_until_its_time_is_over_however_often_it_asks() {
         let (holders, policy) = (Holders::new(10), Arc::new(0));
-        holders.remember(&policy, holding("s"), A_WHILE);
+        holders.remember(&policy, holding("s"), WHILE);
         for _ in 0..5 {
             assert!(holders.covers(&policy, &holding("s")));
-            tokio::time::advance(A_WHILE / 5).await;
+            tokio::time::advance(WHILE / 5).await;
         }
         assert!(!holders.covers(&policy, &holding("s")));
         assert_eq!(holders.sweep(), 0);
@@ -114,7 +114,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_the_same_session_application_override_user_and_version_are_covered() {
         let (holders, policy) = (Holders::new(10), Arc::new(0));
-        holders.remember(&policy, holding("s"), A_WHILE);
+        holders.remember(&policy, holding("s"), WHILE);
         assert!(!holders.covers(&Arc::new(0), &holding("s")), "a new version of the policy");
         for other in [
             holding("other"),
@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_policy_that_is_gone_leaves_nothing_behind() {
         let (holders, policy) = (Holders::new(10), Arc::new(0));
-        holders.remember(&policy, holding("s"), A_WHILE);
+        holders.remember(&policy, holding("s"), WHILE);
         drop(policy);
         assert_eq!(holders.sweep(), 0);
     }
@@ -142,7 +142,7 @@ mod tests {
         holders.remember(&policy, holding("zero"), Duration::ZERO);
         assert_eq!(holders.sweep(), 0);
         for sid in ["a", "b", "c"] {
-            holders.remember(&policy, holding(sid), A_WHILE);
+            holders.remember(&policy, holding(sid), WHILE);
         }
         assert!(!holders.covers(&policy, &holding("a")));
         assert!(holders.covers(&policy, &holding("b")) && holders.covers(&policy, &holding("c")));

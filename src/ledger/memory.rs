@@ -11,9 +11,9 @@ use hashlink::LinkedHashMap;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::packed::Packed;
+use super::codec::Encoded;
 use super::record::Record;
-use super::store::{Clock, Moment, Reading, Store};
+use super::store::{Clock, Store, StoreTime, Versioned};
 use super::{Stats, User};
 
 /// How many admissions and revocations are remembered when nobody says otherwise: what more than 4,000 logins a second
@@ -21,8 +21,8 @@ use super::{Stats, User};
 pub const DEFAULT_CAPACITY: usize = 100_000;
 
 /// A shard has at least this many places, so that the oldest of a shard is old.
-const SHARD: usize = 1_024;
-const MOST_SHARDS: usize = 64;
+const SHARD_USERS: usize = 1_024;
+const MAX_SHARDS: usize = 64;
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_secs(10);
 const SWEEP_FULL_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
@@ -37,7 +37,7 @@ pub struct Memory {
 
 struct Shard {
     /// In the order of their last writing.
-    records: LinkedHashMap<Box<str>, Packed>,
+    records: LinkedHashMap<Box<str>, Encoded>,
     /// The sum of the records' lengths.
     size: usize,
     swept_at: Timestamp,
@@ -52,7 +52,7 @@ impl Default for Memory {
 impl Memory {
     /// Remembers at most `capacity` admissions and revocations, at least one.
     pub fn new(capacity: usize) -> Self {
-        let shards = (capacity / SHARD).clamp(1, MOST_SHARDS);
+        let shards = (capacity / SHARD_USERS).clamp(1, MAX_SHARDS);
         let started = (Timestamp::now(), Instant::now());
         let shard = || Mutex::new(Shard { records: LinkedHashMap::new(), size: 0, swept_at: started.0 });
         Self {
@@ -90,7 +90,7 @@ impl Memory {
         let before = if record.is_empty() {
             shard.records.remove(&*user.0)
         } else {
-            shard.records.insert((&*user.0).into(), Packed::new(&record))
+            shard.records.insert((&*user.0).into(), Encoded::new(&record))
         };
         shard.size -= before.map_or(0, |before| before.len());
 
@@ -108,9 +108,9 @@ impl Memory {
         self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
     }
 
-    fn reading(&self, record: Option<&Packed>, now: Timestamp) -> Reading {
+    fn read(&self, record: Option<&Encoded>, now: Timestamp) -> Versioned {
         let record = record.map(|record| Arc::new(record.unpack())).unwrap_or_default();
-        Reading { record, now: Moment { at: now, clock: Clock::Local } }
+        Versioned { record, now: StoreTime { at: now, clock: Clock::Local } }
     }
 }
 
@@ -121,7 +121,7 @@ impl Shard {
             let mut record = packed.unpack();
             if record.is_stale(now) {
                 record.expire(now);
-                *packed = Packed::new(&record);
+                *packed = Encoded::new(&record);
             }
             size += record.len();
             !record.is_empty()
@@ -132,17 +132,17 @@ impl Shard {
 }
 
 impl Store for Memory {
-    async fn read(&self, user: &User) -> Reading {
+    async fn read(&self, user: &User) -> Versioned {
         let now = self.now();
-        self.reading(self.shard(user).records.get(&*user.0), now)
+        self.read(self.shard(user).records.get(&*user.0), now)
     }
 
-    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         let now = self.now();
         let mut shard = self.shard(user);
         let stands = shard.records.get(&*user.0);
-        if stands.map_or(0, Packed::revision) != stood.record.revision {
-            return Err(self.reading(stands, now));
+        if stands.map_or(0, Encoded::revision) != expected.record.revision {
+            return Err(self.read(stands, now));
         }
         self.put_into(&mut shard, user, next, now);
         Ok(())

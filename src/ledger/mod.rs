@@ -44,14 +44,14 @@
 //! with Auth0's dates; the two meet in one place, where `activeWithin` takes an admission for a sign of life, and there the
 //! difference of two clocks that are kept in step does not matter.
 
+mod codec;
+mod failover;
 mod holders;
 mod memory;
-mod packed;
 mod record;
 mod redis;
-mod shared;
 mod store;
-mod turns;
+mod user_locks;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -62,16 +62,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
 
+pub use failover::{DEFAULT_BOUND, Failover};
 pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holders, Holding};
 pub use memory::{DEFAULT_CAPACITY, Memory};
-pub use record::{Entry, OLDEST_LIST, REVOKED_FOR, Record, Revoked, Terms};
-pub use redis::{Redis, Taken};
-pub use shared::{DEFAULT_BOUND, Shared};
-pub use store::{Backend, Moment, Reading, Store};
+pub use record::{AdmissionEntry, MAX_LIST_AGE, REVOKED_FOR, Record, RevocationEntry, Terms};
+pub use redis::{Granted, Redis};
+pub use store::{Backend, Store, StoreTime, Versioned};
 
 /// The most that is remembered of one user. No limit is above 1,000: more could only matter to somebody who logs in to
 /// several applications a thousand times within one window.
-const PER_USER: usize = 4_000;
+const MAX_PER_USER: usize = 4_000;
 
 /// A user of a tenant: whom records are about.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -80,7 +80,7 @@ pub struct User(Arc<str>);
 /// The ledger of a replica.
 pub struct Ledger<S = Backend> {
     store: S,
-    turns: turns::Turns,
+    user_locks: user_locks::UserLocks,
     conflicts: AtomicU64,
     forgotten: AtomicU64,
 }
@@ -89,7 +89,7 @@ pub struct Ledger<S = Backend> {
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
     /// The ledger's time: a list that is requested from now on knows everything since.
-    pub since: Moment,
+    pub since: StoreTime,
     /// Whether this service revoked the login's own session within the last minute.
     pub revoked: bool,
 }
@@ -115,7 +115,7 @@ pub struct Listed<'a> {
     /// The sessions.
     pub sessions: &'a SessionList,
     /// [`Opened::since`] of the check for which the list was requested; a list that is shared keeps it.
-    pub since: Moment,
+    pub since: StoreTime,
 }
 
 /// What can be counted about a ledger.
@@ -155,7 +155,12 @@ impl fmt::Debug for User {
 impl<S: Store> Ledger<S> {
     /// A ledger that is kept in a store.
     pub fn new(store: S) -> Self {
-        Self { store, turns: turns::Turns::default(), conflicts: AtomicU64::new(0), forgotten: AtomicU64::new(0) }
+        Self {
+            store,
+            user_locks: user_locks::UserLocks::default(),
+            conflicts: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
+        }
     }
 
     /// What it is kept in.
@@ -165,12 +170,12 @@ impl<S: Store> Ledger<S> {
 
     /// Opens the ledger for a check, before the sessions are listed.
     pub async fn open(&self, user: &User, sid: Option<&str>) -> Opened {
-        let reading = self.store.read(user).await;
-        let since = reading.now;
-        let revoked = !reading.record.is_empty()
+        let read = self.store.read(user).await;
+        let since = read.now;
+        let revoked = !read.record.is_empty()
             && sid.is_some_and(|sid| {
                 let sid = self.store.pseudonym(sid);
-                reading.record.dead(since.at).any(|dead| dead == sid)
+                read.record.dead(since.at).any(|dead| dead == sid)
             });
         Opened { since, revoked }
     }
@@ -196,20 +201,20 @@ impl<S: Store> Ledger<S> {
         let sid = self.store.pseudonym(attempt.sid);
         let overloaded = Verdict::Failed { failure: Failure::Overloaded, count: None, revoked: None };
         let mut reserved = Vec::new();
-        let step = |reading: &Reading, next: &mut Record| {
+        let step = |read: &Versioned, next: &mut Record| {
             reserved.clear();
             // A timer alone would let through what is ready when it is looked at late.
             if Instant::now() >= deadline {
                 return Err(overloaded);
             }
-            let (since, now) = (list.since.on_clock_of(reading.now), reading.now.at);
-            let names = self.names(&reading.record, attempt, list.sessions);
+            let (since, now) = (list.since.on_clock_of(read.now), read.now.at);
+            let names = self.names(&read.record, attempt, list.sessions);
             let name = |sid: &str| names.get(sid).map_or_else(|| sid.to_owned(), |name| (*name).to_owned());
-            let dead: HashSet<String> = reading.record.dead(since).map(name).collect();
+            let dead: HashSet<String> = read.record.dead(since).map(name).collect();
             if dead.contains(attempt.sid) {
                 return Err(Verdict::SessionRevoked);
             }
-            let admissions: Vec<Admission> = reading
+            let admissions: Vec<Admission> = read
                 .record
                 .counting(since)
                 .map(|entry| Admission {
@@ -249,8 +254,8 @@ impl<S: Store> Ledger<S> {
     /// Remembers a login that the failure policy lets in.
     pub async fn remember(&self, attempt: &Attempt<'_>) {
         let sid = self.store.pseudonym(attempt.sid);
-        self.edit(attempt.user, |reading, next| {
-            next.admit(&sid, attempt.client_id, attempt.terms, reading.now.at, reading.now.at);
+        self.edit(attempt.user, |read, next| {
+            next.admit(&sid, attempt.client_id, attempt.terms, read.now.at, read.now.at);
         })
         .await;
     }
@@ -264,9 +269,9 @@ impl<S: Store> Ledger<S> {
     /// Says what became of the sessions that had to give way: those that were revoked or already gone are dead for a
     /// minute from now, and what was remembered of them ends; those that could not be revoked count again.
     pub async fn settle(&self, user: &User, revoked: &[String], alive: &[String]) {
-        self.edit(user, |reading, next| {
+        self.edit(user, |read, next| {
             for sid in revoked {
-                next.revoke(&self.store.pseudonym(sid), reading.now.at);
+                next.revoke(&self.store.pseudonym(sid), read.now.at);
             }
             for sid in alive {
                 next.release(&self.store.pseudonym(sid));
@@ -287,23 +292,23 @@ impl<S: Store> Ledger<S> {
 
     /// Changes a user's record in the user's turn, as often as it takes: an exchange fails only when another succeeded.
     /// A step that changes nothing rests on what was just read, and there is nothing to exchange.
-    async fn edit<T>(&self, user: &User, mut step: impl FnMut(&Reading, &mut Record) -> T) -> T {
-        let _turn = self.turns.take(user).await;
-        let mut reading = self.store.read(user).await;
+    async fn edit<T>(&self, user: &User, mut step: impl FnMut(&Versioned, &mut Record) -> T) -> T {
+        let _turn = self.user_locks.take(user).await;
+        let mut read = self.store.read(user).await;
         loop {
-            let mut next = Record::clone(&reading.record);
-            let outcome = step(&reading, &mut next);
-            if next == *reading.record {
+            let mut next = Record::clone(&read.record);
+            let outcome = step(&read, &mut next);
+            if next == *read.record {
                 return outcome;
             }
-            next.expire(reading.now.at);
-            let forgotten = next.shorten(PER_USER);
+            next.expire(read.now.at);
+            let forgotten = next.shorten(MAX_PER_USER);
             let revision = new_revision();
             next.revision = revision;
-            match self.store.compare_exchange(user, &reading, next).await {
+            match self.store.compare_exchange(user, &read, next).await {
                 Err(moved) if moved.record.revision != revision => {
                     self.conflicts.fetch_add(1, Ordering::Relaxed);
-                    reading = moved;
+                    read = moved;
                 }
                 // An exchange that is refused by what it wrote itself had been done, and was sent again because its answer was
                 // lost: deciding again would take the sessions that this very check reserved for those of another.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const REVOKED_FOR: Duration = Duration::from_secs(60);
 
 /// The greatest age of a list that may be used again for a user who asks too often.
-pub const OLDEST_LIST: Duration = Duration::from_secs(10);
+pub const MAX_LIST_AGE: Duration = Duration::from_secs(10);
 
 /// What is remembered of one user. An absent record is the default one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,14 +21,14 @@ pub struct Record {
     /// Names this very state of the record: random, new with every write, 0 = nothing was ever written.
     pub revision: u64,
     /// Logins that were let in and that Auth0's list may not show yet, at most one for each session and application.
-    pub admissions: Vec<Entry>,
+    pub admissions: Vec<AdmissionEntry>,
     /// Sessions that this service revoked or is about to revoke, each once.
-    pub revoked: Vec<Revoked>,
+    pub revoked: Vec<RevocationEntry>,
 }
 
 /// A login that was let in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct AdmissionEntry {
     /// The session, as the store writes it.
     pub sid: String,
     /// The application.
@@ -45,7 +45,7 @@ pub struct Entry {
 
 /// A session that was revoked, or is about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revoked {
+pub struct RevocationEntry {
     /// The session, as the store writes it.
     pub sid: String,
     /// It is dead to every list that knows everything only since before this.
@@ -63,7 +63,7 @@ pub struct Terms {
 
 impl Record {
     /// The admissions that count for a list that knows everything since `since`.
-    pub fn counting(&self, since: Timestamp) -> impl Iterator<Item = &Entry> {
+    pub fn counting(&self, since: Timestamp) -> impl Iterator<Item = &AdmissionEntry> {
         self.admissions.iter().filter(move |entry| entry.counts_for(since))
     }
 
@@ -138,12 +138,12 @@ impl Record {
             self.admissions.remove(known);
         }
         let counts_until = later(now, terms.window.max(terms.longest_check));
-        self.admissions.push(Entry {
+        self.admissions.push(AdmissionEntry {
             sid: sid.to_owned(),
             client_id: client_id.to_owned(),
             admitted_at: now,
             counts_until,
-            kept_until: later(counts_until, terms.longest_check + OLDEST_LIST),
+            kept_until: later(counts_until, terms.longest_check + MAX_LIST_AGE),
             seen_at: None,
         });
     }
@@ -156,7 +156,7 @@ impl Record {
     }
 
     /// Marks what a list shows that came before `now`. The first mark stays.
-    pub fn mark_seen(&mut self, now: Timestamp, shows: impl Fn(&Entry) -> bool) {
+    pub fn mark_seen(&mut self, now: Timestamp, shows: impl Fn(&AdmissionEntry) -> bool) {
         for entry in self.admissions.iter_mut().filter(|entry| entry.seen_at.is_none()) {
             if shows(entry) {
                 entry.seen_at = Some(now);
@@ -168,7 +168,7 @@ impl Record {
     /// silent meanwhile and speaks again if they are [released](Self::release).
     pub fn reserve(&mut self, sid: &str, now: Timestamp) {
         self.release(sid);
-        self.revoked.push(Revoked { sid: sid.to_owned(), until: later(now, REVOKED_FOR) });
+        self.revoked.push(RevocationEntry { sid: sid.to_owned(), until: later(now, REVOKED_FOR) });
     }
 
     /// Gives back a session that could not be revoked.
@@ -187,7 +187,7 @@ impl Record {
     }
 }
 
-impl Entry {
+impl AdmissionEntry {
     fn counts_for(&self, since: Timestamp) -> bool {
         self.counts_until > since && self.seen_at.is_none_or(|seen| seen >= since)
     }

@@ -18,10 +18,10 @@ use tokio::time::timeout;
 
 use super::User;
 use super::record::Record;
-use super::store::{Clock, Moment, Reading};
+use super::store::{Clock, StoreTime, Versioned};
 
 /// Reads, and exchanges when the expected revision stands there. A read expects a revision that nobody has.
-const SCRIPT: &str = r"
+const EXCHANGE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local stands = redis.call('HMGET', KEYS[1], 'revision', 'record')
 local exchanged = 0
@@ -38,7 +38,7 @@ return {exchanged, tonumber(time[1]), tonumber(time[2]), stands[1] or '0', stand
 ";
 
 /// Takes out of a bucket that fills itself: what is written is when it will be full, in microseconds.
-const BUCKET: &str = r"
+const TAKE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local rate, want, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -54,7 +54,7 @@ return {taken, math.max(0, math.ceil((taken + 1 - there) * interval))}
 ";
 
 /// How long connecting may take; nobody waits for it.
-const CONNECTING: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection to a server or a cluster.
 pub struct Redis {
@@ -72,7 +72,7 @@ enum Connection {
 
 /// What was taken out of a tenant's bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct Granted {
     /// So many.
     pub count: u32,
     /// When there is one more.
@@ -109,22 +109,23 @@ impl Redis {
         let connection = match urls[..] {
             [url] => {
                 let config = ConnectionManagerConfig::new()
-                    .set_connection_timeout(Some(CONNECTING))
-                    .set_response_timeout(Some(CONNECTING))
+                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                    .set_response_timeout(Some(CONNECT_TIMEOUT))
                     .set_number_of_retries(0);
                 let client = Client::open(url.into_connection_info()?)?;
                 Connection::Single(ConnectionManager::new_lazy_with_config(client, config)?)
             }
             _ => {
-                let config = ClusterConfig::new().set_connection_timeout(CONNECTING).set_response_timeout(CONNECTING);
+                let config =
+                    ClusterConfig::new().set_connection_timeout(CONNECT_TIMEOUT).set_response_timeout(CONNECT_TIMEOUT);
                 let client = ClusterClient::new(urls)?;
                 Connection::Cluster(client.get_pending_async_connection_with_config(config))
             }
         };
         Ok(Self {
             connection,
-            script: Script::new(SCRIPT),
-            bucket: Script::new(BUCKET),
+            script: Script::new(EXCHANGE_SCRIPT),
+            bucket: Script::new(TAKE_SCRIPT),
             key: hmac::Key::new(hmac::HMAC_SHA256, key),
         })
     }
@@ -136,24 +137,24 @@ impl Redis {
     }
 
     /// Reads a user's record.
-    pub(super) async fn read(&self, user: &User, bound: Duration) -> Result<Reading, RedisFailure> {
-        let (_, reading) = self.invoke(user, "", "", "", 0, bound).await?;
-        Ok(reading)
+    pub(super) async fn read(&self, user: &User, bound: Duration) -> Result<Versioned, RedisFailure> {
+        let (_, read) = self.invoke(user, "", "", "", 0, bound).await?;
+        Ok(read)
     }
 
     /// Exchanges a user's record, or says what stands there instead.
     pub(super) async fn compare_exchange(
         &self,
         user: &User,
-        stood: &Reading,
+        expected: &Versioned,
         next: &Record,
         bound: Duration,
-    ) -> Result<Result<(), Reading>, RedisFailure> {
+    ) -> Result<Result<(), Versioned>, RedisFailure> {
         let record = serde_json::to_string(next).map_err(RedisFailure::Unwritable)?;
-        let lasts = u64::try_from(next.lasts(stood.now.at).as_millis()).unwrap_or(u64::MAX);
-        let (expected, revision) = (stood.record.revision.to_string(), next.revision.to_string());
-        let (exchanged, reading) = self.invoke(user, &expected, &revision, &record, lasts, bound).await?;
-        Ok(if exchanged { Ok(()) } else { Err(reading) })
+        let lasts = u64::try_from(next.lasts(expected.now.at).as_millis()).unwrap_or(u64::MAX);
+        let (expected, revision) = (expected.record.revision.to_string(), next.revision.to_string());
+        let (exchanged, read) = self.invoke(user, &expected, &revision, &record, lasts, bound).await?;
+        Ok(if exchanged { Ok(()) } else { Err(read) })
     }
 
     /// Takes up to `want` out of a tenant's bucket.
@@ -164,11 +165,11 @@ impl Redis {
         want: u32,
         reserve: u32,
         bound: Duration,
-    ) -> Result<Taken, RedisFailure> {
+    ) -> Result<Granted, RedisFailure> {
         let mut invocation = self.bucket.key(format!("session-checker:budget:{{{}}}", self.hash(tenant)));
         invocation.arg(requests_per_second).arg(want).arg(reserve);
         let (count, micros): (u32, u64) = self.run(&invocation, bound).await?;
-        Ok(Taken { count, more_in: Duration::from_micros(micros) })
+        Ok(Granted { count, more_in: Duration::from_micros(micros) })
     }
 
     async fn invoke(
@@ -179,7 +180,7 @@ impl Redis {
         record: &str,
         lasts: u64,
         bound: Duration,
-    ) -> Result<(bool, Reading), RedisFailure> {
+    ) -> Result<(bool, Versioned), RedisFailure> {
         let mut invocation = self.script.key(format!("session-checker:{{{}}}", self.hash(&user.0)));
         invocation.arg(expected).arg(revision).arg(record).arg(lasts);
         let (exchanged, seconds, micros, revision, record): (bool, i64, i32, u64, String) =
@@ -193,7 +194,7 @@ impl Redis {
                 Record { revision, ..Record::default() }
             }),
         };
-        Ok((exchanged, Reading { record: Arc::new(record), now: Moment { at, clock: Clock::Shared } }))
+        Ok((exchanged, Versioned { record: Arc::new(record), now: StoreTime { at, clock: Clock::Shared } }))
     }
 
     async fn run<T: FromRedisValue>(

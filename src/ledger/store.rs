@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::failover::Failover;
 use super::memory::Memory;
 use super::record::Record;
-use super::shared::Shared;
 use super::{Stats, User};
 
 /// A moment on the clock of a store. Moments of different clocks cannot be told apart in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct StoreTime {
     pub(super) at: Timestamp,
     pub(super) clock: Clock,
 }
@@ -29,7 +29,7 @@ pub(super) enum Clock {
     Shared,
 }
 
-impl Moment {
+impl StoreTime {
     /// This moment on the clock that shows `now`. One of another clock is before everything, so that whatever is
     /// remembered counts: too strict for a moment, never too lax.
     pub(super) fn on_clock_of(self, now: Self) -> Timestamp {
@@ -39,19 +39,19 @@ impl Moment {
 
 /// A user's record as it stood at a moment.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct Versioned {
     /// The record.
     pub record: Arc<Record>,
     /// The store's time.
-    pub now: Moment,
+    pub now: StoreTime,
 }
 
 /// A keeper of records. It always answers: one that depends on something that can fail has something else behind it.
 pub trait Store: Send + Sync {
     /// Reads a user's record.
-    fn read(&self, user: &User) -> impl Future<Output = Reading> + Send;
+    fn read(&self, user: &User) -> impl Future<Output = Versioned> + Send;
 
-    /// Puts `next` in the place of the record that was read, if the revision that `stood` there still does, atomically for
+    /// Puts `next` in the place of the record that was read, if the revision that was `expected` still stands there, atomically for
     /// all who share the store. An empty `next` may be dropped.
     ///
     /// # Errors
@@ -59,9 +59,9 @@ pub trait Store: Send + Sync {
     fn compare_exchange(
         &self,
         user: &User,
-        stood: &Reading,
+        expected: &Versioned,
         next: Record,
-    ) -> impl Future<Output = Result<(), Reading>> + Send;
+    ) -> impl Future<Output = Result<(), Versioned>> + Send;
 
     /// How a session's id is written in records.
     fn pseudonym<'a>(&self, sid: &'a str) -> Cow<'a, str> {
@@ -77,45 +77,45 @@ pub enum Backend {
     /// This process's memory.
     Memory(Memory),
     /// Redis or Valkey, with the memory behind it.
-    Shared(Shared),
+    Failover(Failover),
 }
 
 impl Backend {
     /// What replicas share, where they do.
-    pub fn shared(&self) -> Option<&Shared> {
+    pub fn shared(&self) -> Option<&Failover> {
         match self {
             Self::Memory(_) => None,
-            Self::Shared(shared) => Some(shared),
+            Self::Failover(shared) => Some(shared),
         }
     }
 }
 
 impl Store for Backend {
-    async fn read(&self, user: &User) -> Reading {
+    async fn read(&self, user: &User) -> Versioned {
         match self {
             Self::Memory(memory) => memory.read(user).await,
-            Self::Shared(shared) => shared.read(user).await,
+            Self::Failover(shared) => shared.read(user).await,
         }
     }
 
-    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         match self {
-            Self::Memory(memory) => memory.compare_exchange(user, stood, next).await,
-            Self::Shared(shared) => shared.compare_exchange(user, stood, next).await,
+            Self::Memory(memory) => memory.compare_exchange(user, expected, next).await,
+            Self::Failover(shared) => shared.compare_exchange(user, expected, next).await,
         }
     }
 
     fn pseudonym<'a>(&self, sid: &'a str) -> Cow<'a, str> {
         match self {
             Self::Memory(memory) => memory.pseudonym(sid),
-            Self::Shared(shared) => shared.pseudonym(sid),
+            Self::Failover(shared) => shared.pseudonym(sid),
         }
     }
 
     fn stats(&self) -> Stats {
         match self {
             Self::Memory(memory) => memory.stats(),
-            Self::Shared(shared) => shared.stats(),
+            Self::Failover(shared) => shared.stats(),
         }
     }
 }

@@ -241,7 +241,7 @@ impl From<&Decision> for Verdict {
 
 /// How a policy answers once it is known what there is to say.
 #[derive(Clone, Debug)]
-pub struct Stance {
+pub struct Enforcement {
     /// The policy.
     pub policy: ObjectName,
     /// Whether answers have effect.
@@ -257,7 +257,7 @@ const BLOCKED: &str = "You are already signed in elsewhere. Sign out there and t
 /// The same, when it could not be decided.
 const UNDECIDED: &str = "Your sessions could not be checked. Please try again in a moment.";
 
-impl Stance {
+impl Enforcement {
     /// Turns a verdict into the answer: failures are answered by the failure policy, and an auditing policy (or
     /// `force_audit`) takes the effect away and says what it would have been.
     pub fn answer(&self, verdict: Verdict, force_audit: bool) -> Answer {

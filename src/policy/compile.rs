@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_ignored::Path;
 use serde_json::Value;
 
-use super::answer::Stance;
-use super::compiled::{Claim, Exception, Limits, Policy, Selector};
+use super::answer::Enforcement;
+use super::compiled::{Limits, Override, Policy, PolicyScope, Selector};
 use super::name::ObjectName;
 use super::tenant::Tenant;
 use super::time::parse_rfc3339;
@@ -48,11 +48,11 @@ impl fmt::Display for SpecError {
 /// What can still be read of a policy that does not compile: enough to govern its logins by its failure policy, so that a
 /// typing error never switches a limit off unseen.
 #[derive(Clone, Debug)]
-pub struct Salvage {
+pub struct FallbackPolicy {
     /// What it governs; a list that cannot be read selects everything.
-    pub claim: Claim,
+    pub scope: PolicyScope,
     /// How it answers; a failure policy that cannot be read is `Allow`.
-    pub stance: Stance,
+    pub enforcement: Enforcement,
 }
 
 /// Compiles a manifest.
@@ -75,7 +75,7 @@ pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
 }
 
 /// Reads what can be read of a manifest that does not compile; `None` when not even its tenant can.
-pub fn salvage(manifest: &Manifest) -> Option<Salvage> {
+pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
     let spec = &manifest.spec;
     let domain = spec["tenant"]["domain"].as_str()?;
     let custom_domain = spec["tenant"]["customDomain"].as_str();
@@ -86,8 +86,8 @@ pub fn salvage(manifest: &Manifest) -> Option<Salvage> {
         items.filter(|items| !items.is_empty())
     };
     let secret = |reference: &Value| Some(ObjectName::new(&manifest.name.namespace, reference["name"].as_str()?));
-    Some(Salvage {
-        claim: Claim {
+    Some(FallbackPolicy {
+        scope: PolicyScope {
             name: manifest.name.clone(),
             tenant,
             credentials: secret(&spec["tenant"]["credentialsSecretRef"])
@@ -101,7 +101,7 @@ pub fn salvage(manifest: &Manifest) -> Option<Salvage> {
             priority: i32::deserialize(&spec["priority"]).unwrap_or_default(),
             created_at: manifest.created_at,
         },
-        stance: Stance {
+        enforcement: Enforcement {
             policy: manifest.name.clone(),
             mode: Mode::deserialize(&spec["mode"]).unwrap_or_default(),
             failure_policy: AllowDeny::deserialize(&spec["failurePolicy"]).unwrap_or_default(),
@@ -236,7 +236,7 @@ impl Errors {
         parsed
     }
 
-    fn limits(&mut self, limits: &crd::Limits, field: &str, has_group: bool) -> Option<Limits> {
+    fn limits(&mut self, limits: &crd::LimitsSpec, field: &str, has_group: bool) -> Option<Limits> {
         let mut limit = |value: Option<i32>, name: &str| {
             let value = value?;
             let fits = (1..=bounds::LIMIT).contains(&value);
@@ -260,7 +260,7 @@ impl Errors {
         Limits::new(per_client, per_group, per_user)
     }
 
-    fn tenant(&mut self, tenant: &crd::Tenant) -> Option<Tenant> {
+    fn tenant(&mut self, tenant: &crd::TenantSpec) -> Option<Tenant> {
         let bare = "is not a bare domain name: write one";
         let none = "without scheme, port, path or IP address";
         let domain = &tenant.domain;
@@ -342,7 +342,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
 
     let namespace = &manifest.name.namespace;
     Some(Policy {
-        claim: Claim {
+        scope: PolicyScope {
             name: manifest.name.clone(),
             tenant: tenant?,
             credentials: ObjectName::new(namespace, credentials),
@@ -351,7 +351,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
             priority: spec.priority,
             created_at: manifest.created_at,
         },
-        stance: Stance {
+        enforcement: Enforcement {
             policy: manifest.name.clone(),
             mode: spec.mode,
             failure_policy: spec.failure_policy,
@@ -393,7 +393,7 @@ fn selector(
     }
 }
 
-fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> Vec<Exception> {
+fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> Vec<Override> {
     let most = bounds::OVERRIDES;
     errors.check(
         spec.overrides.len() <= most,
@@ -433,7 +433,7 @@ fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> 
             errors.check(time.is_some(), format_args!("{field}.expiresAt"), message);
             time
         });
-        compiled.push(Exception {
+        compiled.push(Override {
             name: entry.name.clone(),
             users,
             roles,

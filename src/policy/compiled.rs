@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::answer::{Stance, Verdict};
-use super::decide::{Question, Scope};
+use super::answer::{Enforcement, Verdict};
+use super::decide::{LimitCheck, Scope};
 use super::login::Login;
 use super::name::ObjectName;
 use super::tenant::Tenant;
@@ -16,9 +16,9 @@ use crate::crd::{AllowDeny, Reentry, Strategy};
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// What it governs.
-    pub claim: Claim,
+    pub scope: PolicyScope,
     /// How it answers.
-    pub stance: Stance,
+    pub enforcement: Enforcement,
     /// `metadata.generation` of the version that was compiled.
     pub generation: i64,
     /// The most requests a second that all replicas together send to the tenant's Management API.
@@ -38,7 +38,7 @@ pub struct Policy {
     /// Protocols that are not limited.
     pub skip_protocols: HashSet<String>,
     /// Exceptions, in order.
-    pub overrides: Vec<Exception>,
+    pub overrides: Vec<Override>,
     /// How long a check may take.
     pub timeout: Duration,
     /// How long an allowed login counts before the list shows it.
@@ -49,7 +49,7 @@ pub struct Policy {
 
 /// What a policy governs, and on whose behalf.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct PolicyScope {
     /// The policy.
     pub name: ObjectName,
     /// The tenant.
@@ -83,7 +83,7 @@ pub struct Limits([Option<u32>; 3]);
 
 /// An override.
 #[derive(Clone, Debug)]
-pub struct Exception {
+pub struct Override {
     /// Its name.
     pub name: String,
     /// User ids; for all lists `None` = not named.
@@ -147,7 +147,7 @@ fn selects(list: Option<&HashSet<String>>, value: Option<&str>) -> bool {
     list.is_none_or(|list| value.is_some_and(|value| list.contains(value)))
 }
 
-impl Exception {
+impl Override {
     fn matches(&self, login: &Login, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| end > now)
             && selects(self.users.as_ref(), Some(login.user_id()))
@@ -173,8 +173,8 @@ impl Policy {
     ///
     /// # Errors
     /// The verdict, when a step before answers.
-    pub fn before_asking<'a>(&'a self, login: &'a Login, now: Timestamp) -> Result<Question<'a>, Verdict> {
-        let chosen_by = self.overrides.iter().position(|exception| exception.matches(login, now));
+    pub fn pre_checks<'a>(&'a self, login: &'a Login, now: Timestamp) -> Result<LimitCheck<'a>, Verdict> {
+        let chosen_by = self.overrides.iter().position(|policy_override| policy_override.matches(login, now));
         let limits = match chosen_by {
             None => &self.limits,
             Some(position) => self.overrides[position].limits.as_ref().ok_or(Verdict::Exempt)?,
@@ -184,7 +184,7 @@ impl Policy {
             return Err(Verdict::SkippedProtocol);
         }
         let sid = login.sid().ok_or(Verdict::NoSession(self.missing_session))?;
-        Ok(Question {
+        Ok(LimitCheck {
             policy: self,
             limits,
             chosen_by,

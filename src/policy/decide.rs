@@ -1,6 +1,6 @@
 //! The rule: which of a user's sessions count, whether the login is over a limit, and whom that costs.
 //!
-//! [`Question::decide`] is a pure function of the login, the policy's limits, the listed sessions, what the ledger remembers,
+//! [`LimitCheck::decide`] is a pure function of the login, the policy's limits, the listed sessions, what the ledger remembers,
 //! and the clock. It runs over the list once to count, and a second time only where sessions have to give way.
 
 use std::collections::{HashMap, HashSet};
@@ -60,7 +60,7 @@ pub struct Admission {
 
 /// What is known when the question is decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
+pub struct LimitInputs<'a> {
     /// The user's sessions as listed.
     pub sessions: &'a SessionList,
     /// What the ledger remembers of the user and that counts for this list.
@@ -99,7 +99,7 @@ pub enum Decision {
 
 /// A login that only the user's sessions can decide: the steps before Auth0 is asked are behind it.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct LimitCheck<'a> {
     pub(super) policy: &'a Policy,
     pub(super) limits: &'a Limits,
     /// Which override chose the limits, for what is remembered of the answer.
@@ -155,7 +155,7 @@ struct Measured {
     exceeded: bool,
 }
 
-impl<'a> Question<'a> {
+impl<'a> LimitCheck<'a> {
     /// The policy that governs the login.
     pub fn policy(&self) -> &'a Policy {
         self.policy
@@ -187,9 +187,9 @@ impl<'a> Question<'a> {
     }
 
     /// Applies the rule.
-    pub fn decide(&self, evidence: Evidence<'_>) -> Decision {
-        let case = Case::new(*self, evidence);
-        let measured = case.measure();
+    pub fn decide(&self, inputs: LimitInputs<'_>) -> Decision {
+        let evaluation = Evaluation::new(*self, inputs);
+        let measured = evaluation.measure();
         match measured.iter().find(|measured| measured.exceeded) {
             None => Decision::Within {
                 count: least_room(&measured),
@@ -199,11 +199,12 @@ impl<'a> Question<'a> {
                 let count = first.count;
                 let may_evict =
                     self.policy.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa);
-                match may_evict.then(|| case.victims(&measured)).flatten() {
+                match may_evict.then(|| evaluation.victims(&measured)).flatten() {
                     Some(victims) => Decision::Evict { count, victims },
-                    None => {
-                        Decision::Exceeded { count, revoke_session: !first.holder && case.serves_only_this_client() }
-                    }
+                    None => Decision::Exceeded {
+                        count,
+                        revoke_session: !first.holder && evaluation.serves_only_this_client(),
+                    },
                 }
             }
         }
@@ -220,9 +221,9 @@ fn least_room(measured: &[Measured]) -> Count {
 }
 
 /// A question with its evidence, prepared for the passes over the list.
-pub(super) struct Case<'a, 'e> {
-    question: Question<'a>,
-    evidence: Evidence<'e>,
+pub(super) struct Evaluation<'a, 'e> {
+    limit_check: LimitCheck<'a>,
+    inputs: LimitInputs<'e>,
     /// What each set of applications of the list means for the limits.
     memberships: Vec<Membership>,
     remembered: HashMap<&'e str, Remembered>,
@@ -230,29 +231,29 @@ pub(super) struct Case<'a, 'e> {
     inactive_before: Option<Timestamp>,
 }
 
-impl<'a, 'e> Case<'a, 'e> {
-    pub(super) fn new(question: Question<'a>, evidence: Evidence<'e>) -> Self {
+impl<'a, 'e> Evaluation<'a, 'e> {
+    pub(super) fn new(limit_check: LimitCheck<'a>, inputs: LimitInputs<'e>) -> Self {
         let mut remembered: HashMap<&str, Remembered> = HashMap::new();
-        for admission in evidence.admissions.iter().filter(|admission| !evidence.revoked.contains(&admission.sid)) {
+        for admission in inputs.admissions.iter().filter(|admission| !inputs.revoked.contains(&admission.sid)) {
             let known = remembered.entry(&admission.sid).or_default();
-            known.belongs |= question.membership(&admission.client_id);
-            known.elsewhere |= admission.client_id != question.client_id;
+            known.belongs |= limit_check.membership(&admission.client_id);
+            known.elsewhere |= admission.client_id != limit_check.client_id;
             known.admitted_at = known.admitted_at.max(Some(admission.admitted_at));
         }
         let of_client: Vec<Membership> =
-            evidence.sessions.clients().map(|client| question.membership(client)).collect();
+            inputs.sessions.clients().map(|client| limit_check.membership(client)).collect();
         let of_set = |set: &ClientSet| match set {
             Some(clients) => clients.iter().fold(0, |all, client| all | of_client[*client]),
             None => bit(Scope::User),
         };
         Self {
-            question,
-            evidence,
-            memberships: evidence.sessions.client_sets().map(of_set).collect(),
+            limit_check,
+            inputs,
+            memberships: inputs.sessions.client_sets().map(of_set).collect(),
             remembered,
-            current: evidence.sessions.get(question.sid),
+            current: inputs.sessions.get(limit_check.sid),
             // A span that reaches before the beginning of time leaves nothing inactive.
-            inactive_before: question.policy.active_within.and_then(|span| evidence.now.checked_sub(span).ok()),
+            inactive_before: limit_check.policy.active_within.and_then(|span| inputs.now.checked_sub(span).ok()),
         }
     }
 
@@ -266,22 +267,22 @@ impl<'a, 'e> Case<'a, 'e> {
     }
 
     pub(super) fn was_revoked(&self, id: &str) -> bool {
-        !self.evidence.revoked.is_empty() && is_among(self.evidence.revoked, id)
+        !self.inputs.revoked.is_empty() && is_among(self.inputs.revoked, id)
     }
 
     /// Every other session that counts, listed ones first.
     fn others(&self) -> impl Iterator<Item = Other<'_>> {
-        let listed = self.evidence.sessions.iter().filter_map(|(id, session)| self.other(id, session));
+        let listed = self.inputs.sessions.iter().filter_map(|(id, session)| self.other(id, session));
         let only_remembered = self
             .remembered
             .iter()
-            .filter(|(id, _)| **id != self.question.sid && self.evidence.sessions.get(id).is_none())
+            .filter(|(id, _)| **id != self.limit_check.sid && self.inputs.sessions.get(id).is_none())
             .map(|(id, known)| Other { id, belongs: known.belongs, listed: None, remembered: Some(known) });
         listed.chain(only_remembered)
     }
 
     pub(super) fn other(&self, id: &'e str, session: &'e Session) -> Option<Other<'_>> {
-        let ended = session.ends_at.is_some_and(|at| at <= self.evidence.now);
+        let ended = session.ends_at.is_some_and(|at| at <= self.inputs.now);
         if ended || self.is_current(session) || self.was_revoked(id) {
             return None;
         }
@@ -300,13 +301,13 @@ impl<'a, 'e> Case<'a, 'e> {
 
     /// The limits under which current holds a place.
     fn held(&self) -> Membership {
-        self.current.map_or(0, |current| self.belongs(current, self.remembered(self.question.sid)))
+        self.current.map_or(0, |current| self.belongs(current, self.remembered(self.limit_check.sid)))
     }
 
     fn comes_before_current(&self, other: &Other<'_>) -> bool {
         match (other.listed, self.current) {
             (Some(listed), Some(current)) => {
-                listed.created_at.cmp(&current.created_at).then_with(|| other.id.cmp(self.question.sid)).is_lt()
+                listed.created_at.cmp(&current.created_at).then_with(|| other.id.cmp(self.limit_check.sid)).is_lt()
             }
             _ => false,
         }
@@ -314,16 +315,16 @@ impl<'a, 'e> Case<'a, 'e> {
 
     /// The limits towards which another session counts, in the order in which they are looked at.
     pub(super) fn counts_towards(&self, other: &Other<'_>) -> Vec<Scope> {
-        let kept = if self.question.policy.reentry == Reentry::KeepPlace { self.held() } else { 0 };
+        let kept = if self.limit_check.policy.reentry == Reentry::KeepPlace { self.held() } else { 0 };
         let counts = |scope: &Scope| {
             other.belongs & bit(*scope) != 0 && (kept & bit(*scope) == 0 || self.comes_before_current(other))
         };
-        self.question.limits.iter().map(|(scope, _)| scope).filter(counts).collect()
+        self.limit_check.limits.iter().map(|(scope, _)| scope).filter(counts).collect()
     }
 
     /// Counts for every limit of the policy, in the order in which they are looked at.
     fn measure(&self) -> Vec<Measured> {
-        let policy = self.question.policy;
+        let policy = self.limit_check.policy;
         let held = self.held();
         // By whether they hold a place that comes before current's, and by what they belong to.
         let mut tally = [[0usize; MEMBERSHIPS]; 2];
@@ -336,7 +337,7 @@ impl<'a, 'e> Case<'a, 'e> {
             counts.filter(|(belongs, _)| belongs & usize::from(bit(scope)) != 0).map(|(_, count)| count).sum()
         };
 
-        self.question
+        self.limit_check
             .limits
             .iter()
             .map(|(scope, limit)| {
@@ -361,7 +362,7 @@ impl<'a, 'e> Case<'a, 'e> {
         let exceeded = measured.iter().filter(|measured| measured.exceeded);
         let wanted = exceeded.clone().fold(0, |all, measured| all | bit(measured.count.scope));
         let mut candidates: Vec<Other<'_>> = self.others().filter(|other| self.settled(other) & wanted != 0).collect();
-        let strategy = self.question.policy.strategy;
+        let strategy = self.limit_check.policy.strategy;
 
         let mut chosen: Vec<Other<'_>> = Vec::new();
         for measured in exceeded {
@@ -388,10 +389,10 @@ impl<'a, 'e> Case<'a, 'e> {
     /// but those remembered; one that is listed without saying is not known.
     fn serves_only_this_client(&self) -> bool {
         let listed = self.current.is_none_or(|current| {
-            let clients = self.evidence.sessions.clients_of(current);
-            clients.is_some_and(|mut clients| clients.all(|client| client == self.question.client_id))
+            let clients = self.inputs.sessions.clients_of(current);
+            clients.is_some_and(|mut clients| clients.all(|client| client == self.limit_check.client_id))
         });
-        listed && self.remembered(self.question.sid).is_none_or(|known| !known.elsewhere)
+        listed && self.remembered(self.limit_check.sid).is_none_or(|known| !known.elsewhere)
     }
 }
 
@@ -403,14 +404,14 @@ fn looked_up<'a>(remembered: &'a HashMap<&str, Remembered>, id: &str) -> Option<
     remembered.get(id)
 }
 
-impl Question<'_> {
+impl LimitCheck<'_> {
     /// The limits that a session with this application belongs to.
     fn membership(&self, client: &str) -> Membership {
         let mut belongs = bit(Scope::User);
         if client == self.client_id {
             belongs |= bit(Scope::Client);
         }
-        if self.policy.claim.selector.names_client(client) {
+        if self.policy.scope.selector.names_client(client) {
             belongs |= bit(Scope::Group);
         }
         belongs

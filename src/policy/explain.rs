@@ -1,11 +1,11 @@
 //! Why the rule decides as it does, session by session, for the people who ask. It looks at each session with the eyes of
 //! [`decide`](super::decide) and has no rule of its own.
 
-use super::decide::{Case, Evidence, Question, Scope};
+use super::decide::{Evaluation, LimitCheck, LimitInputs, Scope};
 
 /// What a session means for a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SessionRole {
     /// It is the session that logs in.
     Current,
     /// It has ended, though it is still listed.
@@ -18,21 +18,21 @@ pub enum Standing {
     Counts(Vec<Scope>),
 }
 
-impl Question<'_> {
+impl LimitCheck<'_> {
     /// What each listed session means for the login, in the order of the list.
-    pub fn explain(&self, evidence: Evidence<'_>) -> Vec<Standing> {
-        let case = Case::new(*self, evidence);
-        let explained = evidence.sessions.iter().map(|(id, session)| {
-            if case.is_current(session) {
-                Standing::Current
-            } else if session.ends_at.is_some_and(|at| at <= evidence.now) {
-                Standing::Ended
-            } else if case.was_revoked(id) {
-                Standing::Revoked
+    pub fn explain(&self, inputs: LimitInputs<'_>) -> Vec<SessionRole> {
+        let evaluation = Evaluation::new(*self, inputs);
+        let explained = inputs.sessions.iter().map(|(id, session)| {
+            if evaluation.is_current(session) {
+                SessionRole::Current
+            } else if session.ends_at.is_some_and(|at| at <= inputs.now) {
+                SessionRole::Ended
+            } else if evaluation.was_revoked(id) {
+                SessionRole::Revoked
             } else {
                 // What is left out for no other reason was not used for too long.
-                let other = case.other(id, session);
-                other.map_or(Standing::Inactive, |other| Standing::Counts(case.counts_towards(&other)))
+                let other = evaluation.other(id, session);
+                other.map_or(SessionRole::Inactive, |other| SessionRole::Counts(evaluation.counts_towards(&other)))
             }
         });
         explained.collect()

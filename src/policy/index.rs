@@ -9,13 +9,13 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 
-use super::compile::{Manifest, SpecError, compile, salvage};
-use super::compiled::{Claim, Policy};
+use super::compile::{Manifest, SpecError, compile, fallback};
+use super::compiled::{Policy, PolicyScope};
+use super::condition::{ActiveVersion, CredentialReport, PolicyReport};
 use super::name::ObjectName;
-use super::overlap::precedents;
-use super::report::{Credential, InForce, PolicyReport};
-use super::secrets::{Candidate, Proof, ProofKey, SecretManifest, Secrets};
-use super::snapshot::{Doors, Governor, Rule, Snapshot};
+use super::policy_set::{ActivePolicy, CallerAccess, PolicySet, PolicyVersion};
+use super::precedence::overshadowings;
+use super::secrets::{CredentialKey, ProbeResult, ProbeTarget, SecretManifest, Secrets};
 
 /// What a source has shown so far.
 #[derive(Default)]
@@ -28,7 +28,7 @@ pub struct Index {
 struct PolicyEntry {
     version: Version,
     /// `None` when not even a tenant can be read.
-    rule: Option<Arc<Rule>>,
+    rule: Option<Arc<PolicyVersion>>,
     errors: Vec<SpecError>,
 }
 
@@ -72,11 +72,11 @@ impl Index {
         let last_good = last
             .filter(|last| last.version.created_at == version.created_at)
             .and_then(|last| last.rule)
-            .filter(|rule| matches!(**rule, Rule::Compiled(_)));
+            .filter(|rule| matches!(**rule, PolicyVersion::Compiled(_)));
         let (rule, errors) = match compile(manifest) {
-            Ok(policy) => (Some(Arc::new(Rule::Compiled(policy))), Vec::new()),
+            Ok(policy) => (Some(Arc::new(PolicyVersion::Compiled(policy))), Vec::new()),
             Err(errors) => {
-                let salvaged = || salvage(manifest).map(|salvage| Arc::new(Rule::Invalid(salvage)));
+                let salvaged = || fallback(manifest).map(|fallback| Arc::new(PolicyVersion::Invalid(fallback)));
                 (last_good.or_else(salvaged), errors)
             }
         };
@@ -116,8 +116,8 @@ impl Index {
     }
 
     /// Takes a tenant's word on a credential.
-    pub fn proved(&mut self, key: ProofKey, proof: Proof) {
-        let changed = self.secrets.proved(key, proof);
+    pub fn probed(&mut self, key: CredentialKey, result: ProbeResult) {
+        let changed = self.secrets.probed(key, result);
         self.changed(changed);
     }
 
@@ -136,15 +136,15 @@ impl Index {
         let rules = self.policies.values().filter_map(|entry| entry.rule.as_deref());
         rules
             .flat_map(|rule| {
-                let credentials = matches!(rule, Rule::Compiled(_)).then_some(&rule.claim().credentials);
-                credentials.into_iter().chain(&rule.claim().callers)
+                let credentials = matches!(rule, PolicyVersion::Compiled(_)).then_some(&rule.scope().credentials);
+                credentials.into_iter().chain(&rule.scope().callers)
             })
             .collect()
     }
 
     /// The credentials whose proof policies depend on.
-    pub fn candidates(&self) -> HashMap<ProofKey, Candidate> {
-        self.secrets.candidates(compiled(&self.policies))
+    pub fn probe_targets(&self) -> HashMap<CredentialKey, ProbeTarget> {
+        self.secrets.probe_targets(compiled(&self.policies))
     }
 
     /// Forgets credentials that were replaced.
@@ -153,45 +153,46 @@ impl Index {
     }
 
     /// What all of it makes, and what there is to say about each policy, in the order of their names.
-    pub fn publish(&self, doors: &Doors) -> (Snapshot, Vec<PolicyReport>) {
-        let mut claims: Vec<&Claim> =
-            self.policies.values().filter_map(|entry| entry.rule.as_deref()).map(Rule::claim).collect();
-        claims.sort_by(|a, b| a.rank().cmp(&b.rank()));
-        let mut precedents = precedents(&claims);
-        let mut governors = Vec::with_capacity(self.policies.len());
+    pub fn publish(&self, caller_access: &CallerAccess) -> (PolicySet, Vec<PolicyReport>) {
+        let mut scopes: Vec<&PolicyScope> =
+            self.policies.values().filter_map(|entry| entry.rule.as_deref()).map(PolicyVersion::scope).collect();
+        scopes.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        let mut overshadowings = overshadowings(&scopes);
+        let mut active_policies = Vec::with_capacity(self.policies.len());
         let mut reports = Vec::with_capacity(self.policies.len());
         for (name, entry) in &self.policies {
             let rule = entry.rule.as_ref();
             let (credentials, credential) = match rule.map(AsRef::as_ref) {
-                Some(Rule::Compiled(policy)) => self.secrets.credential(policy),
-                Some(Rule::Invalid(_)) | None => (None, Credential::Unneeded),
+                Some(PolicyVersion::Compiled(policy)) => self.secrets.credential(policy),
+                Some(PolicyVersion::Invalid(_)) | None => (None, CredentialReport::Unneeded),
             };
             if let Some(rule) = rule {
-                governors.push(Arc::new(Governor { rule: Arc::clone(rule), credentials: credentials.cloned() }));
+                active_policies
+                    .push(Arc::new(ActivePolicy { rule: Arc::clone(rule), credentials: credentials.cloned() }));
             }
             reports.push(PolicyReport {
                 name: name.clone(),
                 generation: entry.version.generation,
                 rule: rule.cloned(),
                 errors: entry.errors.clone(),
-                in_force: match rule.map(AsRef::as_ref) {
-                    Some(Rule::Compiled(_)) if entry.errors.is_empty() => InForce::Newest,
-                    Some(Rule::Compiled(_)) => InForce::LastGood,
-                    Some(Rule::Invalid(_)) => InForce::FailurePolicy,
-                    None => InForce::Nothing,
+                active_version: match rule.map(AsRef::as_ref) {
+                    Some(PolicyVersion::Compiled(_)) if entry.errors.is_empty() => ActiveVersion::Newest,
+                    Some(PolicyVersion::Compiled(_)) => ActiveVersion::LastGood,
+                    Some(PolicyVersion::Invalid(_)) => ActiveVersion::FailurePolicy,
+                    None => ActiveVersion::Nothing,
                 },
-                precedent: precedents.remove(name),
+                overshadowing: overshadowings.remove(name),
                 credential,
-                callers: self.secrets.callers_of(rule.and_then(|rule| rule.claim().callers.as_ref()), doors),
+                callers: self.secrets.callers_of(rule.and_then(|rule| rule.scope().callers.as_ref()), caller_access),
             });
         }
-        (Snapshot::new(governors, &self.secrets.callers(), doors), reports)
+        (PolicySet::new(active_policies, &self.secrets.callers(), caller_access), reports)
     }
 }
 
 fn compiled(policies: &BTreeMap<ObjectName, PolicyEntry>) -> impl Iterator<Item = &Policy> {
     policies.values().filter_map(|entry| match entry.rule.as_deref() {
-        Some(Rule::Compiled(policy)) => Some(policy),
+        Some(PolicyVersion::Compiled(policy)) => Some(policy),
         _ => None,
     })
 }

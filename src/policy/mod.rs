@@ -16,35 +16,37 @@
 mod answer;
 mod compile;
 mod compiled;
+mod condition;
 mod decide;
 mod explain;
 mod index;
 mod login;
 mod name;
-mod overlap;
-mod report;
+mod policy_set;
+mod precedence;
 mod secrets;
 mod session;
-mod snapshot;
 mod tenant;
 #[cfg(test)]
 mod tests;
 mod time;
 
-pub use answer::{Answer, Failure, Reason, Stance, Verdict};
-pub use compile::{Manifest, Salvage, SpecError, compile, salvage};
-pub use compiled::{Claim, Exception, Limits, Policy, Selector};
-pub use decide::{Admission, Count, Decision, Evidence, Question, Scope};
-pub use explain::Standing;
+pub use answer::{Answer, Enforcement, Failure, Reason, Verdict};
+pub use compile::{FallbackPolicy, Manifest, SpecError, compile, fallback};
+pub use compiled::{Limits, Override, Policy, PolicyScope, Selector};
+pub use condition::{
+    ActiveVersion, CONDITIONS, CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, Extent,
+    Overshadowing, PolicyReport, SecretProblem,
+};
+pub use decide::{Admission, Count, Decision, LimitCheck, LimitInputs, Scope};
+pub use explain::SessionRole;
 pub use index::Index;
 pub use login::{Context, InvalidField, Login};
 pub use name::ObjectName;
-pub use report::{
-    CONDITIONS, Callers, ConditionReason, Credential, Finding, InForce, PolicyReport, Precedent, SecretTrouble, Share,
-    Truth,
+pub use policy_set::{
+    ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TokenDigest, UnknownCaller,
 };
-pub use secrets::{Acceptance, Candidate, Proof, ProofKey, SecretManifest};
+pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};
 pub use session::{ListedSession, SessionList, SessionView};
-pub use snapshot::{Doors, Governance, Governor, Rule, Snapshot, TokenDigest, UnknownCaller, View};
 pub use tenant::{InvalidDomain, Tenant};
 pub use time::parse_rfc3339;

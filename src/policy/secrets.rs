@@ -11,12 +11,12 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 
 use super::answer::Failure;
-use super::compiled::{Claim, Policy};
+use super::compiled::{Policy, PolicyScope};
+use super::condition::{CallersReport, CredentialReport, SecretProblem};
 use super::name::ObjectName;
-use super::report::{self, Credential, SecretTrouble};
-use super::snapshot::{Doors, TokenDigest};
+use super::policy_set::{CallerAccess, TokenDigest};
 use super::tenant::Tenant;
-use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, Callers, Credentials, Fingerprint, SecretError};
+use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, CallerTokens, Credentials, Fingerprint, SecretError};
 
 /// A Secret as its source holds it.
 pub struct SecretManifest {
@@ -32,7 +32,7 @@ pub struct SecretManifest {
 
 /// A credential towards a tenant: what a tenant's word is about, and what a client of it is made for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProofKey {
+pub struct CredentialKey {
     /// The credential.
     pub credential: Fingerprint,
     /// Where it is sent.
@@ -41,7 +41,7 @@ pub struct ProofKey {
 
 /// What a tenant said of a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum ProbeResult {
     /// It gave a token, with these scopes when it said which.
     Granted(Option<BTreeSet<String>>),
     /// It does not accept the credential.
@@ -52,18 +52,18 @@ pub enum Proof {
 
 /// A credential whose proof a policy depends on.
 #[derive(Clone)]
-pub struct Candidate {
+pub struct ProbeTarget {
     /// The credential.
     pub credentials: Arc<Credentials>,
     /// Its tenant.
     pub tenant: Tenant,
     /// What is known of it.
-    pub acceptance: Acceptance,
+    pub state: CredentialState,
 }
 
 /// What is known of a credential, for those who prove it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acceptance {
+pub enum CredentialState {
     /// Nothing.
     Unknown,
     /// The tenant accepts it, and it permits what every policy that it is for does.
@@ -79,7 +79,7 @@ pub enum Acceptance {
 #[derive(Default)]
 pub(super) struct Secrets {
     entries: HashMap<ObjectName, Entry>,
-    proofs: HashMap<ProofKey, Proof>,
+    probe_results: HashMap<CredentialKey, ProbeResult>,
 }
 
 #[derive(Default)]
@@ -88,7 +88,7 @@ struct Entry {
     /// What can be used of it: the newest good version.
     content: Option<Content>,
     /// What is the matter with the newest version.
-    trouble: Option<SecretTrouble>,
+    trouble: Option<SecretProblem>,
     /// Values that are refused, alone.
     refused: Vec<SecretError>,
 }
@@ -102,7 +102,7 @@ enum Content {
 impl Secrets {
     /// Waits for the source's word on a Secret of which nothing is known.
     pub fn await_secret(&mut self, name: &ObjectName) -> bool {
-        let trouble = || Entry { trouble: Some(SecretTrouble::Awaited(name.clone())), ..Entry::default() };
+        let trouble = || Entry { trouble: Some(SecretProblem::Awaited(name.clone())), ..Entry::default() };
         let is_new = !self.entries.contains_key(name);
         self.entries.entry(name.clone()).or_insert_with(trouble);
         is_new
@@ -131,14 +131,14 @@ impl Secrets {
             }
             Err(error) => {
                 let kept = if last.content.is_some() { "; its last good version stays in use" } else { "" };
-                last.trouble(SecretTrouble::Invalid(format!("Secret {}: {error}{kept}", secret.name))) || replaced
+                last.trouble(SecretProblem::Invalid(format!("Secret {}: {error}{kept}", secret.name))) || replaced
             }
         }
     }
 
     /// Takes note that the source does not show a Secret. What was seen of it stays in use.
     pub fn forbid(&mut self, name: &ObjectName) -> bool {
-        self.entries.entry(name.clone()).or_default().trouble(SecretTrouble::Forbidden(name.clone()))
+        self.entries.entry(name.clone()).or_default().trouble(SecretProblem::Forbidden(name.clone()))
     }
 
     /// Stops the use of a Secret that is not there.
@@ -161,84 +161,87 @@ impl Secrets {
     }
 
     /// Takes a tenant's word on a credential. That it cannot be asked now takes nothing back that it said before.
-    pub fn proved(&mut self, key: ProofKey, proof: Proof) -> bool {
-        let last = self.proofs.get(&key);
-        let known = matches!((last, &proof), (Some(Proof::Granted(_) | Proof::Rejected), Proof::Unreachable(_)));
-        if known || last == Some(&proof) {
+    pub fn probed(&mut self, key: CredentialKey, result: ProbeResult) -> bool {
+        let last = self.probe_results.get(&key);
+        let known = matches!(
+            (last, &result),
+            (Some(ProbeResult::Granted(_) | ProbeResult::Rejected), ProbeResult::Unreachable(_))
+        );
+        if known || last == Some(&result) {
             return false;
         }
-        self.proofs.insert(key, proof);
+        self.probe_results.insert(key, result);
         true
     }
 
     /// The credential that a policy uses, and what there is to say about it.
-    pub fn credential(&self, policy: &Policy) -> (Option<&Arc<Credentials>>, Credential) {
-        let claim = &policy.claim;
-        let name = &claim.credentials;
+    pub fn credential(&self, policy: &Policy) -> (Option<&Arc<Credentials>>, CredentialReport) {
+        let scope = &policy.scope;
+        let name = &scope.credentials;
         let Some(entry) = self.entries.get(name) else {
-            return (None, Credential::Secret(SecretTrouble::Missing(name.clone())));
+            return (None, CredentialReport::Secret(SecretProblem::Missing(name.clone())));
         };
-        let invalid = |error: &dyn std::fmt::Display| SecretTrouble::Invalid(format!("Secret {name}: {error}"));
+        let invalid = |error: &dyn std::fmt::Display| SecretProblem::Invalid(format!("Secret {name}: {error}"));
         let versions = match &entry.content {
             Some(Content::Credentials(versions)) => versions,
             Some(Content::Callers(_)) => {
                 let problem = format!("it holds callers' tokens, its type must be {CREDENTIALS_TYPE}");
-                return (None, Credential::Secret(invalid(&problem)));
+                return (None, CredentialReport::Secret(invalid(&problem)));
             }
             None => {
-                let trouble = entry.trouble.clone().unwrap_or_else(|| SecretTrouble::Awaited(name.clone()));
-                return (None, Credential::Secret(trouble));
+                let trouble = entry.trouble.clone().unwrap_or_else(|| SecretProblem::Awaited(name.clone()));
+                return (None, CredentialReport::Secret(trouble));
             }
         };
         // Its owner's newest word on where it may be sent holds for all versions.
-        if let Err(error) = versions[0].allows(claim.tenant.domain(), claim.tenant.custom_domain()) {
-            return (None, Credential::Secret(invalid(&error)));
+        if let Err(error) = versions[0].allows(scope.tenant.domain(), scope.tenant.custom_domain()) {
+            return (None, CredentialReport::Secret(invalid(&error)));
         }
         let chosen = versions.iter().position(|version| self.suffices(version, policy)).unwrap_or(0);
         let state = match &entry.trouble {
-            Some(trouble) => Credential::Secret(trouble.clone()),
+            Some(trouble) => CredentialReport::Secret(trouble.clone()),
             None => self.state(&versions[0], policy, chosen > 0),
         };
         (Some(&versions[chosen]), state)
     }
 
-    fn proof(&self, credentials: &Credentials, claim: &Claim) -> Option<&Proof> {
-        self.proofs.get(&ProofKey { credential: credentials.fingerprint(), tenant: claim.tenant.clone() })
+    fn result(&self, credentials: &Credentials, scope: &PolicyScope) -> Option<&ProbeResult> {
+        self.probe_results.get(&CredentialKey { credential: credentials.fingerprint(), tenant: scope.tenant.clone() })
     }
 
     /// Whether a policy can rely on a credential.
     fn suffices(&self, credentials: &Credentials, policy: &Policy) -> bool {
-        let proof = self.proof(credentials, &policy.claim);
-        let allowed = credentials.allows(policy.claim.tenant.domain(), policy.claim.tenant.custom_domain()).is_ok();
-        allowed && matches!(proof, Some(Proof::Granted(scopes)) if missing(scopes.as_ref(), policy).is_empty())
+        let result = self.result(credentials, &policy.scope);
+        let allowed = credentials.allows(policy.scope.tenant.domain(), policy.scope.tenant.custom_domain()).is_ok();
+        allowed && matches!(result, Some(ProbeResult::Granted(scopes)) if missing(scopes.as_ref(), policy).is_empty())
     }
 
-    fn state(&self, newest: &Credentials, policy: &Policy, kept: bool) -> Credential {
-        match self.proof(newest, &policy.claim) {
-            None => Credential::Unproven { kept },
-            Some(Proof::Rejected) => Credential::Rejected { kept },
-            Some(Proof::Unreachable(failure)) => Credential::Unreachable { failure: *failure, kept },
-            Some(Proof::Granted(scopes)) => match missing(scopes.as_ref(), policy) {
-                missing if missing.is_empty() => Credential::Proven,
-                missing => Credential::InsufficientScope { missing, kept },
+    fn state(&self, newest: &Credentials, policy: &Policy, kept: bool) -> CredentialReport {
+        match self.result(newest, &policy.scope) {
+            None => CredentialReport::Unproven { kept },
+            Some(ProbeResult::Rejected) => CredentialReport::Rejected { kept },
+            Some(ProbeResult::Unreachable(failure)) => CredentialReport::Unreachable { failure: *failure, kept },
+            Some(ProbeResult::Granted(scopes)) => match missing(scopes.as_ref(), policy) {
+                missing if missing.is_empty() => CredentialReport::Proven,
+                missing => CredentialReport::InsufficientScope { missing, kept },
             },
         }
     }
 
     /// What there is to say about the callers that a policy names.
-    pub fn callers_of(&self, name: Option<&ObjectName>, doors: &Doors) -> report::Callers {
+    pub fn callers_of(&self, name: Option<&ObjectName>, caller_access: &CallerAccess) -> CallersReport {
         let Some(name) = name else {
-            let closed = doors.tokens.is_empty() && !doors.allow_anonymous;
-            return if closed { report::Callers::Nobody } else { report::Callers::Ready };
+            let closed = caller_access.tokens.is_empty() && !caller_access.allow_anonymous;
+            return if closed { CallersReport::Nobody } else { CallersReport::Ready };
         };
         let Some(entry) = self.entries.get(name) else {
-            return report::Callers::Secret(SecretTrouble::Missing(name.clone()));
+            return CallersReport::Secret(SecretProblem::Missing(name.clone()));
         };
         let invalid =
-            |problem: &str| report::Callers::Secret(SecretTrouble::Invalid(format!("Secret {name}: {problem}")));
+            |problem: &str| CallersReport::Secret(SecretProblem::Invalid(format!("Secret {name}: {problem}")));
         match (&entry.trouble, &entry.content) {
-            (Some(trouble), _) => report::Callers::Secret(trouble.clone()),
-            (None, Some(Content::Callers(_))) if entry.refused.is_empty() => report::Callers::Ready,
+            (Some(trouble), _) => CallersReport::Secret(trouble.clone()),
+            (None, Some(Content::Callers(_))) if entry.refused.is_empty() => CallersReport::Ready,
             (None, Some(Content::Callers(_))) => {
                 let refused: Vec<String> = entry.refused.iter().map(ToString::to_string).collect();
                 invalid(&refused.join("; "))
@@ -248,35 +251,37 @@ impl Secrets {
     }
 
     /// The credentials whose proof these policies depend on: the newest version for each.
-    pub fn candidates<'a>(&self, policies: impl Iterator<Item = &'a Policy>) -> HashMap<ProofKey, Candidate> {
-        let mut candidates: HashMap<ProofKey, Candidate> = HashMap::new();
+    pub fn probe_targets<'a>(&self, policies: impl Iterator<Item = &'a Policy>) -> HashMap<CredentialKey, ProbeTarget> {
+        let mut probe_targets: HashMap<CredentialKey, ProbeTarget> = HashMap::new();
         for policy in policies {
-            let claim = &policy.claim;
+            let scope = &policy.scope;
             let Some(Entry { content: Some(Content::Credentials(versions)), .. }) =
-                self.entries.get(&claim.credentials)
+                self.entries.get(&scope.credentials)
             else {
                 continue;
             };
             let newest = &versions[0];
-            if newest.allows(claim.tenant.domain(), claim.tenant.custom_domain()).is_err() {
+            if newest.allows(scope.tenant.domain(), scope.tenant.custom_domain()).is_err() {
                 continue;
             }
-            let acceptance = match self.proof(newest, claim) {
-                None => Acceptance::Unknown,
-                Some(Proof::Rejected) => Acceptance::Rejected,
-                Some(Proof::Unreachable(_)) => Acceptance::Unreachable,
-                Some(Proof::Granted(scopes)) if missing(scopes.as_ref(), policy).is_empty() => Acceptance::Sufficient,
-                Some(Proof::Granted(_)) => Acceptance::Lacking,
+            let state = match self.result(newest, scope) {
+                None => CredentialState::Unknown,
+                Some(ProbeResult::Rejected) => CredentialState::Rejected,
+                Some(ProbeResult::Unreachable(_)) => CredentialState::Unreachable,
+                Some(ProbeResult::Granted(scopes)) if missing(scopes.as_ref(), policy).is_empty() => {
+                    CredentialState::Sufficient
+                }
+                Some(ProbeResult::Granted(_)) => CredentialState::Lacking,
             };
-            let key = ProofKey { credential: newest.fingerprint(), tenant: claim.tenant.clone() };
-            let candidate = || Candidate { credentials: Arc::clone(newest), tenant: claim.tenant.clone(), acceptance };
-            let candidate = candidates.entry(key).or_insert_with(candidate);
+            let key = CredentialKey { credential: newest.fingerprint(), tenant: scope.tenant.clone() };
+            let target = || ProbeTarget { credentials: Arc::clone(newest), tenant: scope.tenant.clone(), state };
+            let target = probe_targets.entry(key).or_insert_with(target);
             // Policies can differ only in what they need.
-            if acceptance == Acceptance::Lacking {
-                candidate.acceptance = acceptance;
+            if state == CredentialState::Lacking {
+                target.state = state;
             }
         }
-        candidates
+        probe_targets
     }
 
     /// Forgets versions that no policy uses any more, and what was known of them.
@@ -296,7 +301,7 @@ impl Secrets {
             _ => None,
         });
         let known: HashSet<Fingerprint> = versions.flatten().map(|version| version.fingerprint()).collect();
-        self.proofs.retain(|key, _| known.contains(&key.credential));
+        self.probe_results.retain(|key, _| known.contains(&key.credential));
     }
 }
 
@@ -311,7 +316,7 @@ impl Entry {
         matches!(&self.content, Some(Content::Credentials(versions)) if versions.len() > 1)
     }
 
-    fn trouble(&mut self, trouble: SecretTrouble) -> bool {
+    fn trouble(&mut self, trouble: SecretProblem) -> bool {
         let changed = self.trouble.as_ref() != Some(&trouble);
         self.trouble = Some(trouble);
         self.refused.clear();
@@ -323,7 +328,7 @@ impl Content {
     fn read(secret: &SecretManifest) -> Result<(Self, Vec<SecretError>), SecretError> {
         let data = secret.data.as_ref().map_err(Clone::clone)?;
         if secret.kind == CALLERS_TYPE {
-            let callers = Callers::from_secret(&secret.kind, data)?;
+            let callers = CallerTokens::from_secret(&secret.kind, data)?;
             let tokens = callers.callers.iter().map(|caller| TokenDigest::of(caller.token.expose_secret())).collect();
             return Ok((Self::Callers(tokens), callers.refused));
         }

@@ -10,9 +10,9 @@ use super::setup::upstream;
 use super::{RunError, Source};
 use crate::args::SourceArgs;
 use crate::auth0::Ceilings;
-use crate::in_force::{InForce, Publisher, Shown};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::snapshot::{ObservedState, Publisher, Snapshot};
 
 /// How long a cluster may take to show its policies and Secrets.
 const SHOWN: Duration = Duration::from_secs(30);
@@ -21,11 +21,11 @@ const SHOWN: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When there is no source, or it cannot be read.
-pub async fn read_once(args: &SourceArgs) -> Result<Arc<InForce>, RunError> {
+pub async fn read_once(args: &SourceArgs) -> Result<Arc<Snapshot>, RunError> {
     let metrics = Arc::new(Metrics::new());
     let publisher = Arc::new(Publisher::new(
         upstream(args, Ceilings::default(), &metrics)?,
-        Shown::default(),
+        ObservedState::default(),
         1,
         Arc::clone(&metrics),
     ));

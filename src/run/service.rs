@@ -12,19 +12,19 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::RunError;
-use super::setup::{doors, fixed_token, ledger, log_hash_key, setting, upstream};
+use super::setup::{caller_access, fixed_token, ledger, log_hash_key, setting, upstream};
 use super::source::{Source, endless};
 use crate::args::ServeArgs;
 use crate::auth0::Ceilings;
-use crate::checker::Checker;
+use crate::check::Checker;
 use crate::controller::lease::Candidate;
 use crate::controller::speak_for_all;
-use crate::in_force::{Publisher, Shown, prove_credentials};
 use crate::metrics::Metrics;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
 use crate::server::{App, Listener, Tls, admin_router, check_router};
 use crate::shutdown::{Shutdown, Signals};
+use crate::snapshot::{ObservedState, Publisher, probe_credentials};
 use crate::source::{follow_setting, parse_switch};
 
 /// The service, started: its sockets are bound and its policies read.
@@ -50,7 +50,7 @@ impl Service {
     /// # Errors
     /// When the configuration cannot work.
     pub async fn start(args: ServeArgs, source: Source) -> Result<Self, RunError> {
-        let (doors, token_file) = doors(&args, matches!(source, Source::Environment(_)))?;
+        let (caller_access, token_file) = caller_access(&args, matches!(source, Source::Environment(_)))?;
         let switch = args.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
         let force_audit = args.force_audit || switch.as_ref().is_some_and(|file| *file.value());
         let metrics = Arc::new(Metrics::new());
@@ -58,8 +58,8 @@ impl Service {
         let shared = ledger.store().shared().cloned();
         metrics.ledger_shared(shared.is_some());
         let upstream = upstream(&args.source, Ceilings { shared, replicas: args.replicas }, &metrics)?;
-        let shown = Shown { doors, force_audit, ..Shown::default() };
-        let publisher = Arc::new(Publisher::new(upstream, shown, args.max_in_flight, Arc::clone(&metrics)));
+        let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
+        let publisher = Arc::new(Publisher::new(upstream, observed, args.max_in_flight, Arc::clone(&metrics)));
         let readiness = Readiness::default();
         let shutdown = Shutdown::default();
         let mut followers = JoinSet::new();
@@ -79,17 +79,17 @@ impl Service {
             endings.spawn(election.map(Ok));
             followers.spawn(endless(writer.map(Ok)));
         }
-        followers.spawn(endless(prove_credentials(Arc::clone(&publisher))));
+        followers.spawn(endless(probe_credentials(Arc::clone(&publisher))));
         if let Some(file) = token_file {
             let fixed = args.caller_token.as_ref().and_then(fixed_token);
-            let apply = move |shown: &mut Shown, tokens: &HashSet<TokenDigest>| {
-                shown.doors.tokens = tokens.iter().copied().chain(fixed).collect();
+            let apply = move |observed: &mut ObservedState, tokens: &HashSet<TokenDigest>| {
+                observed.caller_access.tokens = tokens.iter().copied().chain(fixed).collect();
             };
             followers.spawn(endless(follow_setting(file, "callers' tokens", apply, Arc::clone(&publisher))));
         }
         if let Some(file) = switch {
             let always = args.force_audit;
-            let apply = move |shown: &mut Shown, on: &bool| shown.force_audit = always || *on;
+            let apply = move |observed: &mut ObservedState, on: &bool| observed.force_audit = always || *on;
             followers.spawn(endless(follow_setting(file, "forced audit", apply, Arc::clone(&publisher))));
         }
 

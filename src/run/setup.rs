@@ -10,26 +10,26 @@ use secrecy::{ExposeSecret, SecretString};
 use super::RunError;
 use crate::args::{ServeArgs, SourceArgs};
 use crate::auth0::{Ceilings, Upstream, UpstreamOptions};
-use crate::ledger::{Backend, DEFAULT_CAPACITY, Ledger, Memory, Redis, Shared};
+use crate::ledger::{Backend, DEFAULT_CAPACITY, Failover, Ledger, Memory, Redis};
 use crate::metrics::Metrics;
-use crate::policy::{Doors, TokenDigest};
+use crate::policy::{CallerAccess, TokenDigest};
 use crate::secret::Caller;
 use crate::source::{SettingFile, TokenFile, parse_tokens};
 
 /// Who may ask, beside the callers' Secrets. In the Node demo's mode everybody may on loopback, as long as no token is set.
-pub(super) fn doors(args: &ServeArgs, node_demo: bool) -> Result<(Doors, Option<TokenFile>), RunError> {
+pub(super) fn caller_access(args: &ServeArgs, node_demo: bool) -> Result<(CallerAccess, Option<TokenFile>), RunError> {
     let file = args.caller_token_file.as_ref().map(|path| setting(path, parse_tokens)).transpose()?;
     let mut tokens = file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
     tokens.extend(args.caller_token.as_ref().and_then(fixed_token));
     let asked_for_tokens = args.caller_token.is_some() || file.is_some();
-    let mut doors = Doors { tokens, allow_anonymous: args.allow_anonymous };
-    if node_demo && !doors.allow_anonymous && doors.tokens.is_empty() {
+    let mut caller_access = CallerAccess { tokens, allow_anonymous: args.allow_anonymous };
+    if node_demo && !caller_access.allow_anonymous && caller_access.tokens.is_empty() {
         if asked_for_tokens || !args.listen().ip().is_loopback() {
             return Err(RunError::NoCallers(args.listen()));
         }
-        doors.allow_anonymous = true;
+        caller_access.allow_anonymous = true;
     }
-    Ok((doors, file))
+    Ok((caller_access, file))
 }
 
 pub(super) fn fixed_token(token: &SecretString) -> Option<TokenDigest> {
@@ -71,7 +71,7 @@ pub(super) async fn ledger(args: &ServeArgs) -> Result<Ledger, RunError> {
     };
     let key = given(args.ledger_key.as_ref()).unwrap_or(url.expose_secret());
     let redis = Redis::new(url, key.as_bytes()).map_err(|error| RunError::Ledger(error.to_string()))?;
-    Ok(Ledger::new(Backend::Shared(Shared::start(redis, memory, args.ledger_timeout).await)))
+    Ok(Ledger::new(Backend::Failover(Failover::start(redis, memory, args.ledger_timeout).await)))
 }
 
 /// The way to the tenants.

@@ -9,9 +9,9 @@ use tokio::task::{JoinError, JoinSet};
 use super::RunError;
 use crate::args::SourceArgs;
 use crate::controller::{Cluster, Connection, Seen, follow_cluster};
-use crate::in_force::Publisher;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::snapshot::Publisher;
 use crate::source::{Environment, follow_directory, read_directory, read_documents};
 
 /// Where policies come from.
@@ -62,18 +62,19 @@ impl Source {
                 let directory = read_directory(path, Arc::clone(publisher)).await?;
                 followers.spawn(endless(follow_directory(directory, Arc::clone(publisher))));
             }
-            Self::Environment(environment) => publisher.update(|shown| environment.feed(&mut shown.index))?,
+            Self::Environment(environment) => publisher.update(|observed| environment.feed(&mut observed.index))?,
             Self::Cluster(cluster) => {
                 let connection = cluster.connect(Arc::clone(metrics)).await?;
                 let (publisher, metrics) = (Arc::clone(publisher), Arc::clone(metrics));
                 let seen = Arc::new(Seen::default());
-                let (shown, to) = (connection.clone(), Arc::clone(&seen));
-                followers.spawn(endless(follow_cluster(shown, publisher, to, metrics, readiness.clone())));
+                let (observed, to) = (connection.clone(), Arc::clone(&seen));
+                followers.spawn(endless(follow_cluster(observed, publisher, to, metrics, readiness.clone())));
                 return Ok(Some((connection, seen)));
             }
             Self::Text(manifests) => {
                 let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;
-                publisher.update(|shown| documents.into_iter().for_each(|document| document.feed(&mut shown.index)));
+                publisher
+                    .update(|observed| documents.into_iter().for_each(|document| document.feed(&mut observed.index)));
             }
         }
         Ok(None)

@@ -26,7 +26,7 @@ fn a_client_secret_is_read_without_the_line_end_of_an_editor() {
     let credentials = read(&[("clientSecret", "  s3cret \n")]).unwrap();
     assert_eq!(credentials.domain, "acme.eu.auth0.com");
     assert_eq!((credentials.custom_domain.as_deref(), credentials.client_id.as_str()), (None, "machine"));
-    let Proof::ClientSecret(secret) = &credentials.proof else { panic!("not a client secret") };
+    let ClientAuth::ClientSecret(secret) = &credentials.client_auth else { panic!("not a client secret") };
     assert_eq!(secret.expose_secret(), "  s3cret ");
 }
 
@@ -38,7 +38,7 @@ fn a_private_key_signs_with_rs256_unless_the_secret_says_otherwise() {
         (vec![("signingAlgorithm", "PS256"), ("keyId", "")], (Algorithm::PS256, None)),
     ] {
         let credentials = read(&[&[("privateKey", RSA.as_str())][..], &more].concat()).unwrap();
-        let Proof::PrivateKey { algorithm, key_id, .. } = credentials.proof else { panic!("not a key") };
+        let ClientAuth::PrivateKey { algorithm, key_id, .. } = credentials.client_auth else { panic!("not a key") };
         assert_eq!((algorithm, key_id.as_deref()), expected);
     }
 }
@@ -72,7 +72,7 @@ fn another_type_of_secret_is_never_used() {
         let refused = Credentials::from_secret(type_, &entries).map(|_| ()).unwrap_err();
         assert_eq!(refused, SecretError::Type { expected: CREDENTIALS_TYPE, found: type_.to_owned() });
     }
-    assert!(Callers::from_secret(CREDENTIALS_TYPE, &entries).is_err());
+    assert!(CallerTokens::from_secret(CREDENTIALS_TYPE, &entries).is_err());
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_fingerprint_changes_with_every_part_and_with_nothing_else() {
 #[test]
 fn callers_are_trimmed_and_a_short_one_is_refused_alone() {
     let entries = data(&[("a", " 0123456789abcdef\n"), ("b", "  0123456789abcde  "), ("c", "ffffffffffffffffffff")]);
-    let read = Callers::from_secret(CALLERS_TYPE, &entries).unwrap();
+    let read = CallerTokens::from_secret(CALLERS_TYPE, &entries).unwrap();
     let tokens: Vec<_> = read.callers.iter().map(|c| (c.name.as_str(), c.token.expose_secret())).collect();
     assert_eq!(tokens, [("a", "0123456789abcdef"), ("c", "ffffffffffffffffffff")]);
     assert_eq!(read.refused, [SecretError::ShortToken { name: "b".to_owned() }]);

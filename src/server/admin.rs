@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::App;
-use crate::policy::{Finding, PolicyReport, Rule, Selector};
+use crate::policy::{Condition, PolicyReport, PolicyVersion, Selector};
 
 /// The process is alive.
 pub(super) async fn livez() -> &'static str {
@@ -27,34 +27,34 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 /// The metrics, in the text format of Prometheus.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.metrics.ledger(app.checker.ledger_stats());
-    app.metrics.end_series(&app.checker.in_force().reports);
+    app.metrics.end_series(&app.checker.snapshot().reports);
     ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.metrics.encode()).into_response()
 }
 
 /// What is loaded, without secrets and without naming users.
 pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
-    let in_force = app.checker.in_force();
-    let policies: Vec<Value> = in_force.reports.iter().map(describe).collect();
+    let snapshot = app.checker.snapshot();
+    let policies: Vec<Value> = snapshot.reports.iter().map(describe).collect();
     let files: Vec<Value> =
-        in_force.files.iter().map(|file| json!({ "file": file.file, "error": file.error })).collect();
+        snapshot.files.iter().map(|file| json!({ "file": file.file, "error": file.error })).collect();
     Json(json!({
-        "generation": in_force.generation,
-        "since": in_force.since.to_string(),
-        "force_audit": in_force.force_audit,
+        "generation": snapshot.generation,
+        "since": snapshot.since.to_string(),
+        "force_audit": snapshot.force_audit,
         "policies": policies,
         "broken_files": files,
     }))
 }
 
 fn describe(report: &PolicyReport) -> Value {
-    let condition = |(condition, finding): (&str, Finding)| {
-        let (status, reason) = (finding.truth.as_str(), finding.reason.as_str());
-        json!({ "type": condition, "status": status, "reason": reason, "message": finding.message })
+    let condition = |(kind, condition): (&str, Condition)| {
+        let (status, reason) = (condition.status.as_str(), condition.reason.as_str());
+        json!({ "type": kind, "status": status, "reason": reason, "message": condition.message })
     };
     json!({
         "name": report.name.to_string(),
         "generation": report.generation,
-        "in_force": report.in_force.as_str(),
+        "in_force": report.active_version.as_str(),
         "ready": report.is_ready(),
         "errors": report.errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "credentials": report.credentials_ready().problem().unwrap_or("ready"),
@@ -64,34 +64,34 @@ fn describe(report: &PolicyReport) -> Value {
     })
 }
 
-fn describe_rule(rule: &Rule) -> Value {
-    let (claim, stance) = (rule.claim(), rule.stance());
+fn describe_rule(rule: &PolicyVersion) -> Value {
+    let (scope, enforcement) = (rule.scope(), rule.enforcement());
     let terms = match rule {
-        Rule::Invalid(_) => Value::Null,
-        Rule::Compiled(policy) => json!({
+        PolicyVersion::Invalid(_) => Value::Null,
+        PolicyVersion::Compiled(policy) => json!({
             "generation": policy.generation,
             "limits": policy.limits.to_string(),
             "reentry": policy.reentry,
             "strategy": policy.strategy,
             "timeout_seconds": policy.timeout.as_secs_f64(),
-            "overrides": policy.overrides.iter().map(|exception| json!({
-                "name": exception.name,
-                "users": exception.users.as_ref().map(std::collections::HashSet::len),
-                "roles": exception.roles,
-                "selector": describe_selector(&exception.selector),
-                "limits": exception.limits.map_or_else(|| "exempt".to_owned(), |limits| limits.to_string()),
-                "expires_at": exception.expires_at.map(|at| at.to_string()),
+            "overrides": policy.overrides.iter().map(|policy_override| json!({
+                "name": policy_override.name,
+                "users": policy_override.users.as_ref().map(std::collections::HashSet::len),
+                "roles": policy_override.roles,
+                "selector": describe_selector(&policy_override.selector),
+                "limits": policy_override.limits.map_or_else(|| "exempt".to_owned(), |limits| limits.to_string()),
+                "expires_at": policy_override.expires_at.map(|at| at.to_string()),
             })).collect::<Vec<_>>(),
         }),
     };
     json!({
-        "tenant": claim.tenant.domain(),
-        "custom_domain": claim.tenant.custom_domain(),
-        "callers_secret": claim.callers.as_ref().map(ToString::to_string),
-        "selector": describe_selector(&claim.selector),
-        "priority": claim.priority,
-        "mode": stance.mode,
-        "failure_policy": stance.failure_policy,
+        "tenant": scope.tenant.domain(),
+        "custom_domain": scope.tenant.custom_domain(),
+        "callers_secret": scope.callers.as_ref().map(ToString::to_string),
+        "selector": describe_selector(&scope.selector),
+        "priority": scope.priority,
+        "mode": enforcement.mode,
+        "failure_policy": enforcement.failure_policy,
         "terms": terms,
     })
 }

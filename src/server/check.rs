@@ -80,9 +80,9 @@ pub(super) async fn check(
         let message = "The policies have not been read yet. Try again in a moment.";
         return Err(Kind::NotReady.because(message, &request_id));
     }
-    let in_force = app.checker.in_force();
+    let snapshot = app.checker.snapshot();
     let view = bearer(&head.headers)
-        .and_then(|token| in_force.snapshot.view(token).map(Arc::clone).map_err(|_| Unauthorized))
+        .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).map_err(|_| Unauthorized))
         .map_err(|_| {
             let message = "Send a bearer token that the service knows: Authorization: Bearer TOKEN.";
             Kind::Unauthorized.because(message, &request_id)
@@ -99,7 +99,7 @@ pub(super) async fn check(
     // A task of its own: a caller that hangs up must not leave an eviction half done, and the check is still counted.
     let check = {
         let app = Arc::clone(&app);
-        async move { app.checker.check(&in_force, &view, &login, arrived).await }
+        async move { app.checker.check(&snapshot, &view, &login, arrived).await }
     };
     let answer = match app.checks.spawn(check.in_current_span()).await {
         Ok(answer) => answer,

@@ -15,7 +15,7 @@ use axum::{Router, middleware};
 
 use tokio_util::task::TaskTracker;
 
-use crate::checker::Checker;
+use crate::check::Checker;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;

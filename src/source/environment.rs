@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::policy::{Doors, Index, Manifest, ObjectName, SecretManifest};
+use crate::policy::{CallerAccess, Index, Manifest, ObjectName, SecretManifest};
 use crate::secret::CREDENTIALS_TYPE;
 
 /// `AUTH0_DOMAIN`, `AUTH0_CLIENT_ID` and `AUTH0_CLIENT_SECRET`.
@@ -84,7 +84,7 @@ impl Environment {
                 "failurePolicy": "Allow",
             }),
         });
-        let report = index.publish(&Doors::default()).1.into_iter().find(|report| report.name == name);
+        let report = index.publish(&CallerAccess::default()).1.into_iter().find(|report| report.name == name);
         match report.and_then(|report| report.errors.into_iter().next()) {
             Some(error) => Err(EnvironmentError::Domain(error.message)),
             None => Ok(()),

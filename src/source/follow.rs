@@ -10,7 +10,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{Directory, SettingFile};
-use crate::in_force::{Publisher, Shown};
+use crate::snapshot::{ObservedState, Publisher};
 
 /// How often files are looked at: what changes is in force within a second, also when it takes two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -23,7 +23,7 @@ pub async fn read_directory(path: PathBuf, publisher: Arc<Publisher>) -> Result<
     spawn_blocking(move || {
         let mut directory = Directory::new(path);
         directory.scan();
-        publisher.update(|shown| shown.files = directory.feed(&mut shown.index));
+        publisher.update(|observed| observed.files = directory.feed(&mut observed.index));
         directory
     })
     .await
@@ -40,7 +40,7 @@ pub async fn follow_directory(mut directory: Directory, publisher: Arc<Publisher
         let publisher = Arc::clone(&publisher);
         let look = move || {
             if directory.scan() {
-                publisher.update(|shown| shown.files = directory.feed(&mut shown.index));
+                publisher.update(|observed| observed.files = directory.feed(&mut observed.index));
             }
             directory
         };
@@ -55,7 +55,7 @@ pub async fn follow_directory(mut directory: Directory, publisher: Arc<Publisher
 pub async fn follow_setting<T: PartialEq + Send + 'static>(
     mut file: SettingFile<T>,
     what: &'static str,
-    apply: impl Fn(&mut Shown, &T) + Clone + Send + 'static,
+    apply: impl Fn(&mut ObservedState, &T) + Clone + Send + 'static,
     publisher: Arc<Publisher>,
 ) -> Result<Infallible, JoinError> {
     let mut ticks = ticks();
@@ -68,7 +68,7 @@ pub async fn follow_setting<T: PartialEq + Send + 'static>(
             match &scanned {
                 Ok(true) => {
                     tracing::info!(what, file = %file.path().display(), "a setting changed");
-                    publisher.update(|shown| apply(shown, file.value()));
+                    publisher.update(|observed| apply(observed, file.value()));
                 }
                 Err(error) if !failing => {
                     tracing::error!(what, file = %file.path().display(), %error, "a setting cannot be read; what it last said stays");

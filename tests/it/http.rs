@@ -11,14 +11,14 @@ use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session_checker::auth0::{Ceilings, Upstream, UpstreamOptions};
-use session_checker::checker::Checker;
-use session_checker::in_force::{Publisher, Shown};
+use session_checker::check::Checker;
 use session_checker::ledger::{Backend, Ledger, Memory};
 use session_checker::metrics::Metrics;
-use session_checker::policy::{Doors, TokenDigest};
+use session_checker::policy::{CallerAccess, TokenDigest};
 use session_checker::readiness::Readiness;
 use session_checker::server::{App, check_router};
 use session_checker::shutdown::Shutdown;
+use session_checker::snapshot::{ObservedState, Publisher};
 use session_checker::source::read_documents;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -33,7 +33,7 @@ const BLOCKED: &str = "You are already signed in elsewhere. Sign out there and t
 
 /// What a service is made of, here without a way out: whoever would ask Auth0 is not among these tests.
 struct Setup {
-    doors: Doors,
+    caller_access: CallerAccess,
     readiness: Readiness,
     force_audit: bool,
     max_in_flight: usize,
@@ -41,17 +41,22 @@ struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { doors: Doors::default(), readiness: Readiness::default(), force_audit: false, max_in_flight: 10 }
+        Self {
+            caller_access: CallerAccess::default(),
+            readiness: Readiness::default(),
+            force_audit: false,
+            max_in_flight: 10,
+        }
     }
 }
 
 impl Setup {
     fn anonymous() -> Self {
-        Self { doors: Doors { allow_anonymous: true, ..Doors::default() }, ..Self::default() }
+        Self { caller_access: CallerAccess { allow_anonymous: true, ..CallerAccess::default() }, ..Self::default() }
     }
 
     fn door(mut self, token: &str) -> Self {
-        self.doors.tokens.insert(TokenDigest::of(token));
+        self.caller_access.tokens.insert(TokenDigest::of(token));
         self
     }
 
@@ -64,7 +69,11 @@ impl Setup {
             ceilings: Ceilings::default(),
             observer: Arc::clone(&metrics) as _,
         });
-        let shown = Shown { doors: self.doors, force_audit: self.force_audit, ..Shown::default() };
+        let shown = ObservedState {
+            caller_access: self.caller_access,
+            force_audit: self.force_audit,
+            ..ObservedState::default()
+        };
         let publisher = Publisher::new(upstream.unwrap(), shown, self.max_in_flight, Arc::clone(&metrics));
         publisher.update(|shown| {
             for document in documents {
@@ -126,7 +135,7 @@ impl Service {
     }
 
     /// The policy that governs such a login.
-    async fn governor(&self, more: Value) -> String {
+    async fn active_policy(&self, more: Value) -> String {
         let answer = self.decide(more).await;
         answer["policy"].as_str().unwrap_or_else(|| answer["reason"].as_str().unwrap()).to_owned()
     }
@@ -630,8 +639,8 @@ async fn a_token_in_two_secrets_may_use_the_policies_of_both() {
         policy("mine", json!({ "selector": { "clientIds": ["mine"] } })),
         policy("theirs", json!({ "selector": { "clientIds": ["theirs"] }, "callerSecretRef": { "name": "others" } })),
     ]);
-    assert_eq!(service.governor(json!({ "client_id": "mine" })).await, "default/mine");
-    assert_eq!(service.governor(json!({ "client_id": "theirs" })).await, "default/theirs");
+    assert_eq!(service.active_policy(json!({ "client_id": "mine" })).await, "default/mine");
+    assert_eq!(service.active_policy(json!({ "client_id": "theirs" })).await, "default/theirs");
     let other = service.decide_as(Some(OTHER_TOKEN), json!({ "client_id": "mine" })).await;
     assert_eq!(other["reason"], "no_policy");
 }
@@ -663,11 +672,11 @@ async fn the_tenant_of_a_request_narrows_the_policies_to_its_own() {
         assert_eq!(service.decide(none.clone()).await, ambiguous, "{none}");
     }
     for name in [DOMAIN, "ACME.EU.Auth0.com", "login.acme.com", "LOGIN.acme.COM"] {
-        assert_eq!(service.governor(json!({ "tenant": name })).await, "default/acme", "{name}");
+        assert_eq!(service.active_policy(json!({ "tenant": name })).await, "default/acme", "{name}");
     }
-    assert_eq!(service.governor(json!({ "tenant": OTHER_DOMAIN })).await, "default/other");
+    assert_eq!(service.active_policy(json!({ "tenant": OTHER_DOMAIN })).await, "default/other");
     for unknown in ["acme.us.auth0.com", "acme.eu.auth0.com.", "https://acme.eu.auth0.com", "acme"] {
-        assert_eq!(service.governor(json!({ "tenant": unknown })).await, "no_policy", "{unknown}");
+        assert_eq!(service.active_policy(json!({ "tenant": unknown })).await, "no_policy", "{unknown}");
     }
 }
 
@@ -677,10 +686,10 @@ async fn only_policies_that_match_make_a_tenant_ambiguous() {
     other["selector"] = json!({ "clientIds": ["shared", "theirs"] });
     let mine = json!({ "selector": { "clientIds": ["shared", "mine"] } });
     let service = Setup::default().serve(&[callers(), policy("mine", mine), policy("theirs", other)]);
-    assert_eq!(service.governor(json!({ "client_id": "mine" })).await, "default/mine");
-    assert_eq!(service.governor(json!({ "client_id": "theirs" })).await, "default/theirs");
-    assert_eq!(service.governor(json!({ "client_id": "shared" })).await, "tenant_ambiguous");
-    assert_eq!(service.governor(json!({ "client_id": "none" })).await, "no_policy");
+    assert_eq!(service.active_policy(json!({ "client_id": "mine" })).await, "default/mine");
+    assert_eq!(service.active_policy(json!({ "client_id": "theirs" })).await, "default/theirs");
+    assert_eq!(service.active_policy(json!({ "client_id": "shared" })).await, "tenant_ambiguous");
+    assert_eq!(service.active_policy(json!({ "client_id": "none" })).await, "no_policy");
 }
 
 #[tokio::test]
@@ -712,7 +721,7 @@ async fn the_higher_priority_governs_then_the_more_specific_selector() {
         (json!({ "organization_id": "ORG_1" }), "all"),
         (json!({ "connection": "db" }), "all"),
     ] {
-        assert_eq!(service.governor(more.clone()).await, format!("default/{expected}"), "{more}");
+        assert_eq!(service.active_policy(more.clone()).await, format!("default/{expected}"), "{more}");
     }
 }
 
@@ -721,14 +730,14 @@ async fn of_equal_policies_the_older_governs_then_the_first_by_name() {
     let old = created(policy("z-old", json!({})), "2026-01-01T00:00:00Z");
     let new = created(policy("a-new", json!({})), "2026-06-01T00:00:00Z");
     let ageless = |name| policy(name, json!({}));
-    let governor = async |documents: &[Value]| {
+    let active_policy = async |documents: &[Value]| {
         let documents = [&[callers()], documents].concat();
-        Setup::default().serve(&documents).governor(json!({})).await
+        Setup::default().serve(&documents).active_policy(json!({})).await
     };
-    assert_eq!(governor(&[new.clone(), old.clone()]).await, "default/z-old");
-    assert_eq!(governor(&[old, new.clone(), ageless("a-ageless")]).await, "default/z-old");
-    assert_eq!(governor(&[new]).await, "default/a-new", "it takes over when the older goes");
-    assert_eq!(governor(&[ageless("b"), ageless("a")]).await, "default/a");
+    assert_eq!(active_policy(&[new.clone(), old.clone()]).await, "default/z-old");
+    assert_eq!(active_policy(&[old, new.clone(), ageless("a-ageless")]).await, "default/z-old");
+    assert_eq!(active_policy(&[new]).await, "default/a-new", "it takes over when the older goes");
+    assert_eq!(active_policy(&[ageless("b"), ageless("a")]).await, "default/a");
 }
 
 #[tokio::test]

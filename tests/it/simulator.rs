@@ -310,7 +310,7 @@ async fn sessions_are_answered_as_auth0_was_recorded() {
 async fn tokens_are_answered_as_auth0_was_recorded() {
     let tenant = Tenant::plain().await;
     let signer = Signer::new(Algorithm::RS256);
-    let assertion = signer.sign(&claims(&tenant));
+    let assertion = signer.sign(&scopes(&tenant));
     let secret = include_str!("../fixtures/auth0/recordings/Should_return_tokens.yaml");
     let assert = include_str!("../fixtures/auth0/recordings/Should_support_using_private_key_jwt_auth.yaml");
     for (cassette, application) in [(secret, Application::with_secret(CLIENT, SECRET)), (assert, signer.application())]
@@ -371,17 +371,17 @@ impl Signer {
         Application::with_keys(CLIENT).public_key(&self.public, self.algorithm, Some("k1")).unwrap()
     }
 
-    fn sign(&self, claims: &Value) -> String {
-        self.sign_with(&Header::new(self.algorithm), claims)
+    fn sign(&self, scopes: &Value) -> String {
+        self.sign_with(&Header::new(self.algorithm), scopes)
     }
 
-    fn sign_with(&self, header: &Header, claims: &Value) -> String {
-        jsonwebtoken::encode(header, claims, &self.key).unwrap()
+    fn sign_with(&self, header: &Header, scopes: &Value) -> String {
+        jsonwebtoken::encode(header, scopes, &self.key).unwrap()
     }
 }
 
 /// The claims of an assertion that is good.
-fn claims(tenant: &Tenant) -> Value {
+fn scopes(tenant: &Tenant) -> Value {
     let now = tenant.clock.now().as_second();
     json!({ "iss": CLIENT, "sub": CLIENT, "aud": "https://demo.eu.auth0.com/", "iat": now, "exp": now + 60, "jti": "j1" })
 }
@@ -401,7 +401,7 @@ async fn an_assertion_is_accepted_once() {
         let tenant = Tenant::plain().await;
         let signer = Signer::new(algorithm);
         tenant.simulator.add_application(signer.application());
-        let assertion = signer.sign(&claims(&tenant));
+        let assertion = signer.sign(&scopes(&tenant));
         assert_eq!(try_assertion(&tenant, &assertion).await.0, 200, "{algorithm:?}");
         let (status, body) = try_assertion(&tenant, &assertion).await;
         assert_eq!((status.as_u16(), &body["error"]), (401, &json!("invalid_client")), "{algorithm:?}");
@@ -413,19 +413,19 @@ async fn an_assertion_must_be_signed_with_a_registered_key_and_its_algorithm() {
     let tenant = Tenant::plain().await;
     let (signer, stranger) = (Signer::new(Algorithm::RS256), Signer::new(Algorithm::RS256));
     tenant.simulator.add_application(signer.application());
-    let claims = claims(&tenant);
+    let scopes = scopes(&tenant);
     let of_key = |kid: &str| Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::RS256) };
     let secret = EncodingKey::from_secret(signer.public.as_bytes());
     for refused in [
-        stranger.sign(&claims),
-        signer.sign_with(&Header::new(Algorithm::RS384), &claims),
-        signer.sign_with(&of_key("k2"), &claims),
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret).unwrap(),
+        stranger.sign(&scopes),
+        signer.sign_with(&Header::new(Algorithm::RS384), &scopes),
+        signer.sign_with(&of_key("k2"), &scopes),
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &scopes, &secret).unwrap(),
         "not.a.jwt".to_owned(),
     ] {
         assert_eq!(try_assertion(&tenant, &refused).await.0, 401, "{refused}");
     }
-    assert_eq!(try_assertion(&tenant, &signer.sign_with(&of_key("k1"), &claims)).await.0, 200);
+    assert_eq!(try_assertion(&tenant, &signer.sign_with(&of_key("k1"), &scopes)).await.0, 200);
     // Its secret does not do for an application that signs.
     assert_eq!(tenant.ask_token(&secret_form()).send().await.unwrap().status(), 401);
 }
@@ -437,10 +437,10 @@ async fn an_assertion_must_name_client_tenant_and_a_short_life() {
     tenant.simulator.add_application(signer.application());
     let now = tenant.clock.now().as_second();
     let changed = |name: &str, value: Value| {
-        let mut claims = claims(&tenant);
-        claims["jti"] = format!("{name} {value}").into();
-        claims[name] = value;
-        signer.sign(&claims)
+        let mut scopes = scopes(&tenant);
+        scopes["jti"] = format!("{name} {value}").into();
+        scopes[name] = value;
+        signer.sign(&scopes)
     };
     for (name, value) in [
         ("aud", json!("https://login.example.com/")),

@@ -253,7 +253,7 @@ impl Budget {
                         break Next::Wait(Some(moment));
                     }
                 }
-                Paid::Shared(take) => break take,
+                Paid::Failover(take) => break take,
             }
         };
         refused.extend(state.spare(now));
@@ -293,7 +293,7 @@ impl Budget {
 enum Paid {
     Yes,
     At(Instant),
-    Shared(Next),
+    Failover(Next),
 }
 
 impl Ceiling {
@@ -304,7 +304,7 @@ impl Ceiling {
         if shared {
             let requests_per_second = self.requests_per_second;
             let reserve = reserve(requests_per_second, priority.uses_reserve());
-            return Paid::Shared(Next::Take { requests_per_second, want, reserve });
+            return Paid::Failover(Next::Take { requests_per_second, want, reserve });
         }
         match self.own.take(priority.uses_reserve(), now) {
             Ok(()) => Paid::Yes,

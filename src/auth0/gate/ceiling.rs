@@ -4,20 +4,20 @@
 //! replica has a bucket of its own with its part of the rate. That one starts with a tenth: replicas that crash and start
 //! again do not bring a burst each time.
 //!
-//! The arithmetic is the generic cell rate algorithm, as in the `governor` crate; that one has no room for a reserve, none
+//! The arithmetic is the generic cell rate algorithm, as in the `active_policy` crate; that one has no room for a reserve, none
 //! for a rate that changes, and always starts full.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ledger::Shared;
+use crate::ledger::Failover;
 
 /// What ceilings are kept in.
 #[derive(Clone)]
 pub struct Ceilings {
     /// Redis, where replicas share a ledger.
-    pub shared: Option<Shared>,
+    pub shared: Option<Failover>,
     /// How many replicas there are: what they do not share is divided among them.
     pub replicas: u32,
 }

@@ -5,9 +5,9 @@ use super::*;
 const COUNT: Count = Count { scope: Scope::Client, limit: 1, active: 2 };
 const DEFAULT_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
 
-fn stance(mode: Mode, failure_policy: AllowDeny) -> Stance {
+fn enforcement(mode: Mode, failure_policy: AllowDeny) -> Enforcement {
     let message = Some("One seat each.".to_owned());
-    Stance { policy: ObjectName::new("team", "seats"), mode, failure_policy, message }
+    Enforcement { policy: ObjectName::new("team", "seats"), mode, failure_policy, message }
 }
 
 /// Every verdict there is, failures aside, with what Enforce says to it: whether it blocks, and why.
@@ -35,7 +35,7 @@ fn failures() -> Vec<Verdict> {
 #[test]
 fn enforced_verdicts_are_answered_as_they_are() {
     for (verdict, block, reason) in verdicts() {
-        let answer = stance(Mode::Enforce, AllowDeny::Deny).answer(verdict, false);
+        let answer = enforcement(Mode::Enforce, AllowDeny::Deny).answer(verdict, false);
         assert_eq!((answer.block, answer.reason), (block, reason), "{verdict:?}");
         assert_eq!(answer.message.is_some(), block, "{verdict:?}");
         assert_eq!(answer.policy, Some(ObjectName::new("team", "seats")));
@@ -52,7 +52,7 @@ fn a_failure_is_answered_by_the_failure_policy_with_its_own_word() {
     for verdict in failures() {
         let Verdict::Failed { failure, count, revoked } = verdict else { unreachable!() };
         for (failure_policy, block) in [(AllowDeny::Allow, false), (AllowDeny::Deny, true)] {
-            let answer = stance(Mode::Enforce, failure_policy).answer(verdict, false);
+            let answer = enforcement(Mode::Enforce, failure_policy).answer(verdict, false);
             let message = block.then(|| "One seat each.".to_owned());
             assert_eq!((answer.block, answer.reason), (block, Reason::Failed(failure)));
             assert_eq!((answer.message, answer.revoke_session), (message, false));
@@ -65,8 +65,8 @@ fn a_failure_is_answered_by_the_failure_policy_with_its_own_word() {
 fn audit_takes_the_effect_away_and_says_what_it_would_have_been() {
     for (verdict, block, reason) in verdicts() {
         for (mode, force_audit) in [(Mode::Audit, false), (Mode::Audit, true), (Mode::Enforce, true)] {
-            let answer = stance(mode, AllowDeny::Deny).answer(verdict, force_audit);
-            let enforced = stance(Mode::Enforce, AllowDeny::Deny).answer(verdict, false);
+            let answer = enforcement(mode, AllowDeny::Deny).answer(verdict, force_audit);
+            let enforced = enforcement(Mode::Enforce, AllowDeny::Deny).answer(verdict, false);
             let plain = !block && reason != Reason::Evicted;
             let expected = if plain { (reason, None) } else { (Reason::Audit, Some(reason)) };
             assert_eq!((answer.reason, answer.audited_reason), expected, "{verdict:?}");
@@ -86,7 +86,7 @@ fn a_failure_in_audit_never_blocks() {
             [(AllowDeny::Allow, (own, None)), (AllowDeny::Deny, (Reason::Audit, Some(own)))]
         {
             for (mode, force_audit) in [(Mode::Audit, false), (Mode::Enforce, true)] {
-                let answer = stance(mode, failure_policy).answer(verdict, force_audit);
+                let answer = enforcement(mode, failure_policy).answer(verdict, force_audit);
                 assert_eq!((answer.reason, answer.audited_reason), expected);
                 assert_eq!((answer.block, answer.message, answer.revoke_session), (false, None, false));
                 assert_eq!((answer.count, answer.revoked_sessions), (count, None));
@@ -97,7 +97,7 @@ fn a_failure_in_audit_never_blocks() {
 
 #[test]
 fn a_blocked_user_always_reads_something_and_after_a_failure_something_else() {
-    let silent = Stance { message: None, ..stance(Mode::Enforce, AllowDeny::Deny) };
+    let silent = Enforcement { message: None, ..enforcement(Mode::Enforce, AllowDeny::Deny) };
     let message = |verdict| silent.answer(verdict, false).message;
     for (verdict, block, _) in verdicts() {
         assert_eq!(message(verdict), block.then(|| DEFAULT_MESSAGE.to_owned()), "{verdict:?}");

@@ -7,7 +7,7 @@ fn login(sid: Option<&str>, context: Context) -> Login {
 }
 
 fn answer(policy: &Policy, login: &Login) -> Result<String, Verdict> {
-    policy.before_asking(login, now()).map(|question| question.limits.to_string())
+    policy.pre_checks(login, now()).map(|limit_check| limit_check.limits.to_string())
 }
 
 fn verdict(extra: Value, login: &Login) -> Option<Verdict> {
@@ -101,9 +101,9 @@ fn an_override_matches_when_every_list_that_it_names_has_the_logins_value() {
         (json!({ "users": ["v"], "roles": ["admin"] }), full(), false),
         (json!({ "users": ["u"], "organizations": ["org_2"] }), full(), false),
     ] {
-        let mut exception = json!({ "name": "vip", "exempt": true });
-        lay_over(&mut exception, lists.clone());
-        let extra = json!({ "limits": { "perClient": 1 }, "overrides": [exception] });
+        let mut policy_override = json!({ "name": "vip", "exempt": true });
+        lay_over(&mut policy_override, lists.clone());
+        let extra = json!({ "limits": { "perClient": 1 }, "overrides": [policy_override] });
         let expected = matches.then_some(Verdict::Exempt);
         assert_eq!(verdict(extra, &login(Some("s9"), context)), expected, "{lists}");
     }
@@ -112,8 +112,9 @@ fn an_override_matches_when_every_list_that_it_names_has_the_logins_value() {
 #[test]
 fn an_override_ends_at_its_expiry() {
     for (seconds, expected) in [(1, Some(Verdict::Exempt)), (0, None), (-1, None)] {
-        let exception = json!({ "name": "vip", "users": ["u"], "exempt": true, "expiresAt": at(seconds).to_string() });
-        let extra = json!({ "limits": { "perClient": 1 }, "overrides": [exception] });
+        let policy_override =
+            json!({ "name": "vip", "users": ["u"], "exempt": true, "expiresAt": at(seconds).to_string() });
+        let extra = json!({ "limits": { "perClient": 1 }, "overrides": [policy_override] });
         assert_eq!(verdict(extra, &login(Some("s9"), Context::default())), expected, "{seconds}");
     }
 }
@@ -147,7 +148,7 @@ fn the_question_says_which_override_chose_the_limits() {
     let policy = policy(json!({ "limits": { "perClient": 1 }, "overrides": overrides }));
     let chosen_by = |user: &str| {
         let login = Login::new(user.into(), "c1".into(), Some("s9".into()), Context::default()).unwrap();
-        policy.before_asking(&login, now()).unwrap().chosen_by()
+        policy.pre_checks(&login, now()).unwrap().chosen_by()
     };
     assert_eq!([chosen_by("v"), chosen_by("u"), chosen_by("w")], [Some(0), Some(1), None]);
 }

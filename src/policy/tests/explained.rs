@@ -2,16 +2,17 @@
 
 use super::*;
 
-fn standings(check: &Check) -> Vec<(String, Standing)> {
+fn standings(check: &Check) -> Vec<(String, SessionRole)> {
     let (login, sessions) = (check.login(), SessionList::new("u", check.listed.iter().cloned()));
-    let question = check.policy.before_asking(&login, now()).unwrap();
-    let evidence = Evidence { sessions: &sessions, admissions: &check.admissions, revoked: &check.revoked, now: now() };
-    sessions.ids().map(str::to_owned).zip(question.explain(evidence)).collect()
+    let limit_check = check.policy.pre_checks(&login, now()).unwrap();
+    let inputs =
+        LimitInputs { sessions: &sessions, admissions: &check.admissions, revoked: &check.revoked, now: now() };
+    sessions.ids().map(str::to_owned).zip(limit_check.explain(inputs)).collect()
 }
 
 /// How many listed sessions are said to count towards a limit.
 pub(super) fn said_to_count(check: &Check, scope: Scope) -> usize {
-    let counts = |(_, standing): &(String, Standing)| matches!(standing, Standing::Counts(of) if of.contains(&scope));
+    let counts = |(_, role): &(String, SessionRole)| matches!(role, SessionRole::Counts(of) if of.contains(&scope));
     standings(check).iter().filter(|session| counts(session)).count()
 }
 
@@ -28,17 +29,17 @@ fn each_session_is_told_with_the_first_reason_that_the_rule_had_for_it() {
             session("none", &[]),
         ])
         .revoked(&["dead"]);
-    let counts = |of: &[Scope]| Standing::Counts(of.to_vec());
+    let counts = |of: &[Scope]| SessionRole::Counts(of.to_vec());
     let expected = [
-        ("s9", Standing::Current),
-        ("ended", Standing::Ended),
-        ("dead", Standing::Revoked),
-        ("idle", Standing::Inactive),
+        ("s9", SessionRole::Current),
+        ("ended", SessionRole::Ended),
+        ("dead", SessionRole::Revoked),
+        ("idle", SessionRole::Inactive),
         ("both", counts(&[Scope::Client, Scope::User])),
         ("user", counts(&[Scope::User])),
         ("none", counts(&[])),
     ];
-    assert_eq!(standings(&check), expected.map(|(id, standing)| (id.to_owned(), standing)));
+    assert_eq!(standings(&check), expected.map(|(id, role)| (id.to_owned(), role)));
 }
 
 #[test]
@@ -49,5 +50,5 @@ fn towards_a_kept_place_only_those_count_that_came_before() {
         session("s2", &["c1"]),
     ]);
     let [first, _, last] = <[_; 3]>::try_from(standings(&check)).unwrap();
-    assert_eq!((first.1, last.1), (Standing::Counts(vec![Scope::Client]), Standing::Counts(vec![])));
+    assert_eq!((first.1, last.1), (SessionRole::Counts(vec![Scope::Client]), SessionRole::Counts(vec![])));
 }

@@ -33,35 +33,38 @@ fn credential(secret: &str) -> SecretManifest {
 }
 
 fn report(index: &Index, name: &str) -> PolicyReport {
-    let (_, reports) = index.publish(&Doors::default());
+    let (_, reports) = index.publish(&CallerAccess::default());
     reports.into_iter().find(|report| report.name.name == name).unwrap()
 }
 
 /// The secret that a policy's checks use.
 fn used(index: &Index, name: &str) -> Option<String> {
-    let (snapshot, _) = index.publish(&Doors::default());
-    let governor = snapshot.governors().iter().find(|governor| governor.rule.claim().name.name == name)?.clone();
-    let credentials = governor.credentials.clone()?;
-    match &credentials.proof {
-        crate::secret::Proof::ClientSecret(secret) => Some(secrecy::ExposeSecret::expose_secret(secret).to_owned()),
-        crate::secret::Proof::PrivateKey { .. } => None,
+    let (policy_set, _) = index.publish(&CallerAccess::default());
+    let active_policy =
+        policy_set.active_policies().iter().find(|active_policy| active_policy.rule.scope().name.name == name)?.clone();
+    let credentials = active_policy.credentials.clone()?;
+    match &credentials.client_auth {
+        crate::secret::ClientAuth::ClientSecret(secret) => {
+            Some(secrecy::ExposeSecret::expose_secret(secret).to_owned())
+        }
+        crate::secret::ClientAuth::PrivateKey { .. } => None,
     }
 }
 
 /// The tenant's word on the newest credential.
-fn says(index: &mut Index, proof: &Proof) {
-    let keys: Vec<ProofKey> = index.candidates().into_keys().collect();
-    keys.into_iter().for_each(|key| index.proved(key, proof.clone()));
+fn says(index: &mut Index, result: &ProbeResult) {
+    let keys: Vec<CredentialKey> = index.probe_targets().into_keys().collect();
+    keys.into_iter().for_each(|key| index.probed(key, result.clone()));
     index.forget_replaced();
 }
 
-fn granted(scopes: &[&str]) -> Proof {
-    Proof::Granted(Some(scopes.iter().map(|scope| (*scope).to_owned()).collect::<BTreeSet<_>>()))
+fn granted(scopes: &[&str]) -> ProbeResult {
+    ProbeResult::Granted(Some(scopes.iter().map(|scope| (*scope).to_owned()).collect::<BTreeSet<_>>()))
 }
 
-fn word(index: &Index, name: &str) -> (Truth, ConditionReason) {
-    let finding = report(index, name).credentials_ready();
-    (finding.truth, finding.reason)
+fn word(index: &Index, name: &str) -> (ConditionStatus, ConditionReason) {
+    let condition = report(index, name).credentials_ready();
+    (condition.status, condition.reason)
 }
 
 const PLAIN: &[&str] = &["read:sessions"];
@@ -70,18 +73,30 @@ const ALL: &[&str] = &["read:sessions", "delete:sessions", "delete:refresh_token
 #[test]
 fn a_first_credential_is_used_before_it_is_proven_and_that_is_said() {
     let mut index = index(&[("a", json!({}))]);
-    assert_eq!((used(&index, "a"), word(&index, "a")), (None, (Truth::False, ConditionReason::SecretMissing)));
+    assert_eq!(
+        (used(&index, "a"), word(&index, "a")),
+        (None, (ConditionStatus::False, ConditionReason::SecretMissing))
+    );
     index.apply_secret(&credential("one"));
     let one = Some("one".to_owned());
-    assert_eq!((used(&index, "a"), word(&index, "a")), (one.clone(), (Truth::Unknown, ConditionReason::Unproven)));
-    says(&mut index, &Proof::Unreachable(Failure::UpstreamTimeout));
+    assert_eq!(
+        (used(&index, "a"), word(&index, "a")),
+        (one.clone(), (ConditionStatus::Unknown, ConditionReason::Unproven))
+    );
+    says(&mut index, &ProbeResult::Unreachable(Failure::UpstreamTimeout));
     let told = word(&index, "a");
-    assert_eq!((used(&index, "a"), told), (one.clone(), (Truth::Unknown, ConditionReason::TenantUnreachable)));
-    says(&mut index, &Proof::Rejected);
+    assert_eq!(
+        (used(&index, "a"), told),
+        (one.clone(), (ConditionStatus::Unknown, ConditionReason::TenantUnreachable))
+    );
+    says(&mut index, &ProbeResult::Rejected);
     let told = word(&index, "a");
-    assert_eq!((used(&index, "a"), told), (one.clone(), (Truth::False, ConditionReason::CredentialsRejected)));
+    assert_eq!(
+        (used(&index, "a"), told),
+        (one.clone(), (ConditionStatus::False, ConditionReason::CredentialsRejected))
+    );
     says(&mut index, &granted(PLAIN));
-    assert_eq!((used(&index, "a"), word(&index, "a")), (one, (Truth::True, ConditionReason::Proven)));
+    assert_eq!((used(&index, "a"), word(&index, "a")), (one, (ConditionStatus::True, ConditionReason::Proven)));
 }
 
 #[test]
@@ -93,17 +108,17 @@ fn a_new_credential_takes_over_when_it_is_proven_and_the_old_one_never_comes_bac
     assert_eq!(used(&index, "a").unwrap(), "one");
     assert_eq!(
         word(&index, "a"),
-        (Truth::True, ConditionReason::Proven),
+        (ConditionStatus::True, ConditionReason::Proven),
         "nothing has happened that anybody would notice"
     );
-    says(&mut index, &Proof::Unreachable(Failure::UpstreamTimeout));
+    says(&mut index, &ProbeResult::Unreachable(Failure::UpstreamTimeout));
     assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("one", ConditionReason::TenantUnreachable));
-    says(&mut index, &Proof::Rejected);
+    says(&mut index, &ProbeResult::Rejected);
     assert_eq!(used(&index, "a").unwrap(), "one");
-    assert_eq!(word(&index, "a"), (Truth::False, ConditionReason::NewCredentialsRejected));
+    assert_eq!(word(&index, "a"), (ConditionStatus::False, ConditionReason::NewCredentialsRejected));
     says(&mut index, &granted(PLAIN));
     assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("two", ConditionReason::Proven));
-    says(&mut index, &Proof::Rejected);
+    says(&mut index, &ProbeResult::Rejected);
     assert_eq!(
         (used(&index, "a").unwrap().as_str(), word(&index, "a").1),
         ("two", ConditionReason::CredentialsRejected)
@@ -117,7 +132,7 @@ fn of_several_new_credentials_the_newest_is_proven_and_the_proven_one_serves() {
     says(&mut index, &granted(PLAIN));
     for wrong in ["two", "three"] {
         index.apply_secret(&credential(wrong));
-        says(&mut index, &Proof::Rejected);
+        says(&mut index, &ProbeResult::Rejected);
         assert_eq!(used(&index, "a").unwrap(), "one");
     }
     // Back to the one that serves: known already.
@@ -131,7 +146,7 @@ fn a_tenant_that_is_down_takes_back_nothing_that_it_said() {
     index.apply_secret(&credential("one"));
     says(&mut index, &granted(PLAIN));
     let revision = index.revision();
-    says(&mut index, &Proof::Unreachable(Failure::CircuitOpen));
+    says(&mut index, &ProbeResult::Unreachable(Failure::CircuitOpen));
     assert_eq!((word(&index, "a").1, index.revision()), (ConditionReason::Proven, revision));
 }
 
@@ -154,9 +169,9 @@ fn what_a_credential_must_permit_depends_on_the_strategy_of_each_policy() {
     // The first is forgotten: a policy that needs more does not bring it back.
     says(&mut index, &granted(PLAIN));
     assert_eq!(used(&index, "revoke").unwrap(), "two");
-    assert_eq!(word(&index, "revoke"), (Truth::False, ConditionReason::InsufficientScope));
+    assert_eq!(word(&index, "revoke"), (ConditionStatus::False, ConditionReason::InsufficientScope));
     // A tenant that does not say is believed.
-    says(&mut index, &Proof::Granted(None));
+    says(&mut index, &ProbeResult::Granted(None));
     assert_eq!(word(&index, "revoke").1, ConditionReason::Proven);
 }
 
@@ -193,9 +208,12 @@ fn a_secret_that_is_not_shown_any_more_stays_in_use_and_that_is_said() {
     let mut index = index(&[("a", json!({}))]);
     let name = ObjectName::new("team", "auth0");
     index.await_secret(&name);
-    assert_eq!(word(&index, "a"), (Truth::Unknown, ConditionReason::Pending));
+    assert_eq!(word(&index, "a"), (ConditionStatus::Unknown, ConditionReason::Pending));
     index.forbid_secret(&name);
-    assert_eq!((used(&index, "a"), word(&index, "a")), (None, (Truth::False, ConditionReason::SecretForbidden)));
+    assert_eq!(
+        (used(&index, "a"), word(&index, "a")),
+        (None, (ConditionStatus::False, ConditionReason::SecretForbidden))
+    );
     index.apply_secret(&credential("one"));
     says(&mut index, &granted(PLAIN));
     index.forbid_secret(&name);
@@ -219,18 +237,18 @@ fn what_changes_nothing_is_no_change() {
 fn a_policy_made_anew_under_the_same_name_does_not_inherit_the_last_good_version() {
     let mut index = index(&[("a", json!({}))]);
     apply(&mut index, "a", 0, json!({ "limits": { "perUser": 0 } }));
-    assert_eq!(report(&index, "a").in_force, InForce::LastGood);
+    assert_eq!(report(&index, "a").active_version, ActiveVersion::LastGood);
     apply(&mut index, "a", 1, json!({ "limits": { "perUser": 0 } }));
-    assert_eq!(report(&index, "a").in_force, InForce::FailurePolicy);
+    assert_eq!(report(&index, "a").active_version, ActiveVersion::FailurePolicy);
     let accepted = report(&index, "a").accepted();
-    assert_eq!((accepted.truth, accepted.reason), (Truth::False, ConditionReason::Invalid));
+    assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::Invalid));
     assert!(
         accepted.message.starts_with("spec.limits.perUser: ") && accepted.message.ends_with("failure policy answers")
     );
 }
 
-fn precedent(index: &Index, name: &str) -> Option<(String, Share)> {
-    report(index, name).precedent.map(|precedent| (precedent.policy.name, precedent.share))
+fn overshadowing(index: &Index, name: &str) -> Option<(String, Extent)> {
+    report(index, name).overshadowing.map(|overshadowing| (overshadowing.policy.name, overshadowing.share))
 }
 
 #[test]
@@ -238,13 +256,13 @@ fn of_two_policies_that_claim_the_same_the_newer_is_in_conflict_until_the_older_
     let same = || json!({ "selector": { "clientIds": ["c1", "c2"] } });
     let turned = json!({ "selector": { "clientIds": ["c2", "c1"] } });
     let mut index = index(&[("old", same()), ("new", turned), ("higher", json!({ "priority": 5 }))]);
-    assert_eq!(precedent(&index, "new"), Some(("old".to_owned(), Share::Conflict)));
+    assert_eq!(overshadowing(&index, "new"), Some(("old".to_owned(), Extent::Conflict)));
     let accepted = report(&index, "new").accepted();
-    assert_eq!((accepted.truth, accepted.reason), (Truth::False, ConditionReason::Conflicted));
+    assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::Conflicted));
     assert!(accepted.message.contains("team/old"), "{}", accepted.message);
     assert_eq!(report(&index, "new").ready().reason, ConditionReason::Conflicted);
     index.remove_policy(&ObjectName::new("team", "old"));
-    assert_eq!(precedent(&index, "new"), Some(("higher".to_owned(), Share::All)));
+    assert_eq!(overshadowing(&index, "new"), Some(("higher".to_owned(), Extent::All)));
     assert_eq!(report(&index, "new").accepted().reason, ConditionReason::Accepted);
 }
 
@@ -257,11 +275,11 @@ fn a_policy_behind_another_stays_accepted_and_says_which() {
         ("elsewhere", json!({ "selector": { "clientIds": ["c9"] }, "callerSecretRef": { "name": "others" } })),
         ("rest", json!({})),
     ]);
-    assert_eq!(precedent(&index, "client"), None);
-    assert_eq!(precedent(&index, "organization"), Some(("client".to_owned(), Share::Part)));
-    assert_eq!(precedent(&index, "elsewhere"), None, "it has other callers");
-    assert_eq!(precedent(&index, "rest"), Some(("client".to_owned(), Share::Part)));
+    assert_eq!(overshadowing(&index, "client"), None);
+    assert_eq!(overshadowing(&index, "organization"), Some(("client".to_owned(), Extent::Part)));
+    assert_eq!(overshadowing(&index, "elsewhere"), None, "it has other callers");
+    assert_eq!(overshadowing(&index, "rest"), Some(("client".to_owned(), Extent::Part)));
     let accepted = report(&index, "rest").accepted();
-    assert_eq!((accepted.truth, accepted.reason), (Truth::True, ConditionReason::Accepted));
+    assert_eq!((accepted.status, accepted.reason), (ConditionStatus::True, ConditionReason::Accepted));
     assert!(accepted.message.contains("team/client stands before it"), "{}", accepted.message);
 }

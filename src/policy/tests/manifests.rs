@@ -75,14 +75,14 @@ fn what_is_left_out_has_the_defaults_of_the_resource() {
     use crate::crd::{Reentry, Strategy};
     use std::time::Duration;
     assert_eq!((policy.reentry, policy.strategy), (Reentry::KeepPlace, Strategy::Deny));
-    assert_eq!((policy.stance.mode, policy.stance.failure_policy), (Mode::Enforce, AllowDeny::Allow));
+    assert_eq!((policy.enforcement.mode, policy.enforcement.failure_policy), (Mode::Enforce, AllowDeny::Allow));
     assert_eq!((policy.missing_session, policy.revoke_requires_mfa), (AllowDeny::Allow, false));
     assert_eq!(policy.timeout, Duration::from_secs(3));
     assert_eq!(policy.admission_window, Duration::from_secs(10));
     assert_eq!(policy.recheck_after, Duration::from_secs(300));
     assert_eq!(policy.active_within, None);
-    assert_eq!((policy.claim.priority, policy.claim.callers), (0, None));
-    assert_eq!(policy.claim.selector, Selector::default());
+    assert_eq!((policy.scope.priority, policy.scope.callers), (0, None));
+    assert_eq!(policy.scope.selector, Selector::default());
     assert_eq!(policy.skip_protocols, HashSet::from(["oauth2-refresh-token".to_owned()]));
     assert_eq!(policy.limits.to_string(), "client=1");
 }
@@ -91,17 +91,17 @@ fn what_is_left_out_has_the_defaults_of_the_resource() {
 fn domains_are_kept_in_lower_case_and_secrets_in_the_policys_namespace() {
     let mut spec = full();
     lay_over(&mut spec, json!({ "tenant": { "domain": "ACME.EU.auth0.com", "customDomain": "Login.Acme.com" } }));
-    let claim = compiled(&spec).unwrap().claim;
-    assert_eq!(claim.tenant.domain(), "acme.eu.auth0.com");
-    assert_eq!(claim.tenant.custom_domain(), Some("login.acme.com"));
-    assert_eq!(claim.credentials, ObjectName::new("team", "auth0"));
-    assert_eq!(claim.callers, Some(ObjectName::new("team", "callers")));
+    let scope = compiled(&spec).unwrap().scope;
+    assert_eq!(scope.tenant.domain(), "acme.eu.auth0.com");
+    assert_eq!(scope.tenant.custom_domain(), Some("login.acme.com"));
+    assert_eq!(scope.credentials, ObjectName::new("team", "auth0"));
+    assert_eq!(scope.callers, Some(ObjectName::new("team", "callers")));
 }
 
-fn salvaged(pointer: &str, value: Value) -> Option<Salvage> {
+fn salvaged(pointer: &str, value: Value) -> Option<FallbackPolicy> {
     let spec = with(pointer, Some(value));
     assert!(compiled(&spec).is_err(), "{spec} compiles and needs no salvage");
-    salvage(&Manifest { spec, ..manifest(json!({})) })
+    fallback(&Manifest { spec, ..manifest(json!({})) })
 }
 
 #[test]
@@ -114,32 +114,32 @@ fn a_policy_that_does_not_compile_still_governs_what_it_selects() {
             "mode": "Audit", "failurePolicy": "Deny", "message": "No.", "limits": { "perClient": 0 },
         }),
     );
-    let saved = salvage(&Manifest { spec, ..manifest(json!({})) }).unwrap();
-    assert_eq!(saved.claim.tenant.domain(), "acme.eu.auth0.com");
-    assert_eq!(saved.claim.tenant.custom_domain(), Some("login.acme.com"));
-    assert_eq!(saved.claim.credentials, ObjectName::new("team", "auth0"));
-    assert_eq!(saved.claim.callers, Some(ObjectName::new("team", "callers")));
-    assert_eq!(saved.claim.selector.clients, Some(HashSet::from(["c1".to_owned()])));
-    assert_eq!(saved.claim.selector.organizations, Some(HashSet::from(["org_1".to_owned()])));
-    assert_eq!((saved.claim.selector.connections, saved.claim.priority), (None, 7));
-    assert_eq!((saved.stance.mode, saved.stance.failure_policy), (Mode::Audit, AllowDeny::Deny));
-    assert_eq!(saved.stance.message.as_deref(), Some("No."));
+    let saved = fallback(&Manifest { spec, ..manifest(json!({})) }).unwrap();
+    assert_eq!(saved.scope.tenant.domain(), "acme.eu.auth0.com");
+    assert_eq!(saved.scope.tenant.custom_domain(), Some("login.acme.com"));
+    assert_eq!(saved.scope.credentials, ObjectName::new("team", "auth0"));
+    assert_eq!(saved.scope.callers, Some(ObjectName::new("team", "callers")));
+    assert_eq!(saved.scope.selector.clients, Some(HashSet::from(["c1".to_owned()])));
+    assert_eq!(saved.scope.selector.organizations, Some(HashSet::from(["org_1".to_owned()])));
+    assert_eq!((saved.scope.selector.connections, saved.scope.priority), (None, 7));
+    assert_eq!((saved.enforcement.mode, saved.enforcement.failure_policy), (Mode::Audit, AllowDeny::Deny));
+    assert_eq!(saved.enforcement.message.as_deref(), Some("No."));
 }
 
 #[test]
 fn a_selector_list_that_cannot_be_read_selects_everything() {
     for list in [json!("c1"), json!(["c1", 5]), json!([]), json!({ "c1": true }), json!(7)] {
         let saved = salvaged("/selector/clientIds", list.clone()).unwrap();
-        assert_eq!(saved.claim.selector.clients, None, "{list}");
+        assert_eq!(saved.scope.selector.clients, None, "{list}");
     }
     let saved = salvaged("/selector", json!("everything")).unwrap();
-    assert_eq!(saved.claim.selector, Selector::default());
+    assert_eq!(saved.scope.selector, Selector::default());
 }
 
 #[test]
 fn a_failure_policy_that_cannot_be_read_is_allow() {
     for value in [json!("deny"), json!(1), json!({}), json!(["Deny"])] {
-        assert_eq!(salvaged("/failurePolicy", value).unwrap().stance.failure_policy, AllowDeny::Allow);
+        assert_eq!(salvaged("/failurePolicy", value).unwrap().enforcement.failure_policy, AllowDeny::Allow);
     }
 }
 
@@ -149,13 +149,13 @@ fn a_tenant_that_cannot_be_read_governs_nothing() {
         assert!(salvaged("/tenant/domain", value).is_none());
     }
     assert!(salvaged("/tenant", json!("acme.auth0.com")).is_none());
-    assert!(salvage(&Manifest { spec: json!(null), ..manifest(json!({})) }).is_none());
+    assert!(fallback(&Manifest { spec: json!(null), ..manifest(json!({})) }).is_none());
 }
 
 #[test]
 fn the_rest_that_cannot_be_read_has_its_default() {
-    assert_eq!(salvaged("/mode", json!("audit")).unwrap().stance.mode, Mode::Enforce);
-    assert_eq!(salvaged("/priority", json!("high")).unwrap().claim.priority, 0);
-    assert_eq!(salvaged("/message", json!("")).unwrap().stance.message, None);
-    assert_eq!(salvaged("/tenant/customDomain", json!("http://x")).unwrap().claim.tenant.custom_domain(), None);
+    assert_eq!(salvaged("/mode", json!("audit")).unwrap().enforcement.mode, Mode::Enforce);
+    assert_eq!(salvaged("/priority", json!("high")).unwrap().scope.priority, 0);
+    assert_eq!(salvaged("/message", json!("")).unwrap().enforcement.message, None);
+    assert_eq!(salvaged("/tenant/customDomain", json!("http://x")).unwrap().scope.tenant.custom_domain(), None);
 }

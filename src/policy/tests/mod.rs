@@ -165,8 +165,8 @@ impl Check {
 
     fn decide(&self) -> Decision {
         let login = self.login();
-        let question = self.policy.before_asking(&login, now()).unwrap();
-        question.decide(Evidence {
+        let limit_check = self.policy.pre_checks(&login, now()).unwrap();
+        limit_check.decide(LimitInputs {
             sessions: &SessionList::new("u", self.listed.iter().cloned()),
             admissions: &self.admissions,
             revoked: &self.revoked,

@@ -27,7 +27,7 @@ impl Known {
         match scope {
             Scope::Client => all.contains(&check.client),
             Scope::Group => {
-                let group = check.policy.claim.selector.clients.clone().unwrap_or_default();
+                let group = check.policy.scope.selector.clients.clone().unwrap_or_default();
                 all.iter().any(|client| group.contains(client))
             }
             Scope::User => unknown || !all.is_empty(),

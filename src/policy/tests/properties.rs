@@ -239,9 +239,9 @@ proptest! {
         let failure_policy = if deny { AllowDeny::Deny } else { AllowDeny::Allow };
         let with = |mode| {
             let mut check = check.clone();
-            check.policy.stance = Stance { mode, failure_policy, ..check.policy.stance };
+            check.policy.enforcement = Enforcement { mode, failure_policy, ..check.policy.enforcement };
             let decision = check.decide();
-            let answer = check.policy.stance.answer(Verdict::from(&decision), false);
+            let answer = check.policy.enforcement.answer(Verdict::from(&decision), false);
             (decision, answer)
         };
         let (enforced, answer) = with(Mode::Enforce);

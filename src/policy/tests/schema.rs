@@ -219,7 +219,7 @@ proptest! {
     #[test]
     fn compiling_and_salvaging_any_json_never_panics(spec in any_json()) {
         let manifest = Manifest { spec, ..manifest(json!({})) };
-        let _ = (compile(&manifest), salvage(&manifest));
+        let _ = (compile(&manifest), fallback(&manifest));
     }
 
     #[test]
@@ -240,7 +240,7 @@ proptest! {
         let tenant_is_meant = pointer.starts_with("/tenant");
         if let Err(errors) = compiled(&spec) {
             prop_assert!(errors.iter().all(|error| error.field.starts_with("spec") && !error.message.is_empty()));
-            let saved = salvage(&Manifest { spec, ..manifest(json!({})) });
+            let saved = fallback(&Manifest { spec, ..manifest(json!({})) });
             prop_assert!(saved.is_some() || tenant_is_meant);
         }
     }

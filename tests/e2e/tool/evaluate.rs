@@ -28,12 +28,12 @@ pub struct EvaluateArgs {
 }
 
 /// An expression that has to give something.
-struct Question {
+struct LimitCheck {
     whose: String,
     expression: String,
 }
 
-fn questions(args: &EvaluateArgs) -> Result<Vec<Question>, Box<dyn Error>> {
+fn questions(args: &EvaluateArgs) -> Result<Vec<LimitCheck>, Box<dyn Error>> {
     let mut questions = Vec::new();
     let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(&args.dashboard)?)?;
     for panel in dashboard["panels"].as_array().into_iter().flatten() {
@@ -43,18 +43,18 @@ fn questions(args: &EvaluateArgs) -> Result<Vec<Question>, Box<dyn Error>> {
             for variable in ["$namespace", "$job", "$tenant", "$policy"] {
                 expression = expression.replace(variable, ".*");
             }
-            questions.push(Question { whose: format!("panel {}", panel["title"]), expression });
+            questions.push(LimitCheck { whose: format!("panel {}", panel["title"]), expression });
         }
     }
     let rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(&args.rules)?)?;
     for rule in rules["groups"].as_array().into_iter().flatten().flat_map(|group| group["rules"].as_array()).flatten() {
         let expression = rule["expr"].as_str().unwrap_or_default().to_owned();
         if rule["record"].is_string() {
-            questions.push(Question { whose: format!("rule {}", rule["record"]), expression });
+            questions.push(LimitCheck { whose: format!("rule {}", rule["record"]), expression });
         } else {
             // An alert that gives something fires. That it could is seen by each series that it looks at.
             for name in names(&expression) {
-                questions.push(Question { whose: format!("alert {}", rule["alert"]), expression: name });
+                questions.push(LimitCheck { whose: format!("alert {}", rule["alert"]), expression: name });
             }
         }
     }
@@ -62,8 +62,8 @@ fn questions(args: &EvaluateArgs) -> Result<Vec<Question>, Box<dyn Error>> {
 }
 
 /// What is wrong with the answer to a question; `None` when it gives something.
-async fn ask(client: &Client, args: &EvaluateArgs, question: &Question) -> Result<Option<String>, Box<dyn Error>> {
-    let request = client.post(format!("{}/api/v1/query", args.prometheus)).form(&[("query", &question.expression)]);
+async fn ask(client: &Client, args: &EvaluateArgs, limit_check: &LimitCheck) -> Result<Option<String>, Box<dyn Error>> {
+    let request = client.post(format!("{}/api/v1/query", args.prometheus)).form(&[("query", &limit_check.expression)]);
     let answer: Value = request.send().await?.json().await?;
     Ok(match answer["data"]["result"].as_array() {
         None => Some(format!("error: {}", answer["error"])),
@@ -91,9 +91,9 @@ pub async fn run(args: &EvaluateArgs) -> Result<(), Box<dyn Error>> {
     let deadline = Instant::now() + Duration::from_secs(args.patience);
     loop {
         let (rules, mut wrong) = unhealthy_rules(&client, args).await?;
-        for question in &questions {
-            if let Some(problem) = ask(&client, args, question).await? {
-                wrong.push(format!("{}: {problem}: {}", question.whose, question.expression));
+        for limit_check in &questions {
+            if let Some(problem) = ask(&client, args, limit_check).await? {
+                wrong.push(format!("{}: {problem}: {}", limit_check.whose, limit_check.expression));
             }
         }
         if rules > 0 && wrong.is_empty() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::json;
-use session_checker::ledger::{Attempt, Ledger, Listed, Memory, OLDEST_LIST, REVOKED_FOR, User};
+use session_checker::ledger::{Attempt, Ledger, Listed, MAX_LIST_AGE, Memory, REVOKED_FOR, User};
 use session_checker::policy::{Count, Decision, Failure, Policy, Scope, SessionList, Verdict};
 use tokio::time::{Instant, advance};
 
@@ -106,7 +106,7 @@ async fn a_slow_list_cannot_outlive_the_entries_it_has_to_be_counted_with() {
     let decision = slow.admit(&ledger, opened.since, &list, soon()).await;
     assert!(matches!(decision, Ok(Decision::Exceeded { .. })), "{decision:?}");
     // And the same for a list that is shared as long as one may be.
-    advance(OLDEST_LIST - SECOND).await;
+    advance(MAX_LIST_AGE - SECOND).await;
     assert_eq!(ledger.stats().size, 1);
     let decision = slow.admit(&ledger, opened.since, &list, soon()).await;
     assert!(matches!(decision, Ok(Decision::Exceeded { .. })), "{decision:?}");
@@ -347,7 +347,7 @@ async fn what_has_ended_leaves_nothing_behind() {
         ledger.remember(&login(&policy, "s").attempt(&User::new("t", &user.to_string()))).await;
     }
     assert_eq!(ledger.stats().size, 1_000);
-    advance(WINDOW + TIMEOUT + OLDEST_LIST).await;
+    advance(WINDOW + TIMEOUT + MAX_LIST_AGE).await;
     assert_eq!((ledger.stats().size, ledger.stats().forgotten), (0, 0));
 }
 

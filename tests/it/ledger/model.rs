@@ -10,7 +10,7 @@ use futures::poll;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use session_checker::ledger::{Ledger, Memory, Moment, OLDEST_LIST, Store};
+use session_checker::ledger::{Ledger, MAX_LIST_AGE, Memory, Store, StoreTime};
 use session_checker::policy::{Decision, Policy, SessionList};
 use tokio::time::{Duration, Instant, advance};
 
@@ -29,8 +29,8 @@ struct World {
     doomed: BTreeSet<String>,
     /// Revocations that failed: the failure policy answered, and each may cost a place.
     failed: usize,
-    last_list: Option<(Rc<SessionList>, Moment, Instant)>,
-    last_opened: Option<(Moment, Instant)>,
+    last_list: Option<(Rc<SessionList>, StoreTime, Instant)>,
+    last_opened: Option<(StoreTime, Instant)>,
     per_client: usize,
     per_user: usize,
     let_in: usize,
@@ -38,7 +38,7 @@ struct World {
     evicted: usize,
 }
 
-type Shared = Rc<RefCell<World>>;
+type Failover = Rc<RefCell<World>>;
 
 impl World {
     /// The promise: counting those under way, the user holds no more than the limits.
@@ -66,17 +66,17 @@ impl World {
     }
 }
 
-async fn wait(world: &Shared, most: usize) {
+async fn wait(world: &Failover, most: usize) {
     let times = world.borrow_mut().random.random_range(0..=most);
     pause(times).await;
 }
 
 /// The list that a check gets: its own; at times one that another check asked for before it, and that it joined before the
 /// request left; at times the last one that is young enough. Each with the time that belongs to it.
-async fn list(world: &Shared, mut since: Moment) -> (Rc<SessionList>, Moment) {
+async fn list(world: &Failover, mut since: StoreTime) -> (Rc<SessionList>, StoreTime) {
     if world.borrow_mut().chance(25)
         && let Some((list, since, at)) = &world.borrow().last_list
-        && at.elapsed() < OLDEST_LIST.min(WINDOW)
+        && at.elapsed() < MAX_LIST_AGE.min(WINDOW)
     {
         return (list.clone(), *since);
     }
@@ -95,7 +95,7 @@ async fn list(world: &Shared, mut since: Moment) -> (Rc<SessionList>, Moment) {
 }
 
 async fn login<S: Store>(
-    world: Shared,
+    world: Failover,
     ledger: Arc<Ledger<S>>,
     policy: Arc<Policy>,
     sid: String,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use session_checker::ledger::{Ledger, Memory, Redis, Shared, Store};
+use session_checker::ledger::{Failover, Ledger, Memory, Redis, Store};
 use tokio::time::{Instant, sleep};
 
 use super::model::play;
@@ -15,13 +15,13 @@ use crate::redis_server::RedisServer;
 /// Far above what a busy machine needs for an operation: these tests are about the protocol.
 const PATIENT: Duration = Duration::from_secs(5);
 
-async fn shared(server: &RedisServer, bound: Duration) -> Shared {
+async fn shared(server: &RedisServer, bound: Duration) -> Failover {
     let url = server.socket_url();
-    Shared::start(Redis::new(&url.into(), b"key").unwrap(), Memory::default(), bound).await
+    Failover::start(Redis::new(&url.into(), b"key").unwrap(), Memory::default(), bound).await
 }
 
 /// Replicas with connections of their own.
-async fn replicas(server: &RedisServer, bound: Duration) -> Vec<Arc<Ledger<Yielding<Arc<Shared>>>>> {
+async fn replicas(server: &RedisServer, bound: Duration) -> Vec<Arc<Ledger<Yielding<Arc<Failover>>>>> {
     let mut replicas = Vec::new();
     for _ in 0..3 {
         let shared = shared(server, bound).await;

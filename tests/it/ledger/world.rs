@@ -11,11 +11,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use session_checker::ledger::{
-    Attempt, Ledger, Listed, Memory, Moment, Opened, Reading, Record, Stats, Store, Terms, User,
+    Attempt, Ledger, Listed, Memory, Opened, Record, Stats, Store, StoreTime, Terms, User, Versioned,
 };
 use session_checker::policy::{
-    Admission, Context, Decision, Evidence, ListedSession, Login, Manifest, ObjectName, Policy, SessionList, Verdict,
-    compile,
+    Admission, Context, Decision, LimitInputs, ListedSession, Login, Manifest, ObjectName, Policy, SessionList,
+    Verdict, compile,
 };
 use tokio::time::Instant;
 
@@ -26,14 +26,14 @@ pub const WINDOW: Duration = Duration::from_secs(10);
 pub struct Yielding<S>(pub S);
 
 impl<S: Store> Store for Yielding<Arc<S>> {
-    async fn read(&self, user: &User) -> Reading {
+    async fn read(&self, user: &User) -> Versioned {
         tokio::task::yield_now().await;
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         tokio::task::yield_now().await;
-        self.0.compare_exchange(user, stood, next).await
+        self.0.compare_exchange(user, expected, next).await
     }
 
     fn pseudonym<'a>(&self, sid: &'a str) -> Cow<'a, str> {
@@ -145,7 +145,7 @@ impl Case<'_> {
     pub async fn admit<S: Store>(
         &self,
         ledger: &Ledger<S>,
-        since: Moment,
+        since: StoreTime,
         list: &SessionList,
         deadline: Instant,
     ) -> Result<Decision, Verdict> {
@@ -156,15 +156,15 @@ impl Case<'_> {
     pub async fn admit_meanwhile<S: Store>(
         &self,
         ledger: &Ledger<S>,
-        since: Moment,
+        since: StoreTime,
         sessions: &SessionList,
         deadline: Instant,
         mut meanwhile: impl FnMut(),
     ) -> Result<Decision, Verdict> {
         let login = Login::new("u".into(), self.client.into(), Some(self.sid.into()), Context::default()).unwrap();
-        let question = self.policy.before_asking(&login, Timestamp::now()).unwrap();
+        let limit_check = self.policy.pre_checks(&login, Timestamp::now()).unwrap();
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
-            let decision = question.decide(Evidence { sessions, admissions, revoked, now: Timestamp::now() });
+            let decision = limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() });
             meanwhile();
             decision
         };
@@ -193,12 +193,12 @@ impl Case<'_> {
 pub struct Direct<S>(pub Arc<S>);
 
 impl<S: Store> Store for Direct<S> {
-    async fn read(&self, user: &User) -> Reading {
+    async fn read(&self, user: &User) -> Versioned {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
-        self.0.compare_exchange(user, stood, next).await
+    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+        self.0.compare_exchange(user, expected, next).await
     }
 
     fn stats(&self) -> Stats {
@@ -210,11 +210,11 @@ impl<S: Store> Store for Direct<S> {
 pub struct Stuck(pub Memory);
 
 impl Store for Stuck {
-    async fn read(&self, user: &User) -> Reading {
+    async fn read(&self, user: &User) -> Versioned {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, _: &User, _: &Reading, _: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, _: &User, _: &Versioned, _: Record) -> Result<(), Versioned> {
         std::future::pending().await
     }
 
@@ -227,13 +227,13 @@ impl Store for Stuck {
 pub struct Repeated(pub Memory);
 
 impl Store for Repeated {
-    async fn read(&self, user: &User) -> Reading {
+    async fn read(&self, user: &User) -> Versioned {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
-        self.0.compare_exchange(user, stood, next.clone()).await?;
-        self.0.compare_exchange(user, stood, next).await
+    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+        self.0.compare_exchange(user, expected, next.clone()).await?;
+        self.0.compare_exchange(user, expected, next).await
     }
 
     fn stats(&self) -> Stats {

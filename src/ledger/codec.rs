@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::record::{Entry, Record, Revoked};
+use super::record::{AdmissionEntry, Record, RevocationEntry};
 
 /// A record in as few bytes as it needs:
 ///
@@ -15,9 +15,9 @@ use super::record::{Entry, Record, Revoked};
 /// ```
 ///
 /// Numbers are written seven bits a byte, lowest first; texts as length and bytes; times as seconds, zigzag, and nanoseconds.
-pub(super) struct Packed(Box<[u8]>);
+pub(super) struct Encoded(Box<[u8]>);
 
-impl Packed {
+impl Encoded {
     pub fn new(record: &Record) -> Self {
         let mut to = Writer(Vec::with_capacity(128));
         to.0.extend_from_slice(&record.revision.to_le_bytes());
@@ -46,7 +46,7 @@ impl Packed {
         Record {
             revision,
             admissions: (0..admissions).map(|_| from.entry()).collect(),
-            revoked: (0..revoked).map(|_| Revoked { sid: from.text(), until: from.time() }).collect(),
+            revoked: (0..revoked).map(|_| RevocationEntry { sid: from.text(), until: from.time() }).collect(),
         }
     }
 
@@ -91,9 +91,9 @@ struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn take(&mut self, count: usize) -> &[u8] {
-        let (taken, rest) = self.0.split_at(count);
+        let (granted, rest) = self.0.split_at(count);
         self.0 = rest;
-        taken
+        granted
     }
 
     fn revision(&mut self) -> u64 {
@@ -122,8 +122,8 @@ impl Reader<'_> {
         Timestamp::new(seconds, nanoseconds as i32).expect("it was a time before")
     }
 
-    fn entry(&mut self) -> Entry {
-        Entry {
+    fn entry(&mut self) -> AdmissionEntry {
+        AdmissionEntry {
             sid: self.text(),
             client_id: self.text(),
             admitted_at: self.time(),
@@ -158,8 +158,8 @@ mod tests {
         fn entry()(
             sid in "\\PC{0,200}", client_id in ".{0,20}", admitted_at in time(), counts_until in time(),
             kept_until in time(), seen_at in proptest::option::of(time()),
-        ) -> Entry {
-            Entry { sid, client_id, admitted_at, counts_until, kept_until, seen_at }
+        ) -> AdmissionEntry {
+            AdmissionEntry { sid, client_id, admitted_at, counts_until, kept_until, seen_at }
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
             revision in any::<u64>(), admissions in proptest::collection::vec(entry(), 0..4),
             revoked in proptest::collection::vec((".{0,40}", time()), 0..200),
         ) -> Record {
-            let revoked = revoked.into_iter().map(|(sid, until)| Revoked { sid, until }).collect();
+            let revoked = revoked.into_iter().map(|(sid, until)| RevocationEntry { sid, until }).collect();
             Record { revision, admissions, revoked }
         }
     }
@@ -176,7 +176,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_comes_out_as_it_went_in(record in record()) {
-            let packed = Packed::new(&record);
+            let packed = Encoded::new(&record);
             prop_assert_eq!(packed.revision(), record.revision);
             prop_assert_eq!(packed.len(), record.len());
             prop_assert_eq!(packed.unpack(), record);
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_usual_record_takes_little() {
         let at: Timestamp = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
-        let entry = Entry {
+        let entry = AdmissionEntry {
             sid: "s".repeat(32),
             client_id: "c".repeat(32),
             admitted_at: at,
@@ -200,6 +200,6 @@ mod tests {
             seen_at: None,
         };
         let record = Record { revision: u64::MAX, admissions: vec![entry], revoked: Vec::new() };
-        assert!(Packed::new(&record).0.len() < 112, "{}", Packed::new(&record).0.len());
+        assert!(Encoded::new(&record).0.len() < 112, "{}", Encoded::new(&record).0.len());
     }
 }

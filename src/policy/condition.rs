@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::answer::Failure;
 use super::compile::SpecError;
 use super::name::ObjectName;
-use super::snapshot::Rule;
+use super::policy_set::PolicyVersion;
 
 /// The types of the conditions, in the order in which people read them.
 pub const CONDITIONS: [&str; 3] = ["Accepted", "CredentialsReady", "Ready"];
@@ -20,22 +20,22 @@ pub struct PolicyReport {
     /// `metadata.generation` of its newest version.
     pub generation: i64,
     /// The version in force; `None` when not even a tenant can be read.
-    pub rule: Option<Arc<Rule>>,
+    pub rule: Option<Arc<PolicyVersion>>,
     /// What is wrong with its newest version.
     pub errors: Vec<SpecError>,
     /// Which version is in force.
-    pub in_force: InForce,
+    pub active_version: ActiveVersion,
     /// The policy that stands before it, where one does.
-    pub precedent: Option<Precedent>,
+    pub overshadowing: Option<Overshadowing>,
     /// Its credential.
-    pub credential: Credential,
+    pub credential: CredentialReport,
     /// Its callers.
-    pub callers: Callers,
+    pub callers: CallersReport,
 }
 
 /// Which version of a policy is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InForce {
+pub enum ActiveVersion {
     /// The newest.
     Newest,
     /// An earlier one, because the newest does not compile.
@@ -48,7 +48,7 @@ pub enum InForce {
 
 /// How much of what a policy selects another one governs in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
+pub enum Extent {
     /// Both claim exactly the same logins with the same priority: a conflict.
     Conflict,
     /// All of it, by priority.
@@ -59,16 +59,16 @@ pub enum Share {
 
 /// A policy of the same tenant and the same callers that stands before another and governs logins that both select.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Precedent {
+pub struct Overshadowing {
     /// The first of those that stand before it.
     pub policy: ObjectName,
     /// How much that one takes.
-    pub share: Share,
+    pub share: Extent,
 }
 
 /// What is known of a policy's credential. `kept` = the version before serves on, so that nobody notices.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credential {
+pub enum CredentialReport {
     /// The tenant accepts it, and it permits what the policy does.
     Proven,
     /// The tenant has not said yet.
@@ -96,25 +96,25 @@ pub enum Credential {
         kept: bool,
     },
     /// There is something about its Secret.
-    Secret(SecretTrouble),
+    Secret(SecretProblem),
     /// The policy does not compile and needs none.
     Unneeded,
 }
 
 /// What is known of the callers that a policy names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Callers {
+pub enum CallersReport {
     /// They can use it.
     Ready,
     /// It names none, and the service lets in nobody without.
     Nobody,
     /// There is something about its Secret.
-    Secret(SecretTrouble),
+    Secret(SecretProblem),
 }
 
 /// What is the matter with a Secret that a policy names, in a closed set and in words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretTrouble {
+pub enum SecretProblem {
     /// The API server has not said yet whether it is there.
     Awaited(ObjectName),
     /// It is not there.
@@ -127,9 +127,9 @@ pub enum SecretTrouble {
 
 /// A condition of a policy, by what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Condition {
     /// Whether the condition holds.
-    pub truth: Truth,
+    pub status: ConditionStatus,
     /// Why, in one word.
     pub reason: ConditionReason,
     /// Why, and what to do about it, in words for people.
@@ -138,7 +138,7 @@ pub struct Finding {
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// It does.
     True,
     /// It does not.
@@ -208,13 +208,14 @@ impl PartialEq for PolicyReport {
             (a, b) => a.is_none() && b.is_none(),
         };
         same_rule
-            && (&self.name, self.generation, self.in_force) == (&other.name, other.generation, other.in_force)
-            && (&self.errors, &self.precedent) == (&other.errors, &other.precedent)
+            && (&self.name, self.generation, self.active_version)
+                == (&other.name, other.generation, other.active_version)
+            && (&self.errors, &self.overshadowing) == (&other.errors, &other.overshadowing)
             && (&self.credential, &self.callers) == (&other.credential, &other.callers)
     }
 }
 
-impl InForce {
+impl ActiveVersion {
     /// Every state, for tables and metrics.
     pub const ALL: [Self; 4] = [Self::Newest, Self::LastGood, Self::FailurePolicy, Self::Nothing];
 
@@ -229,7 +230,7 @@ impl InForce {
     }
 }
 
-impl Truth {
+impl ConditionStatus {
     /// Every value.
     pub const ALL: [Self; 3] = [Self::True, Self::False, Self::Unknown];
 
@@ -243,59 +244,63 @@ impl Truth {
     }
 }
 
-impl Finding {
-    fn new(truth: Truth, reason: ConditionReason, message: impl Into<String>) -> Self {
-        Self { truth, reason, message: message.into() }
+impl Condition {
+    fn new(status: ConditionStatus, reason: ConditionReason, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into() }
     }
 
     /// The sentence, when the condition does not hold.
     pub fn problem(&self) -> Option<&str> {
-        (self.truth != Truth::True).then_some(&self.message)
+        (self.status != ConditionStatus::True).then_some(&self.message)
     }
 }
 
 impl PolicyReport {
     /// The tenant's canonical domain; empty when it cannot be read.
     pub fn tenant(&self) -> &str {
-        self.rule.as_deref().map_or("", |rule| rule.claim().tenant.domain())
+        self.rule.as_deref().map_or("", |rule| rule.scope().tenant.domain())
     }
 
     /// The conditions, each with its type.
-    pub fn conditions(&self) -> [(&'static str, Finding); 3] {
+    pub fn conditions(&self) -> [(&'static str, Condition); 3] {
         let [accepted, credentials_ready, ready] = CONDITIONS;
         [(accepted, self.accepted()), (credentials_ready, self.credentials_ready()), (ready, self.ready())]
     }
 
     /// `Accepted`: the spec compiles and does not conflict with another policy.
-    pub fn accepted(&self) -> Finding {
+    pub fn accepted(&self) -> Condition {
         if !self.errors.is_empty() {
             let errors: Vec<String> = self.errors.iter().map(ToString::to_string).collect();
-            let rest = match self.in_force {
-                InForce::Newest | InForce::LastGood => "its last good version stays in force",
-                InForce::FailurePolicy => "until then its failure policy answers",
-                InForce::Nothing => "its tenant cannot be read either, so it governs nothing",
+            let rest = match self.active_version {
+                ActiveVersion::Newest | ActiveVersion::LastGood => "its last good version stays in force",
+                ActiveVersion::FailurePolicy => "until then its failure policy answers",
+                ActiveVersion::Nothing => "its tenant cannot be read either, so it governs nothing",
             };
-            return Finding::new(Truth::False, ConditionReason::Invalid, format!("{}; {rest}", errors.join("; ")));
+            return Condition::new(
+                ConditionStatus::False,
+                ConditionReason::Invalid,
+                format!("{}; {rest}", errors.join("; ")),
+            );
         }
-        let Some(Precedent { policy, share }) = &self.precedent else {
-            return Finding::new(Truth::True, ConditionReason::Accepted, "the policy is accepted");
+        let Some(Overshadowing { policy, share }) = &self.overshadowing else {
+            return Condition::new(ConditionStatus::True, ConditionReason::Accepted, "the policy is accepted");
         };
         match share {
-            Share::Conflict => Finding::new(
-                Truth::False,
+            Extent::Conflict => Condition::new(
+                ConditionStatus::False,
                 ConditionReason::Conflicted,
                 format!(
                     "{policy} claims exactly the same logins for the same callers with the same priority and stands \
                      before this policy: change the selector or the priority, or delete one of the two"
                 ),
             ),
-            Share::All => Finding::new(
-                Truth::True,
+            Extent::All => Condition::new(
+                ConditionStatus::True,
                 ConditionReason::Accepted,
                 format!("the policy is accepted; {policy} stands before it and governs everything that it selects"),
             ),
-            Share::Part => Finding::new(
-                Truth::True,
+            Extent::Part => Condition::new(
+                ConditionStatus::True,
                 ConditionReason::Accepted,
                 format!("the policy is accepted; {policy} stands before it and governs a part of what it selects"),
             ),
@@ -303,47 +308,51 @@ impl PolicyReport {
     }
 
     /// `CredentialsReady`: the Secret is there, complete, allowed for this tenant, and accepted by Auth0.
-    pub fn credentials_ready(&self) -> Finding {
-        self.credential.finding(self.tenant())
+    pub fn credentials_ready(&self) -> Condition {
+        self.credential.condition(self.tenant())
     }
 
     /// `Ready`: the policy is in force as written, with everything that it needs.
-    pub fn ready(&self) -> Finding {
-        let worst = [self.accepted(), self.callers.finding(), self.credentials_ready()]
+    pub fn ready(&self) -> Condition {
+        let worst = [self.accepted(), self.callers.condition(), self.credentials_ready()]
             .into_iter()
-            .min_by_key(|finding| match finding.truth {
-                Truth::False => 0,
-                Truth::Unknown => 1,
-                Truth::True => 2,
+            .min_by_key(|condition| match condition.status {
+                ConditionStatus::False => 0,
+                ConditionStatus::Unknown => 1,
+                ConditionStatus::True => 2,
             })
-            .filter(|worst| worst.truth != Truth::True);
-        worst.unwrap_or_else(|| Finding::new(Truth::True, ConditionReason::Ready, "the policy is in force as written"))
+            .filter(|worst| worst.status != ConditionStatus::True);
+        worst.unwrap_or_else(|| {
+            Condition::new(ConditionStatus::True, ConditionReason::Ready, "the policy is in force as written")
+        })
     }
 
     /// Whether the policy is in force as written, with everything that it needs.
     pub fn is_ready(&self) -> bool {
-        self.ready().truth == Truth::True
+        self.ready().status == ConditionStatus::True
     }
 }
 
-impl Credential {
-    fn finding(&self, tenant: &str) -> Finding {
+impl CredentialReport {
+    fn condition(&self, tenant: &str) -> Condition {
         let old = "; the credential before it stays in use";
         let rejected = |kept| {
             if kept { ConditionReason::NewCredentialsRejected } else { ConditionReason::CredentialsRejected }
         };
         match self {
             // What is being proven while the old one serves is nobody's concern yet, and mostly over in a moment.
-            Self::Proven | Self::Unproven { kept: true } => {
-                Finding::new(Truth::True, ConditionReason::Proven, format!("{tenant} accepts the credential"))
-            }
-            Self::Unproven { kept: false } => Finding::new(
-                Truth::Unknown,
+            Self::Proven | Self::Unproven { kept: true } => Condition::new(
+                ConditionStatus::True,
+                ConditionReason::Proven,
+                format!("{tenant} accepts the credential"),
+            ),
+            Self::Unproven { kept: false } => Condition::new(
+                ConditionStatus::Unknown,
                 ConditionReason::Unproven,
                 format!("the credential is used, and {tenant} has not yet said whether it accepts it"),
             ),
-            Self::Rejected { kept } => Finding::new(
-                Truth::False,
+            Self::Rejected { kept } => Condition::new(
+                ConditionStatus::False,
                 rejected(*kept),
                 format!(
                     "{tenant} does not accept the credential: write the application's clientId and its clientSecret or \
@@ -351,8 +360,8 @@ impl Credential {
                     if *kept { old } else { "" }
                 ),
             ),
-            Self::InsufficientScope { missing, kept } => Finding::new(
-                Truth::False,
+            Self::InsufficientScope { missing, kept } => Condition::new(
+                ConditionStatus::False,
                 if *kept { ConditionReason::NewCredentialsRejected } else { ConditionReason::InsufficientScope },
                 format!(
                     "the credential lacks {}: grant it to the application for the Management API of {tenant}{}",
@@ -360,17 +369,17 @@ impl Credential {
                     if *kept { old } else { "" }
                 ),
             ),
-            Self::Unreachable { failure, kept } => Finding::new(
-                Truth::Unknown,
+            Self::Unreachable { failure, kept } => Condition::new(
+                ConditionStatus::Unknown,
                 ConditionReason::TenantUnreachable,
                 format!(
                     "the credential cannot be proven, {tenant} gave no token ({failure}): it is asked again{}",
                     if *kept { old } else { "" }
                 ),
             ),
-            Self::Secret(trouble) => trouble.finding(),
-            Self::Unneeded => Finding::new(
-                Truth::Unknown,
+            Self::Secret(trouble) => trouble.condition(),
+            Self::Unneeded => Condition::new(
+                ConditionStatus::Unknown,
                 ConditionReason::Pending,
                 "the policy does not compile, so its credential is not looked at",
             ),
@@ -378,39 +387,39 @@ impl Credential {
     }
 }
 
-impl Callers {
-    fn finding(&self) -> Finding {
+impl CallersReport {
+    fn condition(&self) -> Condition {
         match self {
-            Self::Ready => Finding::new(Truth::True, ConditionReason::Ready, "its callers can use it"),
-            Self::Nobody => Finding::new(
-                Truth::False,
+            Self::Ready => Condition::new(ConditionStatus::True, ConditionReason::Ready, "its callers can use it"),
+            Self::Nobody => Condition::new(
+                ConditionStatus::False,
                 ConditionReason::NoCallers,
                 "nobody may use this policy: name a callerSecretRef, or start the service with --caller-token-file or \
                  --allow-anonymous",
             ),
-            Self::Secret(trouble) => trouble.finding(),
+            Self::Secret(trouble) => trouble.condition(),
         }
     }
 
     /// What is wrong, in words for people.
     pub fn problem(&self) -> Option<String> {
-        self.finding().problem().map(str::to_owned)
+        self.condition().problem().map(str::to_owned)
     }
 }
 
-impl SecretTrouble {
-    fn finding(&self) -> Finding {
-        let (truth, reason) = match self {
-            Self::Awaited(_) => (Truth::Unknown, ConditionReason::Pending),
-            Self::Missing(_) => (Truth::False, ConditionReason::SecretMissing),
-            Self::Forbidden(_) => (Truth::False, ConditionReason::SecretForbidden),
-            Self::Invalid(_) => (Truth::False, ConditionReason::SecretInvalid),
+impl SecretProblem {
+    fn condition(&self) -> Condition {
+        let (status, reason) = match self {
+            Self::Awaited(_) => (ConditionStatus::Unknown, ConditionReason::Pending),
+            Self::Missing(_) => (ConditionStatus::False, ConditionReason::SecretMissing),
+            Self::Forbidden(_) => (ConditionStatus::False, ConditionReason::SecretForbidden),
+            Self::Invalid(_) => (ConditionStatus::False, ConditionReason::SecretInvalid),
         };
-        Finding::new(truth, reason, self.to_string())
+        Condition::new(status, reason, self.to_string())
     }
 }
 
-impl fmt::Display for SecretTrouble {
+impl fmt::Display for SecretProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Awaited(name) => write!(f, "Secret {name} is being looked for"),

@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use super::InForce;
-use crate::policy::{PolicyReport, Truth};
+use super::Snapshot;
+use crate::policy::{ConditionStatus, PolicyReport};
 
 /// Tells what changed.
-pub(super) fn changes(last: &InForce, next: &InForce) {
+pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
     let mut before = last.reports.iter().peekable();
     // Both are in the order of the names.
     for report in &next.reports {
@@ -39,41 +39,44 @@ fn removed(report: &PolicyReport) {
 }
 
 fn changed(old: Option<&PolicyReport>, report: &PolicyReport) {
-    let (policy, generation, in_force) = (report.name.to_string(), report.generation, report.in_force.as_str());
-    if report.errors.is_empty() && old.is_none_or(|old| old.generation != generation || old.in_force != report.in_force)
+    let (policy, generation, in_force) = (report.name.to_string(), report.generation, report.active_version.as_str());
+    if report.errors.is_empty()
+        && old.is_none_or(|old| old.generation != generation || old.active_version != report.active_version)
     {
         tracing::info!(policy, generation, in_force, "policy loaded");
     }
     let conditions = old.map(PolicyReport::conditions);
-    for (position, (condition, finding)) in report.conditions().into_iter().enumerate() {
+    for (position, (kind, condition)) in report.conditions().into_iter().enumerate() {
         let before = conditions.as_ref().map(|conditions| &conditions[position].1);
-        if before == Some(&finding) {
+        if before == Some(&condition) {
             continue;
         }
-        let (reason, message) = (finding.reason.as_str(), &finding.message);
-        match finding.truth {
+        let (reason, message) = (condition.reason.as_str(), &condition.message);
+        match condition.status {
             // `Ready` only sums up the others, and its callers.
-            Truth::False => tracing::warn!(
+            ConditionStatus::False => tracing::warn!(
                 policy,
                 generation,
                 in_force,
-                condition,
+                condition = kind,
                 reason,
                 message,
                 "policy is not as it should be"
             ),
-            Truth::True if before.is_some_and(|before| before.truth == Truth::False) => {
+            ConditionStatus::True if before.is_some_and(|before| before.status == ConditionStatus::False) => {
                 tracing::info!(
                     policy,
                     generation,
                     in_force,
-                    condition,
+                    condition = kind,
                     reason,
                     message,
                     "policy is as it should be again"
                 );
             }
-            Truth::True | Truth::Unknown => tracing::debug!(policy, condition, reason, message, "policy"),
+            ConditionStatus::True | ConditionStatus::Unknown => {
+                tracing::debug!(policy, condition = kind, reason, message, "policy")
+            }
         }
     }
 }

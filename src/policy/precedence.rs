@@ -2,30 +2,30 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::compiled::{Claim, Selector};
+use super::compiled::{PolicyScope, Selector};
+use super::condition::{Extent, Overshadowing};
 use super::name::ObjectName;
-use super::report::{Precedent, Share};
 
 /// For each policy that has one, the first policy of the same tenant and callers that stands before it and selects some of
-/// the same logins. `claims` are in the order in which they stand before each other.
-pub(super) fn precedents<'a>(claims: &[&'a Claim]) -> HashMap<&'a ObjectName, Precedent> {
+/// the same logins. `scopes` are in the order in which they stand before each other.
+pub(super) fn overshadowings<'a>(scopes: &[&'a PolicyScope]) -> HashMap<&'a ObjectName, Overshadowing> {
     let mut groups: HashMap<(&str, Option<&ObjectName>), Earlier<'a>> = HashMap::new();
-    let mut precedents = HashMap::new();
-    for &claim in claims {
-        let group = groups.entry((claim.tenant.domain(), claim.callers.as_ref())).or_default();
-        let precedent = |first: &Claim, share| Precedent { policy: first.name.clone(), share };
-        let found = match group.same(claim) {
-            Some(older) => Some(precedent(older, Share::Conflict)),
-            None => group.first_overlapping(claim).map(|first| {
-                precedent(first, if covers(&first.selector, &claim.selector) { Share::All } else { Share::Part })
+    let mut overshadowings = HashMap::new();
+    for &scope in scopes {
+        let group = groups.entry((scope.tenant.domain(), scope.callers.as_ref())).or_default();
+        let overshadowing = |first: &PolicyScope, share| Overshadowing { policy: first.name.clone(), share };
+        let found = match group.same(scope) {
+            Some(older) => Some(overshadowing(older, Extent::Conflict)),
+            None => group.first_overlapping(scope).map(|first| {
+                overshadowing(first, if covers(&first.selector, &scope.selector) { Extent::All } else { Extent::Part })
             }),
         };
         if let Some(found) = found {
-            precedents.insert(&claim.name, found);
+            overshadowings.insert(&scope.name, found);
         }
-        group.add(claim);
+        group.add(scope);
     }
-    precedents
+    overshadowings
 }
 
 type ByValue<'a> = HashMap<&'a str, Vec<usize>>;
@@ -34,19 +34,19 @@ type ByValue<'a> = HashMap<&'a str, Vec<usize>>;
 /// too long for thousands.
 #[derive(Default)]
 struct Earlier<'a> {
-    claims: Vec<&'a Claim>,
+    scopes: Vec<&'a PolicyScope>,
     /// The first of those with the same selector and priority.
-    first: HashMap<(SelectorKey<'a>, i32), &'a Claim>,
+    first: HashMap<(SelectorKey<'a>, i32), &'a PolicyScope>,
     /// For clients, organizations, connections: the positions of those that name a value, and of those that name none.
     lists: [(ByValue<'a>, Vec<usize>); 3],
 }
 
 impl<'a> Earlier<'a> {
-    fn add(&mut self, claim: &'a Claim) {
-        let position = self.claims.len();
-        self.claims.push(claim);
-        self.first.entry((selector_key(&claim.selector), claim.priority)).or_insert(claim);
-        for ((by_value, unnamed), list) in self.lists.iter_mut().zip(lists(&claim.selector)) {
+    fn add(&mut self, scope: &'a PolicyScope) {
+        let position = self.scopes.len();
+        self.scopes.push(scope);
+        self.first.entry((selector_key(&scope.selector), scope.priority)).or_insert(scope);
+        for ((by_value, unnamed), list) in self.lists.iter_mut().zip(lists(&scope.selector)) {
             match list {
                 Some(values) => values.iter().for_each(|value| by_value.entry(value).or_default().push(position)),
                 None => unnamed.push(position),
@@ -54,27 +54,27 @@ impl<'a> Earlier<'a> {
         }
     }
 
-    fn same(&self, claim: &Claim) -> Option<&'a Claim> {
-        self.first.get(&(selector_key(&claim.selector), claim.priority)).copied()
+    fn same(&self, scope: &PolicyScope) -> Option<&'a PolicyScope> {
+        self.first.get(&(selector_key(&scope.selector), scope.priority)).copied()
     }
 
-    fn first_overlapping(&self, claim: &Claim) -> Option<&'a Claim> {
-        let named = lists(&claim.selector).into_iter().zip(&self.lists);
+    fn first_overlapping(&self, scope: &PolicyScope) -> Option<&'a PolicyScope> {
+        let named = lists(&scope.selector).into_iter().zip(&self.lists);
         // By the list that leaves the fewest: thousands may name the same client, each for an organization of its own.
         let candidates = |(values, (by_value, unnamed)): &(&HashSet<String>, &(ByValue<'_>, Vec<usize>))| {
             values.iter().filter_map(|value| by_value.get(value.as_str())).map(Vec::len).sum::<usize>() + unnamed.len()
         };
         let named = named.filter_map(|(values, earlier)| Some((values?, earlier))).min_by_key(candidates);
-        let overlaps = |position: &&usize| overlap(&self.claims[**position].selector, &claim.selector);
+        let overlaps = |position: &&usize| overlap(&self.scopes[**position].selector, &scope.selector);
         let first = match named {
             // It names nothing: every other one selects some of the same.
-            None => (!self.claims.is_empty()).then_some(0),
+            None => (!self.scopes.is_empty()).then_some(0),
             Some((values, (by_value, unnamed))) => {
                 let sharing = values.iter().filter_map(|value| by_value.get(value.as_str()));
                 sharing.chain([unnamed]).filter_map(|positions| positions.iter().find(overlaps)).min().copied()
             }
         };
-        first.map(|position| self.claims[position])
+        first.map(|position| self.scopes[position])
     }
 }
 

@@ -13,45 +13,45 @@ use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest};
 
-use super::answer::Stance;
-use super::compile::Salvage;
-use super::compiled::{Claim, Policy};
+use super::answer::Enforcement;
+use super::compile::FallbackPolicy;
+use super::compiled::{Policy, PolicyScope};
 use super::login::Login;
 use super::name::ObjectName;
 use crate::secret::Credentials;
 
 /// All that a replica needs to answer checks.
 #[derive(Debug)]
-pub struct Snapshot {
-    governors: Vec<Arc<Governor>>,
-    callers: HashMap<TokenDigest, Arc<View>>,
+pub struct PolicySet {
+    active_policies: Vec<Arc<ActivePolicy>>,
+    callers: HashMap<TokenDigest, Arc<CallerView>>,
     /// What whoever asks without a token may use; `None` = nothing, they are refused.
-    anonymous: Option<Arc<View>>,
+    anonymous: Option<Arc<CallerView>>,
 }
 
 /// A policy in force, with the credential for its tenant.
 #[derive(Debug)]
-pub struct Governor {
+pub struct ActivePolicy {
     /// The policy, or what could be read of one that does not compile.
-    pub rule: Arc<Rule>,
+    pub rule: Arc<PolicyVersion>,
     /// The tenant's credential; `None` when the Secret or its keys are not there or not allowed.
     pub credentials: Option<Arc<Credentials>>,
 }
 
 /// What a policy resource came to.
 #[derive(Debug)]
-pub enum Rule {
+pub enum PolicyVersion {
     /// It compiled, now or in an earlier version.
     Compiled(Policy),
     /// It does not compile and never did: it governs by its failure policy.
-    Invalid(Salvage),
+    Invalid(FallbackPolicy),
 }
 
 /// The policies that a caller may use.
 #[derive(Debug, Default)]
-pub struct View {
+pub struct CallerView {
     /// In the order in which they stand before each other.
-    governors: Vec<Arc<Governor>>,
+    active_policies: Vec<Arc<ActivePolicy>>,
     /// Positions by the first of these that the policy names: organizations, connections, clients; the rest.
     by_organization: HashMap<String, Vec<usize>>,
     by_connection: HashMap<String, Vec<usize>>,
@@ -61,13 +61,13 @@ pub struct View {
 
 /// Which policy governs a login.
 #[derive(Clone, Copy, Debug)]
-pub enum Governance<'a> {
+pub enum Resolution<'a> {
     /// This one.
-    By(&'a Arc<Governor>),
+    Policy(&'a Arc<ActivePolicy>),
     /// None.
-    Nobody,
+    NoPolicy,
     /// Policies of several tenants match.
-    Ambiguous,
+    AmbiguousTenant,
 }
 
 /// A caller that presented no token, or one that nobody knows.
@@ -81,7 +81,7 @@ pub struct TokenDigest([u8; 32]);
 
 /// Who may use which policies, beside the Secrets that the policies name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Doors {
+pub struct CallerAccess {
     /// Tokens for policies that name no callers.
     pub tokens: HashSet<TokenDigest>,
     /// Whether policies that name no callers may be used without a token.
@@ -114,25 +114,25 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-impl Rule {
+impl PolicyVersion {
     /// What it governs.
-    pub fn claim(&self) -> &Claim {
+    pub fn scope(&self) -> &PolicyScope {
         match self {
-            Self::Compiled(policy) => &policy.claim,
-            Self::Invalid(salvage) => &salvage.claim,
+            Self::Compiled(policy) => &policy.scope,
+            Self::Invalid(fallback) => &fallback.scope,
         }
     }
 
     /// How it answers.
-    pub fn stance(&self) -> &Stance {
+    pub fn enforcement(&self) -> &Enforcement {
         match self {
-            Self::Compiled(policy) => &policy.stance,
-            Self::Invalid(salvage) => &salvage.stance,
+            Self::Compiled(policy) => &policy.enforcement,
+            Self::Invalid(fallback) => &fallback.enforcement,
         }
     }
 }
 
-impl Claim {
+impl PolicyScope {
     /// Sorts a policy before those that it stands before: priority, then what its selector names, then age (a known one
     /// first), then the name.
     pub(super) fn rank(&self) -> impl Ord + use<'_> {
@@ -141,24 +141,24 @@ impl Claim {
     }
 }
 
-impl Snapshot {
+impl PolicySet {
     /// Puts policies in force. `callers` are the tokens of each callers' Secret that a policy names.
     pub fn new(
-        mut governors: Vec<Arc<Governor>>,
+        mut active_policies: Vec<Arc<ActivePolicy>>,
         callers: &HashMap<&ObjectName, &HashSet<TokenDigest>>,
-        doors: &Doors,
+        caller_access: &CallerAccess,
     ) -> Self {
-        governors.sort_by(|a, b| a.rule.claim().rank().cmp(&b.rule.claim().rank()));
+        active_policies.sort_by(|a, b| a.rule.scope().rank().cmp(&b.rule.scope().rank()));
 
         let mut usable: HashMap<TokenDigest, Vec<usize>> =
-            doors.tokens.iter().map(|token| (*token, Vec::new())).collect();
+            caller_access.tokens.iter().map(|token| (*token, Vec::new())).collect();
         let mut open = Vec::new();
-        for (position, governor) in governors.iter().enumerate() {
-            let tokens = match &governor.rule.claim().callers {
+        for (position, active_policy) in active_policies.iter().enumerate() {
+            let tokens = match &active_policy.rule.scope().callers {
                 Some(secret) => callers.get(secret).copied(),
                 None => {
                     open.push(position);
-                    Some(&doors.tokens)
+                    Some(&caller_access.tokens)
                 }
             };
             for token in tokens.into_iter().flatten() {
@@ -166,33 +166,36 @@ impl Snapshot {
             }
         }
         // Tokens that may use the same policies share a view: there are many of them, and few kinds.
-        let mut views: HashMap<Vec<usize>, Arc<View>> = HashMap::new();
+        let mut views: HashMap<Vec<usize>, Arc<CallerView>> = HashMap::new();
         let mut view = |positions: Vec<usize>| {
-            let make =
-                || Arc::new(View::new(positions.iter().map(|position| Arc::clone(&governors[*position])).collect()));
+            let make = || {
+                Arc::new(CallerView::new(
+                    positions.iter().map(|position| Arc::clone(&active_policies[*position])).collect(),
+                ))
+            };
             Arc::clone(views.entry(positions.clone()).or_insert_with(make))
         };
-        let all_name_callers = open.is_empty() && !governors.is_empty();
-        let anonymous = (doors.allow_anonymous && !all_name_callers).then(|| view(open));
+        let all_name_callers = open.is_empty() && !active_policies.is_empty();
+        let anonymous = (caller_access.allow_anonymous && !all_name_callers).then(|| view(open));
         let callers = usable.into_iter().map(|(token, positions)| (token, view(positions))).collect();
-        Self { governors, callers, anonymous }
+        Self { active_policies, callers, anonymous }
     }
 
     /// Every policy in force, in the order in which they stand before each other.
-    pub fn governors(&self) -> &[Arc<Governor>] {
-        &self.governors
+    pub fn active_policies(&self) -> &[Arc<ActivePolicy>] {
+        &self.active_policies
     }
 
     /// Every policy, as if one caller might use them all.
-    pub fn whole_view(&self) -> View {
-        View::new(self.governors.clone())
+    pub fn whole_view(&self) -> CallerView {
+        CallerView::new(self.active_policies.clone())
     }
 
     /// The policies that a caller may use, by the bearer token that it presented.
     ///
     /// # Errors
     /// When the token is not known, or none was presented and one is needed.
-    pub fn view(&self, token: Option<&str>) -> Result<&Arc<View>, UnknownCaller> {
+    pub fn view(&self, token: Option<&str>) -> Result<&Arc<CallerView>, UnknownCaller> {
         match token {
             Some(token) => self.callers.get(&TokenDigest::of(token)),
             None => self.anonymous.as_ref(),
@@ -201,11 +204,11 @@ impl Snapshot {
     }
 }
 
-impl View {
-    fn new(governors: Vec<Arc<Governor>>) -> Self {
+impl CallerView {
+    fn new(active_policies: Vec<Arc<ActivePolicy>>) -> Self {
         let mut view = Self::default();
-        for (position, governor) in governors.iter().enumerate() {
-            let selector = &governor.rule.claim().selector;
+        for (position, active_policy) in active_policies.iter().enumerate() {
+            let selector = &active_policy.rule.scope().selector;
             let (index, keys) = match (&selector.organizations, &selector.connections, &selector.clients) {
                 (Some(organizations), _, _) => (&mut view.by_organization, organizations),
                 (None, Some(connections), _) => (&mut view.by_connection, connections),
@@ -219,12 +222,12 @@ impl View {
                 index.entry(key.clone()).or_default().push(position);
             }
         }
-        view.governors = governors;
+        view.active_policies = active_policies;
         view
     }
 
     /// The policy that governs a login.
-    pub fn govern(&self, login: &Login) -> Governance<'_> {
+    pub fn resolve(&self, login: &Login) -> Resolution<'_> {
         let context = login.context();
         let candidates = [
             context.organization_id.as_ref().and_then(|key| self.by_organization.get(key)),
@@ -234,20 +237,20 @@ impl View {
         ];
         let mut first: Option<usize> = None;
         for position in candidates.into_iter().flatten().flatten() {
-            let claim = self.governors[*position].rule.claim();
-            if context.tenant.as_ref().is_some_and(|tenant| !claim.tenant.is_called(tenant))
-                || !claim.selector.matches(login)
+            let scope = self.active_policies[*position].rule.scope();
+            if context.tenant.as_ref().is_some_and(|tenant| !scope.tenant.is_called(tenant))
+                || !scope.selector.matches(login)
             {
                 continue;
             }
             match first {
                 None => first = Some(*position),
-                Some(other) if self.governors[other].rule.claim().tenant.domain() != claim.tenant.domain() => {
-                    return Governance::Ambiguous;
+                Some(other) if self.active_policies[other].rule.scope().tenant.domain() != scope.tenant.domain() => {
+                    return Resolution::AmbiguousTenant;
                 }
                 Some(other) => first = Some(other.min(*position)),
             }
         }
-        first.map_or(Governance::Nobody, |position| Governance::By(&self.governors[position]))
+        first.map_or(Resolution::NoPolicy, |position| Resolution::Policy(&self.active_policies[position]))
     }
 }

@@ -1,8 +1,11 @@
 //! The way of a check, from a login to an answer. One way through, no back and forth.
 
+pub mod session_lists;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
@@ -11,38 +14,44 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::auth0::{Errand, Error, TenantClient};
 use crate::crd::{Mode, Reentry};
-use crate::in_force::{Current, InForce};
-use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, OLDEST_LIST, Stats, Terms, User};
-use crate::lists::{Lists, Request, Source};
+use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, MAX_LIST_AGE, Stats, Terms, User};
 use crate::metrics::{CheckRecord, Metrics};
 use crate::policy::{
-    Admission, Answer, Decision, Evidence, Failure, Governance, Login, Policy, Question, Reason, Rule, Verdict, View,
+    Admission, Answer, CallerView, Decision, Failure, LimitCheck, LimitInputs, Login, Policy, PolicyVersion, Reason,
+    Resolution, Verdict,
 };
+use crate::snapshot::Snapshot;
+use session_lists::{ListOrigin, Request, SessionLists};
 
 /// How many sessions are revoked at the same time.
 const REVOKED_AT_ONCE: usize = 8;
 
 /// Answers checks.
 pub struct Checker {
-    current: Current,
+    current: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
     /// Keys the hash under which users appear in logs.
     log_hash_key: hmac::Key,
     ledger: Arc<Ledger>,
-    holders: Holders<Rule>,
-    lists: Lists,
+    holders: Holders<PolicyVersion>,
+    session_lists: SessionLists,
 }
 
 impl Checker {
     /// Answers by what is in force. `log_hash_key` keys the hash under which users appear in logs.
-    pub fn new(current: Current, ledger: Ledger, metrics: Arc<Metrics>, log_hash_key: hmac::Key) -> Self {
+    pub fn new(
+        current: Arc<ArcSwap<Snapshot>>,
+        ledger: Ledger,
+        metrics: Arc<Metrics>,
+        log_hash_key: hmac::Key,
+    ) -> Self {
         Self {
             current,
             metrics,
             log_hash_key,
             ledger: Arc::new(ledger),
             holders: Holders::new(HOLDERS),
-            lists: Lists::new(),
+            session_lists: SessionLists::new(),
         }
     }
 
@@ -54,27 +63,29 @@ impl Checker {
     /// Forgets holders whose time has ended, and who asks no more.
     pub fn sweep(&self) {
         self.holders.sweep();
-        self.lists.sweep();
+        self.session_lists.sweep();
     }
 
     /// What is in force: to be taken once for a check.
-    pub fn in_force(&self) -> Arc<InForce> {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
     /// Answers a login that arrived at `arrived`, by the policies that its caller may use. The answer comes before the
     /// policy's timeout, counted from then.
-    pub async fn check(&self, in_force: &InForce, view: &View, login: &Login, arrived: Instant) -> Answer {
-        let (tenant, answer) = match view.govern(login) {
-            Governance::Ambiguous => ("", Answer::allow(Reason::TenantAmbiguous)),
-            Governance::Nobody => ("", Answer::allow(Reason::NoPolicy)),
-            Governance::By(governor) => {
-                let verdict = match &*governor.rule {
-                    Rule::Invalid(_) => Verdict::failed(Failure::PolicyInvalid),
-                    Rule::Compiled(policy) => self.verdict(in_force, &governor.rule, policy, login, arrived).await,
+    pub async fn check(&self, snapshot: &Snapshot, view: &CallerView, login: &Login, arrived: Instant) -> Answer {
+        let (tenant, answer) = match view.resolve(login) {
+            Resolution::AmbiguousTenant => ("", Answer::allow(Reason::TenantAmbiguous)),
+            Resolution::NoPolicy => ("", Answer::allow(Reason::NoPolicy)),
+            Resolution::Policy(active_policy) => {
+                let verdict = match &*active_policy.rule {
+                    PolicyVersion::Invalid(_) => Verdict::failed(Failure::PolicyInvalid),
+                    PolicyVersion::Compiled(policy) => {
+                        self.verdict(snapshot, &active_policy.rule, policy, login, arrived).await
+                    }
                 };
-                let answer = governor.rule.stance().answer(verdict, in_force.force_audit);
-                (governor.rule.claim().tenant.domain(), answer)
+                let answer = active_policy.rule.enforcement().answer(verdict, snapshot.force_audit);
+                (active_policy.rule.scope().tenant.domain(), answer)
             }
         };
         self.record(login, &answer, tenant, arrived);
@@ -84,53 +95,54 @@ impl Checker {
     /// The steps before Auth0 is asked, and then the question itself.
     async fn verdict(
         &self,
-        in_force: &InForce,
-        rule: &Arc<Rule>,
+        snapshot: &Snapshot,
+        rule: &Arc<PolicyVersion>,
         policy: &Policy,
         login: &Login,
         arrived: Instant,
     ) -> Verdict {
-        let question = match policy.before_asking(login, Timestamp::now()) {
-            Ok(question) => question,
+        let limit_check = match policy.pre_checks(login, Timestamp::now()) {
+            Ok(limit_check) => limit_check,
             Err(verdict) => return verdict,
         };
-        let user = User::new(policy.claim.tenant.domain(), login.user_id());
+        let user = User::new(policy.scope.tenant.domain(), login.user_id());
         let opened = self.ledger.open(&user, login.sid()).await;
         if opened.revoked {
             return Verdict::SessionRevoked;
         }
-        let (Some(client), Some(tenant)) = (in_force.client(&policy.claim.name), in_force.tenant(&policy.claim.tenant))
+        let (Some(client), Some(tenant)) = (snapshot.client(&policy.scope.name), snapshot.tenant(&policy.scope.tenant))
         else {
             return Verdict::failed(Failure::CredentialsMissing);
         };
         let holding = Holding {
-            chosen_by: question.chosen_by(),
+            chosen_by: limit_check.chosen_by(),
             user: user.clone(),
-            sid: question.sid().to_owned(),
-            client_id: question.client_id().to_owned(),
+            sid: limit_check.sid().to_owned(),
+            client_id: limit_check.client_id().to_owned(),
         };
         if policy.reentry == Reentry::KeepPlace && self.holders.covers(rule, &holding) {
-            self.metrics.recheck(policy.claim.tenant.domain());
+            self.metrics.recheck(policy.scope.tenant.domain());
             return Verdict::Within(None);
         }
 
-        let enforced = policy.stance.mode == Mode::Enforce && !in_force.force_audit;
+        let enforced = policy.enforcement.mode == Mode::Enforce && !snapshot.force_audit;
         let terms = Terms { window: policy.admission_window, longest_check: tenant.longest_check };
-        let attempt = Attempt { user: &user, sid: question.sid(), client_id: question.client_id(), terms, enforced };
+        let attempt =
+            Attempt { user: &user, sid: limit_check.sid(), client_id: limit_check.client_id(), terms, enforced };
         let errand = Errand {
-            policy: Some(policy.claim.name.clone()),
+            policy: Some(policy.scope.name.clone()),
             silent: login.context().is_silent(),
             deadline: arrived + policy.timeout,
         };
         let request = Request {
             client,
             user: &user,
-            user_id: question.user_id(),
+            user_id: limit_check.user_id(),
             since: opened.since,
-            reusable_for: OLDEST_LIST.min(tenant.shortest_window),
+            reusable_for: MAX_LIST_AGE.min(tenant.shortest_window),
             errand: &errand,
         };
-        let verdict = self.ask(request, &tenant.places, question, &attempt).await;
+        let verdict = self.ask(request, &tenant.places, limit_check, &attempt).await;
         match verdict {
             Ok((verdict, holder)) => {
                 if holder && policy.reentry == Reentry::KeepPlace {
@@ -140,8 +152,9 @@ impl Checker {
             }
             Err(verdict) => {
                 // What the failure policy answers is final, and the ledger has to know it.
-                let block = policy.stance.answer(verdict, in_force.force_audit).block;
-                let (user, sid, client_id) = (user.clone(), question.sid().to_owned(), question.client_id().to_owned());
+                let block = policy.enforcement.answer(verdict, snapshot.force_audit).block;
+                let (user, sid, client_id) =
+                    (user.clone(), limit_check.sid().to_owned(), limit_check.client_id().to_owned());
                 let ledger = Arc::clone(&self.ledger);
                 let told = async move {
                     let attempt = Attempt { user: &user, sid: &sid, client_id: &client_id, terms, enforced };
@@ -150,7 +163,7 @@ impl Checker {
                         false => ledger.remember(&attempt).await,
                     }
                 };
-                noted(told, errand.deadline).await;
+                finish_by(told, errand.deadline).await;
                 verdict
             }
         }
@@ -165,44 +178,44 @@ impl Checker {
         &self,
         request: Request<'_>,
         places: &Semaphore,
-        question: Question<'_>,
+        limit_check: LimitCheck<'_>,
         attempt: &Attempt<'_>,
     ) -> Result<(Verdict, bool), Verdict> {
         let Ok(_place) = places.try_acquire() else {
             return Err(Verdict::failed(Failure::Overloaded));
         };
         let (client, errand) = (request.client, request.errand);
-        let (source, listed) = self.lists.get(request).await;
-        if source != Source::Own {
-            self.metrics.list_shared(question.policy().claim.tenant.domain(), source);
+        let (source, listed) = self.session_lists.get(request).await;
+        if source != ListOrigin::Own {
+            self.metrics.list_shared(limit_check.policy().scope.tenant.domain(), source);
         }
         let listed = listed.map_err(|error| {
-            tracing::warn!(policy = %question.policy().claim.name, %error, "the user's sessions could not be listed");
+            tracing::warn!(policy = %limit_check.policy().scope.name, %error, "the user's sessions could not be listed");
             Verdict::failed(error.failure)
         })?;
         let sessions = &listed.sessions;
         let list = Listed { sessions, since: listed.since };
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
-            question.decide(Evidence { sessions, admissions, revoked, now: Timestamp::now() })
+            limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() })
         };
         let decision = self.ledger.admit(attempt, list, errand.deadline, decide).await?;
         let verdict = Verdict::from(&decision);
         match decision {
             Decision::Within { holder, .. } => {
                 // Only a place that the list shows is relied on later: a login that is remembered may never complete.
-                let shown = sessions.shows(question.sid(), question.client_id());
+                let shown = sessions.shows(limit_check.sid(), limit_check.client_id());
                 Ok((verdict, holder && shown))
             }
             Decision::Evict { count, victims } if attempt.enforced => {
                 let Eviction { revoked, alive, failure } = evict(client, victims, errand).await;
                 let counts = (revoked.len(), alive.len());
                 let (ledger, user) = (Arc::clone(&self.ledger), attempt.user.clone());
-                noted(async move { ledger.settle(&user, &revoked, &alive).await }, errand.deadline).await;
+                finish_by(async move { ledger.settle(&user, &revoked, &alive).await }, errand.deadline).await;
                 let (revoked, alive) = counts;
                 match failure {
                     None => Ok((verdict, false)),
                     Some(error) => {
-                        tracing::warn!(policy = %question.policy().claim.name, %error, revoked, alive, "sessions could not be revoked");
+                        tracing::warn!(policy = %limit_check.policy().scope.name, %error, revoked, alive, "sessions could not be revoked");
                         Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })
                     }
                 }
@@ -236,10 +249,10 @@ impl Checker {
 
 /// Lets the ledger take note of what became of a check. It does so in any case, and is waited for until the deadline: no answer
 /// is late because others of the same user are before it.
-async fn noted(note: impl Future<Output = ()> + Send + 'static, deadline: Instant) {
-    let noted = tokio::spawn(note);
+async fn finish_by(note: impl Future<Output = ()> + Send + 'static, deadline: Instant) {
+    let finish_by = tokio::spawn(note);
     // Past the deadline it goes on by itself.
-    let _ = timeout_at(deadline, noted).await;
+    let _ = timeout_at(deadline, finish_by).await;
 }
 
 /// What became of the sessions that had to give way.

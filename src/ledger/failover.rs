@@ -15,19 +15,19 @@ use tracing::{info, warn};
 
 use super::memory::Memory;
 use super::record::Record;
-use super::redis::{Redis, RedisFailure, Taken};
-use super::store::{Clock, Reading, Store};
+use super::redis::{Granted, Redis, RedisFailure};
+use super::store::{Clock, Store, Versioned};
 use super::{Stats, User, new_revision};
 
 /// What an operation on Redis may cost a check when nobody says otherwise.
 pub const DEFAULT_BOUND: Duration = Duration::from_millis(50);
 
 /// How long to wait before Redis is tried again, and how long that may take.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Records in Redis, or for the time being in memory. Clones are the same.
 #[derive(Clone)]
-pub struct Shared(Arc<Inner>);
+pub struct Failover(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
@@ -37,7 +37,7 @@ struct Inner {
     fallbacks: AtomicU64,
 }
 
-impl Shared {
+impl Failover {
     /// Shares records through Redis, each operation taking at most `bound`. Waits a moment for the connection; without one
     /// the memory stands in from the start.
     pub async fn start(redis: Redis, memory: Memory, bound: Duration) -> Self {
@@ -56,13 +56,13 @@ impl Shared {
 
     /// Takes up to `want` requests out of a tenant's bucket, into which as many flow in a second as it holds, and leaves the
     /// reserve in. Nothing when Redis does not say: there is no bucket for as long as the memory stands in.
-    pub async fn take(&self, tenant: &str, requests_per_second: u32, want: u32, reserve: u32) -> Option<Taken> {
+    pub async fn take(&self, tenant: &str, requests_per_second: u32, want: u32, reserve: u32) -> Option<Granted> {
         let inner = &self.0;
         if inner.is_degraded() {
             return None;
         }
-        let taken = inner.redis.take(tenant, requests_per_second, want, reserve, inner.bound).await;
-        taken.map_err(|failure| inner.degrade(&failure)).ok()
+        let granted = inner.redis.take(tenant, requests_per_second, want, reserve, inner.bound).await;
+        granted.map_err(|failure| inner.degrade(&failure)).ok()
     }
 }
 
@@ -70,13 +70,13 @@ impl Inner {
     /// Does what checks do, for a user that nobody is: a server that is full, or a replica of one, can be read and not written.
     async fn probe(&self) -> Result<(), RedisFailure> {
         let nobody = User::new("", "");
-        let mut stood = self.redis.read(&nobody, PAUSE).await?;
+        let mut expected = self.redis.read(&nobody, RETRY_INTERVAL).await?;
         let mut next = Record { revision: new_revision(), ..Record::default() };
-        next.revoke("", stood.now.at);
+        next.revoke("", expected.now.at);
         // A replica that tries at the same time may be faster, which shows as much. Nothing is left behind.
-        if self.redis.compare_exchange(&nobody, &stood, &next, PAUSE).await?.is_ok() {
-            stood.record = Arc::new(next);
-            let _ = self.redis.compare_exchange(&nobody, &stood, &Record::default(), PAUSE).await?;
+        if self.redis.compare_exchange(&nobody, &expected, &next, RETRY_INTERVAL).await?.is_ok() {
+            expected.record = Arc::new(next);
+            let _ = self.redis.compare_exchange(&nobody, &expected, &Record::default(), RETRY_INTERVAL).await?;
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Inner {
         let store = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
-                sleep(PAUSE).await;
+                sleep(RETRY_INTERVAL).await;
                 let Some(store) = store.upgrade() else { return };
                 if store.probe().await.is_ok() {
                     store.degraded.store(false, Ordering::Relaxed);
@@ -106,12 +106,12 @@ impl Inner {
     }
 }
 
-impl Store for Shared {
-    async fn read(&self, user: &User) -> Reading {
+impl Store for Failover {
+    async fn read(&self, user: &User) -> Versioned {
         let inner = &self.0;
         if !inner.is_degraded() {
             match inner.redis.read(user, inner.bound).await {
-                Ok(reading) => return reading,
+                Ok(read) => return read,
                 Err(failure) => inner.degrade(&failure),
             }
         }
@@ -119,12 +119,12 @@ impl Store for Shared {
         inner.memory.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, stood: &Reading, next: Record) -> Result<(), Reading> {
+    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         let inner = &self.0;
-        match (stood.now.clock, inner.is_degraded()) {
-            (Clock::Shared, false) => match inner.redis.compare_exchange(user, stood, &next, inner.bound).await {
+        match (expected.now.clock, inner.is_degraded()) {
+            (Clock::Shared, false) => match inner.redis.compare_exchange(user, expected, &next, inner.bound).await {
                 Ok(Ok(())) => {
-                    inner.memory.put(user, next.moved_by(inner.memory.now().duration_since(stood.now.at)));
+                    inner.memory.put(user, next.moved_by(inner.memory.now().duration_since(expected.now.at)));
                     Ok(())
                 }
                 Ok(Err(moved)) => Err(moved),
@@ -133,7 +133,7 @@ impl Store for Shared {
                     Err(self.read(user).await)
                 }
             },
-            (Clock::Local, true) => inner.memory.compare_exchange(user, stood, next).await,
+            (Clock::Local, true) => inner.memory.compare_exchange(user, expected, next).await,
             // What stood in one store says nothing of the other: what stands there is read, and decided on.
             (Clock::Shared, true) | (Clock::Local, false) => Err(self.read(user).await),
         }

@@ -20,7 +20,7 @@
 //! if it had asked itself, with a T that is older than its own: more of the ledger counts, never less.
 //!
 //! *Remembering.* A user whose checks need a list more than five times in ten seconds is decided by the last one, while it
-//! is younger than [`OLDEST_LIST`](crate::ledger::OLDEST_LIST) and than the shortest `admissionWindow` of the tenant's
+//! is younger than [`MAX_LIST_AGE`](crate::ledger::MAX_LIST_AGE) and than the shortest `admissionWindow` of the tenant's
 //! policies; where one of them writes no entries (`0s`), no list is used again. Logins that are let in count for at least that long by their entries, log-outs are
 //! believed that much later, and what this service revoked is dead to the list for longer. What is missed is only a login that
 //! no policy looks at, as it would be if it came just after the list.
@@ -42,31 +42,31 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::auth0::{Errand, Error, TenantClient};
-use crate::ledger::{Moment, User};
+use crate::ledger::{StoreTime, User};
 use crate::policy::SessionList;
 
-/// So many lists in a [`SPAN`] a user gets for the asking.
-const OFTEN: usize = 5;
+/// So many lists in a [`HISTORY_SPAN`] a user gets for the asking.
+const FRESH_LISTS_PER_SPAN: usize = 5;
 /// What counts for that is this young.
-const SPAN: Duration = Duration::from_secs(10);
+const HISTORY_SPAN: Duration = Duration::from_secs(10);
 /// How long a flight waits for the one before it, which may hang.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many users are known at the same time.
-const CAPACITY: usize = 100_000;
+const MAX_USERS: usize = 100_000;
 
 /// A user's sessions, and since when they are known.
-pub struct UserList {
+pub struct SessionListing {
     /// The sessions.
     pub sessions: SessionList,
     /// The ledger's time before they were requested: whatever was before is in the list.
-    pub since: Moment,
+    pub since: StoreTime,
     /// The same on this process's clock.
     requested_at: Instant,
 }
 
 /// How a check came by its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ListOrigin {
     /// It was asked for.
     Own,
     /// Another check had asked for it, and its request had not left.
@@ -75,7 +75,7 @@ pub enum Source {
     Remembered,
 }
 
-impl Source {
+impl ListOrigin {
     /// The stable machine word; only of those that are shared.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ pub struct Request<'a> {
     /// The same as Auth0 knows them.
     pub user_id: &'a str,
     /// The ledger's time when the check opened it, a moment ago.
-    pub since: Moment,
+    pub since: StoreTime,
     /// How old a list may be that is used again; zero = none is.
     pub reusable_for: Duration,
     /// On whose behalf, and until when.
@@ -103,114 +103,114 @@ pub struct Request<'a> {
 }
 
 /// The lists under way and the last ones of those who ask often.
-pub struct Lists {
+pub struct SessionLists {
     /// In the order of their last asks.
-    askers: Mutex<LinkedHashMap<Key, Asker>>,
+    users: Mutex<LinkedHashMap<Key, UserHistory>>,
 }
 
 /// A user, as one credential sees them: what is wrong with one is not told to another.
 type Key = (usize, User);
 
-type Landed = Result<Arc<UserList>, Error>;
+type ListResult = Result<Arc<SessionListing>, Error>;
 
-type Landing = Shared<BoxFuture<'static, Landed>>;
+type PendingList = Shared<BoxFuture<'static, ListResult>>;
 
 #[derive(Default)]
-struct Asker {
+struct UserHistory {
     /// The latest asks, oldest first.
     asks: VecDeque<Instant>,
     /// The last flight to be gathered, and the one that it waits for.
-    flight: Option<Flight>,
-    before: Option<Landing>,
-    last: Option<Arc<UserList>>,
+    request_in_flight: Option<SharedRequest>,
+    before: Option<PendingList>,
+    last: Option<Arc<SessionListing>>,
 }
 
 #[derive(Clone)]
-struct Flight {
-    landing: Landing,
-    board: Arc<Mutex<Board>>,
+struct SharedRequest {
+    pending: PendingList,
+    waiters: Arc<Mutex<Waiters>>,
 }
 
 /// Who is on a flight.
-struct Board {
+struct Waiters {
     /// For all of them: it makes sense until the last of their deadlines, and is silent when all are.
     errand: Errand,
     /// Whether it has left, and nobody joins any more.
-    left: bool,
+    sent: bool,
 }
 
-impl Lists {
+impl SessionLists {
     /// Knows nobody yet.
     pub fn new() -> Self {
-        Self { askers: Mutex::new(LinkedHashMap::new()) }
+        Self { users: Mutex::new(LinkedHashMap::new()) }
     }
 
     /// The user's sessions, by the errand's deadline.
     ///
     /// # Errors
     /// They could not be had.
-    pub async fn get(&self, request: Request<'_>) -> (Source, Landed) {
+    pub async fn get(&self, request: Request<'_>) -> (ListOrigin, ListResult) {
         let key = (request.client.id(), request.user.clone());
         let now = Instant::now();
-        let (source, flight) = {
-            let mut askers = self.lock();
-            let mut asker = askers.remove(&key).unwrap_or_default();
-            asker.settle();
-            let often = asker.asks_often(now);
-            let young = |list: &&Arc<UserList>| now.duration_since(list.requested_at) < request.reusable_for;
-            let remembered = asker.last.as_ref().filter(|_| often).filter(young).map(Arc::clone);
+        let (source, request_in_flight) = {
+            let mut users = self.lock();
+            let mut history = users.remove(&key).unwrap_or_default();
+            history.settle();
+            let often = history.asks_often(now);
+            let young = |list: &&Arc<SessionListing>| now.duration_since(list.requested_at) < request.reusable_for;
+            let remembered = history.last.as_ref().filter(|_| often).filter(young).map(Arc::clone);
             let outcome = match remembered {
                 Some(list) => Err(list),
-                None => Ok(asker.board(&request, now)),
+                None => Ok(history.waiters(&request, now)),
             };
-            askers.insert(key.clone(), asker);
-            if askers.len() > CAPACITY {
-                askers.pop_front();
+            users.insert(key.clone(), history);
+            if users.len() > MAX_USERS {
+                users.pop_front();
             }
             match outcome {
                 Ok(boarded) => boarded,
-                Err(list) => return (Source::Remembered, Ok(list)),
+                Err(list) => return (ListOrigin::Remembered, Ok(list)),
             }
         };
         let deadline = request.errand.deadline;
-        let landed = match timeout_at(deadline, flight.landing.clone()).await {
-            Ok(landed) => landed,
+        let result = match timeout_at(deadline, request_in_flight.pending.clone()).await {
+            Ok(result) => result,
             // It ends at this very moment, and knows what it was waiting for.
-            Err(_) if lock(&flight.board).errand.deadline <= deadline => flight.landing.await,
+            Err(_) if lock(&request_in_flight.waiters).errand.deadline <= deadline => request_in_flight.pending.await,
             Err(_) => Err(Error::timeout()),
         };
-        if let Some(asker) = self.lock().get_mut(&key) {
-            asker.settle();
+        if let Some(history) = self.lock().get_mut(&key) {
+            history.settle();
         }
-        (source, landed)
+        (source, result)
     }
 
     /// Forgets who has not asked for a while; says how many are known.
     pub fn sweep(&self) -> usize {
         let now = Instant::now();
-        let mut askers = self.lock();
-        askers.retain(|_, asker| asker.asks.back().is_some_and(|last| now.duration_since(*last) < SPAN));
-        askers.len()
+        let mut users = self.lock();
+        users.retain(|_, history| history.asks.back().is_some_and(|last| now.duration_since(*last) < HISTORY_SPAN));
+        users.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<Key, Asker>> {
-        lock(&self.askers)
+    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<Key, UserHistory>> {
+        lock(&self.users)
     }
 }
 
-impl Default for Lists {
+impl Default for SessionLists {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Asker {
+impl UserHistory {
     /// Takes note of an ask: whether it is one too many.
     fn asks_often(&mut self, now: Instant) -> bool {
-        while self.asks.front().is_some_and(|oldest| now.duration_since(*oldest) >= SPAN) {
+        while self.asks.front().is_some_and(|oldest| now.duration_since(*oldest) >= HISTORY_SPAN) {
             self.asks.pop_front();
         }
-        let often = self.asks.len() >= OFTEN;
+        let often = self.asks.len() >= FRESH_LISTS_PER_SPAN;
         if often {
             self.asks.pop_front();
         }
@@ -220,11 +220,14 @@ impl Asker {
 
     /// Lets go of flights that have landed. The last list is kept of somebody who may ask too often next.
     fn settle(&mut self) {
-        let flight = self.flight.take_if(|flight| flight.landing.peek().is_some()).map(|flight| flight.landing);
-        let before = self.before.take_if(|landing| landing.peek().is_some());
-        for landing in [before, flight].into_iter().flatten() {
-            if let Some(Ok(list)) = landing.peek()
-                && self.asks.len() + 1 >= OFTEN
+        let request_in_flight = self
+            .request_in_flight
+            .take_if(|request_in_flight| request_in_flight.pending.peek().is_some())
+            .map(|request_in_flight| request_in_flight.pending);
+        let before = self.before.take_if(|pending| pending.peek().is_some());
+        for pending in [before, request_in_flight].into_iter().flatten() {
+            if let Some(Ok(list)) = pending.peek()
+                && self.asks.len() + 1 >= FRESH_LISTS_PER_SPAN
                 && self.last.as_ref().is_none_or(|last| last.requested_at < list.requested_at)
             {
                 self.last = Some(Arc::clone(list));
@@ -233,50 +236,50 @@ impl Asker {
     }
 
     /// Joins the flight that is gathering, or gathers one.
-    fn board(&mut self, request: &Request<'_>, now: Instant) -> (Source, Flight) {
-        if let Some(flight) = &self.flight
-            && flight.join(request.errand)
+    fn waiters(&mut self, request: &Request<'_>, now: Instant) -> (ListOrigin, SharedRequest) {
+        if let Some(request_in_flight) = &self.request_in_flight
+            && request_in_flight.join(request.errand)
         {
-            return (Source::Coalesced, flight.clone());
+            return (ListOrigin::Coalesced, request_in_flight.clone());
         }
-        self.before = self.flight.take().map(|flight| flight.landing);
-        let flight = Flight::gather(request, now, self.before.clone());
-        (Source::Own, self.flight.insert(flight).clone())
+        self.before = self.request_in_flight.take().map(|request_in_flight| request_in_flight.pending);
+        let request_in_flight = SharedRequest::start(request, now, self.before.clone());
+        (ListOrigin::Own, self.request_in_flight.insert(request_in_flight).clone())
     }
 }
 
-impl Flight {
-    fn gather(request: &Request<'_>, now: Instant, before: Option<Landing>) -> Self {
-        let board = Arc::new(Mutex::new(Board { errand: request.errand.clone(), left: before.is_none() }));
+impl SharedRequest {
+    fn start(request: &Request<'_>, now: Instant, before: Option<PendingList>) -> Self {
+        let waiters = Arc::new(Mutex::new(Waiters { errand: request.errand.clone(), sent: before.is_none() }));
         let (client, user_id, since) = (request.client.clone(), request.user_id.to_owned(), request.since);
         let first = request.errand.deadline;
-        let leaving = Arc::clone(&board);
-        let flight = async move {
+        let leaving = Arc::clone(&waiters);
+        let request_in_flight = async move {
             if let Some(before) = before {
                 // Whether it landed or not: waiting is over.
-                let _ = timeout_at(first.min(now + PATIENCE), before).await;
+                let _ = timeout_at(first.min(now + PREDECESSOR_TIMEOUT), before).await;
             }
             let errand = {
-                let mut board = lock(&leaving);
-                board.left = true;
-                board.errand.clone()
+                let mut waiters = lock(&leaving);
+                waiters.sent = true;
+                waiters.errand.clone()
             };
             let sessions = client.list_sessions(&user_id, &errand).await?;
-            Ok(Arc::new(UserList { sessions, since, requested_at: now }))
+            Ok(Arc::new(SessionListing { sessions, since, requested_at: now }))
         };
-        let landed = tokio::spawn(flight.in_current_span());
-        let landing = landed.map(|ended| ended.unwrap_or_else(|_| Err(Error::ended()))).boxed().shared();
-        Self { landing, board }
+        let result = tokio::spawn(request_in_flight.in_current_span());
+        let pending = result.map(|ended| ended.unwrap_or_else(|_| Err(Error::ended()))).boxed().shared();
+        Self { pending, waiters }
     }
 
     /// Joins it, if it has not left.
     fn join(&self, errand: &Errand) -> bool {
-        let mut board = lock(&self.board);
-        if !board.left {
-            board.errand.deadline = board.errand.deadline.max(errand.deadline);
-            board.errand.silent &= errand.silent;
+        let mut waiters = lock(&self.waiters);
+        if !waiters.sent {
+            waiters.errand.deadline = waiters.errand.deadline.max(errand.deadline);
+            waiters.errand.silent &= errand.silent;
         }
-        !board.left
+        !waiters.sent
     }
 }
 
