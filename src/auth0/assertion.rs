@@ -15,7 +15,7 @@ use crate::policy::Failure;
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Auth0 allows five minutes and advises one.
-const LIFE_SECONDS: i64 = 60;
+const LIFETIME_SECONDS: i64 = 60;
 
 /// Auth0 refuses a longer one.
 const MAX_BYTES: usize = 2048;
@@ -44,7 +44,7 @@ pub(super) fn sign(
         iss: client_id,
         sub: client_id,
         aud: audience,
-        exp: Timestamp::now().as_second() + LIFE_SECONDS,
+        exp: Timestamp::now().as_second() + LIFETIME_SECONDS,
         jti: Uuid::new_v4().to_string(),
     };
     match encode(&header, &claims, key) {
@@ -105,7 +105,7 @@ mod tests {
         let after = Timestamp::now().as_second();
         for claims in &claims {
             let expires = claims["exp"].as_i64().unwrap();
-            assert!((before + LIFE_SECONDS..=after + LIFE_SECONDS).contains(&expires));
+            assert!((before + LIFETIME_SECONDS..=after + LIFETIME_SECONDS).contains(&expires));
         }
         let ids: HashSet<_> = claims.iter().map(|claims| claims["jti"].as_str().unwrap()).collect();
         assert_eq!(ids.len(), claims.len());

@@ -13,18 +13,18 @@ use tracing::warn;
 
 use super::assertion;
 use super::error::{Error, object};
-use super::exchange::Endpoint;
-use super::gate::Priority;
-use super::observe::Operation;
+use super::limiter::Priority;
+use super::observer::Operation;
+use super::transport::Endpoint;
 use crate::policy::Failure;
 use crate::policy::Tenant;
 use crate::secret::{ClientAuth, Credentials};
 
 /// How long a token is taken to live whose answer does not say.
-const UNSAID_LIFE: Duration = Duration::from_secs(300);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The longest life that Auth0 lets an API's tokens have; a longer one is a mistake.
-const MAX_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// An access token, ready to be sent.
 pub(super) struct Token {
@@ -35,7 +35,7 @@ pub(super) struct Token {
     /// When it was asked for.
     pub issued_at: Instant,
     /// How long it lives from then.
-    pub life: Duration,
+    pub lifetime: Duration,
 }
 
 /// What asks for tokens of one credential.
@@ -104,20 +104,20 @@ fn read(body: &[u8], issued_at: Instant) -> Option<Token> {
         authorization,
         scopes: scopes.map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect()),
         issued_at,
-        life: life(answer.get("expires_in")),
+        lifetime: lifetime(answer.get("expires_in")),
     })
 }
 
 /// A life that is missing or makes no sense is the usual one for an answer that does not say.
-fn life(expires_in: Option<&Value>) -> Duration {
+fn lifetime(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::Number(number)) => number.as_f64(),
         Some(Value::String(text)) => text.trim().parse().ok(),
         _ => None,
     };
     match seconds {
-        Some(seconds) if seconds >= 1.0 => Duration::from_secs_f64(seconds.min(MAX_LIFE.as_secs_f64())),
-        _ => UNSAID_LIFE,
+        Some(seconds) if seconds >= 1.0 => Duration::from_secs_f64(seconds.min(MAX_LIFETIME.as_secs_f64())),
+        _ => DEFAULT_LIFETIME,
     }
 }
 
@@ -153,15 +153,15 @@ mod tests {
 
     #[test]
     fn an_absurd_life_is_brought_to_reason() {
-        let life = |text: &str| life(serde_json::from_str::<Value>(text).ok().as_ref()).as_secs();
-        assert_eq!(life("86400"), 86_400);
-        assert_eq!(life("\"86400\""), 86_400);
-        assert_eq!(life("1.5"), 1);
+        let lifetime = |text: &str| lifetime(serde_json::from_str::<Value>(text).ok().as_ref()).as_secs();
+        assert_eq!(lifetime("86400"), 86_400);
+        assert_eq!(lifetime("\"86400\""), 86_400);
+        assert_eq!(lifetime("1.5"), 1);
         for nonsense in ["null", "0", "0.5", "-1", "-1e300", "\"soon\"", "\"NaN\"", "{}", "[]", "true", ""] {
-            assert_eq!(life(nonsense), 300, "{nonsense}");
+            assert_eq!(lifetime(nonsense), 300, "{nonsense}");
         }
         for huge in ["1e300", "18446744073709551615", "\"inf\"", "99999999999999999999999"] {
-            assert_eq!(life(huge), MAX_LIFE.as_secs(), "{huge}");
+            assert_eq!(lifetime(huge), MAX_LIFETIME.as_secs(), "{huge}");
         }
     }
 }

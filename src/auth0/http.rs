@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Url, redirect};
 
-use super::exchange::Endpoint;
-use super::gate::{Ceilings, Gate};
-use super::guard::PublicOnly;
-use super::observe::Observer;
+use super::dns::PublicOnly;
+use super::limiter::{QuotaConfig, TenantLimiter};
+use super::observer::Observer;
+use super::transport::Endpoint;
 use crate::policy::Tenant;
 
 const USER_AGENT: &str = concat!("session-checker/", env!("CARGO_PKG_VERSION"));
 
 /// Below the idle time after which common load balancers forget a connection.
-const IDLE: Duration = Duration::from_secs(15);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -31,7 +31,7 @@ pub struct UpstreamOptions {
     /// Certificates in PEM that are trusted towards tenants, besides the platform's.
     pub ca_pem: Option<Vec<u8>>,
     /// Where the tenants' ceilings are kept.
-    pub ceilings: Ceilings,
+    pub quotas: QuotaConfig,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
 }
@@ -40,9 +40,9 @@ pub struct UpstreamOptions {
 pub struct Upstream {
     guarded: Client,
     overrides: HashMap<String, EndpointOverride>,
-    ceilings: Ceilings,
+    quotas: QuotaConfig,
     /// By canonical domain, as long as anybody uses them.
-    gates: Mutex<HashMap<String, Weak<Gate>>>,
+    limiters: Mutex<HashMap<String, Weak<TenantLimiter>>>,
     observer: Arc<dyn Observer>,
 }
 
@@ -84,7 +84,7 @@ impl Upstream {
                 .no_proxy()
                 .tls_certs_merge(certificates.iter().cloned())
                 .connect_timeout(CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE)
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(PING_INTERVAL)
                 .http2_keep_alive_timeout(PING_INTERVAL)
@@ -100,20 +100,20 @@ impl Upstream {
             }
         }
         let guarded = builder().dns_resolver(PublicOnly).build()?;
-        let (ceilings, observer) = (options.ceilings, options.observer);
-        Ok(Self { guarded, overrides, ceilings, gates: Mutex::default(), observer })
+        let (quotas, observer) = (options.quotas, options.observer);
+        Ok(Self { guarded, overrides, quotas, limiters: Mutex::default(), observer })
     }
 
     /// What every request to a tenant has to pass: the same for all who ask for it while any of them keeps it.
-    pub fn gate(&self, tenant: &Tenant) -> Arc<Gate> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gate) = gates.get(tenant.domain()).and_then(Weak::upgrade) {
-            return gate;
+    pub fn limiter(&self, tenant: &Tenant) -> Arc<TenantLimiter> {
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(limiter) = limiters.get(tenant.domain()).and_then(Weak::upgrade) {
+            return limiter;
         }
-        gates.retain(|_, gate| gate.strong_count() > 0);
-        let gate = Arc::new(Gate::new(tenant.domain(), &self.ceilings, Arc::clone(&self.observer)));
-        gates.insert(tenant.domain().to_owned(), Arc::downgrade(&gate));
-        gate
+        limiters.retain(|_, limiter| limiter.strong_count() > 0);
+        let limiter = Arc::new(TenantLimiter::new(tenant.domain(), &self.quotas, Arc::clone(&self.observer)));
+        limiters.insert(tenant.domain().to_owned(), Arc::downgrade(&limiter));
+        limiter
     }
 
     /// Where the requests of a tenant go: to the endpoint that names its custom or canonical domain, else to the custom
@@ -125,7 +125,7 @@ impl Upstream {
             Some(named) => (named.http.clone(), named.base.clone()),
             None => (self.guarded.clone(), tenant.origin().clone()),
         };
-        Endpoint::new(http, base, tenant.domain().into(), Arc::clone(&self.observer), self.gate(tenant))
+        Endpoint::new(http, base, tenant.domain().into(), Arc::clone(&self.observer), self.limiter(tenant))
     }
 }
 
@@ -147,14 +147,14 @@ fn is_base(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::observe::Unobserved;
+    use super::super::observer::Unobserved;
     use super::*;
 
     fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&[u8]>) -> Result<Upstream, SetupError> {
         Upstream::new(UpstreamOptions {
             endpoints: endpoints.iter().map(|(domain, url)| ((*domain).to_owned(), url.parse().unwrap())).collect(),
             ca_pem: ca_pem.map(<[u8]>::to_vec),
-            ceilings: Ceilings::default(),
+            quotas: QuotaConfig::default(),
             observer: Arc::new(Unobserved),
         })
     }

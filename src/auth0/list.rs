@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use reqwest::StatusCode;
 
 use super::error::{Error, object};
-use super::gate::{Errand, Priority};
-use super::observe::Operation;
+use super::limiter::{CallContext, Priority};
+use super::observer::Operation;
 use super::parse::Page;
 use super::{TenantClient, path};
 use crate::policy::{Failure, SessionList};
 
 /// The most that Auth0's public cloud puts on a page.
-const TAKE: &str = "50";
+const PAGE_SIZE: &str = "50";
 
 /// More than this is not a user's sessions.
 const MAX_PAGES: usize = 40;
@@ -22,13 +22,13 @@ impl TenantClient {
     ///
     /// # Errors
     /// Any page that could not be had or read: there is no list with holes.
-    pub async fn list_sessions(&self, user_id: &str, errand: &Errand) -> Result<SessionList, Error> {
+    pub async fn list_sessions(&self, user_id: &str, context: &CallContext) -> Result<SessionList, Error> {
         let path = path::sessions_of(user_id)?;
         let (mut sessions, mut unreadable) = (Vec::new(), 0);
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let Some(page) = self.page(&path, from.as_deref(), errand).await? else {
+            let Some(page) = self.page(&path, from.as_deref(), context).await? else {
                 self.observer().unknown_user(self.tenant());
                 break;
             };
@@ -51,15 +51,15 @@ impl TenantClient {
     }
 
     /// One page; nothing when the tenant does not know the user.
-    async fn page(&self, path: &str, from: Option<&str>, errand: &Errand) -> Result<Option<Page>, Error> {
+    async fn page(&self, path: &str, from: Option<&str>, context: &CallContext) -> Result<Option<Page>, Error> {
         let mut url = self.url(path);
-        url.query_pairs_mut().append_pair("take", TAKE).extend_pairs(from.map(|cursor| ("from", cursor)));
+        url.query_pairs_mut().append_pair("take", PAGE_SIZE).extend_pairs(from.map(|cursor| ("from", cursor)));
         let priority = match from {
             Some(_) => Priority::NextPage,
-            None if errand.silent => Priority::Silent,
+            None if context.silent => Priority::Silent,
             None => Priority::Login,
         };
-        let answer = self.call(Operation::List, priority, &url, errand).await?;
+        let answer = self.call(Operation::List, priority, &url, context).await?;
         match answer.status {
             status if status.is_success() => Page::read(&answer.body).map(Some),
             // Without an object it was not the API that answered. On a later page it is not the user who is unknown.

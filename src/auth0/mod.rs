@@ -31,19 +31,19 @@
 //! Nothing here writes a token, a secret, a user id or a session id to a log, a span, an error or a metric.
 
 mod assertion;
+mod dns;
 mod error;
-mod exchange;
-mod gate;
 mod grant;
-mod guard;
 mod http;
+mod limiter;
 mod list;
-mod observe;
+mod observer;
 mod parse;
 mod path;
 mod rate;
 mod revoke;
 mod token;
+mod transport;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,18 +53,18 @@ use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
 pub use error::Error;
-pub use gate::{BreakerState, Ceilings, Errand, Gate};
 pub use http::{SetupError, Upstream, UpstreamOptions};
-pub use observe::{Observer, Operation, Outcome, Unobserved};
+pub use limiter::{BreakerState, CallContext, QuotaConfig, TenantLimiter};
+pub use observer::{Observer, Operation, Outcome, Unobserved};
 pub use rate::RateLimit;
 pub use revoke::Revoked;
 
 use crate::policy::{Failure, Tenant};
 use crate::secret::{Credentials, SecretError};
-use exchange::{Answer, Endpoint};
-use gate::Priority;
 use grant::Grant;
+use limiter::Priority;
 use token::TokenCache;
+use transport::{Answer, Endpoint};
 
 /// One credential of one tenant. Clones share the token.
 #[derive(Clone)]
@@ -109,16 +109,16 @@ impl TenantClient {
         operation: Operation,
         priority: Priority,
         url: &Url,
-        errand: &Errand,
+        context: &CallContext,
     ) -> Result<Answer, Error> {
-        let token = self.tokens.get(errand.deadline).await?;
-        let answer = self.call_with(&token, operation, priority, url, errand).await?;
+        let token = self.tokens.get(context.deadline).await?;
+        let answer = self.call_with(&token, operation, priority, url, context).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
         self.tokens.reject(&token);
-        let token = self.tokens.get(errand.deadline).await?;
-        let answer = self.call_with(&token, operation, priority, url, errand).await?;
+        let token = self.tokens.get(context.deadline).await?;
+        let answer = self.call_with(&token, operation, priority, url, context).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
             // A third would be refused as well, and each is billed: the credential rests.
             self.tokens.refuse(&token, Error::of_api(answer.status, &answer.body));
@@ -132,7 +132,7 @@ impl TenantClient {
         operation: Operation,
         priority: Priority,
         url: &Url,
-        errand: &Errand,
+        context: &CallContext,
     ) -> Result<Answer, Error> {
         let request = || {
             let request = self.endpoint.request(operation, url.clone());
@@ -144,7 +144,7 @@ impl TenantClient {
             let request = request.build();
             request.map_err(|_| Error::new(Failure::UpstreamError, "the request cannot be built"))
         };
-        self.endpoint.send(operation, priority, errand, request).await
+        self.endpoint.send(operation, priority, context, request).await
     }
 
     fn url(&self, path: &str) -> Url {

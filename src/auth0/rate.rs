@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
 /// How long a refusal holds that does not say for how long.
-pub(super) const UNSAID: Duration = Duration::from_secs(1);
+pub(super) const DEFAULT_REFILL: Duration = Duration::from_secs(1);
 
 /// The rate limit headers of one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,10 @@ impl RateLimit {
     pub(super) fn opens_in(&self, now: Timestamp) -> Duration {
         let opens_in = self.retry_at.or(self.resets_at).map(|opens| opens.duration_since(now));
         // A window that is said to be open already belongs to a clock that differs from ours, and says nothing.
-        opens_in.filter(jiff::SignedDuration::is_positive).and_then(|span| span.try_into().ok()).unwrap_or(UNSAID)
+        opens_in
+            .filter(jiff::SignedDuration::is_positive)
+            .and_then(|span| span.try_into().ok())
+            .unwrap_or(DEFAULT_REFILL)
     }
 }
 
@@ -75,15 +78,15 @@ mod tests {
 
     #[test]
     fn without_a_readable_header_it_opens_in_a_second() {
-        assert_eq!(wait(&[]), UNSAID);
-        assert_eq!(wait(&[("x-ratelimit-reset", "soon"), ("retry-after", "-1")]), UNSAID);
+        assert_eq!(wait(&[]), DEFAULT_REFILL);
+        assert_eq!(wait(&[("x-ratelimit-reset", "soon"), ("retry-after", "-1")]), DEFAULT_REFILL);
     }
 
     #[test]
     fn a_window_said_to_be_open_is_not_stormed() {
-        assert_eq!(wait(&[("retry-after", "0")]), UNSAID);
-        assert_eq!(wait(&[("x-ratelimit-reset", "1")]), UNSAID);
-        assert_eq!(wait(&[("retry-after", "Wed, 01 May 2024 12:00:00 GMT")]), UNSAID);
+        assert_eq!(wait(&[("retry-after", "0")]), DEFAULT_REFILL);
+        assert_eq!(wait(&[("x-ratelimit-reset", "1")]), DEFAULT_REFILL);
+        assert_eq!(wait(&[("retry-after", "Wed, 01 May 2024 12:00:00 GMT")]), DEFAULT_REFILL);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use reqwest::StatusCode;
 
 use super::error::Error;
-use super::gate::{Errand, Priority};
-use super::observe::Operation;
+use super::limiter::{CallContext, Priority};
+use super::observer::Operation;
 use super::{TenantClient, path};
 
 /// How a session that should end came to its end.
@@ -21,9 +21,9 @@ impl TenantClient {
     ///
     /// # Errors
     /// The tenant could not be asked in time or did not take the order; the session may have ended all the same.
-    pub async fn revoke_session(&self, sid: &str, errand: &Errand) -> Result<Revoked, Error> {
+    pub async fn revoke_session(&self, sid: &str, context: &CallContext) -> Result<Revoked, Error> {
         let url = self.url(&path::revoke(sid)?);
-        let answer = self.call(Operation::Revoke, Priority::Revocation, &url, errand).await?;
+        let answer = self.call(Operation::Revoke, Priority::Revocation, &url, context).await?;
         match answer.status {
             status if status.is_success() => Ok(Revoked::Done),
             StatusCode::NOT_FOUND => Ok(Revoked::AlreadyGone),

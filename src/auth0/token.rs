@@ -18,18 +18,18 @@ use super::grant::Token;
 use crate::policy::Failure;
 
 /// The longest that one flight takes.
-const FLIGHT: Duration = Duration::from_secs(10);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a credential that was refused is not shown again.
-const REFUSED: Duration = Duration::from_secs(30);
+const REJECTED_PAUSE: Duration = Duration::from_secs(30);
 
 /// A token is not used in this last part of its life, at most: it must still be good when it arrives.
-const MARGIN: Duration = Duration::from_secs(10);
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
 /// Asks for a token until the given moment.
 pub(super) type Fetch = Box<dyn Fn(Instant) -> BoxFuture<'static, Result<Token, Error>> + Send + Sync>;
 
-type Landing = Result<Arc<Token>, Error>;
+type PendingToken = Result<Arc<Token>, Error>;
 
 pub(super) struct TokenCache {
     fetch: Fetch,
@@ -40,7 +40,7 @@ pub(super) struct TokenCache {
 struct State {
     held: Option<Held>,
     /// The flight under way; its sender is gone when the task is.
-    flight: Option<watch::Receiver<Option<Landing>>>,
+    flight: Option<watch::Receiver<Option<PendingToken>>>,
     /// Until when the credential is not shown again, and why.
     refused: Option<(Instant, Error)>,
 }
@@ -78,7 +78,7 @@ impl TokenCache {
             self.join(&mut state)
         };
         match timeout_at(deadline, flight.wait_for(Option::is_some)).await {
-            Ok(Ok(landing)) => landing.clone().unwrap_or_else(|| Err(Error::ended())),
+            Ok(Ok(pending)) => pending.clone().unwrap_or_else(|| Err(Error::ended())),
             Ok(Err(_)) => Err(Error::ended()),
             Err(_) => Err(Error::timeout()),
         }
@@ -93,30 +93,30 @@ impl TokenCache {
     pub fn refuse(&self, token: &Arc<Token>, error: Error) {
         let mut state = self.lock();
         if state.held.take_if(|held| Arc::ptr_eq(&held.token, token)).is_some() {
-            state.refused = Some((Instant::now() + REFUSED, error));
+            state.refused = Some((Instant::now() + REJECTED_PAUSE, error));
         }
     }
 
     /// The flight under way, or a new one.
-    fn join(self: &Arc<Self>, state: &mut State) -> watch::Receiver<Option<Landing>> {
+    fn join(self: &Arc<Self>, state: &mut State) -> watch::Receiver<Option<PendingToken>> {
         if let Some(flight) = state.flight.as_ref().filter(|flight| flight.has_changed().is_ok()) {
             return flight.clone();
         }
-        let (landing, flight) = watch::channel(None);
+        let (pending, flight) = watch::channel(None);
         state.flight = Some(flight.clone());
         let cache = Arc::clone(self);
         let task = async move {
-            let deadline = Instant::now() + FLIGHT;
+            let deadline = Instant::now() + FETCH_TIMEOUT;
             let fetched = timeout_at(deadline, (cache.fetch)(deadline)).await;
             let fetched = fetched.unwrap_or_else(|_| Err(Error::timeout())).map(Arc::new);
-            cache.land(&fetched);
-            landing.send_replace(Some(fetched));
+            cache.settle(&fetched);
+            pending.send_replace(Some(fetched));
         };
         tokio::spawn(task.in_current_span());
         flight
     }
 
-    fn land(&self, fetched: &Landing) {
+    fn settle(&self, fetched: &PendingToken) {
         let mut state = self.lock();
         let now = Instant::now();
         state.flight = None;
@@ -125,7 +125,7 @@ impl TokenCache {
             Ok(token) => state.held = Some(Held::new(Arc::clone(token))),
             Err(error) => {
                 if error.failure == Failure::CredentialsRejected {
-                    state.refused = Some((now + REFUSED, error.clone()));
+                    state.refused = Some((now + REJECTED_PAUSE, error.clone()));
                 }
                 if let Some(held) = &mut state.held {
                     held.postpone(now);
@@ -149,15 +149,15 @@ impl State {
 impl Held {
     /// Replicas that got their tokens together do not refresh them together.
     fn new(token: Arc<Token>) -> Self {
-        let Token { issued_at, life, .. } = *token;
-        let refresh_at = issued_at + life.mul_f64(rand::random_range(0.75..0.85));
-        Self { token, refresh_at, good_until: issued_at + life - MARGIN.min(life / 10) }
+        let Token { issued_at, lifetime, .. } = *token;
+        let refresh_at = issued_at + lifetime.mul_f64(rand::random_range(0.75..0.85));
+        Self { token, refresh_at, good_until: issued_at + lifetime - EXPIRY_MARGIN.min(lifetime / 10) }
     }
 
     /// After a refresh that failed: a quarter of what is left, so that a short life has several chances too.
     fn postpone(&mut self, now: Instant) {
         let left = self.good_until.saturating_duration_since(now);
-        self.refresh_at = now + (left / 4).clamp(Duration::from_secs(1), REFUSED);
+        self.refresh_at = now + (left / 4).clamp(Duration::from_secs(1), REJECTED_PAUSE);
     }
 }
 

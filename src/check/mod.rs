@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth0::{Errand, Error, TenantClient};
+use crate::auth0::{CallContext, Error, TenantClient};
 use crate::crd::{Mode, Reentry};
 use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, MAX_LIST_AGE, Stats, Terms, User};
 use crate::metrics::{CheckRecord, Metrics};
@@ -129,7 +129,7 @@ impl Checker {
         let terms = Terms { window: policy.admission_window, longest_check: tenant.longest_check };
         let attempt =
             Attempt { user: &user, sid: limit_check.sid(), client_id: limit_check.client_id(), terms, enforced };
-        let errand = Errand {
+        let call = CallContext {
             policy: Some(policy.scope.name.clone()),
             silent: login.context().is_silent(),
             deadline: arrived + policy.timeout,
@@ -140,7 +140,7 @@ impl Checker {
             user_id: limit_check.user_id(),
             since: opened.since,
             reusable_for: MAX_LIST_AGE.min(tenant.shortest_window),
-            errand: &errand,
+            call: &call,
         };
         let verdict = self.ask(request, &tenant.places, limit_check, &attempt).await;
         match verdict {
@@ -163,7 +163,7 @@ impl Checker {
                         false => ledger.remember(&attempt).await,
                     }
                 };
-                finish_by(told, errand.deadline).await;
+                finish_by(told, call.deadline).await;
                 verdict
             }
         }
@@ -184,7 +184,7 @@ impl Checker {
         let Ok(_place) = places.try_acquire() else {
             return Err(Verdict::failed(Failure::Overloaded));
         };
-        let (client, errand) = (request.client, request.errand);
+        let (client, call) = (request.client, request.call);
         let (source, listed) = self.session_lists.get(request).await;
         if source != ListOrigin::Own {
             self.metrics.list_shared(limit_check.policy().scope.tenant.domain(), source);
@@ -198,7 +198,7 @@ impl Checker {
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
             limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() })
         };
-        let decision = self.ledger.admit(attempt, list, errand.deadline, decide).await?;
+        let decision = self.ledger.admit(attempt, list, call.deadline, decide).await?;
         let verdict = Verdict::from(&decision);
         match decision {
             Decision::Within { holder, .. } => {
@@ -207,10 +207,10 @@ impl Checker {
                 Ok((verdict, holder && shown))
             }
             Decision::Evict { count, victims } if attempt.enforced => {
-                let Eviction { revoked, alive, failure } = evict(client, victims, errand).await;
+                let Eviction { revoked, alive, failure } = evict(client, victims, call).await;
                 let counts = (revoked.len(), alive.len());
                 let (ledger, user) = (Arc::clone(&self.ledger), attempt.user.clone());
-                finish_by(async move { ledger.settle(&user, &revoked, &alive).await }, errand.deadline).await;
+                finish_by(async move { ledger.settle(&user, &revoked, &alive).await }, call.deadline).await;
                 let (revoked, alive) = counts;
                 match failure {
                     None => Ok((verdict, false)),
@@ -266,9 +266,9 @@ struct Eviction {
 }
 
 /// Revokes sessions, some at a time; all are tried, whatever becomes of the others.
-async fn evict(client: &TenantClient, victims: Vec<String>, errand: &Errand) -> Eviction {
+async fn evict(client: &TenantClient, victims: Vec<String>, call: &CallContext) -> Eviction {
     let revoke = |sid: String| async move {
-        let result = client.revoke_session(&sid, errand).await;
+        let result = client.revoke_session(&sid, call).await;
         (sid, result)
     };
     let mut results = stream::iter(victims).map(revoke).buffer_unordered(REVOKED_AT_ONCE);

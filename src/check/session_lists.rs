@@ -41,7 +41,7 @@ use hashlink::LinkedHashMap;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use crate::auth0::{Errand, Error, TenantClient};
+use crate::auth0::{CallContext, Error, TenantClient};
 use crate::ledger::{StoreTime, User};
 use crate::policy::SessionList;
 
@@ -99,7 +99,7 @@ pub struct Request<'a> {
     /// How old a list may be that is used again; zero = none is.
     pub reusable_for: Duration,
     /// On whose behalf, and until when.
-    pub errand: &'a Errand,
+    pub call: &'a CallContext,
 }
 
 /// The lists under way and the last ones of those who ask often.
@@ -134,7 +134,7 @@ struct SharedRequest {
 /// Who is on a flight.
 struct Waiters {
     /// For all of them: it makes sense until the last of their deadlines, and is silent when all are.
-    errand: Errand,
+    call: CallContext,
     /// Whether it has left, and nobody joins any more.
     sent: bool,
 }
@@ -172,11 +172,11 @@ impl SessionLists {
                 Err(list) => return (ListOrigin::Remembered, Ok(list)),
             }
         };
-        let deadline = request.errand.deadline;
+        let deadline = request.call.deadline;
         let result = match timeout_at(deadline, request_in_flight.pending.clone()).await {
             Ok(result) => result,
             // It ends at this very moment, and knows what it was waiting for.
-            Err(_) if lock(&request_in_flight.waiters).errand.deadline <= deadline => request_in_flight.pending.await,
+            Err(_) if lock(&request_in_flight.waiters).call.deadline <= deadline => request_in_flight.pending.await,
             Err(_) => Err(Error::timeout()),
         };
         if let Some(history) = self.lock().get_mut(&key) {
@@ -238,7 +238,7 @@ impl UserHistory {
     /// Joins the flight that is gathering, or gathers one.
     fn waiters(&mut self, request: &Request<'_>, now: Instant) -> (ListOrigin, SharedRequest) {
         if let Some(request_in_flight) = &self.request_in_flight
-            && request_in_flight.join(request.errand)
+            && request_in_flight.join(request.call)
         {
             return (ListOrigin::Coalesced, request_in_flight.clone());
         }
@@ -250,21 +250,21 @@ impl UserHistory {
 
 impl SharedRequest {
     fn start(request: &Request<'_>, now: Instant, before: Option<PendingList>) -> Self {
-        let waiters = Arc::new(Mutex::new(Waiters { errand: request.errand.clone(), sent: before.is_none() }));
+        let waiters = Arc::new(Mutex::new(Waiters { call: request.call.clone(), sent: before.is_none() }));
         let (client, user_id, since) = (request.client.clone(), request.user_id.to_owned(), request.since);
-        let first = request.errand.deadline;
+        let first = request.call.deadline;
         let leaving = Arc::clone(&waiters);
         let request_in_flight = async move {
             if let Some(before) = before {
                 // Whether it landed or not: waiting is over.
                 let _ = timeout_at(first.min(now + PREDECESSOR_TIMEOUT), before).await;
             }
-            let errand = {
+            let call = {
                 let mut waiters = lock(&leaving);
                 waiters.sent = true;
-                waiters.errand.clone()
+                waiters.call.clone()
             };
-            let sessions = client.list_sessions(&user_id, &errand).await?;
+            let sessions = client.list_sessions(&user_id, &call).await?;
             Ok(Arc::new(SessionListing { sessions, since, requested_at: now }))
         };
         let result = tokio::spawn(request_in_flight.in_current_span());
@@ -273,11 +273,11 @@ impl SharedRequest {
     }
 
     /// Joins it, if it has not left.
-    fn join(&self, errand: &Errand) -> bool {
+    fn join(&self, call: &CallContext) -> bool {
         let mut waiters = lock(&self.waiters);
         if !waiters.sent {
-            waiters.errand.deadline = waiters.errand.deadline.max(errand.deadline);
-            waiters.errand.silent &= errand.silent;
+            waiters.call.deadline = waiters.call.deadline.max(call.deadline);
+            waiters.call.silent &= call.silent;
         }
         !waiters.sent
     }

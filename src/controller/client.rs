@@ -14,34 +14,34 @@ use tower::{BoxError, Layer, Service};
 use crate::metrics::{Metrics, Watch};
 
 /// How long the API server may take to begin an answer.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may say nothing. On a watch there is a bookmark every minute, so one that is silent for longer is
 /// dead without having said so: a proxy on the way dropped it.
-const SILENCE: Duration = Duration::from_secs(100);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(100);
 
 pub(super) fn client(mut config: kube::Config, metrics: Arc<Metrics>) -> Result<kube::Client, kube::Error> {
-    config.read_timeout = Some(SILENCE);
+    config.read_timeout = Some(IDLE_TIMEOUT);
     config.reset_reader_on_write = true;
-    Ok(ClientBuilder::try_from(config)?.with_layer(&NoteContact(metrics)).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&ContactLayer(metrics)).build())
 }
 
 /// Bounds the wait for an answer, and notes when the API server was last heard of by a watch.
-struct NoteContact(Arc<Metrics>);
+struct ContactLayer(Arc<Metrics>);
 
-impl<S> Layer<S> for NoteContact {
-    type Service = Noting<S>;
+impl<S> Layer<S> for ContactLayer {
+    type Service = ContactService<S>;
 
-    fn layer(&self, inner: S) -> Noting<S> {
-        Noting { inner, metrics: Arc::clone(&self.0) }
+    fn layer(&self, inner: S) -> ContactService<S> {
+        ContactService { inner, metrics: Arc::clone(&self.0) }
     }
 }
 
-struct Noting<S> {
+struct ContactService<S> {
     inner: S,
     metrics: Arc<Metrics>,
 }
 
-impl<S, B> Service<Request<Body>> for Noting<S>
+impl<S, B> Service<Request<Body>> for ContactService<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
@@ -60,7 +60,7 @@ where
         let metrics = Arc::clone(&self.metrics);
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = tokio::time::timeout(ANSWER, answer).await;
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
             let answer = answer.map_err(|_| BoxError::from("the API server did not answer in time"))??;
             let good = answer.status() == StatusCode::OK;
             Ok(answer.map(|body| {

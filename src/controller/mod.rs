@@ -23,20 +23,18 @@
 //! policies that name it, and nobody else notices.
 
 mod client;
-mod feed;
-pub mod lease;
-mod object;
+mod objects;
+mod reconcile;
 pub mod status;
-mod watching;
-mod writer;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use feed::follow_cluster;
-pub use object::{Seen, SeenPolicy};
+pub use objects::{Seen, SeenPolicy};
+pub use reconcile::follow_cluster;
 
 use kube::Api;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +42,8 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::snapshot::Publisher;
-use lease::{Candidate, contend};
-use writer::Writer;
+use status::Writer;
+use status::lease::{Candidate, run_election};
 
 /// Who reports Events.
 const REPORTER: &str = "sessionchecker.dev/session-checker";
@@ -122,7 +120,7 @@ impl Cluster {
 /// the Lease was given back after `stop`; the second does not end.
 ///
 /// It is not asked for before `readiness` has come: who knows a part of the policies would say of the others what is not so.
-pub fn speak_for_all(
+pub fn start_status_writer(
     connection: &Connection,
     candidate: Candidate,
     seen: Arc<Seen>,
@@ -133,8 +131,8 @@ pub fn speak_for_all(
 ) -> (impl Future<Output = ()> + Send + use<>, impl Future<Output = Infallible> + Send + use<>) {
     let leases = Api::namespaced(connection.client.clone(), &connection.namespace);
     let counted = Arc::clone(&metrics);
-    let told = move |leader| counted.controller.leader(leader);
-    let (leadership, election) = contend(leases, candidate.clone(), stop.clone(), told);
+    let on_change = move |leader| counted.controller.leader(leader);
+    let (leadership, election) = run_election(leases, candidate.clone(), stop.clone(), on_change);
     let writer = Writer {
         client: connection.client.clone(),
         current: publisher.current(),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::setup::upstream;
 use super::{RunError, Source};
 use crate::args::SourceArgs;
-use crate::auth0::Ceilings;
+use crate::auth0::QuotaConfig;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::snapshot::{ObservedState, Publisher, Snapshot};
@@ -24,7 +24,7 @@ const SHOWN: Duration = Duration::from_secs(30);
 pub async fn read_once(args: &SourceArgs) -> Result<Arc<Snapshot>, RunError> {
     let metrics = Arc::new(Metrics::new());
     let publisher = Arc::new(Publisher::new(
-        upstream(args, Ceilings::default(), &metrics)?,
+        upstream(args, QuotaConfig::default(), &metrics)?,
         ObservedState::default(),
         1,
         Arc::clone(&metrics),

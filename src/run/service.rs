@@ -15,10 +15,10 @@ use super::RunError;
 use super::setup::{caller_access, fixed_token, ledger, log_hash_key, setting, upstream};
 use super::source::{Source, endless};
 use crate::args::ServeArgs;
-use crate::auth0::Ceilings;
+use crate::auth0::QuotaConfig;
 use crate::check::Checker;
-use crate::controller::lease::Candidate;
-use crate::controller::speak_for_all;
+use crate::controller::start_status_writer;
+use crate::controller::status::lease::Candidate;
 use crate::metrics::Metrics;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
@@ -57,7 +57,7 @@ impl Service {
         let ledger = ledger(&args).await?;
         let shared = ledger.store().shared().cloned();
         metrics.ledger_shared(shared.is_some());
-        let upstream = upstream(&args.source, Ceilings { shared, replicas: args.replicas }, &metrics)?;
+        let upstream = upstream(&args.source, QuotaConfig { shared, replicas: args.replicas }, &metrics)?;
         let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
         let publisher = Arc::new(Publisher::new(upstream, observed, args.max_in_flight, Arc::clone(&metrics)));
         let readiness = Readiness::default();
@@ -67,7 +67,7 @@ impl Service {
 
         if let Some((connection, seen)) = source.begin(&publisher, &metrics, &readiness, &mut followers).await? {
             let candidate = Candidate::new(&args.lease_name, args.lease_duration);
-            let (election, writer) = speak_for_all(
+            let (election, writer) = start_status_writer(
                 &connection,
                 candidate,
                 seen,

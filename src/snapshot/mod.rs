@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use crate::auth0::{Gate, TenantClient};
+use crate::auth0::{TenantClient, TenantLimiter};
 use crate::policy::{ObjectName, PolicyReport, PolicySet, Tenant};
 use crate::source::FileReport;
 
@@ -51,7 +51,7 @@ pub struct TenantState {
     /// The shortest `admissionWindow` among them: what was let in is known for at least that long.
     pub shortest_window: Duration,
     /// Breaker and budget, kept for as long as the tenant has a policy.
-    pub gate: Arc<Gate>,
+    pub limiter: Arc<TenantLimiter>,
 }
 
 impl Snapshot {

@@ -198,7 +198,7 @@ impl Publisher {
 
     fn tenants(&self, policy_set: &PolicySet, last: &Snapshot) -> HashMap<String, TenantState> {
         let mut tenants: HashMap<String, TenantState> = HashMap::new();
-        let mut ceilings: HashMap<&str, Option<u32>> = HashMap::new();
+        let mut quotas: HashMap<&str, Option<u32>> = HashMap::new();
         for active_policy in policy_set.active_policies() {
             let PolicyVersion::Compiled(policy) = &*active_policy.rule else { continue };
             let domain = policy.scope.tenant.domain();
@@ -207,15 +207,15 @@ impl Publisher {
                 longest_check: Duration::ZERO,
                 shortest_window: Duration::MAX,
                 places: places().unwrap_or_else(|| Arc::new(Semaphore::new(self.max_in_flight))),
-                gate: self.upstream.gate(&policy.scope.tenant),
+                limiter: self.upstream.limiter(&policy.scope.tenant),
             });
             state.longest_check = state.longest_check.max(policy.timeout);
             state.shortest_window = state.shortest_window.min(policy.admission_window);
-            let ceiling = ceilings.entry(domain).or_default();
+            let ceiling = quotas.entry(domain).or_default();
             *ceiling = [*ceiling, policy.requests_per_second].into_iter().flatten().min();
         }
-        for (domain, ceiling) in ceilings {
-            tenants[domain].gate.limit(ceiling);
+        for (domain, ceiling) in quotas {
+            tenants[domain].limiter.limit(ceiling);
         }
         tenants
     }

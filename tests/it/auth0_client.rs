@@ -10,7 +10,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value, json};
 use session_checker::auth0::{
-    Ceilings, Error, Observer, Operation, Outcome, RateLimit, Revoked, TenantClient, Upstream, UpstreamOptions,
+    Error, Observer, Operation, Outcome, QuotaConfig, RateLimit, Revoked, TenantClient, Upstream, UpstreamOptions,
 };
 use session_checker::policy::{Failure, SessionList, Tenant};
 use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
@@ -230,7 +230,7 @@ fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn 
     Upstream::new(UpstreamOptions {
         endpoints,
         ca_pem: ca_pem.map(|pem| pem.as_bytes().to_vec()),
-        ceilings: Ceilings::default(),
+        quotas: QuotaConfig::default(),
         observer,
     })
     .unwrap()

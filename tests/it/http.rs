@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Request};
 use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Ceilings, Upstream, UpstreamOptions};
+use session_checker::auth0::{QuotaConfig, Upstream, UpstreamOptions};
 use session_checker::check::Checker;
 use session_checker::ledger::{Backend, Ledger, Memory};
 use session_checker::metrics::Metrics;
@@ -66,7 +66,7 @@ impl Setup {
         let upstream = Upstream::new(UpstreamOptions {
             endpoints: [].into(),
             ca_pem: None,
-            ceilings: Ceilings::default(),
+            quotas: QuotaConfig::default(),
             observer: Arc::clone(&metrics) as _,
         });
         let shown = ObservedState {

@@ -6,7 +6,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use session_checker::controller::lease::{Candidate, Leadership, contend};
+use session_checker::controller::status::lease::{Candidate, Leadership, run_election};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ impl Replica {
             Candidate { name: LEASE.to_owned(), identity: identity.to_owned(), duration: Duration::from_secs(seconds) };
         let stop = CancellationToken::new();
         let api = Api::namespaced(team.client().await, &team.name);
-        let (leadership, election) = contend(api, candidate, stop.clone(), |_| {});
+        let (leadership, election) = run_election(api, candidate, stop.clone(), |_| {});
         Self { leadership, stop, election: tokio::spawn(election) }
     }
 

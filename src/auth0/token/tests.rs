@@ -38,8 +38,8 @@ impl Script {
         let step = self.steps.lock().unwrap().pop_front();
         let (takes, result) = step.expect("one flight more than the script has");
         sleep(Duration::from_secs(takes)).await;
-        let life = Duration::from_secs(result.map_err(|failure| Error::new(failure, "scripted"))?);
-        Ok(Token { authorization: HeaderValue::from(number), scopes: None, issued_at, life })
+        let lifetime = Duration::from_secs(result.map_err(|failure| Error::new(failure, "scripted"))?);
+        Ok(Token { authorization: HeaderValue::from(number), scopes: None, issued_at, lifetime })
     }
 
     fn flights(&self) -> usize {
@@ -138,7 +138,7 @@ async fn the_moment_of_the_refresh_differs_between_tokens() {
             authorization: HeaderValue::from(1),
             scopes: None,
             issued_at: Instant::now(),
-            life: MARGIN * 100,
+            lifetime: EXPIRY_MARGIN * 100,
         })
     };
     let moments: std::collections::HashSet<_> = (0..20).map(|_| Held::new(token()).refresh_at).collect();

@@ -21,24 +21,24 @@ use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::conditions::{ConditionEvent, condition_events, is_outdated, status};
 use super::lease::{Candidate, Leadership};
-use super::object::{Seen, SeenPolicy};
-use super::status::{News, is_outdated, news, status};
-use super::{FIELD_MANAGER, REPORTER};
+use crate::controller::objects::{Seen, SeenPolicy};
+use crate::controller::{FIELD_MANAGER, REPORTER};
 use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
 use crate::metrics::{Metrics, StatusWrite};
 use crate::policy::{ObjectName, PolicyReport};
 use crate::snapshot::Snapshot;
 
 /// How many statuses are written at the same time: a new holder may have thousands to write.
-const CONCURRENCY: usize = 4;
+const MAX_CONCURRENT_WRITES: usize = 4;
 /// How long until what could not be written is tried again, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The longest note of an Event, in bytes (the API server's bound is 1,024).
-const LONGEST_NOTE: usize = 1000;
+const MAX_NOTE_BYTES: usize = 1000;
 
 /// How many notes are remembered, so that one that comes again is counted and not told anew.
-const NOTES: usize = 1_000;
+const MAX_NOTES: usize = 1_000;
 
 /// Writes statuses and Events.
 pub struct Writer {
@@ -64,17 +64,17 @@ impl Writer {
         let reporter = Reporter { controller: REPORTER.to_owned(), instance: Some(self.candidate.identity.clone()) };
         let recorders = Recorders { client: self.client.clone(), reporter, by_note: Mutex::default() };
         let mut seen = self.seen.changes();
-        let mut pause = RETRY.0;
+        let mut pause = RETRY_BACKOFF.0;
         loop {
             self.leadership.held().await;
             self.changes.mark_unchanged();
             seen.mark_unchanged();
             let retry_at = if self.write_all(&recorders).await {
-                pause = RETRY.0;
+                pause = RETRY_BACKOFF.0;
                 None
             } else {
                 let at = Instant::now() + pause;
-                pause = (pause * 2).min(RETRY.1);
+                pause = (pause * 2).min(RETRY_BACKOFF.1);
                 Some(at)
             };
             tokio::select! {
@@ -94,7 +94,7 @@ impl Writer {
         let mut all = true;
         loop {
             // Once something else is in force, what is left here is not to be said any more: the next round says it.
-            while writes.len() < CONCURRENCY
+            while writes.len() < MAX_CONCURRENT_WRITES
                 && !self.changes.has_changed().unwrap_or_default()
                 && let Some(report) = reports.next()
             {
@@ -154,21 +154,27 @@ impl Writer {
         };
         self.metrics.controller.status_written(result);
         if result == StatusWrite::Done {
-            let news = news(&status, &seen.status);
-            self.seen.wrote(name, &seen.uid, status);
-            for news in news.into_iter().filter(|_| self.leadership.is_held()) {
-                self.tell(recorders, name, &seen.uid, news).await;
+            let condition_events = condition_events(&status, &seen.status);
+            self.seen.record_write(name, &seen.uid, status);
+            for condition_events in condition_events.into_iter().filter(|_| self.leadership.is_held()) {
+                self.publish_event(recorders, name, &seen.uid, condition_events).await;
             }
         }
         result != StatusWrite::Failed
     }
 
-    async fn tell(&self, recorders: &Recorders, name: &ObjectName, uid: &str, news: News) {
-        let note = shortened(news.note);
+    async fn publish_event(
+        &self,
+        recorders: &Recorders,
+        name: &ObjectName,
+        uid: &str,
+        condition_events: ConditionEvent,
+    ) {
+        let note = shortened(condition_events.note);
         let recorder = recorders.of(&note);
         let event = Event {
-            type_: if news.good { EventType::Normal } else { EventType::Warning },
-            reason: news.reason,
+            type_: if condition_events.good { EventType::Normal } else { EventType::Warning },
+            reason: condition_events.reason,
             note: Some(note),
             action: "Watch".to_owned(),
             secondary: None,
@@ -202,7 +208,7 @@ impl Recorders {
         let mut by_note = self.by_note.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Recorder::new(self.client.clone(), self.reporter.clone());
         let recorder = by_note.entry(note.to_owned()).or_insert_with(new).clone();
-        if by_note.len() > NOTES {
+        if by_note.len() > MAX_NOTES {
             by_note.pop_front();
         }
         recorder
@@ -210,8 +216,8 @@ impl Recorders {
 }
 
 fn shortened(mut note: String) -> String {
-    if note.len() > LONGEST_NOTE {
-        let end = note.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8());
+    if note.len() > MAX_NOTE_BYTES {
+        let end = note.floor_char_boundary(MAX_NOTE_BYTES - '…'.len_utf8());
         note.truncate(end);
         note.push('…');
     }

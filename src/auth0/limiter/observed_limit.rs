@@ -16,22 +16,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::super::observe::Outcome;
-use super::super::rate::{RateLimit, UNSAID};
+use super::super::observer::Outcome;
+use super::super::rate::{DEFAULT_REFILL, RateLimit};
 
 /// How many requests are sent to a tenant that has not answered yet.
-const UNTIL_KNOWN: u64 = 10;
+const UNKNOWN_LIMIT_REQUESTS: u64 = 10;
 /// A closed window is looked at again after this long at the latest: a reset that is further away is more likely a mistake
 /// of somebody in between.
-const LONGEST_CLOSED: Duration = Duration::from_secs(300);
+const MAX_CLOSED: Duration = Duration::from_secs(300);
 
-pub(super) struct Window {
+pub(super) struct ObservedLimit {
     known: Known,
     /// By then the tenant takes one more request.
     refills_at: Instant,
     under_way: u64,
     /// Those under way that were sent since the window last closed. Only their answers may open it.
-    hopeful: u64,
+    probes: u64,
     /// How many answers there were.
     answers: u64,
     /// How often it has closed.
@@ -66,20 +66,20 @@ pub(super) enum Opening {
     Unsure(Option<Instant>),
 }
 
-impl Window {
+impl ObservedLimit {
     pub fn new(now: Instant) -> Self {
-        Self { known: Known::Nothing, refills_at: now, under_way: 0, hopeful: 0, answers: 0, closings: 0, limit: 0 }
+        Self { known: Known::Nothing, refills_at: now, under_way: 0, probes: 0, answers: 0, closings: 0, limit: 0 }
     }
 
     /// When a request may be sent; one that has to leave the reserve needs more room than one that may use it.
     pub fn opening(&self, uses_reserve: bool, now: Instant) -> Opening {
         match self.known {
             Known::NoLimit => Opening::Now,
-            Known::Nothing if self.under_way < UNTIL_KNOWN => Opening::Now,
+            Known::Nothing if self.under_way < UNKNOWN_LIMIT_REQUESTS => Opening::Now,
             Known::Nothing => Opening::Unsure(None),
             Known::Left(left) if left > self.kept_back(uses_reserve) => Opening::Now,
             Known::Left(_) if now >= self.refills_at => Opening::Now,
-            Known::Left(_) if self.hopeful > 0 => Opening::Unsure(Some(self.refills_at)),
+            Known::Left(_) if self.probes > 0 => Opening::Unsure(Some(self.refills_at)),
             Known::Left(_) => Opening::At(self.refills_at),
         }
     }
@@ -108,14 +108,14 @@ impl Window {
                 *left -= 1;
                 // A rested tenant has been full since: it makes up for this one only from now on.
                 if self.refills_at <= now {
-                    self.refills_at = now + UNSAID;
+                    self.refills_at = now + DEFAULT_REFILL;
                 }
             }
             // The one that is there by now. It goes to see: unless its answer says more, there is one a second.
-            Known::Left(_) => self.refills_at = now + UNSAID,
+            Known::Left(_) => self.refills_at = now + DEFAULT_REFILL,
         }
         self.under_way += 1;
-        self.hopeful += 1;
+        self.probes += 1;
         Sent { answers: self.answers, closings: self.closings }
     }
 
@@ -124,7 +124,7 @@ impl Window {
         let overtaken_by = self.answers - sent.answers;
         self.lost(sent);
         self.limit = limit.limit.unwrap_or(self.limit);
-        let opens_at = now + limit.opens_in(wall).min(LONGEST_CLOSED);
+        let opens_at = now + limit.opens_in(wall).min(MAX_CLOSED);
         match limit.remaining {
             _ if outcome == Outcome::RateLimited => self.close(opens_at),
             Some(0) => self.close(opens_at),
@@ -150,14 +150,14 @@ impl Window {
     pub fn lost(&mut self, sent: Sent) {
         self.answers += 1;
         self.under_way -= 1;
-        self.hopeful -= u64::from(sent.closings == self.closings);
+        self.probes -= u64::from(sent.closings == self.closings);
     }
 
     fn close(&mut self, until: Instant) {
         self.known = Known::Left(0);
         self.refills_at = self.refills_at.max(until);
         self.closings += 1;
-        self.hopeful = 0;
+        self.probes = 0;
     }
 }
 
@@ -174,46 +174,46 @@ mod tests {
         RateLimit { limit: Some(50), remaining: Some(remaining), resets_at: Some(resets_at), retry_at: None }
     }
 
-    fn answer(window: &mut Window, sent: Sent, outcome: Outcome, limit: &RateLimit, now: Instant) {
-        window.answered(sent, outcome, limit, now, WALL.parse().unwrap());
+    fn answer(observed: &mut ObservedLimit, sent: Sent, outcome: Outcome, limit: &RateLimit, now: Instant) {
+        observed.answered(sent, outcome, limit, now, WALL.parse().unwrap());
     }
 
     /// A window of which one answer is known.
-    fn known(left: u64, now: Instant) -> Window {
-        let mut window = Window::new(now);
-        let sent = window.send(true, now);
-        answer(&mut window, sent, Outcome::Ok, &remaining(left, 1), now);
-        window
+    fn known(left: u64, now: Instant) -> ObservedLimit {
+        let mut observed = ObservedLimit::new(now);
+        let sent = observed.send(true, now);
+        answer(&mut observed, sent, Outcome::Ok, &remaining(left, 1), now);
+        observed
     }
 
     #[tokio::test]
     async fn before_the_first_answer_a_few_go_and_then_as_many_as_it_proves() {
         let now = Instant::now();
-        let mut window = Window::new(now);
-        let sent: Vec<_> = (0..UNTIL_KNOWN).map(|_| window.send(false, now)).collect();
-        assert_eq!(window.opening(false, now), Opening::Unsure(None));
-        assert!(window.is_unknown());
-        answer(&mut window, sent[3], Outcome::Ok, &remaining(30, 1), now);
+        let mut observed = ObservedLimit::new(now);
+        let sent: Vec<_> = (0..UNKNOWN_LIMIT_REQUESTS).map(|_| observed.send(false, now)).collect();
+        assert_eq!(observed.opening(false, now), Opening::Unsure(None));
+        assert!(observed.is_unknown());
+        answer(&mut observed, sent[3], Outcome::Ok, &remaining(30, 1), now);
         // Nine are still under way, and each may be one that the answer did not count.
         for left in (0..21).rev() {
-            assert_eq!(window.opening(true, now), Opening::Now);
-            window.send(true, now);
-            assert!(matches!(window.known, Known::Left(it) if it == left));
+            assert_eq!(observed.opening(true, now), Opening::Now);
+            observed.send(true, now);
+            assert!(matches!(observed.known, Known::Left(it) if it == left));
         }
-        assert_eq!(window.opening(true, now), Opening::Unsure(Some(now + Duration::from_secs(1))));
+        assert_eq!(observed.opening(true, now), Opening::Unsure(Some(now + Duration::from_secs(1))));
     }
 
     #[tokio::test]
     async fn without_headers_there_is_no_limit_unless_it_was_an_error_page() {
         let now = Instant::now();
-        let mut window = Window::new(now);
-        let sent = [window.send(false, now), window.send(false, now)];
-        answer(&mut window, sent[0], Outcome::ServerError, &RateLimit::default(), now);
-        assert!(window.is_unknown());
-        answer(&mut window, sent[1], Outcome::NotFound, &RateLimit::default(), now);
+        let mut observed = ObservedLimit::new(now);
+        let sent = [observed.send(false, now), observed.send(false, now)];
+        answer(&mut observed, sent[0], Outcome::ServerError, &RateLimit::default(), now);
+        assert!(observed.is_unknown());
+        answer(&mut observed, sent[1], Outcome::NotFound, &RateLimit::default(), now);
         for _ in 0..1_000 {
-            assert_eq!(window.opening(false, now), Opening::Now);
-            window.send(false, now);
+            assert_eq!(observed.opening(false, now), Opening::Now);
+            observed.send(false, now);
         }
     }
 
@@ -227,79 +227,79 @@ mod tests {
             (Outcome::TooLarge, false),
             (Outcome::Ok, true),
         ] {
-            let mut window = known(2, now);
-            let sent = window.send(true, now);
-            answer(&mut window, sent, outcome, &RateLimit::default(), now);
-            window.send(true, now);
-            assert_eq!(window.opening(true, now) == Opening::Now, lifted, "{outcome:?}");
+            let mut observed = known(2, now);
+            let sent = observed.send(true, now);
+            answer(&mut observed, sent, outcome, &RateLimit::default(), now);
+            observed.send(true, now);
+            assert_eq!(observed.opening(true, now) == Opening::Now, lifted, "{outcome:?}");
         }
     }
 
     #[tokio::test]
     async fn an_empty_window_is_closed_until_its_reset_and_then_one_goes_to_see() {
         let now = Instant::now();
-        let mut window = known(3, now);
-        let sent: Vec<_> = (0..3).map(|_| window.send(true, now)).collect();
-        answer(&mut window, sent[2], Outcome::Ok, &remaining(0, 7), now);
+        let mut observed = known(3, now);
+        let sent: Vec<_> = (0..3).map(|_| observed.send(true, now)).collect();
+        answer(&mut observed, sent[2], Outcome::Ok, &remaining(0, 7), now);
         let reset = now + Duration::from_secs(7);
         // Those that were sent before say nothing of later.
-        answer(&mut window, sent[0], Outcome::Ok, &remaining(2, 1), now);
-        assert_eq!(window.opening(true, now), Opening::At(reset));
-        assert_eq!(window.opening(true, reset - Duration::from_nanos(1)), Opening::At(reset));
-        assert_eq!(window.opening(false, reset), Opening::Now);
-        let scout = window.send(false, reset);
-        assert_eq!(window.opening(true, reset), Opening::Unsure(Some(reset + UNSAID)));
-        answer(&mut window, sent[1], Outcome::Ok, &remaining(1, 1), reset);
-        assert_eq!(window.opening(true, reset), Opening::Unsure(Some(reset + UNSAID)));
-        answer(&mut window, scout, Outcome::Ok, &remaining(15, 8), reset);
+        answer(&mut observed, sent[0], Outcome::Ok, &remaining(2, 1), now);
+        assert_eq!(observed.opening(true, now), Opening::At(reset));
+        assert_eq!(observed.opening(true, reset - Duration::from_nanos(1)), Opening::At(reset));
+        assert_eq!(observed.opening(false, reset), Opening::Now);
+        let scout = observed.send(false, reset);
+        assert_eq!(observed.opening(true, reset), Opening::Unsure(Some(reset + DEFAULT_REFILL)));
+        answer(&mut observed, sent[1], Outcome::Ok, &remaining(1, 1), reset);
+        assert_eq!(observed.opening(true, reset), Opening::Unsure(Some(reset + DEFAULT_REFILL)));
+        answer(&mut observed, scout, Outcome::Ok, &remaining(15, 8), reset);
         // One came while the scout was out, which the tenant may have counted after it.
         for _ in 0..14 {
-            assert_eq!(window.opening(true, reset), Opening::Now);
-            window.send(true, reset);
+            assert_eq!(observed.opening(true, reset), Opening::Now);
+            observed.send(true, reset);
         }
-        assert_ne!(window.opening(true, reset), Opening::Now);
+        assert_ne!(observed.opening(true, reset), Opening::Now);
     }
 
     #[tokio::test]
     async fn a_refusal_closes_it_for_as_long_as_it_says_though_not_for_ever() {
         let now = Instant::now();
         let refused = |limit: &RateLimit| {
-            let mut window = known(20, now);
-            let sent = window.send(true, now);
-            answer(&mut window, sent, Outcome::RateLimited, limit, now);
-            window.opening(true, now)
+            let mut observed = known(20, now);
+            let sent = observed.send(true, now);
+            answer(&mut observed, sent, Outcome::RateLimited, limit, now);
+            observed.opening(true, now)
         };
-        assert_eq!(refused(&RateLimit::default()), Opening::At(now + UNSAID));
+        assert_eq!(refused(&RateLimit::default()), Opening::At(now + DEFAULT_REFILL));
         assert_eq!(refused(&remaining(20, 30)), Opening::At(now + Duration::from_secs(30)));
-        assert_eq!(refused(&remaining(0, 1_000_000_000)), Opening::At(now + LONGEST_CLOSED));
+        assert_eq!(refused(&remaining(0, 1_000_000_000)), Opening::At(now + MAX_CLOSED));
     }
 
     #[tokio::test]
     async fn a_scout_that_is_lost_is_followed_by_another() {
         let now = Instant::now();
-        let mut window = known(0, now);
+        let mut observed = known(0, now);
         for second in 1..5 {
             let then = now + Duration::from_secs(second);
-            assert_eq!(window.opening(false, then), Opening::Now);
-            let scout = window.send(false, then);
-            window.lost(scout);
-            assert_eq!(window.opening(false, then), Opening::At(then + UNSAID));
+            assert_eq!(observed.opening(false, then), Opening::Now);
+            let scout = observed.send(false, then);
+            observed.lost(scout);
+            assert_eq!(observed.opening(false, then), Opening::At(then + DEFAULT_REFILL));
         }
     }
 
     #[tokio::test]
     async fn a_tenth_is_kept_for_those_who_may_use_it() {
         let now = Instant::now();
-        let mut window = known(7, now);
+        let mut observed = known(7, now);
         for _ in 0..2 {
-            window.send(false, now);
+            observed.send(false, now);
         }
-        assert_ne!(window.opening(false, now), Opening::Now);
+        assert_ne!(observed.opening(false, now), Opening::Now);
         for _ in 0..5 {
-            assert_eq!(window.opening(true, now), Opening::Now);
-            window.send(true, now);
+            assert_eq!(observed.opening(true, now), Opening::Now);
+            observed.send(true, now);
         }
-        assert_ne!(window.opening(true, now), Opening::Now);
+        assert_ne!(observed.opening(true, now), Opening::Now);
     }
 
     proptest! {
@@ -312,14 +312,14 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let _guard = runtime.enter();
             let mut now = Instant::now();
-            let mut window = Window::new(now);
-            let mut left = burst.max(UNTIL_KNOWN);
+            let mut observed = ObservedLimit::new(now);
+            let mut left = burst.max(UNKNOWN_LIMIT_REQUESTS);
             let mut arriving = Vec::new();
             let mut returning: Vec<(Sent, RateLimit)> = Vec::new();
             for (step, pick) in steps {
                 match step {
-                    0..=3 => if window.opening(true, now) == Opening::Now {
-                        arriving.push(window.send(true, now));
+                    0..=3 => if observed.opening(true, now) == Opening::Now {
+                        arriving.push(observed.send(true, now));
                     },
                     4 | 5 => if !arriving.is_empty() {
                         let sent = arriving.swap_remove(pick % arriving.len());
@@ -329,12 +329,12 @@ mod tests {
                     },
                     6 => if !returning.is_empty() {
                         let (sent, limit) = returning.swap_remove(pick % returning.len());
-                        answer(&mut window, sent, Outcome::Ok, &limit, now);
+                        answer(&mut observed, sent, Outcome::Ok, &limit, now);
                     },
                     // Requests arrive within the second in which they were sent; answers take as long as they like.
                     _ => if arriving.is_empty() {
                         now += Duration::from_secs(1);
-                        left = (left + 1 + pick as u64).min(burst.max(UNTIL_KNOWN));
+                        left = (left + 1 + pick as u64).min(burst.max(UNKNOWN_LIMIT_REQUESTS));
                     },
                 }
             }

@@ -1,7 +1,7 @@
 //! The breaker: a tenant that does not answer is left alone for a moment, and checks are answered at once.
 //!
-//! It opens after [`CONSECUTIVE`] failures in a row, or when of at least [`ENOUGH`] requests in [`SPAN`] half failed. After
-//! [`PAUSE`] one single request goes to see: if it is answered, the breaker closes. A failure is a timeout, a connection
+//! It opens after [`MAX_CONSECUTIVE_FAILURES`] failures in a row, or when of at least [`MIN_REQUESTS`] requests in [`FAILURE_SPAN`] half failed. After
+//! [`OPEN_DURATION`] one single request goes to see: if it is answered, the breaker closes. A failure is a timeout, a connection
 //! that does not come about or breaks, or a 5xx. An answer below 500 is an answer, whatever it says, so no 4xx ever opens it.
 
 use std::collections::VecDeque;
@@ -11,18 +11,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::auth0::observe::{Observer, Outcome};
+use crate::auth0::observer::{Observer, Outcome};
 
 /// So many failures in a row open it.
-const CONSECUTIVE: u32 = 10;
+const MAX_CONSECUTIVE_FAILURES: u32 = 10;
 /// From so many requests on, half of them open it.
-const ENOUGH: u32 = 20;
+const MIN_REQUESTS: u32 = 20;
 /// What counts for that is this young, counted in whole seconds.
-const SPAN: Duration = Duration::from_secs(10);
+const FAILURE_SPAN: Duration = Duration::from_secs(10);
 /// How long it stays open.
-const PAUSE: Duration = Duration::from_secs(5);
+const OPEN_DURATION: Duration = Duration::from_secs(5);
 /// A request that was sent shortly before its deadline, after a wait for the budget, says nothing when it comes to nothing.
-const CHANCE: Duration = Duration::from_millis(100);
+const MIN_ATTEMPT_TIME: Duration = Duration::from_millis(100);
 
 /// Whether a tenant is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ struct Second {
 }
 
 /// The leave to send one request.
-pub(super) struct Pass<'a> {
+pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     /// Whether it is the one that goes to see and has not come back.
     probing: bool,
@@ -84,13 +84,13 @@ impl Breaker {
     }
 
     /// Lets a request through; nothing when the breaker is open.
-    pub fn pass(&self, now: Instant) -> Option<Pass<'_>> {
+    pub fn pass(&self, now: Instant) -> Option<BreakerPermit<'_>> {
         let mut state = self.lock();
         match *state {
-            State::Closed(_) => Some(Pass { breaker: self, probing: false }),
+            State::Closed(_) => Some(BreakerPermit { breaker: self, probing: false }),
             State::Open { until } if now >= until => {
                 self.turn(&mut state, State::HalfOpen);
-                Some(Pass { breaker: self, probing: true })
+                Some(BreakerPermit { breaker: self, probing: true })
             }
             State::HalfOpen | State::Open { .. } => None,
         }
@@ -122,12 +122,12 @@ impl State {
     }
 }
 
-impl Pass<'_> {
+impl BreakerPermit<'_> {
     /// Tells how the request ended that was sent when it `started`.
     pub fn over(mut self, outcome: Outcome, started: Instant) {
         let now = Instant::now();
         let failed = match outcome {
-            Outcome::Timeout if now.duration_since(started) < CHANCE => return,
+            Outcome::Timeout if now.duration_since(started) < MIN_ATTEMPT_TIME => return,
             Outcome::Timeout | Outcome::Unreachable | Outcome::ServerError => true,
             _ => false,
         };
@@ -136,10 +136,12 @@ impl Pass<'_> {
         match &mut *state {
             State::Closed(tally) => {
                 if tally.opens(failed, now) {
-                    self.breaker.turn(&mut state, State::Open { until: now + PAUSE });
+                    self.breaker.turn(&mut state, State::Open { until: now + OPEN_DURATION });
                 }
             }
-            State::HalfOpen if probing && failed => self.breaker.turn(&mut state, State::Open { until: now + PAUSE }),
+            State::HalfOpen if probing && failed => {
+                self.breaker.turn(&mut state, State::Open { until: now + OPEN_DURATION })
+            }
             State::HalfOpen if probing => self.breaker.turn(&mut state, State::Closed(Tally::default())),
             // It was sent before the breaker opened, and says nothing new.
             State::HalfOpen | State::Open { .. } => {}
@@ -147,7 +149,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for BreakerPermit<'_> {
     /// One that went to see and did not come back leaves the place to another.
     fn drop(&mut self) {
         if self.probing {
@@ -161,7 +163,7 @@ impl Tally {
     /// Takes a request to account: whether the breaker has to open.
     fn opens(&mut self, failed: bool, now: Instant) -> bool {
         self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
-        while self.seconds.front().is_some_and(|oldest| now.duration_since(oldest.begins) >= SPAN) {
+        while self.seconds.front().is_some_and(|oldest| now.duration_since(oldest.begins) >= FAILURE_SPAN) {
             self.seconds.pop_front();
         }
         let second = match self.seconds.back_mut() {
@@ -177,7 +179,7 @@ impl Tally {
             .seconds
             .iter()
             .fold((0, 0), |(requests, failures), second| (requests + second.requests, failures + second.failures));
-        failed && (self.in_a_row >= CONSECUTIVE || (requests >= ENOUGH && failures * 2 >= requests))
+        failed && (self.in_a_row >= MAX_CONSECUTIVE_FAILURES || (requests >= MIN_REQUESTS && failures * 2 >= requests))
     }
 }
 
@@ -186,7 +188,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::auth0::observe::Unobserved;
+    use crate::auth0::observer::Unobserved;
 
     fn breaker() -> Breaker {
         Breaker::new("acme.eu.auth0.com", Arc::new(Unobserved))
@@ -203,9 +205,9 @@ mod tests {
     }
 
     async fn opened() -> Breaker {
-        advance(SPAN).await;
+        advance(FAILURE_SPAN).await;
         let breaker = breaker();
-        for _ in 0..CONSECUTIVE {
+        for _ in 0..MAX_CONSECUTIVE_FAILURES {
             assert!(send(&breaker, Outcome::Unreachable));
         }
         breaker
@@ -213,7 +215,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_failures_in_a_row_open_it_whatever_kind_they_are() {
-        advance(SPAN).await;
+        advance(FAILURE_SPAN).await;
         let breaker = breaker();
         let failures = [Outcome::Timeout, Outcome::Unreachable, Outcome::ServerError];
         for failure in failures.into_iter().cycle().take(9) {
@@ -229,7 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn half_of_twenty_in_ten_seconds_open_it_and_older_ones_are_forgotten() {
-        advance(SPAN).await;
+        advance(FAILURE_SPAN).await;
         let one_second = Duration::from_secs(1);
         let breaker = breaker();
         for _ in 0..10 {
@@ -248,7 +250,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_answer_below_500_ever_opens_it() {
-        advance(SPAN).await;
+        advance(FAILURE_SPAN).await;
         let breaker = breaker();
         for outcome in Outcome::ALL.into_iter().cycle().take(Outcome::ALL.len() * 50) {
             let failure = matches!(outcome, Outcome::Timeout | Outcome::Unreachable | Outcome::ServerError);
@@ -260,16 +262,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_five_seconds_a_single_request_goes_to_see() {
         let breaker = opened().await;
-        advance(PAUSE - Duration::from_millis(1)).await;
+        advance(OPEN_DURATION - Duration::from_millis(1)).await;
         assert!(breaker.is_open(Instant::now()) && breaker.pass(Instant::now()).is_none());
         advance(Duration::from_millis(1)).await;
         assert!(!breaker.is_open(Instant::now()));
-        let long_ago = Instant::now() - CHANCE;
+        let long_ago = Instant::now() - MIN_ATTEMPT_TIME;
         let probe = breaker.pass(Instant::now()).unwrap();
         assert!(breaker.is_open(Instant::now()) && breaker.pass(Instant::now()).is_none(), "a single one");
         probe.over(Outcome::ServerError, long_ago);
         assert!(breaker.pass(Instant::now()).is_none(), "it failed: another five seconds");
-        advance(PAUSE).await;
+        advance(OPEN_DURATION).await;
         breaker.pass(Instant::now()).unwrap().over(Outcome::NotFound, long_ago);
         assert_eq!(state(&breaker), BreakerState::Closed);
         assert!(send(&breaker, Outcome::Timeout) && send(&breaker, Outcome::Timeout), "and nothing is held against it");
@@ -278,7 +280,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_goes_to_see_and_never_comes_back_leaves_the_place_to_another() {
         let breaker = opened().await;
-        advance(PAUSE).await;
+        advance(OPEN_DURATION).await;
         drop(breaker.pass(Instant::now()).unwrap());
         let hasty = breaker.pass(Instant::now()).unwrap();
         hasty.over(Outcome::Timeout, Instant::now());
@@ -288,17 +290,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_before_it_opened_says_nothing_after() {
-        advance(SPAN).await;
+        advance(FAILURE_SPAN).await;
         let breaker = breaker();
         let long_ago = Instant::now() - Duration::from_secs(1);
         let early: Vec<_> = (0..2).map(|_| breaker.pass(Instant::now()).unwrap()).collect();
-        for _ in 0..CONSECUTIVE {
+        for _ in 0..MAX_CONSECUTIVE_FAILURES {
             send(&breaker, Outcome::Timeout);
         }
         let mut early = early.into_iter();
         early.next().unwrap().over(Outcome::Ok, long_ago);
         assert!(breaker.is_open(Instant::now()));
-        advance(PAUSE).await;
+        advance(OPEN_DURATION).await;
         let probe = breaker.pass(Instant::now()).unwrap();
         early.next().unwrap().over(Outcome::Timeout, long_ago);
         assert_eq!(state(&breaker), BreakerState::HalfOpen);

@@ -13,7 +13,7 @@ use crate::policy::{
 };
 
 /// The longest message, in characters. A spec may break many rules at once; the first of them are enough to begin with.
-const LONGEST_MESSAGE: usize = 2000;
+const MAX_MESSAGE_CHARS: usize = 2000;
 
 /// The status that a policy should have, when the API server holds `last`.
 pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
@@ -46,18 +46,18 @@ pub fn is_outdated(report: &PolicyReport, status: &SessionPolicyStatus, last: &S
     let on_its_way = [ConditionReason::Pending.as_str(), ConditionReason::Unproven.as_str()];
     let was_known = last.observed_generation == Some(report.generation)
         && find(last, "Ready").is_some_and(|ready| !on_its_way.contains(&ready.reason.as_str()));
-    let would_take_back = was_known && is_on_its_way(report);
-    !would_take_back && !is_said(status, last)
+    let would_take_back = was_known && is_pending(report);
+    !would_take_back && !is_written(status, last)
 }
 
 /// Whether the API server or the tenant is being asked for the first time, and will answer or be found unreachable soon.
-fn is_on_its_way(report: &PolicyReport) -> bool {
+fn is_pending(report: &PolicyReport) -> bool {
     matches!(report.credential, CredentialReport::Unproven { .. } | CredentialReport::Secret(SecretProblem::Awaited(_)))
         || matches!(report.callers, CallersReport::Secret(SecretProblem::Awaited(_)))
 }
 
 /// Whether `last` says all of it already. Conditions of others beside ours are none of our business.
-fn is_said(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
+fn is_written(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
     let said = |condition: &ApiCondition| {
         find(last, &condition.type_).is_some_and(|before| {
             ApiCondition { last_transition_time: condition.last_transition_time.clone(), ..before.clone() }
@@ -70,7 +70,7 @@ fn is_said(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
 
 /// Something that a person would want to know, as an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
+pub struct ConditionEvent {
     /// Whether it is good.
     pub good: bool,
     /// One word: the reason of the condition, or `Recovered`.
@@ -81,8 +81,8 @@ pub struct News {
 
 /// What is new in a status: each condition that does not hold and did not say so before, and that a policy is in force
 /// again after it was not.
-pub fn news(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<News> {
-    let mut news = Vec::new();
+pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<ConditionEvent> {
+    let mut condition_events = Vec::new();
     for condition in &status.conditions {
         let before = find(last, &condition.type_);
         let is_summary = condition.type_ == "Ready";
@@ -90,7 +90,11 @@ pub fn news(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<New
             && is(condition, ConditionStatus::True)
             && before.is_some_and(|before| is(before, ConditionStatus::False))
         {
-            news.push(News { good: true, reason: "Recovered".to_owned(), note: condition.message.clone() });
+            condition_events.push(ConditionEvent {
+                good: true,
+                reason: "Recovered".to_owned(),
+                note: condition.message.clone(),
+            });
         }
         let told = before.is_some_and(|before| {
             is(before, ConditionStatus::False)
@@ -102,10 +106,14 @@ pub fn news(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<New
                 other.type_ != "Ready" && (&other.reason, &other.message) == (&condition.reason, &condition.message)
             });
         if is(condition, ConditionStatus::False) && !told && !repeats {
-            news.push(News { good: false, reason: condition.reason.clone(), note: condition.message.clone() });
+            condition_events.push(ConditionEvent {
+                good: false,
+                reason: condition.reason.clone(),
+                note: condition.message.clone(),
+            });
         }
     }
-    news
+    condition_events
 }
 
 fn is(condition: &ApiCondition, status: ConditionStatus) -> bool {
@@ -117,7 +125,7 @@ fn find<'a>(status: &'a SessionPolicyStatus, kind: &str) -> Option<&'a ApiCondit
 }
 
 fn shortened(message: String) -> String {
-    match message.char_indices().nth(LONGEST_MESSAGE) {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message,
     }
@@ -272,7 +280,10 @@ mod tests {
     }
 
     fn reasons(report: &PolicyReport, last: &SessionPolicyStatus) -> Vec<(bool, String)> {
-        news(&status(report, last, at(60)), last).into_iter().map(|news| (news.good, news.reason)).collect()
+        condition_events(&status(report, last, at(60)), last)
+            .into_iter()
+            .map(|condition_events| (condition_events.good, condition_events.reason))
+            .collect()
     }
 
     #[test]
@@ -302,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_too_long_is_cut_between_characters() {
-        assert_eq!(shortened("é".repeat(LONGEST_MESSAGE)), "é".repeat(LONGEST_MESSAGE));
-        assert_eq!(shortened("é".repeat(LONGEST_MESSAGE + 1)), format!("{}…", "é".repeat(LONGEST_MESSAGE)));
+        assert_eq!(shortened("é".repeat(MAX_MESSAGE_CHARS)), "é".repeat(MAX_MESSAGE_CHARS));
+        assert_eq!(shortened("é".repeat(MAX_MESSAGE_CHARS + 1)), format!("{}…", "é".repeat(MAX_MESSAGE_CHARS)));
     }
 }

@@ -15,7 +15,7 @@ use crate::ledger::Failover;
 
 /// What ceilings are kept in.
 #[derive(Clone)]
-pub struct Ceilings {
+pub struct QuotaConfig {
     /// Redis, where replicas share a ledger.
     pub shared: Option<Failover>,
     /// How many replicas there are: what they do not share is divided among them.
@@ -24,7 +24,7 @@ pub struct Ceilings {
 
 /// A replica's own bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     /// One request flows in this often.
     interval: Duration,
     capacity: u32,
@@ -32,13 +32,13 @@ pub(super) struct Bucket {
     full_at: Instant,
 }
 
-impl Default for Ceilings {
+impl Default for QuotaConfig {
     fn default() -> Self {
         Self { shared: None, replicas: 1 }
     }
 }
 
-impl Bucket {
+impl TokenBucket {
     /// The part of one of so many replicas, with a tenth in it.
     pub fn new(requests_per_second: u32, replicas: u32, now: Instant) -> Self {
         let interval = Duration::from_secs(replicas.into()) / requests_per_second;
@@ -82,14 +82,14 @@ pub(super) fn reserve(capacity: u32, uses_reserve: bool) -> u32 {
 mod tests {
     use super::*;
 
-    fn drain(bucket: &mut Bucket, uses_reserve: bool, now: Instant) -> u32 {
+    fn drain(bucket: &mut TokenBucket, uses_reserve: bool, now: Instant) -> u32 {
         (0..).take_while(|_| bucket.take(uses_reserve, now).is_ok()).count().try_into().unwrap()
     }
 
     #[tokio::test]
     async fn it_starts_with_a_tenth_and_a_second_fills_it() {
         let now = Instant::now();
-        let mut bucket = Bucket::new(50, 1, now);
+        let mut bucket = TokenBucket::new(50, 1, now);
         assert_eq!(drain(&mut bucket, true, now), 5);
         assert_eq!(bucket.take(true, now), Err(now + Duration::from_millis(20)));
         let second = now + Duration::from_secs(1);
@@ -102,7 +102,7 @@ mod tests {
     async fn replicas_together_send_no_more_than_the_whole() {
         for (rate, replicas) in [(1, 1), (1, 3), (3, 2), (10, 3), (10_000, 7)] {
             let now = Instant::now();
-            let mut bucket = Bucket::new(rate, replicas, now);
+            let mut bucket = TokenBucket::new(rate, replicas, now);
             drain(&mut bucket, true, now);
             let sent: u32 =
                 (1..=6_000).map(|tick| drain(&mut bucket, true, now + Duration::from_millis(10) * tick)).sum();
@@ -114,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn another_rate_does_not_fill_it() {
         let now = Instant::now();
-        let mut bucket = Bucket::new(100, 1, now);
+        let mut bucket = TokenBucket::new(100, 1, now);
         drain(&mut bucket, true, now);
         assert_eq!(drain(&mut bucket.resized(1_000, 1, now), true, now), 0);
         let mut full = bucket;

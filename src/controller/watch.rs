@@ -11,23 +11,23 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::object::{self, Policy, StoredPolicy};
+use super::objects::{self, PolicyObject, StoredPolicy};
 use super::{Connection, WATCH_TIMEOUT};
 use crate::crd::{GROUP, SessionPolicy};
 use crate::policy::{ObjectName, SecretManifest};
 
 /// The pauses after something that passes by itself.
-const PASSING: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+const TRANSIENT_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
 /// The pauses after something that somebody has to set right.
-const LASTING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+const PERSISTENT_BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// A failure has nothing to do with one that is longer ago than this: than the longest pause, and a try after it.
-pub(super) const FORGIVEN: Duration = Duration::from_secs(150);
+pub(super) const REPEAT_LOG_AFTER: Duration = Duration::from_secs(150);
 
 /// How many objects a list has at once.
-const PAGE: u32 = 100;
+const LIST_PAGE_SIZE: u32 = 100;
 
 /// What a watch shows.
-pub(super) enum News<T> {
+pub(super) enum WatchEvent<T> {
     /// All there is, after a list.
     All(Vec<T>),
     /// One that is new or changed.
@@ -35,12 +35,12 @@ pub(super) enum News<T> {
     /// One that is no longer there.
     Gone(T),
     /// The watch cannot go on, and is tried again.
-    Trouble(Trouble),
+    WatchError(WatchError),
 }
 
 /// What keeps a watch from going on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum WatchError {
     /// The API server does not know the kind.
     #[error("the CustomResourceDefinition {}.{GROUP} is not installed: install the chart with crds.enabled, or apply the output of `session-checker crd`", SessionPolicy::plural(&()))]
     NoDefinition,
@@ -56,19 +56,22 @@ pub(super) enum Trouble {
 }
 
 /// The policies of a namespace, or of all.
-pub(super) fn policies(connection: &Connection, scope: Option<&str>) -> BoxStream<'static, News<Box<Policy>>> {
+pub(super) fn policies(
+    connection: &Connection,
+    scope: Option<&str>,
+) -> BoxStream<'static, WatchEvent<Box<PolicyObject>>> {
     let client = connection.client.clone();
     let api: Api<StoredPolicy> =
         scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-    watch(api, watcher::Config::default(), object::policy).boxed()
+    watch(api, watcher::Config::default(), objects::policy).boxed()
 }
 
 /// One Secret, by its name.
 pub(super) fn secret(
     connection: &Connection,
     name: &ObjectName,
-) -> impl Stream<Item = Result<Option<SecretManifest>, Trouble>> + Send + use<> {
-    one(Api::<Secret>::namespaced(connection.client.clone(), &name.namespace), &name.name, object::secret)
+) -> impl Stream<Item = Result<Option<SecretManifest>, WatchError>> + Send + use<> {
+    one(Api::<Secret>::namespaced(connection.client.clone(), &name.namespace), &name.name, objects::secret)
 }
 
 /// One object, by its name: nothing more is asked for, and a right to nothing more is needed. `None` = it is not there.
@@ -76,35 +79,41 @@ pub(super) fn one<K, T>(
     api: Api<K>,
     name: &str,
     take: fn(K) -> T,
-) -> impl Stream<Item = Result<Option<T>, Trouble>> + Send + use<K, T>
+) -> impl Stream<Item = Result<Option<T>, WatchError>> + Send + use<K, T>
 where
     T: Send + 'static,
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     watch(api, config, take).map(|news| match news {
-        News::All(mut found) => Ok(found.pop()),
-        News::Changed(object) => Ok(Some(object)),
-        News::Gone(_) => Ok(None),
-        News::Trouble(trouble) => Err(trouble),
+        WatchEvent::All(mut found) => Ok(found.pop()),
+        WatchEvent::Changed(object) => Ok(Some(object)),
+        WatchEvent::Gone(_) => Ok(None),
+        WatchEvent::WatchError(error) => Err(error),
     })
 }
 
 /// `take` is called for each object as it comes, so that no more of it is held than is needed.
-fn watch<K, T>(api: Api<K>, config: watcher::Config, take: fn(K) -> T) -> impl Stream<Item = News<T>> + Send + use<K, T>
+fn watch<K, T>(
+    api: Api<K>,
+    config: watcher::Config,
+    take: fn(K) -> T,
+) -> impl Stream<Item = WatchEvent<T>> + Send + use<K, T>
 where
     T: Send + 'static,
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     // The most recent, never what a cache may hold: a list must not take back what a watch showed before.
     // Watches that began together are not renewed together. Pages are small, because a page is in memory as a whole.
-    let config = config.page_size(PAGE).timeout(WATCH_TIMEOUT.mul_f64(rand::random_range(0.85..1.15)).as_secs() as u32);
+    let config = config
+        .page_size(LIST_PAGE_SIZE)
+        .timeout(WATCH_TIMEOUT.mul_f64(rand::random_range(0.85..1.15)).as_secs() as u32);
     let begin = move || watcher(api.clone(), config.clone()).boxed();
-    let state = State { watch: begin(), begin, take, listed: Vec::new(), setbacks: 0, last: None, pause: None };
+    let state = WatchState { watch: begin(), begin, take, listed: Vec::new(), setbacks: 0, last: None, pause: None };
     stream::unfold(state, |mut state| async { Some((state.next().await, state)) })
 }
 
-struct State<K, T, B> {
+struct WatchState<K, T, B> {
     watch: BoxStream<'static, watcher::Result<Event<K>>>,
     begin: B,
     take: fn(K) -> T,
@@ -113,15 +122,15 @@ struct State<K, T, B> {
     /// Failures of one kind, one soon after the other, since the watch last showed a change.
     setbacks: u32,
     /// The last one.
-    last: Option<(Discriminant<Trouble>, Instant)>,
+    last: Option<(Discriminant<WatchError>, Instant)>,
     pause: Option<Duration>,
 }
 
-impl<K, T, B> State<K, T, B>
+impl<K, T, B> WatchState<K, T, B>
 where
     B: Fn() -> BoxStream<'static, watcher::Result<Event<K>>>,
 {
-    async fn next(&mut self) -> News<T> {
+    async fn next(&mut self) -> WatchEvent<T> {
         if let Some(pause) = self.pause.take() {
             tokio::time::sleep(pause).await;
         }
@@ -131,37 +140,37 @@ where
                 // Says only that a list is about to be asked for.
                 Ok(Event::Init) => {}
                 Ok(Event::InitApply(object)) => self.listed.push((self.take)(object)),
-                Ok(Event::InitDone) => return News::All(std::mem::take(&mut self.listed)),
+                Ok(Event::InitDone) => return WatchEvent::All(std::mem::take(&mut self.listed)),
                 Ok(Event::Apply(object)) => {
                     self.last = None;
-                    return News::Changed((self.take)(object));
+                    return WatchEvent::Changed((self.take)(object));
                 }
                 Ok(Event::Delete(object)) => {
                     self.last = None;
-                    return News::Gone((self.take)(object));
+                    return WatchEvent::Gone((self.take)(object));
                 }
                 Err(error) => {
                     self.listed.clear();
-                    let trouble = Trouble::of(&error);
+                    let error = WatchError::of(&error);
                     // Told before the watch has begun, kube would go on from the same place: one that is expired for ever, and
                     // one that was forbidden without a word that it no longer is.
-                    if matches!(trouble, Trouble::Expired | Trouble::Forbidden(_)) {
+                    if matches!(error, WatchError::Expired | WatchError::Forbidden(_)) {
                         self.watch = (self.begin)();
                     }
                     // How long it was away says nothing of what comes when it is back: a list is then to come soon.
-                    let (kind, now) = (discriminant(&trouble), Instant::now());
-                    let again = |(last, at): &(_, Instant)| *last == kind && now.duration_since(*at) < FORGIVEN;
+                    let (kind, now) = (discriminant(&error), Instant::now());
+                    let again = |(last, at): &(_, Instant)| *last == kind && now.duration_since(*at) < REPEAT_LOG_AFTER;
                     self.setbacks = if self.last.as_ref().is_some_and(again) { self.setbacks + 1 } else { 0 };
                     self.last = Some((kind, now));
-                    self.pause = Some(trouble.pause(self.setbacks));
-                    return News::Trouble(trouble);
+                    self.pause = Some(error.pause(self.setbacks));
+                    return WatchEvent::WatchError(error);
                 }
             }
         }
     }
 }
 
-impl Trouble {
+impl WatchError {
     fn of(error: &Error) -> Self {
         let status = match error {
             Error::InitialListFailed(kube::Error::Api(status))
@@ -185,8 +194,8 @@ impl Trouble {
     /// How long to wait; the longer the more often it failed, and never for all at the same moment.
     fn pause(&self, setbacks: u32) -> Duration {
         let (first, longest) = match self {
-            Self::NoDefinition | Self::Forbidden(_) => LASTING,
-            Self::Expired | Self::Other(_) => PASSING,
+            Self::NoDefinition | Self::Forbidden(_) => PERSISTENT_BACKOFF,
+            Self::Expired | Self::Other(_) => TRANSIENT_BACKOFF,
         };
         first.saturating_mul(1 << setbacks.min(16)).min(longest).mul_f64(rand::random_range(0.75..1.25))
     }

@@ -82,19 +82,19 @@ impl Seen {
         self.changes.subscribe()
     }
 
-    pub(super) fn saw(&self, name: ObjectName, policy: SeenPolicy) {
+    pub(super) fn observe(&self, name: ObjectName, policy: SeenPolicy) {
         self.lock().insert(name, policy);
         self.changes.send_replace(());
     }
 
     /// Takes the status that was written, until the watch shows it.
-    pub(super) fn wrote(&self, name: &ObjectName, uid: &str, status: SessionPolicyStatus) {
+    pub(super) fn record_write(&self, name: &ObjectName, uid: &str, status: SessionPolicyStatus) {
         if let Some(policy) = self.lock().get_mut(name).filter(|policy| policy.uid == uid) {
             policy.status = status;
         }
     }
 
-    pub(super) fn gone(&self, name: &ObjectName) {
+    pub(super) fn forget(&self, name: &ObjectName) {
         self.lock().remove(name);
     }
 
@@ -104,7 +104,7 @@ impl Seen {
 }
 
 /// A policy as it is taken in.
-pub(super) struct Policy {
+pub(super) struct PolicyObject {
     /// What the index takes.
     pub manifest: Manifest,
     /// The rest.
@@ -112,7 +112,7 @@ pub(super) struct Policy {
 }
 
 /// Takes the parts that are needed; the rest, managed fields above all, is more than all of these together.
-pub(super) fn policy(stored: StoredPolicy) -> Box<Policy> {
+pub(super) fn policy(stored: StoredPolicy) -> Box<PolicyObject> {
     let manifest = Manifest {
         name: name(&stored.metadata),
         generation: stored.metadata.generation.unwrap_or_default(),
@@ -124,7 +124,7 @@ pub(super) fn policy(stored: StoredPolicy) -> Box<Policy> {
         generation: manifest.generation,
         status: SessionPolicyStatus::deserialize(stored.status).unwrap_or_default(),
     };
-    Box::new(Policy { manifest, seen })
+    Box::new(PolicyObject { manifest, seen })
 }
 
 /// A Secret as it is taken in.

@@ -9,41 +9,41 @@
 //!                                                               breaker   budget
 //! ```
 //!
-//! A [`Gate`] belongs to a tenant and not to a credential: all policies of the tenant share it, and it lives on while they
+//! A [`TenantLimiter`] belongs to a tenant and not to a credential: all policies of the tenant share it, and it lives on while they
 //! change. The token endpoint has a rate limit of its own at Auth0, and so a budget of its own here.
 //!
 //! | file | its concern |
 //! |---|---|
 //! | `breaker` | whether the tenant answers at all |
 //! | `budget` | whose turn it is, and the waiting |
-//! | `window` | what the tenant's rate limit headers say; pure |
-//! | `ceiling` | what `tenant.requestsPerSecond` leaves; pure |
+//! | `observed` | what the tenant's rate limit headers say; pure |
+//! | `quota` | what `tenant.requestsPerSecond` leaves; pure |
 //! | `queue` | who waits, and in which order; pure |
 
 mod breaker;
-mod budget;
-mod ceiling;
+mod observed_limit;
 mod queue;
-mod window;
+mod quota;
+mod rate_limiter;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 pub use breaker::BreakerState;
-pub use ceiling::Ceilings;
 pub(super) use queue::Priority;
+pub use quota::QuotaConfig;
 
 use super::error::Error;
-use super::observe::{Observer, Operation, Outcome};
+use super::observer::{Observer, Operation, Outcome};
 use super::rate::RateLimit;
 use crate::policy::{Failure, ObjectName};
-use breaker::{Breaker, Pass};
-use budget::{Budget, Ticket};
+use breaker::{Breaker, BreakerPermit};
+use rate_limiter::{RateLimitPermit, RateLimiter};
 
 /// On whose behalf a tenant is asked, and until when that makes sense.
 #[derive(Clone, Debug)]
-pub struct Errand {
+pub struct CallContext {
     /// The policy: when the budget is short, the policies of a tenant take turns.
     pub policy: Option<ObjectName>,
     /// Whether a session renews itself silently: when the budget is short, people who wait at a login go before it.
@@ -53,33 +53,33 @@ pub struct Errand {
 }
 
 /// Nobody's errand in particular.
-impl From<Instant> for Errand {
+impl From<Instant> for CallContext {
     fn from(deadline: Instant) -> Self {
         Self { policy: None, silent: false, deadline }
     }
 }
 
 /// The one way to a tenant.
-pub struct Gate {
+pub struct TenantLimiter {
     tenant: Box<str>,
-    api: Arc<Budget>,
-    tokens: Arc<Budget>,
+    api: Arc<RateLimiter>,
+    tokens: Arc<RateLimiter>,
     breaker: Breaker,
     observer: Arc<dyn Observer>,
 }
 
 /// A request that may be sent now. Its end has to be told; one that is dropped before came to nothing.
-pub(super) struct Entry<'a> {
-    pass: Pass<'a>,
-    ticket: Ticket,
+pub(super) struct Permit<'a> {
+    pass: BreakerPermit<'a>,
+    permit: RateLimitPermit,
 }
 
-impl Gate {
-    pub(super) fn new(tenant: &str, ceilings: &Ceilings, observer: Arc<dyn Observer>) -> Self {
+impl TenantLimiter {
+    pub(super) fn new(tenant: &str, quotas: &QuotaConfig, observer: Arc<dyn Observer>) -> Self {
         Self {
             tenant: tenant.into(),
-            api: Arc::new(Budget::new(tenant, ceilings.clone())),
-            tokens: Arc::new(Budget::new(tenant, Ceilings::default())),
+            api: Arc::new(RateLimiter::new(tenant, quotas.clone())),
+            tokens: Arc::new(RateLimiter::new(tenant, QuotaConfig::default())),
             breaker: Breaker::new(tenant, Arc::clone(&observer)),
             observer,
         }
@@ -100,8 +100,8 @@ impl Gate {
         &self,
         operation: Operation,
         priority: Priority,
-        errand: &Errand,
-    ) -> Result<Entry<'_>, Error> {
+        context: &CallContext,
+    ) -> Result<Permit<'_>, Error> {
         let open =
             || Error::new(Failure::CircuitOpen, "the tenant did not answer of late, and is left alone for a moment");
         // Nobody waits for a tenant that is not asked anyway.
@@ -109,11 +109,11 @@ impl Gate {
             return Err(open());
         }
         let budget = if operation == Operation::Token { &self.tokens } else { &self.api };
-        let admitted = budget.admit(priority, errand).await;
+        let admitted = budget.admit(priority, context).await;
         if admitted.waited {
             self.observer.budget_wait(&self.tenant, operation);
         }
-        let ticket = admitted.ticket.map_err(|refusal| {
+        let permit = admitted.permit.map_err(|refusal| {
             let error = refusal.into_error();
             if error.failure == Failure::RateLimited {
                 self.observer.budget_refusal(&self.tenant, operation);
@@ -121,14 +121,14 @@ impl Gate {
             error
         })?;
         let pass = self.breaker.pass(Instant::now()).ok_or_else(open)?;
-        Ok(Entry { pass, ticket })
+        Ok(Permit { pass, permit })
     }
 }
 
-impl Entry<'_> {
+impl Permit<'_> {
     /// Tells how the request ended, and what the answer's headers said of the rate limit.
     pub fn over(self, outcome: Outcome, limit: &RateLimit, started: Instant) {
         self.pass.over(outcome, started);
-        self.ticket.over(outcome, limit);
+        self.permit.over(outcome, limit);
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{FIELD_MANAGER, watching};
+use crate::controller::{FIELD_MANAGER, watch::one};
 
 /// A replica that asks for the Lease.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Leadership {
 }
 
 /// Asks for the Lease and holds it, until `stop`; then gives it back. `told` hears of each change.
-pub fn contend(
+pub fn run_election(
     api: Api<Lease>,
     candidate: Candidate,
     stop: CancellationToken,
@@ -89,7 +89,7 @@ pub fn contend(
 ) -> (Leadership, impl Future<Output = ()> + Send) {
     let (sender, receiver) = watch::channel(None);
     let election = async move {
-        let shown = watching::one(api.clone(), &candidate.name, std::convert::identity);
+        let shown = one(api.clone(), &candidate.name, std::convert::identity);
         pin_mut!(shown);
         let mut election = Election::new(candidate, Instant::now());
         told(false);

@@ -1,5 +1,5 @@
 //! One call to a tenant: its requests, its one retry, its spans. Every request of this client leaves through
-//! [`Endpoint::send`], where it passes the tenant's [`Gate`], and the headers of every answer are looked at in one place.
+//! [`Endpoint::send`], where it passes the tenant's [`TenantLimiter`], and the headers of every answer are looked at in one place.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tracing::{Instrument, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::error::Error;
-use super::gate::{Entry, Errand, Gate, Priority};
-use super::observe::{Observer, Operation, Outcome};
+use super::limiter::{CallContext, Permit, Priority, TenantLimiter};
+use super::observer::{Observer, Operation, Outcome};
 use super::rate::RateLimit;
 use crate::policy::Failure;
 
 /// The most that is read of one answer.
-const MAX_BODY: usize = 4 << 20;
+const MAX_BODY_BYTES: usize = 4 << 20;
 
 /// The longest pause before the one retry.
 const MAX_JITTER_MS: u64 = 100;
@@ -32,7 +32,7 @@ pub(super) struct Endpoint {
     /// The canonical domain.
     tenant: Box<str>,
     observer: Arc<dyn Observer>,
-    gate: Arc<Gate>,
+    limiter: Arc<TenantLimiter>,
 }
 
 /// A whole answer that the call itself has to judge: 2xx, or 4xx other than 429.
@@ -43,7 +43,7 @@ pub(super) struct Answer {
 }
 
 /// What can be done about a request that gave no [`Answer`].
-enum Setback {
+enum Retry {
     /// It may work the next moment.
     Passing(Error),
     /// The tenant takes no more for now. Its budget knows until when.
@@ -53,20 +53,26 @@ enum Setback {
 }
 
 /// Why an exchange did not give a whole answer.
-enum Trouble {
+enum TransportError {
     /// The deadline passed.
     Timeout,
     /// No connection within [`super::http::CONNECT_TIMEOUT`].
     NoConnection,
     /// No connection, or it broke, or what came was not HTTP.
     Broken(reqwest::Error),
-    /// The body is larger than [`MAX_BODY`].
+    /// The body is larger than [`MAX_BODY_BYTES`].
     TooLarge,
 }
 
 impl Endpoint {
-    pub fn new(http: Client, base: Url, tenant: Box<str>, observer: Arc<dyn Observer>, gate: Arc<Gate>) -> Self {
-        Self { http, base, tenant, observer, gate }
+    pub fn new(
+        http: Client,
+        base: Url,
+        tenant: Box<str>,
+        observer: Arc<dyn Observer>,
+        limiter: Arc<TenantLimiter>,
+    ) -> Self {
+        Self { http, base, tenant, observer, limiter }
     }
 
     pub fn tenant(&self) -> &str {
@@ -98,32 +104,32 @@ impl Endpoint {
         &self,
         operation: Operation,
         priority: Priority,
-        errand: &Errand,
+        context: &CallContext,
         request: impl Fn() -> Result<Request, Error>,
     ) -> Result<Answer, Error> {
-        let deadline = errand.deadline;
-        let (mut resend, mut retried, mut hiccup) = (0, false, None);
+        let deadline = context.deadline;
+        let (mut resend, mut retried, mut last_error) = (0, false, None);
         loop {
             if Instant::now() >= deadline {
-                return Err(hiccup.unwrap_or_else(Error::timeout));
+                return Err(last_error.unwrap_or_else(Error::timeout));
             }
-            let entry = match self.gate.enter(operation, priority, errand).await {
-                Ok(entry) => entry,
+            let permit = match self.limiter.enter(operation, priority, context).await {
+                Ok(permit) => permit,
                 // What went wrong with the request itself says more.
-                Err(refused) => return Err(hiccup.unwrap_or(refused)),
+                Err(refused) => return Err(last_error.unwrap_or(refused)),
             };
-            match self.exchange(operation, deadline, resend, request()?, entry).await {
+            match self.exchange(operation, deadline, resend, request()?, permit).await {
                 Ok(answer) => return Ok(answer),
-                Err(Setback::Passing(error)) if !retried => {
+                Err(Retry::Passing(error)) if !retried => {
                     let pause = Duration::from_millis(rand::random_range(0..=MAX_JITTER_MS));
                     if pause >= deadline.saturating_duration_since(Instant::now()) {
                         return Err(error);
                     }
-                    (retried, hiccup) = (true, Some(error));
+                    (retried, last_error) = (true, Some(error));
                     sleep(pause).await;
                 }
-                Err(Setback::Throttled) => hiccup = None,
-                Err(Setback::Passing(error) | Setback::Lasting(error)) => return Err(error),
+                Err(Retry::Throttled) => last_error = None,
+                Err(Retry::Passing(error) | Retry::Lasting(error)) => return Err(error),
             }
             resend += 1;
         }
@@ -136,8 +142,8 @@ impl Endpoint {
         deadline: Instant,
         resend: u32,
         mut request: Request,
-        entry: Entry<'_>,
-    ) -> Result<Answer, Setback> {
+        permit: Permit<'_>,
+    ) -> Result<Answer, Retry> {
         let started = Instant::now();
         let span = self.span(operation, resend, request.url());
         opentelemetry::global::get_text_map_propagator(|propagator| {
@@ -146,18 +152,18 @@ impl Endpoint {
         let result = timeout_at(deadline, self.round_trip(operation, request))
             .instrument(span.clone())
             .await
-            .unwrap_or(Err(Trouble::Timeout));
+            .unwrap_or(Err(TransportError::Timeout));
         let outcome = match &result {
             Ok((answer, _)) => Outcome::of(answer.status),
-            Err(trouble) => trouble.outcome(),
+            Err(error) => error.outcome(),
         };
         record(&span, outcome, result.as_ref().ok().map(|(answer, _)| answer.status));
         self.observer.request(&self.tenant, operation, outcome, started.elapsed());
-        entry.over(outcome, result.as_ref().map_or(&RateLimit::default(), |(_, limit)| limit), started);
+        permit.over(outcome, result.as_ref().map_or(&RateLimit::default(), |(_, limit)| limit), started);
         judge(result.map(|(answer, _)| answer))
     }
 
-    async fn round_trip(&self, operation: Operation, request: Request) -> Result<(Answer, RateLimit), Trouble> {
+    async fn round_trip(&self, operation: Operation, request: Request) -> Result<(Answer, RateLimit), TransportError> {
         let mut response = self.http.execute(request).await?;
         let limit = RateLimit::read(response.headers(), Timestamp::now());
         if limit != RateLimit::default() {
@@ -204,41 +210,41 @@ fn record(span: &Span, outcome: Outcome, status: Option<StatusCode>) {
     }
 }
 
-/// Reads a body that is at most [`MAX_BODY`] long.
-async fn read(response: &mut Response) -> Result<Vec<u8>, Trouble> {
+/// Reads a body that is at most [`MAX_BODY_BYTES`] long.
+async fn read(response: &mut Response) -> Result<Vec<u8>, TransportError> {
     let announced = response.content_length().unwrap_or(0);
-    if announced > MAX_BODY as u64 {
-        return Err(Trouble::TooLarge);
+    if announced > MAX_BODY_BYTES as u64 {
+        return Err(TransportError::TooLarge);
     }
     // What is announced is believed up to a page's usual size.
     let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).min(64 << 10));
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(Trouble::TooLarge);
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            return Err(TransportError::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-fn judge(result: Result<Answer, Trouble>) -> Result<Answer, Setback> {
-    let answer = result.map_err(Trouble::into_setback)?;
+fn judge(result: Result<Answer, TransportError>) -> Result<Answer, Retry> {
+    let answer = result.map_err(TransportError::into_retry)?;
     match Outcome::of(answer.status) {
-        Outcome::ServerError => Err(Setback::Passing(Error::unexpected(answer.status))),
-        Outcome::RateLimited => Err(Setback::Throttled),
-        Outcome::Redirect => Err(Setback::Lasting(Error::unexpected(answer.status))),
+        Outcome::ServerError => Err(Retry::Passing(Error::unexpected(answer.status))),
+        Outcome::RateLimited => Err(Retry::Throttled),
+        Outcome::Redirect => Err(Retry::Lasting(Error::unexpected(answer.status))),
         _ => Ok(answer),
     }
 }
 
-impl From<reqwest::Error> for Trouble {
+impl From<reqwest::Error> for TransportError {
     fn from(error: reqwest::Error) -> Self {
         // A ping that nobody answered is a timeout as well, but of a connection that was there.
         if error.is_connect() && error.is_timeout() { Self::NoConnection } else { Self::Broken(error) }
     }
 }
 
-impl Trouble {
+impl TransportError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Timeout => Outcome::Timeout,
@@ -247,14 +253,14 @@ impl Trouble {
         }
     }
 
-    fn into_setback(self) -> Setback {
+    fn into_retry(self) -> Retry {
         match self {
-            Self::Timeout => Setback::Lasting(Error::timeout()),
+            Self::Timeout => Retry::Lasting(Error::timeout()),
             Self::NoConnection => {
-                Setback::Lasting(Error::new(Failure::UpstreamUnreachable, "no connection within two seconds"))
+                Retry::Lasting(Error::new(Failure::UpstreamUnreachable, "no connection within two seconds"))
             }
-            Self::Broken(error) => Setback::Passing(Error::new(Failure::UpstreamUnreachable, describe(error))),
-            Self::TooLarge => Setback::Lasting(Error::new(Failure::UpstreamError, "the answer is larger than 4 MiB")),
+            Self::Broken(error) => Retry::Passing(Error::new(Failure::UpstreamUnreachable, describe(error))),
+            Self::TooLarge => Retry::Lasting(Error::new(Failure::UpstreamError, "the answer is larger than 4 MiB")),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 
-use super::gate::BreakerState;
+use super::limiter::BreakerState;
 use super::rate::RateLimit;
 use crate::policy::Failure;
 

@@ -92,7 +92,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes out who can be spared most: the oldest of the least urgent, of the policy of which most wait.
-    pub fn pop_sparest(&mut self) -> Option<T> {
+    pub fn pop_least_urgent(&mut self) -> Option<T> {
         let lanes = self.lanes.iter_mut().rev().find(|lanes| !lanes.is_empty())?;
         let longest = (0..lanes.len()).max_by_key(|position| lanes[*position].waiting.len())?;
         let spared = lanes[longest].waiting.pop_front()?;
@@ -160,7 +160,7 @@ mod tests {
             login("c", "c1"),
         ];
         let mut queue = queue(&waiting);
-        assert_eq!((queue.pop_sparest(), queue.len()), (Some("a1"), 5), "the oldest where most wait");
+        assert_eq!((queue.pop_least_urgent(), queue.len()), (Some("a1"), 5), "the oldest where most wait");
         assert_eq!(order(queue), ["a3", "b2", "c1", "a2", "b1"]);
     }
 

@@ -12,39 +12,39 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
-use super::object::{Policy, Seen};
-use super::watching::{self, FORGIVEN, News, Trouble};
+use super::objects::{PolicyObject, Seen};
+use super::watch::{self, REPEAT_LOG_AFTER, WatchError, WatchEvent};
 use crate::metrics::{Metrics, Watch};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
 use crate::readiness::{Latch, Readiness};
 use crate::snapshot::{ObservedState, Publisher};
 
 /// How long readiness waits for the Secrets.
-const FIRST_ANSWERS: Duration = Duration::from_secs(30);
+const SECRETS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a watch shows: of the policies by the position of their scope, of a Secret by its name.
-enum Shows {
-    Policies(usize, News<Box<Policy>>),
-    Secret(ObjectName, Result<Option<SecretManifest>, Trouble>),
+enum Observation {
+    Policies(usize, WatchEvent<Box<PolicyObject>>),
+    Secret(ObjectName, Result<Option<SecretManifest>, WatchError>),
 }
 
-struct Feed {
+struct Reconciler {
     connection: Connection,
     publisher: Arc<Publisher>,
     seen: Arc<Seen>,
     metrics: Arc<Metrics>,
-    watches: SelectAll<BoxStream<'static, Shows>>,
+    watches: SelectAll<BoxStream<'static, Observation>>,
     /// The policies of each scope that were last there.
     present: Vec<BTreeSet<ObjectName>>,
     /// Ends the watch of a Secret.
     secrets: HashMap<ObjectName, CancellationToken>,
     /// What each failing watch said last.
-    failing: HashMap<String, (Trouble, Instant)>,
-    start: Start,
+    failing: HashMap<String, (WatchError, Instant)>,
+    startup: StartupLatches,
 }
 
 /// What readiness waits for.
-struct Start {
+struct StartupLatches {
     readiness: Readiness,
     policies: HashMap<usize, Latch>,
     secrets: HashMap<ObjectName, Latch>,
@@ -63,9 +63,9 @@ pub fn follow_cluster(
     let scopes = connection.scopes.iter();
     let latches = scopes.map(|scope| readiness.wait_for(watch_name(scope.as_deref()))).enumerate().collect();
     let watches = connection.scopes.iter().enumerate().map(|(position, scope)| {
-        watching::policies(&connection, scope.as_deref()).map(move |news| Shows::Policies(position, news)).boxed()
+        watch::policies(&connection, scope.as_deref()).map(move |event| Observation::Policies(position, event)).boxed()
     });
-    let feed = Feed {
+    let feed = Reconciler {
         watches: watches.collect(),
         present: vec![BTreeSet::new(); connection.scopes.len()],
         connection,
@@ -74,7 +74,7 @@ pub fn follow_cluster(
         metrics,
         secrets: HashMap::new(),
         failing: HashMap::new(),
-        start: Start { readiness, policies: latches, secrets: HashMap::new(), deadline: None },
+        startup: StartupLatches { readiness, policies: latches, secrets: HashMap::new(), deadline: None },
     };
     feed.run()
 }
@@ -83,14 +83,14 @@ fn watch_name(scope: Option<&str>) -> String {
     scope.map_or_else(|| "policies".to_owned(), |namespace| format!("policies of namespace {namespace}"))
 }
 
-impl Feed {
+impl Reconciler {
     async fn run(mut self) -> Result<Infallible, JoinError> {
         loop {
-            let deadline = self.start.deadline;
+            let deadline = self.startup.deadline;
             let first = tokio::select! {
-                shows = self.watches.next() => shows.expect("a watch does not end"),
+                observation = self.watches.next() => observation.expect("a watch does not end"),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    self.start.give_up();
+                    self.startup.give_up();
                     continue;
                 }
             };
@@ -104,35 +104,36 @@ impl Feed {
     }
 
     /// Puts in force what a batch comes to.
-    async fn take(&mut self, batch: Vec<Shows>) -> Result<(), JoinError> {
+    async fn take(&mut self, batch: Vec<Observation>) -> Result<(), JoinError> {
         let begun = Instant::now();
         let generation = self.publisher.current().load().generation;
-        let mut steps = Vec::new();
+        let mut index_changes = Vec::new();
         let mut answered = Vec::new();
         let mut listed = Vec::new();
-        for shows in batch {
-            match shows {
-                Shows::Policies(scope, news) => {
-                    if matches!(news, News::All(_)) {
+        for observation in batch {
+            match observation {
+                Observation::Policies(scope, event) => {
+                    if matches!(event, WatchEvent::All(_)) {
                         listed.push(scope);
                     }
-                    self.take_policies(scope, news, &mut steps);
+                    self.take_policies(scope, event, &mut index_changes);
                 }
-                Shows::Secret(name, shown) => {
+                Observation::Secret(name, shown) => {
                     match &shown {
                         // That it is not there, or not to be read, is an answer too.
-                        Ok(_) | Err(Trouble::Forbidden(_)) => answered.push(name.clone()),
-                        Err(trouble) => self.start.explain_secret(&name, trouble),
+                        Ok(_) | Err(WatchError::Forbidden(_)) => answered.push(name.clone()),
+                        Err(error) => self.startup.explain_secret(&name, error),
                     }
-                    self.take_secret(&name, shown, &mut steps);
+                    self.take_secret(&name, shown, &mut index_changes);
                 }
             }
         }
-        if !steps.is_empty() {
+        if !index_changes.is_empty() {
             let publisher = Arc::clone(&self.publisher);
             let watched: BTreeSet<ObjectName> = self.secrets.keys().cloned().collect();
             let (new, old) =
-                spawn_blocking(move || publisher.update(|observed| put(observed, steps, &watched))).await?;
+                spawn_blocking(move || publisher.update(|observed| apply_changes(observed, index_changes, &watched)))
+                    .await?;
             for name in &old {
                 if let Some(watch) = self.secrets.remove(name) {
                     watch.cancel();
@@ -147,65 +148,70 @@ impl Feed {
             let replaced = self.publisher.current().load().generation != generation;
             self.metrics.controller.reconciled(replaced, begun.elapsed());
         }
-        self.start.listed(&listed);
-        self.start.answered(&answered);
+        self.startup.listed(&listed);
+        self.startup.answered(&answered);
         Ok(())
     }
 
-    fn take_policies(&mut self, scope: usize, news: News<Box<Policy>>, steps: &mut Vec<Step>) {
+    fn take_policies(
+        &mut self,
+        scope: usize,
+        event: WatchEvent<Box<PolicyObject>>,
+        index_changes: &mut Vec<IndexChange>,
+    ) {
         let watch = watch_name(self.connection.scopes[scope].as_deref());
-        match news {
-            News::All(policies) => {
+        match event {
+            WatchEvent::All(policies) => {
                 self.works(&watch);
                 let before = std::mem::take(&mut self.present[scope]);
-                policies.into_iter().for_each(|policy| self.take_policy(scope, *policy, steps));
-                let gone = before.difference(&self.present[scope]);
-                for name in gone {
-                    self.seen.gone(name);
-                    steps.push(Step::PolicyGone(name.clone()));
+                policies.into_iter().for_each(|policy| self.take_policy(scope, *policy, index_changes));
+                let forget = before.difference(&self.present[scope]);
+                for name in forget {
+                    self.seen.forget(name);
+                    index_changes.push(IndexChange::PolicyGone(name.clone()));
                 }
             }
-            News::Changed(policy) => {
+            WatchEvent::Changed(policy) => {
                 self.works(&watch);
-                self.take_policy(scope, *policy, steps);
+                self.take_policy(scope, *policy, index_changes);
             }
-            News::Gone(policy) => {
+            WatchEvent::Gone(policy) => {
                 let name = policy.manifest.name;
                 self.present[scope].remove(&name);
-                self.seen.gone(&name);
-                steps.push(Step::PolicyGone(name));
+                self.seen.forget(&name);
+                index_changes.push(IndexChange::PolicyGone(name));
             }
-            News::Trouble(trouble) => {
-                self.start.explain(scope, &trouble);
-                self.fails(watch, Watch::Policies, trouble);
+            WatchEvent::WatchError(error) => {
+                self.startup.explain(scope, &error);
+                self.fails(watch, Watch::Policies, error);
             }
         }
     }
 
-    fn take_policy(&mut self, scope: usize, policy: Policy, steps: &mut Vec<Step>) {
-        let Policy { manifest, seen } = policy;
+    fn take_policy(&mut self, scope: usize, policy: PolicyObject, index_changes: &mut Vec<IndexChange>) {
+        let PolicyObject { manifest, seen } = policy;
         self.present[scope].insert(manifest.name.clone());
-        self.seen.saw(manifest.name.clone(), seen);
-        steps.push(Step::Policy(manifest));
+        self.seen.observe(manifest.name.clone(), seen);
+        index_changes.push(IndexChange::PolicyObject(manifest));
     }
 
     fn take_secret(
         &mut self,
         name: &ObjectName,
-        shown: Result<Option<SecretManifest>, Trouble>,
-        steps: &mut Vec<Step>,
+        shown: Result<Option<SecretManifest>, WatchError>,
+        index_changes: &mut Vec<IndexChange>,
     ) {
         let watch = format!("Secret {name}");
         match shown {
             Ok(secret) => {
                 self.works(&watch);
-                steps.push(secret.map_or_else(|| Step::SecretGone(name.clone()), Step::Secret));
+                index_changes.push(secret.map_or_else(|| IndexChange::SecretGone(name.clone()), IndexChange::Secret));
             }
-            Err(trouble) => {
-                if matches!(trouble, Trouble::Forbidden(_)) {
-                    steps.push(Step::SecretForbidden(name.clone()));
+            Err(error) => {
+                if matches!(error, WatchError::Forbidden(_)) {
+                    index_changes.push(IndexChange::SecretForbidden(name.clone()));
                 }
-                self.fails(watch, Watch::Secrets, trouble);
+                self.fails(watch, Watch::Secrets, error);
             }
         }
     }
@@ -213,20 +219,20 @@ impl Feed {
     fn watch_secret(&mut self, name: ObjectName) {
         let end = CancellationToken::new();
         let of = name.clone();
-        let watch = watching::secret(&self.connection, &name).map(move |shown| Shows::Secret(of.clone(), shown));
+        let watch = watch::secret(&self.connection, &name).map(move |shown| Observation::Secret(of.clone(), shown));
         self.watches.push(watch.take_until(end.clone().cancelled_owned()).boxed());
-        self.start.wait_for(&name);
+        self.startup.wait_for(&name);
         self.secrets.insert(name, end);
     }
 
-    fn fails(&mut self, watch: String, kind: Watch, trouble: Trouble) {
+    fn fails(&mut self, watch: String, kind: Watch, error: WatchError) {
         self.metrics.controller.restarted(kind);
         let now = Instant::now();
-        let told = |(last, at): &(Trouble, Instant)| *last == trouble && now.duration_since(*at) < FORGIVEN;
+        let told = |(last, at): &(WatchError, Instant)| *last == error && now.duration_since(*at) < REPEAT_LOG_AFTER;
         if !self.failing.get(&watch).is_some_and(told) {
-            tracing::warn!(watch, %trouble, "the watch cannot go on and is tried again; what is in force stays");
+            tracing::warn!(watch, %error, "the watch cannot go on and is tried again; what is in force stays");
         }
-        self.failing.insert(watch, (trouble, now));
+        self.failing.insert(watch, (error, now));
     }
 
     fn works(&mut self, watch: &str) {
@@ -237,8 +243,8 @@ impl Feed {
 }
 
 /// One change of what was shown.
-enum Step {
-    Policy(Manifest),
+enum IndexChange {
+    PolicyObject(Manifest),
     PolicyGone(ObjectName),
     Secret(SecretManifest),
     SecretGone(ObjectName),
@@ -246,21 +252,22 @@ enum Step {
 }
 
 /// Takes the steps; gives the Secrets that are named and not watched yet, and those that are watched and no longer named.
-fn put(
+fn apply_changes(
     observed: &mut ObservedState,
-    steps: Vec<Step>,
+    index_changes: Vec<IndexChange>,
     watched: &BTreeSet<ObjectName>,
 ) -> (Vec<ObjectName>, Vec<ObjectName>) {
     let index = &mut observed.index;
     let mut names_may_change = false;
-    for step in steps {
-        let (is_policy, revision) = (matches!(step, Step::Policy(_) | Step::PolicyGone(_)), index.revision());
+    for step in index_changes {
+        let (is_policy, revision) =
+            (matches!(step, IndexChange::PolicyObject(_) | IndexChange::PolicyGone(_)), index.revision());
         match step {
-            Step::Policy(manifest) => index.apply_policy(&manifest),
-            Step::PolicyGone(name) => index.remove_policy(&name),
-            Step::Secret(secret) => index.apply_secret(&secret),
-            Step::SecretGone(name) => index.remove_secret(&name),
-            Step::SecretForbidden(name) => index.forbid_secret(&name),
+            IndexChange::PolicyObject(manifest) => index.apply_policy(&manifest),
+            IndexChange::PolicyGone(name) => index.remove_policy(&name),
+            IndexChange::Secret(secret) => index.apply_secret(&secret),
+            IndexChange::SecretGone(name) => index.remove_secret(&name),
+            IndexChange::SecretForbidden(name) => index.forbid_secret(&name),
         }
         // A status that was written comes along here too, and changes nothing.
         names_may_change |= is_policy && index.revision() != revision;
@@ -276,7 +283,7 @@ fn put(
     (new, old)
 }
 
-impl Start {
+impl StartupLatches {
     /// The policies of these scopes are there, and the Secrets that they name are waited for.
     fn listed(&mut self, scopes: &[usize]) {
         for scope in scopes {
@@ -289,7 +296,7 @@ impl Start {
     /// Waits for a Secret, as long as not all policies are there.
     fn wait_for(&mut self, name: &ObjectName) {
         if !self.policies.is_empty() {
-            self.deadline.get_or_insert_with(|| Instant::now() + FIRST_ANSWERS);
+            self.deadline.get_or_insert_with(|| Instant::now() + SECRETS_TIMEOUT);
             self.secrets.insert(name.clone(), self.readiness.wait_for(format!("Secret {name}")));
         }
     }
@@ -301,15 +308,15 @@ impl Start {
         }
     }
 
-    fn explain_secret(&self, name: &ObjectName, trouble: &Trouble) {
+    fn explain_secret(&self, name: &ObjectName, error: &WatchError) {
         if let Some(latch) = self.secrets.get(name) {
-            latch.explain(&trouble.to_string());
+            latch.explain(&error.to_string());
         }
     }
 
-    fn explain(&self, scope: usize, trouble: &Trouble) {
+    fn explain(&self, scope: usize, error: &WatchError) {
         if let Some(latch) = self.policies.get(&scope) {
-            latch.explain(&trouble.to_string());
+            latch.explain(&error.to_string());
         }
     }
 
