@@ -11,11 +11,11 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
 use session_checker::ledger::{Attempt, Failover, Ledger, Listed, Memory, Redis, Store, Terms, User};
-use session_checker::policy::{Admission, Count, Decision, Scope, SessionList};
+use session_checker::policy::{Admission, Count, Decision, LimitScope, SessionList};
 use tokio::time::Instant;
 
 fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
-    Decision::Within { count: Count { scope: Scope::Client, limit: 1, active: 0 }, holder: false }
+    Decision::Within { count: Count { scope: LimitScope::Client, limit: 1, active: 0 }, holder: false }
 }
 
 /// Logins of users who take turns, each from the beginning to the end.

@@ -16,6 +16,11 @@ use crate::controller::Namespaces;
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
 
+/// The exit code for a bad command line or configuration (`EX_USAGE` of sysexits).
+pub const BAD_USAGE: u8 = 64;
+/// The exit code for everything else that went wrong.
+pub const FAILED: u8 = 1;
+
 /// A limit on concurrent sessions for Auth0.
 #[derive(Debug, Parser)]
 #[command(name = "session-checker", version, about, max_term_width = 110)]
@@ -266,7 +271,7 @@ impl Args {
         Self::try_parse_from(arguments).unwrap_or_else(|error| {
             // Nothing can be done about a terminal that is gone.
             let _ = error.print();
-            std::process::exit(if error.use_stderr() { crate::run::BAD_USAGE.into() } else { 0 });
+            std::process::exit(if error.use_stderr() { BAD_USAGE.into() } else { 0 });
         })
     }
 

@@ -39,33 +39,29 @@
 //! | [`server`] | HTTP: routers, errors, sockets |
 //! | [`metrics`], [`telemetry`] | what the service says of itself |
 //! | [`readiness`], [`shutdown`] | the beginning and the end |
-//! | [`args`], [`run`](mod@run) | the command line, and the composition root |
-//! | [`support`] | what people ask from the command line about one user: `check` and `sessions` |
-//! | [`validate`] | the resource without a service |
+//! | [`service`] | the composition root |
+//! | [`args`], [`cli`] | the command line, and its commands |
 #![cfg_attr(
     feature = "simulator",
-    doc = "| [`simulator`], [`demo`] | a stateful tenant for the demo, the tests and the benchmarks |"
+    doc = "| [`simulator`] | a stateful tenant for the demo, the tests and the benchmarks |"
 )]
 
 pub mod args;
 pub mod auth0;
 pub mod check;
+pub mod cli;
 pub mod controller;
 pub mod crd;
-#[cfg(feature = "simulator")]
-pub mod demo;
 pub mod ledger;
 pub mod metrics;
 pub mod policy;
 pub mod readiness;
-pub mod run;
 pub mod secret;
 pub mod server;
+pub mod service;
 pub mod shutdown;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod snapshot;
 pub mod source;
-pub mod support;
 pub mod telemetry;
-pub mod validate;

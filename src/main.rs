@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use session_checker::args::Args;
-use session_checker::run::{BAD_USAGE, run};
+use session_checker::args::{Args, BAD_USAGE};
+use session_checker::cli::run;
 use session_checker::source::load_dotenv;
 
 /// A check allocates some 140 times, and what one worker allocates another often frees: the system's allocator took an eighth of

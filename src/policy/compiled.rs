@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::answer::{Enforcement, Verdict};
-use super::decide::{LimitCheck, Scope};
+use super::decide::{LimitCheck, LimitScope};
 use super::login::Login;
 use super::name::ObjectName;
 use super::tenant::Tenant;
@@ -106,8 +106,8 @@ impl Limits {
     }
 
     /// The limits there are, in the order in which they are looked at.
-    pub fn iter(&self) -> impl Iterator<Item = (Scope, u32)> {
-        Scope::ALL.into_iter().zip(self.0).filter_map(|(scope, limit)| limit.map(|limit| (scope, limit)))
+    pub fn iter(&self) -> impl Iterator<Item = (LimitScope, u32)> {
+        LimitScope::ALL.into_iter().zip(self.0).filter_map(|(scope, limit)| limit.map(|limit| (scope, limit)))
     }
 }
 

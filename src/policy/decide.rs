@@ -13,7 +13,7 @@ use crate::crd::{Reentry, Strategy};
 
 /// Which limit a number belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum LimitScope {
     /// Sessions with the application that logs in.
     Client,
     /// Sessions with any application of the selector.
@@ -22,7 +22,7 @@ pub enum Scope {
     User,
 }
 
-impl Scope {
+impl LimitScope {
     /// In the order in which limits are looked at.
     pub const ALL: [Self; 3] = [Self::Client, Self::Group, Self::User];
 
@@ -40,7 +40,7 @@ impl Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     /// Which limit.
-    pub scope: Scope,
+    pub scope: LimitScope,
     /// How many sessions it allows.
     pub limit: u32,
     /// How many others counted.
@@ -114,9 +114,9 @@ pub struct LimitCheck<'a> {
 type Membership = u8;
 
 /// How many different memberships there are.
-const MEMBERSHIPS: usize = 1 << Scope::ALL.len();
+const MEMBERSHIPS: usize = 1 << LimitScope::ALL.len();
 
-const fn bit(scope: Scope) -> Membership {
+const fn bit(scope: LimitScope) -> Membership {
     1 << scope as u8
 }
 
@@ -244,7 +244,7 @@ impl<'a, 'e> Evaluation<'a, 'e> {
             inputs.sessions.clients().map(|client| limit_check.membership(client)).collect();
         let of_set = |set: &ClientSet| match set {
             Some(clients) => clients.iter().fold(0, |all, client| all | of_client[*client]),
-            None => bit(Scope::User),
+            None => bit(LimitScope::User),
         };
         Self {
             limit_check,
@@ -314,9 +314,9 @@ impl<'a, 'e> Evaluation<'a, 'e> {
     }
 
     /// The limits towards which another session counts, in the order in which they are looked at.
-    pub(super) fn counts_towards(&self, other: &Other<'_>) -> Vec<Scope> {
+    pub(super) fn counts_towards(&self, other: &Other<'_>) -> Vec<LimitScope> {
         let kept = if self.limit_check.policy.reentry == Reentry::KeepPlace { self.held() } else { 0 };
-        let counts = |scope: &Scope| {
+        let counts = |scope: &LimitScope| {
             other.belongs & bit(*scope) != 0 && (kept & bit(*scope) == 0 || self.comes_before_current(other))
         };
         self.limit_check.limits.iter().map(|(scope, _)| scope).filter(counts).collect()
@@ -407,12 +407,12 @@ fn looked_up<'a>(remembered: &'a HashMap<&str, Remembered>, id: &str) -> Option<
 impl LimitCheck<'_> {
     /// The limits that a session with this application belongs to.
     fn membership(&self, client: &str) -> Membership {
-        let mut belongs = bit(Scope::User);
+        let mut belongs = bit(LimitScope::User);
         if client == self.client_id {
-            belongs |= bit(Scope::Client);
+            belongs |= bit(LimitScope::Client);
         }
         if self.policy.scope.selector.names_client(client) {
-            belongs |= bit(Scope::Group);
+            belongs |= bit(LimitScope::Group);
         }
         belongs
     }

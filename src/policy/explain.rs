@@ -1,7 +1,7 @@
 //! Why the rule decides as it does, session by session, for the people who ask. It looks at each session with the eyes of
 //! [`decide`](super::decide) and has no rule of its own.
 
-use super::decide::{Evaluation, LimitCheck, LimitInputs, Scope};
+use super::decide::{Evaluation, LimitCheck, LimitInputs, LimitScope};
 
 /// What a session means for a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum SessionRole {
     /// It was not used within `activeWithin`.
     Inactive,
     /// It counts towards these limits; towards none when it belongs to none, or came after a place that is kept.
-    Counts(Vec<Scope>),
+    Counts(Vec<LimitScope>),
 }
 
 impl LimitCheck<'_> {

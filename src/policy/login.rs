@@ -6,12 +6,12 @@ pub struct Login {
     user_id: String,
     client_id: String,
     sid: Option<String>,
-    context: Context,
+    context: LoginContext,
 }
 
 /// What else the event of the login says; all of it is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Context {
+pub struct LoginContext {
     /// `event.transaction.protocol`.
     pub protocol: Option<String>,
     /// `event.transaction.prompt`.
@@ -28,7 +28,7 @@ pub struct Context {
     pub tenant: Option<String>,
 }
 
-impl Context {
+impl LoginContext {
     /// Whether nobody waits at a login page: a session renews itself (`prompt=none`).
     pub fn is_silent(&self) -> bool {
         self.prompt.iter().any(|prompt| prompt == "none")
@@ -60,7 +60,7 @@ impl Login {
         user_id: String,
         client_id: String,
         sid: Option<String>,
-        mut context: Context,
+        mut context: LoginContext,
     ) -> Result<Self, InvalidField> {
         check(
             is_identifier(&user_id, 300) && user_id != "." && user_id != "..",
@@ -106,7 +106,7 @@ impl Login {
     }
 
     /// The rest.
-    pub fn context(&self) -> &Context {
+    pub fn context(&self) -> &LoginContext {
         &self.context
     }
 }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn user(user_id: &str) -> Result<Login, InvalidField> {
-        Login::new(user_id.to_owned(), "c".to_owned(), None, Context::default())
+        Login::new(user_id.to_owned(), "c".to_owned(), None, LoginContext::default())
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_empty_sid_and_an_empty_tenant_are_absent() {
-        let context = Context { tenant: Some(String::new()), ..Context::default() };
+        let context = LoginContext { tenant: Some(String::new()), ..LoginContext::default() };
         let login = Login::new("u".into(), "c".into(), Some(String::new()), context).unwrap();
         assert_eq!(login.sid(), None);
         assert_eq!(login.context().tenant, None);
@@ -162,13 +162,13 @@ mod tests {
         let long = Some("x".repeat(301));
         let many = vec![String::new(); 129];
         for (context, field) in [
-            (Context { protocol: long.clone(), ..Context::default() }, "protocol"),
-            (Context { organization_id: long.clone(), ..Context::default() }, "organization_id"),
-            (Context { connection: long.clone(), ..Context::default() }, "connection"),
-            (Context { tenant: long.clone(), ..Context::default() }, "tenant"),
-            (Context { prompt: many.clone(), ..Context::default() }, "prompt"),
-            (Context { roles: many, ..Context::default() }, "roles"),
-            (Context { roles: vec!["x".repeat(301)], ..Context::default() }, "roles"),
+            (LoginContext { protocol: long.clone(), ..LoginContext::default() }, "protocol"),
+            (LoginContext { organization_id: long.clone(), ..LoginContext::default() }, "organization_id"),
+            (LoginContext { connection: long.clone(), ..LoginContext::default() }, "connection"),
+            (LoginContext { tenant: long.clone(), ..LoginContext::default() }, "tenant"),
+            (LoginContext { prompt: many.clone(), ..LoginContext::default() }, "prompt"),
+            (LoginContext { roles: many, ..LoginContext::default() }, "roles"),
+            (LoginContext { roles: vec!["x".repeat(301)], ..LoginContext::default() }, "roles"),
         ] {
             assert_eq!(Login::new("u".into(), "c".into(), None, context).unwrap_err().field, field);
         }

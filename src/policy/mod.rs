@@ -38,10 +38,10 @@ pub use condition::{
     ActiveVersion, CONDITIONS, CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, Extent,
     Overshadowing, PolicyReport, SecretProblem,
 };
-pub use decide::{Admission, Count, Decision, LimitCheck, LimitInputs, Scope};
+pub use decide::{Admission, Count, Decision, LimitCheck, LimitInputs, LimitScope};
 pub use explain::SessionRole;
 pub use index::Index;
-pub use login::{Context, InvalidField, Login};
+pub use login::{InvalidField, Login, LoginContext};
 pub use name::ObjectName;
 pub use policy_set::{
     ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TokenDigest, UnknownCaller,

@@ -9,7 +9,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, de};
 use serde_json::Value;
 
-use crate::policy::{Context, Login};
+use crate::policy::{Login, LoginContext};
 
 /// How deep JSON may be nested, also inside fields that are passed over.
 const DEPTH: usize = 128;
@@ -131,7 +131,7 @@ impl Fields {
         let user_id = text("user_id", user_id)?.ok_or_else(|| missing("user_id"))?;
         let client_id = text("client_id", client_id)?.ok_or_else(|| missing("client_id"))?;
         let sid = text("sid", sid)?;
-        let context = Context {
+        let context = LoginContext {
             protocol: text("protocol", protocol)?,
             prompt: match prompt {
                 Some(Value::String(one)) => vec![one],

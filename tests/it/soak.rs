@@ -33,7 +33,7 @@ impl Replica {
         // One line a check is more than the test has to read.
         let process = Process::start(
             place(),
-            &[("RUST_LOG", "warn,session_checker::run=info")],
+            &[("RUST_LOG", "warn,session_checker::service=info")],
             &[&LOOPBACK[..], &fixed, options].concat(),
         );
         Self { service: process.listening().await, _process: process }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COUNT: Count = Count { scope: Scope::Client, limit: 1, active: 2 };
+const COUNT: Count = Count { scope: LimitScope::Client, limit: 1, active: 2 };
 const DEFAULT_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
 
 fn enforcement(mode: Mode, failure_policy: AllowDeny) -> Enforcement {
@@ -135,5 +135,5 @@ fn the_machine_words_are_those_of_the_contract() {
         "policy_invalid",
     ];
     assert_eq!(words, contract);
-    assert_eq!(Scope::ALL.map(Scope::as_str), ["client", "group", "user"]);
+    assert_eq!(LimitScope::ALL.map(LimitScope::as_str), ["client", "group", "user"]);
 }

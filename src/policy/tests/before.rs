@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn login(sid: Option<&str>, context: Context) -> Login {
+fn login(sid: Option<&str>, context: LoginContext) -> Login {
     Login::new("u".into(), "c1".into(), sid.map(str::to_owned), context).unwrap()
 }
 
@@ -17,7 +17,7 @@ fn verdict(extra: Value, login: &Login) -> Option<Verdict> {
 #[test]
 fn each_row_ends_the_check_before_the_next_one_is_looked_at() {
     let exempt = json!([{ "name": "vip", "users": ["u"], "exempt": true }]);
-    let renewal = || Context { protocol: Some("oauth2-refresh-token".into()), ..Context::default() };
+    let renewal = || LoginContext { protocol: Some("oauth2-refresh-token".into()), ..LoginContext::default() };
     let spec = |missing: &str, overrides: &Value| json!({ "limits": { "perClient": 1 }, "missingSession": missing, "overrides": overrides });
     let none = json!([]);
     for (row, extra, login, expected) in [
@@ -32,16 +32,16 @@ fn each_row_ends_the_check_before_the_next_one_is_looked_at() {
         (
             "no session, allowed",
             spec("Allow", &none),
-            login(None, Context::default()),
+            login(None, LoginContext::default()),
             Some(Verdict::NoSession(AllowDeny::Allow)),
         ),
         (
             "an empty session, refused",
             spec("Deny", &none),
-            login(Some(""), Context::default()),
+            login(Some(""), LoginContext::default()),
             Some(Verdict::NoSession(AllowDeny::Deny)),
         ),
-        ("anything else", spec("Deny", &none), login(Some("s9"), Context::default()), None),
+        ("anything else", spec("Deny", &none), login(Some("s9"), LoginContext::default()), None),
     ] {
         assert_eq!(verdict(extra, &login), expected, "{row}");
     }
@@ -49,7 +49,8 @@ fn each_row_ends_the_check_before_the_next_one_is_looked_at() {
 
 #[test]
 fn the_refresh_token_exchange_is_skipped_unless_the_policy_lists_protocols_of_its_own() {
-    let by = |protocol: &str| login(Some("s9"), Context { protocol: Some(protocol.into()), ..Context::default() });
+    let by =
+        |protocol: &str| login(Some("s9"), LoginContext { protocol: Some(protocol.into()), ..LoginContext::default() });
     let with = |protocols: Option<Value>| {
         let mut extra = json!({ "limits": { "perClient": 1 } });
         if let Some(protocols) = protocols {
@@ -68,30 +69,30 @@ fn the_refresh_token_exchange_is_skipped_unless_the_policy_lists_protocols_of_it
         let expected = skipped.then_some(Verdict::SkippedProtocol);
         assert_eq!(verdict(with(protocols.clone()), &by(protocol)), expected, "{protocols:?} {protocol}");
     }
-    assert_eq!(verdict(with(None), &login(Some("s9"), Context::default())), None, "a login without a protocol");
+    assert_eq!(verdict(with(None), &login(Some("s9"), LoginContext::default())), None, "a login without a protocol");
 }
 
 #[test]
 fn an_override_matches_when_every_list_that_it_names_has_the_logins_value() {
-    let full = || Context {
+    let full = || LoginContext {
         organization_id: Some("org_1".into()),
         connection: Some("db".into()),
         roles: vec!["staff".into(), "admin".into()],
-        ..Context::default()
+        ..LoginContext::default()
     };
     for (lists, context, matches) in [
-        (json!({ "users": ["u"] }), Context::default(), true),
+        (json!({ "users": ["u"] }), LoginContext::default(), true),
         (json!({ "users": ["U"] }), full(), false),
-        (json!({ "clientIds": ["c0", "c1"] }), Context::default(), true),
+        (json!({ "clientIds": ["c0", "c1"] }), LoginContext::default(), true),
         (json!({ "clientIds": ["c0"] }), full(), false),
         (json!({ "organizations": ["org_1"] }), full(), true),
-        (json!({ "organizations": ["org_1"] }), Context::default(), false),
+        (json!({ "organizations": ["org_1"] }), LoginContext::default(), false),
         (json!({ "connections": ["db"] }), full(), true),
         (json!({ "connections": ["DB"] }), full(), false),
-        (json!({ "connections": ["db"] }), Context::default(), false),
+        (json!({ "connections": ["db"] }), LoginContext::default(), false),
         (json!({ "roles": ["admin", "owner"] }), full(), true),
         (json!({ "roles": ["owner"] }), full(), false),
-        (json!({ "roles": ["admin"] }), Context::default(), false),
+        (json!({ "roles": ["admin"] }), LoginContext::default(), false),
         (
             json!({ "users": ["u"], "roles": ["admin"], "organizations": ["org_1"], "connections": ["db"], "clientIds": ["c1"] }),
             full(),
@@ -115,7 +116,7 @@ fn an_override_ends_at_its_expiry() {
         let policy_override =
             json!({ "name": "vip", "users": ["u"], "exempt": true, "expiresAt": at(seconds).to_string() });
         let extra = json!({ "limits": { "perClient": 1 }, "overrides": [policy_override] });
-        assert_eq!(verdict(extra, &login(Some("s9"), Context::default())), expected, "{seconds}");
+        assert_eq!(verdict(extra, &login(Some("s9"), LoginContext::default())), expected, "{seconds}");
     }
 }
 
@@ -125,7 +126,7 @@ fn the_first_override_that_matches_wins_and_its_limits_hold_as_a_whole() {
     let other = json!({ "name": "other", "users": ["v"], "exempt": true });
     let ended = json!({ "name": "ended", "users": ["u"], "exempt": true, "expiresAt": at(-1).to_string() });
     let exempt = json!({ "name": "exempt", "clientIds": ["c1"], "exempt": true });
-    let plain = login(Some("s9"), Context::default());
+    let plain = login(Some("s9"), LoginContext::default());
     let limits = |overrides: Value| {
         let limits = json!({ "perClient": 1, "perGroup": 2, "perUser": 3 });
         let selector = json!({ "clientIds": ["c1"] });
@@ -147,7 +148,7 @@ fn the_question_says_which_override_chose_the_limits() {
     ]);
     let policy = policy(json!({ "limits": { "perClient": 1 }, "overrides": overrides }));
     let chosen_by = |user: &str| {
-        let login = Login::new(user.into(), "c1".into(), Some("s9".into()), Context::default()).unwrap();
+        let login = Login::new(user.into(), "c1".into(), Some("s9".into()), LoginContext::default()).unwrap();
         policy.pre_checks(&login, now()).unwrap().chosen_by()
     };
     assert_eq!([chosen_by("v"), chosen_by("u"), chosen_by("w")], [Some(0), Some(1), None]);

@@ -122,7 +122,7 @@ fn current_is_never_inactive_and_keeps_its_place_when_the_list_calls_it_ended() 
     for own in [session("s9", &["c1"]).created(-99).used(-90), session("s9", &["c1"]).created(-99).ends(-1)] {
         let check = Check::new(json!({ "limits": { "perClient": 1 }, "activeWithin": "1m" }));
         let check = check.listed([own, session("s1", &["c1"]).created(-9)]);
-        assert_eq!(check.decide(), within(Scope::Client, 1, 0, true));
+        assert_eq!(check.decide(), within(LimitScope::Client, 1, 0, true));
     }
 }
 

@@ -14,7 +14,7 @@ fn every_example_of_the_specification_is_answered_as_it_says() {
     let revoke_oldest = || one(json!({ "strategy": "RevokeOldest" }));
     let s = session;
     let two_pages = (0..60).map(|n| session(&format!("p{n}"), &["c2"])).chain([session("s1", &["c1"])]);
-    use Scope::{Client, User};
+    use LimitScope::{Client, User};
 
     for (example, check, answer) in [
         ("no session", plain(), within(Client, 1, 0, false)),

@@ -11,7 +11,7 @@ fn standings(check: &Check) -> Vec<(String, SessionRole)> {
 }
 
 /// How many listed sessions are said to count towards a limit.
-pub(super) fn said_to_count(check: &Check, scope: Scope) -> usize {
+pub(super) fn said_to_count(check: &Check, scope: LimitScope) -> usize {
     let counts = |(_, role): &(String, SessionRole)| matches!(role, SessionRole::Counts(of) if of.contains(&scope));
     standings(check).iter().filter(|session| counts(session)).count()
 }
@@ -29,14 +29,14 @@ fn each_session_is_told_with_the_first_reason_that_the_rule_had_for_it() {
             session("none", &[]),
         ])
         .revoked(&["dead"]);
-    let counts = |of: &[Scope]| SessionRole::Counts(of.to_vec());
+    let counts = |of: &[LimitScope]| SessionRole::Counts(of.to_vec());
     let expected = [
         ("s9", SessionRole::Current),
         ("ended", SessionRole::Ended),
         ("dead", SessionRole::Revoked),
         ("idle", SessionRole::Inactive),
-        ("both", counts(&[Scope::Client, Scope::User])),
-        ("user", counts(&[Scope::User])),
+        ("both", counts(&[LimitScope::Client, LimitScope::User])),
+        ("user", counts(&[LimitScope::User])),
         ("none", counts(&[])),
     ];
     assert_eq!(standings(&check), expected.map(|(id, role)| (id.to_owned(), role)));
@@ -50,5 +50,5 @@ fn towards_a_kept_place_only_those_count_that_came_before() {
         session("s2", &["c1"]),
     ]);
     let [first, _, last] = <[_; 3]>::try_from(standings(&check)).unwrap();
-    assert_eq!((first.1, last.1), (SessionRole::Counts(vec![Scope::Client]), SessionRole::Counts(vec![])));
+    assert_eq!((first.1, last.1), (SessionRole::Counts(vec![LimitScope::Client]), SessionRole::Counts(vec![])));
 }

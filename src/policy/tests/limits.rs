@@ -2,7 +2,7 @@
 
 use super::*;
 
-use Scope::{Client, Group, User};
+use LimitScope::{Client, Group, User};
 
 #[expect(clippy::needless_pass_by_value, reason = "a literal reads better at the calls")]
 fn group(limits: Value) -> Check {

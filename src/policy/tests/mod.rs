@@ -159,7 +159,7 @@ impl Check {
     }
 
     fn login(&self) -> Login {
-        let context = Context { mfa: self.mfa, ..Context::default() };
+        let context = LoginContext { mfa: self.mfa, ..LoginContext::default() };
         Login::new("u".to_owned(), self.client.clone(), Some(self.sid.clone()), context).unwrap()
     }
 
@@ -190,15 +190,15 @@ fn is_within(decision: &Decision) -> bool {
     matches!(decision, Decision::Within { .. })
 }
 
-fn within(scope: Scope, limit: u32, active: usize, holder: bool) -> Decision {
+fn within(scope: LimitScope, limit: u32, active: usize, holder: bool) -> Decision {
     Decision::Within { count: Count { scope, limit, active }, holder }
 }
 
-fn exceeded(scope: Scope, limit: u32, active: usize, revoke_session: bool) -> Decision {
+fn exceeded(scope: LimitScope, limit: u32, active: usize, revoke_session: bool) -> Decision {
     Decision::Exceeded { count: Count { scope, limit, active }, revoke_session }
 }
 
-fn evict(scope: Scope, limit: u32, active: usize, victims: &[&str]) -> Decision {
+fn evict(scope: LimitScope, limit: u32, active: usize, victims: &[&str]) -> Decision {
     let victims = victims.iter().map(|sid| (*sid).to_owned()).collect();
     Decision::Evict { count: Count { scope, limit, active }, victims }
 }

@@ -20,17 +20,17 @@ struct Known {
 }
 
 impl Known {
-    fn belongs(&self, scope: Scope, check: &Check) -> bool {
+    fn belongs(&self, scope: LimitScope, check: &Check) -> bool {
         let unknown = self.clients.is_none();
         let mut all = self.clients.clone().unwrap_or_default();
         all.extend(self.remembered.iter().cloned());
         match scope {
-            Scope::Client => all.contains(&check.client),
-            Scope::Group => {
+            LimitScope::Client => all.contains(&check.client),
+            LimitScope::Group => {
                 let group = check.policy.scope.selector.clients.clone().unwrap_or_default();
                 all.iter().any(|client| group.contains(client))
             }
-            Scope::User => unknown || !all.is_empty(),
+            LimitScope::User => unknown || !all.is_empty(),
         }
     }
 }
@@ -150,7 +150,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
 
     // Every limit, in order.
     struct Looked {
-        scope: Scope,
+        scope: LimitScope,
         limit: usize,
         counted: Vec<Known>,
         holder: bool,

@@ -108,9 +108,10 @@ fn plain_check() -> impl Strategy<Value = Check> {
 }
 
 fn raised(limits: &Limits, by: [u32; 3]) -> Limits {
-    let of =
-        |scope: Scope| limits.iter().find(|(other, _)| *other == scope).map(|(_, limit)| limit + by[scope as usize]);
-    Limits::new(of(Scope::Client), of(Scope::Group), of(Scope::User)).unwrap()
+    let of = |scope: LimitScope| {
+        limits.iter().find(|(other, _)| *other == scope).map(|(_, limit)| limit + by[scope as usize])
+    };
+    Limits::new(of(LimitScope::Client), of(LimitScope::Group), of(LimitScope::User)).unwrap()
 }
 
 proptest! {
@@ -172,7 +173,7 @@ proptest! {
     #[test]
     fn of_the_holders_of_a_limit_as_many_as_it_allows_are_let_in_and_so_at_least_one(
         check in plain_check(),
-        scope in select(&Scope::ALL[..]),
+        scope in select(&LimitScope::ALL[..]),
         limit in 1..4u32,
     ) {
         let listed = check.listed.iter().cloned().map(|session| ListedSession {
@@ -181,7 +182,7 @@ proptest! {
         let check = check.clone().listed(listed);
         let logs_in = |sid: &str, limit: u32| {
             let only = |this| (scope == this).then_some(limit);
-            let limits = Limits::new(only(Scope::Client), only(Scope::Group), only(Scope::User)).unwrap();
+            let limits = Limits::new(only(LimitScope::Client), only(LimitScope::Group), only(LimitScope::User)).unwrap();
             let policy = Policy { limits, reentry: Reentry::KeepPlace, active_within: None, ..check.policy.clone() };
             matches!(Check { policy, ..check.clone() }.by(sid, "c1").decide(), Decision::Within { holder: true, .. })
         };

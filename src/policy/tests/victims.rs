@@ -2,7 +2,7 @@
 
 use super::*;
 
-use Scope::{Client, Group, User};
+use LimitScope::{Client, Group, User};
 
 fn revoking(strategy: &str, limit: u32) -> Check {
     Check::new(json!({ "limits": { "perClient": limit }, "strategy": strategy }))

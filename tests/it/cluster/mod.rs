@@ -14,7 +14,7 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
-use session_checker::run::Source;
+use session_checker::service::Source;
 use session_checker::simulator::Simulator;
 use tokio::task::JoinHandle;
 

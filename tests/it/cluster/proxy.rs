@@ -12,7 +12,7 @@ use futures::stream::{self, StreamExt};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
-use session_checker::run::Source;
+use session_checker::service::Source;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

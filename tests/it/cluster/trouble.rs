@@ -9,7 +9,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
 use session_checker::crd::SessionPolicy;
-use session_checker::run::Source;
+use session_checker::service::Source;
 use session_checker::simulator::Simulator;
 
 use super::proxy::{Asked, Proxy, broken, forbidden, gone, gone_in_the_middle, too_many};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use serde_json::json;
 use session_checker::ledger::{Attempt, Ledger, Listed, MAX_LIST_AGE, Memory, REVOKED_FOR, User};
-use session_checker::policy::{Count, Decision, Failure, Policy, Scope, SessionList, Verdict};
+use session_checker::policy::{Count, Decision, Failure, Policy, LimitScope, SessionList, Verdict};
 use tokio::time::{Instant, advance};
 
 use super::world::{Case, Direct, Repeated, Stuck, TIMEOUT, Tenant, WINDOW, memory, policy, replicas, user};
@@ -150,7 +150,7 @@ async fn an_auditing_policy_remembers_every_login_and_reserves_nothing() {
     let attempt = Attempt { enforced: false, ..login.attempt(&user) };
     let listed = Listed { sessions: &list, since: opened.since };
     let evict = |_: &[_], _: &_| Decision::Evict {
-        count: Count { scope: Scope::Client, limit: 1, active: 1 },
+        count: Count { scope: LimitScope::Client, limit: 1, active: 1 },
         victims: vec!["s1".to_owned()],
     };
     ledger.admit(&attempt, listed, soon(), evict).await.unwrap();

@@ -14,7 +14,7 @@ use session_checker::ledger::{
     Attempt, Ledger, Listed, Memory, Opened, Record, Stats, Store, StoreTime, Terms, User, Versioned,
 };
 use session_checker::policy::{
-    Admission, Context, Decision, LimitInputs, ListedSession, Login, Manifest, ObjectName, Policy, SessionList,
+    Admission, LoginContext, Decision, LimitInputs, ListedSession, Login, Manifest, ObjectName, Policy, SessionList,
     Verdict, compile,
 };
 use tokio::time::Instant;
@@ -161,7 +161,7 @@ impl Case<'_> {
         deadline: Instant,
         mut meanwhile: impl FnMut(),
     ) -> Result<Decision, Verdict> {
-        let login = Login::new("u".into(), self.client.into(), Some(self.sid.into()), Context::default()).unwrap();
+        let login = Login::new("u".into(), self.client.into(), Some(self.sid.into()), LoginContext::default()).unwrap();
         let limit_check = self.policy.pre_checks(&login, Timestamp::now()).unwrap();
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
             let decision = limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() });

@@ -4,12 +4,13 @@ use clap::{CommandFactory, FromArgMatches};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::listen_to_signals;
 use crate::args::{Args, Command, DemoArgs, ServeArgs};
-use crate::run::{RunError, Service, Source, listen_to_signals};
+use crate::service::{RunError, Service, Source};
 use crate::simulator::{Application, Options, Session, Simulator};
 
 const DOMAIN: &str = "demo.eu.auth0.com";
-const MANIFESTS: &str = include_str!("../examples/demo.yaml");
+const MANIFESTS: &str = include_str!("../../examples/demo.yaml");
 const TOKEN: &str = "demo-caller-token";
 const APP: &str = "demo-app";
 

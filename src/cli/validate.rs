@@ -1,23 +1,12 @@
-//! `session-checker validate` and `crd`: the resource without a service.
+//! `session-checker validate`: checks the policies of files and folders.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::args::ValidateArgs;
-use crate::crd;
 use crate::policy::compile;
-use crate::run::RunError;
+use crate::service::RunError;
 use crate::source::{Document, read_documents, yaml_files};
-
-/// Prints the CustomResourceDefinition.
-///
-/// # Errors
-/// When it cannot be written.
-#[expect(clippy::print_stdout, reason = "it is the output of the command")]
-pub fn print_crd() -> Result<(), RunError> {
-    print!("{}", crd::manifest().map_err(|error| RunError::Command(error.to_string()))?);
-    Ok(())
-}
 
 /// Checks every SessionPolicy in the files and folders that are named.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::setup::upstream;
+use super::parts::upstream;
 use super::{RunError, Source};
 use crate::args::SourceArgs;
 use crate::auth0::QuotaConfig;

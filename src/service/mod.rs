@@ -1,5 +1,10 @@
 //! The service: its sockets, its followers, its end.
 
+mod error;
+mod once;
+mod parts;
+mod source;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +16,6 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::RunError;
-use super::setup::{caller_access, fixed_token, ledger, log_hash_key, setting, upstream};
-use super::source::{Source, endless};
 use crate::args::ServeArgs;
 use crate::auth0::QuotaConfig;
 use crate::check::Checker;
@@ -26,6 +28,12 @@ use crate::server::{App, Listener, Tls, admin_router, check_router};
 use crate::shutdown::{Shutdown, Signals};
 use crate::snapshot::{ObservedState, Publisher, probe_credentials};
 use crate::source::{follow_setting, parse_switch};
+use parts::{caller_access, fixed_token, ledger, log_hash_key, setting, upstream};
+use source::never_ends;
+
+pub use error::RunError;
+pub use once::read_once;
+pub use source::Source;
 
 /// The service, started: its sockets are bound and its policies read.
 pub struct Service {
@@ -77,20 +85,20 @@ impl Service {
                 shutdown.begun.clone(),
             );
             endings.spawn(election.map(Ok));
-            followers.spawn(endless(writer.map(Ok)));
+            followers.spawn(never_ends(writer.map(Ok)));
         }
-        followers.spawn(endless(probe_credentials(Arc::clone(&publisher))));
+        followers.spawn(never_ends(probe_credentials(Arc::clone(&publisher))));
         if let Some(file) = token_file {
             let fixed = args.caller_token.as_ref().and_then(fixed_token);
             let apply = move |observed: &mut ObservedState, tokens: &HashSet<TokenDigest>| {
                 observed.caller_access.tokens = tokens.iter().copied().chain(fixed).collect();
             };
-            followers.spawn(endless(follow_setting(file, "callers' tokens", apply, Arc::clone(&publisher))));
+            followers.spawn(never_ends(follow_setting(file, "callers' tokens", apply, Arc::clone(&publisher))));
         }
         if let Some(file) = switch {
             let always = args.force_audit;
             let apply = move |observed: &mut ObservedState, on: &bool| observed.force_audit = always || *on;
-            followers.spawn(endless(follow_setting(file, "forced audit", apply, Arc::clone(&publisher))));
+            followers.spawn(never_ends(follow_setting(file, "forced audit", apply, Arc::clone(&publisher))));
         }
 
         let tls = match (&args.tls_cert, &args.tls_key) {
@@ -234,7 +242,7 @@ fn serve(
 }
 
 async fn follow_certificate(tls: Tls, config: RustlsConfig) -> Result<(), RunError> {
-    let mut ticks = every(Duration::from_secs(10));
+    let mut ticks = ticker(Duration::from_secs(10));
     let mut failing = false;
     loop {
         ticks.tick().await;
@@ -251,7 +259,7 @@ async fn follow_certificate(tls: Tls, config: RustlsConfig) -> Result<(), RunErr
 
 /// Forgets what has ended, so that it does not stay in memory until something else needs the room.
 async fn sweep(app: Arc<App>) -> Result<(), RunError> {
-    let mut ticks = every(Duration::from_secs(10));
+    let mut ticks = ticker(Duration::from_secs(10));
     loop {
         ticks.tick().await;
         app.checker.sweep();
@@ -259,7 +267,7 @@ async fn sweep(app: Arc<App>) -> Result<(), RunError> {
 }
 
 /// Ticks of which none is made up for, beginning after the first period.
-fn every(period: Duration) -> Interval {
+fn ticker(period: Duration) -> Interval {
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

@@ -1,59 +1,45 @@
-//! `session-checker check` and `sessions`: what people ask from the command line about one user.
+//! `session-checker check`: decides a login from the command line.
 //!
-//! Both read the same sources as `serve` and ask the tenant with the policies' own credentials. `check` decides by the very
+//! It reads the same sources as `serve` and ask the tenant with the policies' own credentials. `check` decides by the very
 //! rule of the service, on the tenant's list alone: what the service remembers of logins under way is not known here. It
-//! changes nothing. `sessions end` is the way out for somebody who is locked out.
+//! changes nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::args::{CheckArgs, EndArgs, SessionsCommand, UserArgs};
-use crate::auth0::{Revoked, TenantClient};
+use super::sessions::describe;
+use crate::args::CheckArgs;
+use crate::auth0::TenantClient;
 use crate::policy::{
-    ActivePolicy, Answer, Context, Decision, Failure, LimitInputs, Login, Policy, PolicyVersion, Resolution, Scope,
-    SessionList, SessionRole, SessionView, Verdict,
+    ActivePolicy, Answer, Decision, Failure, LimitInputs, LimitScope, Login, LoginContext, Policy, PolicyVersion,
+    Resolution, SessionRole, Verdict,
 };
-use crate::run::{RunError, read_once};
+use crate::service::{RunError, read_once};
 use crate::snapshot::Snapshot;
-
-/// How long a person waits for a list, and for each session that is ended.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Decides a login without any effect, and says why.
 ///
 /// # Errors
 /// When there is no source, or the login is not one.
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
-pub async fn check(args: CheckArgs) -> Result<(), RunError> {
+pub async fn run(args: CheckArgs) -> Result<(), RunError> {
     let snapshot = read_once(&args.source).await?;
-    let context = Context {
+    let context = LoginContext {
         protocol: args.protocol,
         organization_id: args.organization,
         connection: args.connection,
         roles: args.role,
         mfa: args.mfa,
         tenant: args.tenant,
-        ..Context::default()
+        ..LoginContext::default()
     };
     let login = Login::new(args.user, args.client, args.sid, context);
     let login = login.map_err(|error| RunError::Command(error.to_string()))?;
     print!("{}", explain(&snapshot, &login).await);
     Ok(())
-}
-
-/// Lists or ends a user's sessions.
-///
-/// # Errors
-/// When the tenant is not clear, or it could not be asked, or a session could not be ended.
-pub async fn sessions(command: &SessionsCommand) -> Result<(), RunError> {
-    match command {
-        SessionsCommand::List(args) => list(args).await,
-        SessionsCommand::End(args) => end(args).await,
-    }
 }
 
 async fn explain(snapshot: &Snapshot, login: &Login) -> String {
@@ -130,7 +116,7 @@ fn describe_standing(role: &SessionRole) -> String {
         SessionRole::Inactive => "unused for longer than activeWithin".to_owned(),
         SessionRole::Counts(scopes) if scopes.is_empty() => "does not count towards a limit".to_owned(),
         SessionRole::Counts(scopes) => {
-            let scopes: Vec<&str> = scopes.iter().copied().map(Scope::as_str).collect();
+            let scopes: Vec<&str> = scopes.iter().copied().map(LimitScope::as_str).collect();
             format!("counts towards the limit of the {}", scopes.join(", "))
         }
     }
@@ -150,94 +136,4 @@ fn sentence(answer: &Answer) -> String {
         text += ", and the Action ends its session";
     }
     text + ".\n"
-}
-
-fn describe(session: &SessionView<'_>) -> String {
-    let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
-    let clients = session.clients.as_ref().map_or_else(
-        || "unknown".to_owned(),
-        |clients| if clients.is_empty() { "none".to_owned() } else { clients.join(",") },
-    );
-    format!(
-        "{} began {} last used {} ends {} applications {clients}",
-        session.id,
-        time(session.created_at),
-        time(session.last_used_at),
-        time(session.ends_at),
-    )
-}
-
-/// The user's sessions, and who was asked for them.
-async fn fetch(args: &UserArgs) -> Result<(TenantClient, SessionList), RunError> {
-    let snapshot = read_once(&args.source).await?;
-    let client = client_of(&snapshot, args.tenant.as_deref())?;
-    let sessions = client.list_sessions(&args.user, &(Instant::now() + PATIENCE).into()).await;
-    let sessions = sessions.map_err(|error| RunError::Command(format!("the sessions could not be listed: {error}")))?;
-    Ok((client, sessions))
-}
-
-/// A client of the tenant that is named, or of the only one.
-fn client_of(snapshot: &Snapshot, tenant: Option<&str>) -> Result<TenantClient, RunError> {
-    let mut tenants: BTreeMap<&str, &TenantClient> = BTreeMap::new();
-    for active_policy in snapshot.policy_set.active_policies() {
-        let scope = active_policy.rule.scope();
-        if tenant.is_none_or(|name| scope.tenant.is_called(name))
-            && let Some(client) = snapshot.client(&scope.name)
-        {
-            tenants.entry(scope.tenant.domain()).or_insert(client);
-        }
-    }
-    let mut found = tenants.values();
-    match (found.next(), found.next(), tenant) {
-        (Some(client), None, _) => Ok(TenantClient::clone(client)),
-        (None, _, Some(name)) => {
-            Err(RunError::Command(format!("no policy with a credential is for the tenant {name}")))
-        }
-        (None, _, None) => Err(RunError::Command("no policy has a credential for its tenant".to_owned())),
-        _ => {
-            let names: Vec<&str> = tenants.into_keys().collect();
-            Err(RunError::Command(format!("there are several tenants, name one with --tenant: {}", names.join(", "))))
-        }
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "it is the output of the command")]
-async fn list(args: &UserArgs) -> Result<(), RunError> {
-    let (_, sessions) = fetch(args).await?;
-    for session in sessions.views() {
-        println!("{}", describe(&session));
-    }
-    if sessions.is_empty() {
-        println!("The user has no sessions.");
-    }
-    Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "it is the output of the command")]
-async fn end(args: &EndArgs) -> Result<(), RunError> {
-    let (client, sessions) = fetch(&args.user).await?;
-    let chosen: Vec<&str> =
-        if args.all { sessions.ids().collect() } else { args.sid.iter().map(String::as_str).collect() };
-    // All of them are looked at before the first is ended: a slip in one id must not end half of what was meant.
-    if let Some(stranger) = chosen.iter().find(|sid| !sessions.ids().any(|id| id == **sid)) {
-        return Err(RunError::Command(format!("{stranger} is not among the user's sessions; nothing was ended")));
-    }
-    let mut failed = 0;
-    for sid in &chosen {
-        match client.revoke_session(sid, &(Instant::now() + PATIENCE).into()).await {
-            Ok(Revoked::Done) => println!("{sid} is ended"),
-            Ok(Revoked::AlreadyGone) => println!("{sid} had ended already"),
-            Err(error) => {
-                failed += 1;
-                println!("{sid} could not be ended: {error}");
-            }
-        }
-    }
-    if chosen.is_empty() {
-        println!("The user has no sessions.");
-    }
-    if failed > 0 {
-        return Err(RunError::Command(format!("{failed} of {} sessions could not be ended", chosen.len())));
-    }
-    Ok(())
 }

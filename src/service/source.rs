@@ -60,7 +60,7 @@ impl Source {
         match self {
             Self::Directory(path) => {
                 let directory = read_directory(path, Arc::clone(publisher)).await?;
-                followers.spawn(endless(follow_directory(directory, Arc::clone(publisher))));
+                followers.spawn(never_ends(follow_directory(directory, Arc::clone(publisher))));
             }
             Self::Environment(environment) => publisher.update(|observed| environment.feed(&mut observed.index))?,
             Self::Cluster(cluster) => {
@@ -68,7 +68,7 @@ impl Source {
                 let (publisher, metrics) = (Arc::clone(publisher), Arc::clone(metrics));
                 let seen = Arc::new(Seen::default());
                 let (observed, to) = (connection.clone(), Arc::clone(&seen));
-                followers.spawn(endless(follow_cluster(observed, publisher, to, metrics, readiness.clone())));
+                followers.spawn(never_ends(follow_cluster(observed, publisher, to, metrics, readiness.clone())));
                 return Ok(Some((connection, seen)));
             }
             Self::Text(manifests) => {
@@ -82,6 +82,6 @@ impl Source {
 }
 
 /// A follower of a source ends only when it was torn down.
-pub(super) async fn endless(follower: impl Future<Output = Result<Infallible, JoinError>>) -> Result<(), RunError> {
+pub(super) async fn never_ends(follower: impl Future<Output = Result<Infallible, JoinError>>) -> Result<(), RunError> {
     match follower.await? {}
 }

@@ -1,9 +1,4 @@
-//! The composition root: what depends on what is decided here and nowhere else.
-
-mod once;
-mod service;
-mod setup;
-mod source;
+//! Why the service did not start, or ended by itself, and the exit code for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,23 +6,12 @@ use std::path::PathBuf;
 
 use tokio::task::JoinError;
 
-pub use once::read_once;
-pub use service::Service;
-pub use source::Source;
-
-use crate::args::{Args, Command};
+use crate::args::{BAD_USAGE, FAILED};
 use crate::auth0::SetupError;
 use crate::controller::ConnectError;
 use crate::secret::MIN_CALLER_TOKEN;
 use crate::server::TlsError;
-use crate::shutdown::Signals;
 use crate::source::EnvironmentError;
-use crate::telemetry::{LogFormat, Telemetry};
-
-/// The exit code for a bad command line or configuration (`EX_USAGE` of sysexits).
-pub const BAD_USAGE: u8 = 64;
-/// The exit code for everything else that went wrong.
-pub const FAILED: u8 = 1;
 
 /// Why the service did not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -92,55 +76,4 @@ impl RunError {
             Self::Listen(..) | Self::Signals(_) | Self::Ended(..) | Self::Task(_) | Self::Command(_) => FAILED,
         }
     }
-}
-
-/// Does what the command line says.
-///
-/// # Errors
-/// Says what went wrong, in words for the person who started it.
-pub async fn run(args: Args) -> Result<(), RunError> {
-    let format = args.log_format();
-    match args.command {
-        Command::Crd => crate::validate::print_crd(),
-        Command::Validate(args) => crate::validate::run(&args),
-        Command::Check(args) => {
-            let telemetry = telemetry(format, "warn")?;
-            let checked = crate::support::check(*args).await;
-            telemetry.flush().await;
-            checked
-        }
-        Command::Sessions(command) => {
-            let telemetry = telemetry(format, "warn")?;
-            let done = crate::support::sessions(&command).await;
-            telemetry.flush().await;
-            done
-        }
-        Command::Serve(args) => {
-            let telemetry = telemetry(format, "info,kube_client=off,kube_runtime=off")?;
-            let served = async {
-                let signals = listen_to_signals()?;
-                let source = Source::of(&args.source)?;
-                Service::start(*args, source).await?.run(signals).await
-            };
-            let served = served.await;
-            telemetry.flush().await;
-            served
-        }
-        #[cfg(feature = "simulator")]
-        Command::Demo(args) => {
-            let telemetry = telemetry(format, "warn,session_checker::check=info")?;
-            let served = crate::demo::run(&args).await;
-            telemetry.flush().await;
-            served
-        }
-    }
-}
-
-/// From before the start: a signal that comes while the service starts would be lost on the first process of a container.
-pub(crate) fn listen_to_signals() -> Result<Signals, RunError> {
-    Signals::listen().map_err(RunError::Signals)
-}
-
-fn telemetry(format: LogFormat, default_filter: &str) -> Result<Telemetry, RunError> {
-    Telemetry::init(format, default_filter).map_err(|error| RunError::Command(error.to_string()))
 }
