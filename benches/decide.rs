@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use session_checker::policy::{
-    LoginContext, Decision, LimitInputs, ListedSession, Login, Manifest, ObjectName, Policy, SessionList, compile,
+    Decision, LimitInputs, ListedSession, Login, LoginContext, Manifest, ObjectName, Policy, SessionList, compile,
 };
 
 fn policy(strategy: &str, limit: usize) -> Policy {
@@ -49,8 +49,9 @@ fn decide(c: &mut Criterion) {
             let with_application = count.div_ceil(2);
             let policy = policy(strategy, if spare { with_application + 1 } else { with_application });
             let sid = if case == "holder" { newest(count) } else { "a-new-session".to_owned() };
-            let login = Login::new("auth0|507f1f77bcf86cd799439020".into(), "c1".into(), Some(sid), LoginContext::default())
-                .expect("the login is right");
+            let login =
+                Login::new("auth0|507f1f77bcf86cd799439020".into(), "c1".into(), Some(sid), LoginContext::default())
+                    .expect("the login is right");
             let decision = || {
                 let limit_check = policy.pre_checks(&login, now).expect("nothing else answers");
                 limit_check.decide(LimitInputs { sessions: &list, admissions: &[], revoked: &HashSet::new(), now })

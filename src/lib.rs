@@ -41,10 +41,6 @@
 //! | [`readiness`], [`shutdown`] | the beginning and the end |
 //! | [`service`] | the composition root |
 //! | [`args`], [`cli`] | the command line, and its commands |
-#![cfg_attr(
-    feature = "simulator",
-    doc = "| [`simulator`] | a stateful tenant for the demo, the tests and the benchmarks |"
-)]
 
 pub mod args;
 pub mod auth0;
@@ -60,8 +56,6 @@ pub mod secret;
 pub mod server;
 pub mod service;
 pub mod shutdown;
-#[cfg(feature = "simulator")]
-pub mod simulator;
 pub mod snapshot;
 pub mod source;
 pub mod telemetry;

@@ -13,10 +13,8 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use session_checker::{
-    crd::SessionPolicy,
-    simulator::{Application, Operation, Options, Simulator},
-};
+use session_checker::crd::SessionPolicy;
+use simulator::{Application, Operation, Options, Simulator};
 
 use crate::{
     Result,

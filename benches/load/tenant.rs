@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use session_checker::simulator::{Application, Operation, Options, Session, Simulator, Tls};
+use simulator::{Application, Operation, Options, Session, Simulator, Tls};
 
 use crate::{
     Result,

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::listen_to_signals;
 use crate::args::{Args, Command, DemoArgs, ServeArgs};
 use crate::service::{RunError, Service, Source};
-use crate::simulator::{Application, Options, Session, Simulator};
+use simulator::{Application, Options, Session, Simulator};
 
 const DOMAIN: &str = "demo.eu.auth0.com";
 const MANIFESTS: &str = include_str!("../../examples/demo.yaml");

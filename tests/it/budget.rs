@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use session_checker::simulator::{Application, Fault, Operation, Options, RateLimit, Session, Simulator};
+use simulator::{Application, Fault, Operation, Options, RateLimit, Session, Simulator};
 use tokio::time::Instant;
 
 use crate::common::{

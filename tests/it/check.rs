@@ -1,7 +1,7 @@
 //! The way of a check, from a request to an answer, through a real service and a simulated tenant.
 
 use serde_json::json;
-use session_checker::simulator::Session;
+use simulator::Session;
 
 use crate::common::{APP, Running, callers, credentials, policy, tenant};
 

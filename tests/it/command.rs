@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use serde_json::{Map, Value, json};
-use session_checker::simulator::{Fault, Operation, Session, Simulator};
+use simulator::{Fault, Operation, Session, Simulator};
 use tempfile::TempDir;
 
 use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant, write};

@@ -8,7 +8,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use session_checker::args::{Args, Command, ServeArgs};
 use session_checker::service::{RunError, Service, Source};
-use session_checker::simulator::{Application, Options, Simulator};
+use simulator::{Application, Options, Simulator};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

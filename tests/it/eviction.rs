@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use session_checker::simulator::{Fault, Operation, Options, Session, Simulator};
+use simulator::{Fault, Operation, Options, Session, Simulator};
 use tempfile::TempDir;
 
 use crate::common::{

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use futures::future::join_all;
 use serde_json::{Value, json};
-use session_checker::simulator::{Application, Fault, Operation, Session, Simulator};
+use simulator::{Application, Fault, Operation, Session, Simulator};
 
 use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, serve_args, tenant};
 

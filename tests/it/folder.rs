@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
 use session_checker::server::Tls;
-use session_checker::simulator::{Application, Session, Simulator};
+use simulator::{Application, Session, Simulator};
 use tempfile::TempDir;
 
 use crate::common::{
@@ -462,9 +462,9 @@ async fn a_new_credential_that_is_not_accepted_keeps_the_old_one_until_it_is() {
         || tenant.requests().iter().any(|request| request.form().get("client_id").is_some_and(|id| id == "good"));
     eventually("the good one is asked for a token", || async { used() }).await;
     becomes("Proven", "Ready").await;
-    let tokens = tenant.count(session_checker::simulator::Operation::Token);
+    let tokens = tenant.count(simulator::Operation::Token);
     assert_eq!(service.reason("u3", "s").await, "within_limit");
-    assert_eq!(tenant.count(session_checker::simulator::Operation::Token), tokens, "the proof's token is the checks'");
+    assert_eq!(tenant.count(simulator::Operation::Token), tokens, "the proof's token is the checks'");
     service.stop().await.unwrap();
 }
 
@@ -572,7 +572,7 @@ async fn a_token_is_not_fetched_again_because_a_policy_changes() {
     write(folder.path(), "policies.yaml", &limited(2));
     service.limits_become("default/one", "client=2").await;
     assert_eq!(service.reason("u2", "s").await, "within_limit");
-    assert_eq!(tenant.count(session_checker::simulator::Operation::Token), 1);
+    assert_eq!(tenant.count(simulator::Operation::Token), 1);
     service.stop().await.unwrap();
 }
 

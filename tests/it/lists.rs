@@ -6,7 +6,7 @@ use futures::future::join_all;
 use futures::poll;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use session_checker::simulator::{Fault, Operation, Options, Session, Simulator};
+use simulator::{Fault, Operation, Options, Session, Simulator};
 use tokio::time::Instant;
 
 use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, tenant, tenant_with};

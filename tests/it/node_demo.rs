@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use session_checker::simulator::{Session, Simulator};
+use simulator::{Session, Simulator};
 
 use crate::common::{APP, DOMAIN, Running, TOKEN, serve_args, tenant};
 

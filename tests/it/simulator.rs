@@ -13,7 +13,7 @@ use reqwest::header::{ALLOW, AUTHORIZATION, HOST, HeaderName, HeaderValue, LOCAT
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use session_checker::simulator::{Application, Clock, Fault, Operation, Options, RateLimit, Session, Simulator, Tls};
+use simulator::{Application, Clock, Fault, Operation, Options, RateLimit, Session, Simulator, Tls};
 
 const DOMAIN: &str = "demo.eu.auth0.com";
 const CLIENT: &str = "m2m";

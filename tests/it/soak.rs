@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use session_checker::simulator::{Operation, Options, RateLimit, Simulator};
+use simulator::{Operation, Options, RateLimit, Simulator};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};

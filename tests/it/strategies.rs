@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use futures::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use session_checker::simulator::{Fault, Operation, Options, RateLimit, Session, Simulator};
+use simulator::{Fault, Operation, Options, RateLimit, Session, Simulator};
 
 use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, tenant, tenant_with};
 

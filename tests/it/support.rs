@@ -1,7 +1,7 @@
 //! What people are told from the command line: `check` and `sessions`, against a simulated tenant.
 
 use serde_json::{Value, json};
-use session_checker::simulator::{Fault, Operation, Session, Simulator};
+use simulator::{Fault, Operation, Session, Simulator};
 use tempfile::TempDir;
 
 use crate::command::finish;

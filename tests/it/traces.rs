@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use session_checker::simulator::Session;
+use simulator::Session;
 
 use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
-use session_checker::simulator::{Application, Fault, Operation, Options, RateLimit, Session, Simulator};
+use simulator::{Application, Fault, Operation, Options, RateLimit, Session, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The client ids and secrets that the tenants know. The second is what the test changes the Secret to.

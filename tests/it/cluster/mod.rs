@@ -15,7 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
 use session_checker::service::Source;
-use session_checker::simulator::Simulator;
+use simulator::Simulator;
 use tokio::task::JoinHandle;
 
 use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, policy, serve_args};

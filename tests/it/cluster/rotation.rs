@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::future::join_all;
 use serde_json::json;
-use session_checker::simulator::{Application, Operation, Options, Simulator};
+use simulator::{Application, Operation, Options, Simulator};
 
 use super::{Load, furnish, replicas};
 use crate::common::{DOMAIN, credentials, eventually, tenant_with};

@@ -9,7 +9,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use session_checker::controller::Namespaces;
 use session_checker::crd::SessionPolicy;
-use session_checker::simulator::{Application, Fault, Operation, Simulator};
+use simulator::{Application, Fault, Operation, Simulator};
 
 use super::{begin_with, furnish, replica};
 use crate::common::{DOMAIN, Running, callers, credentials, eventually, policy, tenant};

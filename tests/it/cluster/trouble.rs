@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
 use session_checker::crd::SessionPolicy;
 use session_checker::service::Source;
-use session_checker::simulator::Simulator;
+use simulator::Simulator;
 
 use super::proxy::{Asked, Proxy, broken, forbidden, gone, gone_in_the_middle, too_many};
 use super::{Load, begin, begin_with, config, furnish, one, replica, replicas};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use serde_json::json;
 use session_checker::ledger::{Attempt, Ledger, Listed, MAX_LIST_AGE, Memory, REVOKED_FOR, User};
-use session_checker::policy::{Count, Decision, Failure, Policy, LimitScope, SessionList, Verdict};
+use session_checker::policy::{Count, Decision, Failure, LimitScope, Policy, SessionList, Verdict};
 use tokio::time::{Instant, advance};
 
 use super::world::{Case, Direct, Repeated, Stuck, TIMEOUT, Tenant, WINDOW, memory, policy, replicas, user};

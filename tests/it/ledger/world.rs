@@ -14,7 +14,7 @@ use session_checker::ledger::{
     Attempt, Ledger, Listed, Memory, Opened, Record, Stats, Store, StoreTime, Terms, User, Versioned,
 };
 use session_checker::policy::{
-    Admission, LoginContext, Decision, LimitInputs, ListedSession, Login, Manifest, ObjectName, Policy, SessionList,
+    Admission, Decision, LimitInputs, ListedSession, Login, LoginContext, Manifest, ObjectName, Policy, SessionList,
     Verdict, compile,
 };
 use tokio::time::Instant;
