@@ -1,5 +1,6 @@
 //! The way of a check, from a login to an answer. One way through, no back and forth.
 
+mod metrics;
 pub mod session_lists;
 
 use std::collections::HashSet;
@@ -12,10 +13,11 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+pub use metrics::{CheckMetrics, CheckRecord};
+
 use crate::auth0::{CallContext, Error, TenantClient};
 use crate::crd::{Mode, Reentry};
-use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, MAX_LIST_AGE, Stats, Terms, User};
-use crate::metrics::{CheckRecord, Metrics};
+use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, MAX_LIST_AGE, Terms, User};
 use crate::policy::{
     Admission, Answer, CallerView, Decision, Failure, LimitCheck, LimitInputs, Login, Policy, PolicyVersion, Reason,
     Resolution, Verdict,
@@ -29,7 +31,7 @@ const REVOKED_AT_ONCE: usize = 8;
 /// Answers checks.
 pub struct Checker {
     current: Arc<ArcSwap<Snapshot>>,
-    metrics: Arc<Metrics>,
+    metrics: CheckMetrics,
     /// Keys the hash under which users appear in logs.
     log_hash_key: hmac::Key,
     ledger: Arc<Ledger>,
@@ -41,23 +43,18 @@ impl Checker {
     /// Answers by what is in force. `log_hash_key` keys the hash under which users appear in logs.
     pub fn new(
         current: Arc<ArcSwap<Snapshot>>,
-        ledger: Ledger,
-        metrics: Arc<Metrics>,
+        ledger: Arc<Ledger>,
+        metrics: CheckMetrics,
         log_hash_key: hmac::Key,
     ) -> Self {
         Self {
             current,
             metrics,
             log_hash_key,
-            ledger: Arc::new(ledger),
+            ledger,
             holders: Holders::new(HOLDERS),
             session_lists: SessionLists::new(),
         }
-    }
-
-    /// What can be counted of the ledger.
-    pub fn ledger_stats(&self) -> Stats {
-        self.ledger.stats()
     }
 
     /// Forgets holders whose time has ended, and who asks no more.

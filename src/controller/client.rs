@@ -11,7 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use kube::client::{Body, ClientBuilder};
 use tower::{BoxError, Layer, Service};
 
-use crate::metrics::{Metrics, Watch};
+use super::metrics::{ControllerMetrics, Watch};
 
 /// How long the API server may take to begin an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,14 +19,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// dead without having said so: a proxy on the way dropped it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(100);
 
-pub(super) fn client(mut config: kube::Config, metrics: Arc<Metrics>) -> Result<kube::Client, kube::Error> {
+pub(super) fn client(mut config: kube::Config, metrics: Arc<ControllerMetrics>) -> Result<kube::Client, kube::Error> {
     config.read_timeout = Some(IDLE_TIMEOUT);
     config.reset_reader_on_write = true;
     Ok(ClientBuilder::try_from(config)?.with_layer(&ContactLayer(metrics)).build())
 }
 
 /// Bounds the wait for an answer, and notes when the API server was last heard of by a watch.
-struct ContactLayer(Arc<Metrics>);
+struct ContactLayer(Arc<ControllerMetrics>);
 
 impl<S> Layer<S> for ContactLayer {
     type Service = ContactService<S>;
@@ -38,7 +38,7 @@ impl<S> Layer<S> for ContactLayer {
 
 struct ContactService<S> {
     inner: S,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ControllerMetrics>,
 }
 
 impl<S, B> Service<Request<Body>> for ContactService<S>
@@ -66,7 +66,7 @@ where
             Ok(answer.map(|body| {
                 let noted = body.map_frame(move |frame| {
                     if let Some(watch) = watch.filter(|_| good) {
-                        metrics.controller.contact(watch);
+                        metrics.contact(watch);
                     }
                     frame
                 });

@@ -23,6 +23,7 @@
 //! policies that name it, and nobody else notices.
 
 mod client;
+pub mod metrics;
 mod objects;
 mod reconcile;
 pub mod status;
@@ -39,9 +40,9 @@ pub use reconcile::follow_cluster;
 use kube::Api;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::snapshot::Publisher;
+use metrics::ControllerMetrics;
 use status::Writer;
 use status::lease::{Candidate, run_election};
 
@@ -100,7 +101,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When nothing says where the API server is, or what does cannot be used.
-    pub async fn connect(self, metrics: Arc<Metrics>) -> Result<Connection, ConnectError> {
+    pub async fn connect(self, metrics: Arc<ControllerMetrics>) -> Result<Connection, ConnectError> {
         let config = match self.config {
             Some(config) => *config,
             None => kube::Config::infer().await.map_err(|error| ConnectError::NoCluster(Box::new(error)))?,
@@ -125,13 +126,13 @@ pub fn start_status_writer(
     candidate: Candidate,
     seen: Arc<Seen>,
     publisher: &Publisher,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ControllerMetrics>,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> (impl Future<Output = ()> + Send + use<>, impl Future<Output = Infallible> + Send + use<>) {
     let leases = Api::namespaced(connection.client.clone(), &connection.namespace);
     let counted = Arc::clone(&metrics);
-    let on_change = move |leader| counted.controller.leader(leader);
+    let on_change = move |leader| counted.leader(leader);
     let (leadership, election) = run_election(leases, candidate.clone(), stop.clone(), on_change);
     let writer = Writer {
         client: connection.client.clone(),

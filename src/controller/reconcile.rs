@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
+use super::metrics::{ControllerMetrics, Watch};
 use super::objects::{PolicyObject, Seen};
 use super::watch::{self, REPEAT_LOG_AFTER, WatchError, WatchEvent};
-use crate::metrics::{Metrics, Watch};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
 use crate::readiness::{Latch, Readiness};
 use crate::snapshot::{ObservedState, Publisher};
@@ -32,7 +32,7 @@ struct Reconciler {
     connection: Connection,
     publisher: Arc<Publisher>,
     seen: Arc<Seen>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ControllerMetrics>,
     watches: SelectAll<BoxStream<'static, Observation>>,
     /// The policies of each scope that were last there.
     present: Vec<BTreeSet<ObjectName>>,
@@ -57,7 +57,7 @@ pub fn follow_cluster(
     connection: Connection,
     publisher: Arc<Publisher>,
     seen: Arc<Seen>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ControllerMetrics>,
     readiness: Readiness,
 ) -> impl Future<Output = Result<Infallible, JoinError>> + Send {
     let scopes = connection.scopes.iter();
@@ -143,10 +143,10 @@ impl Reconciler {
             }
             new.into_iter().for_each(|name| self.watch_secret(name));
             if self.secrets.is_empty() {
-                self.metrics.controller.watches_nothing(Watch::Secrets);
+                self.metrics.watches_nothing(Watch::Secrets);
             }
             let replaced = self.publisher.current().load().generation != generation;
-            self.metrics.controller.reconciled(replaced, begun.elapsed());
+            self.metrics.reconciled(replaced, begun.elapsed());
         }
         self.startup.listed(&listed);
         self.startup.answered(&answered);
@@ -226,7 +226,7 @@ impl Reconciler {
     }
 
     fn fails(&mut self, watch: String, kind: Watch, error: WatchError) {
-        self.metrics.controller.restarted(kind);
+        self.metrics.restarted(kind);
         let now = Instant::now();
         let told = |(last, at): &(WatchError, Instant)| *last == error && now.duration_since(*at) < REPEAT_LOG_AFTER;
         if !self.failing.get(&watch).is_some_and(told) {

@@ -48,6 +48,7 @@ mod codec;
 mod failover;
 mod holders;
 mod memory;
+pub mod metrics;
 mod record;
 mod redis;
 mod store;

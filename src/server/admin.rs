@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::App;
+use crate::metrics::LiveSeries;
 use crate::policy::{Condition, PolicyReport, PolicyVersion, Selector};
 
 /// The process is alive.
@@ -26,9 +27,9 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// The metrics, in the text format of Prometheus.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    app.metrics.ledger(app.checker.ledger_stats());
-    app.metrics.end_series(&app.checker.snapshot().reports);
-    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.metrics.encode()).into_response()
+    let snapshot = app.checker.snapshot();
+    let live = LiveSeries::new(snapshot.reports.iter().map(|report| (report.name.to_string(), report.tenant())));
+    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.registry.scrape(&live)).into_response()
 }
 
 /// What is loaded, without secrets and without naming users.

@@ -24,7 +24,7 @@ use super::request_id::{self, RequestId};
 /// Ties a request to its id, its trace and its metrics.
 pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let _in_flight = app.metrics.http_request_begun();
+    let _in_flight = app.metrics.request_begun();
     let request_id = RequestId::of(request.headers());
     request.extensions_mut().insert(request_id.clone());
     // A path that is not a route is anybody's text and must not become a label.
@@ -43,7 +43,7 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
         span.record("otel.status_code", "ERROR");
         span.record("error.type", status.as_str());
     }
-    app.metrics.http_request(&route, method, status.as_u16(), begun.elapsed());
+    app.metrics.request(&route, method, status.as_u16(), begun.elapsed());
     response.headers_mut().insert(&request_id::HEADER, request_id.to_header());
     if is_http1 && app.shutdown.begun.is_cancelled() {
         // A kept connection would meet the end of the process with its next request.

@@ -5,6 +5,7 @@ mod check;
 mod error;
 mod layers;
 mod listener;
+mod metrics;
 mod request;
 mod request_id;
 
@@ -16,11 +17,12 @@ use axum::{Router, middleware};
 use tokio_util::task::TaskTracker;
 
 use crate::check::Checker;
-use crate::metrics::Metrics;
+use crate::metrics::MetricRegistry;
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
 
 pub use listener::{Listener, Tls, TlsError};
+pub use metrics::ServerMetrics;
 
 /// What the handlers share.
 pub struct App {
@@ -30,8 +32,10 @@ pub struct App {
     pub readiness: Readiness,
     /// Whether connections should end after their answer.
     pub shutdown: Shutdown,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
+    /// Counts requests.
+    pub metrics: ServerMetrics,
+    /// The metric families of all parts.
+    pub registry: MetricRegistry,
     /// The checks under way.
     pub checks: TaskTracker,
 }

@@ -18,15 +18,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::args::ServeArgs;
 use crate::auth0::QuotaConfig;
-use crate::check::Checker;
+use crate::check::{CheckMetrics, Checker};
+use crate::controller::metrics::ControllerMetrics;
 use crate::controller::start_status_writer;
 use crate::controller::status::lease::Candidate;
-use crate::metrics::Metrics;
+use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
-use crate::server::{App, Listener, Tls, admin_router, check_router};
+use crate::server::{App, Listener, ServerMetrics, Tls, admin_router, check_router};
 use crate::shutdown::{Shutdown, Signals};
-use crate::snapshot::{ObservedState, Publisher, probe_credentials};
+use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials};
 use crate::source::{follow_setting, parse_switch};
 use parts::{caller_access, fixed_token, ledger, log_hash_key, setting, upstream};
 use source::never_ends;
@@ -61,26 +62,32 @@ impl Service {
         let (caller_access, token_file) = caller_access(&args, matches!(source, Source::Environment(_)))?;
         let switch = args.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
         let force_audit = args.force_audit || switch.as_ref().is_some_and(|file| *file.value());
-        let metrics = Arc::new(Metrics::new());
+        let registry = MetricRegistry::new();
         let ledger = ledger(&args).await?;
         let shared = ledger.store().shared().cloned();
-        metrics.ledger_shared(shared.is_some());
-        let upstream = upstream(&args.source, QuotaConfig { shared, replicas: args.replicas }, &metrics)?;
+        let ledger = Arc::new(ledger);
+        let counted = Arc::clone(&ledger);
+        crate::ledger::metrics::register(&registry, shared.is_some(), move || counted.stats());
+        let controller_metrics = Arc::new(ControllerMetrics::new(&registry));
+        let upstream = upstream(&args.source, QuotaConfig { shared, replicas: args.replicas }, &registry)?;
         let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
-        let publisher = Arc::new(Publisher::new(upstream, observed, args.max_in_flight, Arc::clone(&metrics)));
+        let publisher =
+            Arc::new(Publisher::new(upstream, observed, args.max_in_flight, SnapshotMetrics::new(&registry)));
         let readiness = Readiness::default();
         let shutdown = Shutdown::default();
         let mut followers = JoinSet::new();
         let mut endings = JoinSet::new();
 
-        if let Some((connection, seen)) = source.begin(&publisher, &metrics, &readiness, &mut followers).await? {
+        if let Some((connection, seen)) =
+            source.begin(&publisher, &controller_metrics, &readiness, &mut followers).await?
+        {
             let candidate = Candidate::new(&args.lease_name, args.lease_duration);
             let (election, writer) = start_status_writer(
                 &connection,
                 candidate,
                 seen,
                 &publisher,
-                Arc::clone(&metrics),
+                Arc::clone(&controller_metrics),
                 readiness.clone(),
                 shutdown.begun.clone(),
             );
@@ -111,10 +118,11 @@ impl Service {
             _ => None,
         };
         let app = Arc::new(App {
-            checker: Checker::new(publisher.current(), ledger, Arc::clone(&metrics), log_hash_key(&args)),
+            checker: Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), log_hash_key(&args)),
             readiness,
             shutdown: shutdown.clone(),
-            metrics,
+            metrics: ServerMetrics::new(&registry),
+            registry,
             checks: TaskTracker::new(),
         });
         followers.spawn(sweep(Arc::clone(&app)));

@@ -10,9 +10,10 @@ use super::parts::upstream;
 use super::{RunError, Source};
 use crate::args::SourceArgs;
 use crate::auth0::QuotaConfig;
-use crate::metrics::Metrics;
+use crate::controller::metrics::ControllerMetrics;
+use crate::metrics::MetricRegistry;
 use crate::readiness::Readiness;
-use crate::snapshot::{ObservedState, Publisher, Snapshot};
+use crate::snapshot::{ObservedState, Publisher, Snapshot, SnapshotMetrics};
 
 /// How long a cluster may take to show its policies and Secrets.
 const SHOWN: Duration = Duration::from_secs(30);
@@ -22,15 +23,18 @@ const SHOWN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When there is no source, or it cannot be read.
 pub async fn read_once(args: &SourceArgs) -> Result<Arc<Snapshot>, RunError> {
-    let metrics = Arc::new(Metrics::new());
+    // Nobody scrapes it.
+    let registry = MetricRegistry::new();
     let publisher = Arc::new(Publisher::new(
-        upstream(args, QuotaConfig::default(), &metrics)?,
+        upstream(args, QuotaConfig::default(), &registry)?,
         ObservedState::default(),
         1,
-        Arc::clone(&metrics),
+        SnapshotMetrics::new(&registry),
     ));
     let (mut followers, readiness) = (JoinSet::new(), Readiness::default());
-    Source::of(args)?.begin(&publisher, &metrics, &readiness, &mut followers).await?;
+    Source::of(args)?
+        .begin(&publisher, &Arc::new(ControllerMetrics::new(&registry)), &readiness, &mut followers)
+        .await?;
     let deadline = Instant::now() + SHOWN;
     while !readiness.is_serving() {
         if Instant::now() > deadline {

@@ -9,9 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::RunError;
 use crate::args::{ServeArgs, SourceArgs};
-use crate::auth0::{QuotaConfig, Upstream, UpstreamOptions};
+use crate::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
 use crate::ledger::{Backend, DEFAULT_CAPACITY, Failover, Ledger, Memory, Redis};
-use crate::metrics::Metrics;
+use crate::metrics::MetricRegistry;
 use crate::policy::{CallerAccess, TokenDigest};
 use crate::secret::Caller;
 use crate::source::{SettingFile, TokenFile, parse_tokens};
@@ -75,9 +75,13 @@ pub(super) async fn ledger(args: &ServeArgs) -> Result<Ledger, RunError> {
 }
 
 /// The way to the tenants.
-pub(super) fn upstream(args: &SourceArgs, quotas: QuotaConfig, metrics: &Arc<Metrics>) -> Result<Upstream, RunError> {
+pub(super) fn upstream(
+    args: &SourceArgs,
+    quotas: QuotaConfig,
+    registry: &MetricRegistry,
+) -> Result<Upstream, RunError> {
     let read = |path: &PathBuf| std::fs::read(path).map_err(|error| RunError::File(path.clone(), error));
     let ca_pem = args.auth0_ca_file.as_ref().map(read).transpose()?;
-    let observer = Arc::clone(metrics) as _;
+    let observer = Arc::new(Auth0Metrics::new(registry));
     Ok(Upstream::new(UpstreamOptions { endpoints: args.endpoints(), ca_pem, quotas, observer })?)
 }

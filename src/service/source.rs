@@ -8,8 +8,8 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::RunError;
 use crate::args::SourceArgs;
+use crate::controller::metrics::ControllerMetrics;
 use crate::controller::{Cluster, Connection, Seen, follow_cluster};
-use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::snapshot::Publisher;
 use crate::source::{Environment, follow_directory, read_directory, read_documents};
@@ -53,7 +53,7 @@ impl Source {
     pub(super) async fn begin(
         self,
         publisher: &Arc<Publisher>,
-        metrics: &Arc<Metrics>,
+        metrics: &Arc<ControllerMetrics>,
         readiness: &Readiness,
         followers: &mut JoinSet<Result<(), RunError>>,
     ) -> Result<Option<(Connection, Arc<Seen>)>, RunError> {

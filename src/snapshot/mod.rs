@@ -6,6 +6,7 @@
 
 mod credential_probe;
 mod log;
+mod metrics;
 mod publisher;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::policy::{ObjectName, PolicyReport, PolicySet, Tenant};
 use crate::source::FileReport;
 
 pub use credential_probe::probe_credentials;
+pub use metrics::SnapshotMetrics;
 pub use publisher::{ObservedState, Publisher};
 
 /// Everything that a check needs to know of policies, at one moment.

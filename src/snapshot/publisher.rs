@@ -1,6 +1,6 @@
 //! Replaces the snapshot when a source observes a change.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,9 +8,8 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
-use super::{Snapshot, TenantState, log};
+use super::{Snapshot, SnapshotMetrics, TenantState, log};
 use crate::auth0::{TenantClient, Upstream};
-use crate::metrics::Metrics;
 use crate::policy::{
     ActivePolicy, CallerAccess, CredentialKey, Index, ObjectName, PolicySet, PolicyVersion, ProbeResult, ProbeTarget,
     Tenant,
@@ -36,7 +35,7 @@ pub struct Publisher {
     state: Mutex<State>,
     upstream: Upstream,
     max_in_flight: usize,
-    metrics: Arc<Metrics>,
+    metrics: SnapshotMetrics,
     current: Arc<ArcSwap<Snapshot>>,
     changes: watch::Sender<u64>,
 }
@@ -56,7 +55,7 @@ pub(crate) struct Probe {
 impl Publisher {
     /// Starts with what is known before any source was read. `max_in_flight` checks may wait for one tenant at the same
     /// time.
-    pub fn new(upstream: Upstream, observed: ObservedState, max_in_flight: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(upstream: Upstream, observed: ObservedState, max_in_flight: usize, metrics: SnapshotMetrics) -> Self {
         let (policy_set, reports) = observed.index.publish(&observed.caller_access);
         let nothing = Snapshot {
             generation: 0,
@@ -68,7 +67,7 @@ impl Publisher {
             clients: HashMap::new(),
             tenants: HashMap::new(),
         };
-        metrics.forced_audit(observed.force_audit);
+        metrics.force_audit(observed.force_audit);
         Self {
             state: Mutex::new(State { observed, clients: HashMap::new() }),
             upstream,
@@ -120,7 +119,7 @@ impl Publisher {
             force_audit: observed.force_audit,
         };
         log::log_changes(&last, &next);
-        self.measure(&next);
+        self.metrics.published(&next);
         let generation = next.generation;
         self.current.store(Arc::new(next));
         self.changes.send_replace(generation);
@@ -218,14 +217,6 @@ impl Publisher {
             tenants[domain].limiter.limit(ceiling);
         }
         tenants
-    }
-
-    fn measure(&self, next: &Snapshot) {
-        let seconds = next.since.as_duration().as_secs_f64();
-        self.metrics.snapshot_published(next.generation, seconds, &next.reports);
-        let broken: HashSet<&str> = next.files.iter().map(|report| report.file.as_str()).collect();
-        self.metrics.broken_files(broken.len());
-        self.metrics.forced_audit(next.force_audit);
     }
 }
 

@@ -10,15 +10,15 @@ use axum::http::{HeaderMap, Request};
 use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{QuotaConfig, Upstream, UpstreamOptions};
-use session_checker::check::Checker;
+use session_checker::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
+use session_checker::check::{CheckMetrics, Checker};
 use session_checker::ledger::{Backend, Ledger, Memory};
-use session_checker::metrics::Metrics;
+use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{CallerAccess, TokenDigest};
 use session_checker::readiness::Readiness;
-use session_checker::server::{App, check_router};
+use session_checker::server::{App, ServerMetrics, check_router};
 use session_checker::shutdown::Shutdown;
-use session_checker::snapshot::{ObservedState, Publisher};
+use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
 use session_checker::source::read_documents;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -62,19 +62,19 @@ impl Setup {
 
     fn serve(self, documents: &[Value]) -> Service {
         provider();
-        let metrics = Arc::new(Metrics::new());
+        let registry = MetricRegistry::new();
         let upstream = Upstream::new(UpstreamOptions {
             endpoints: [].into(),
             ca_pem: None,
             quotas: QuotaConfig::default(),
-            observer: Arc::clone(&metrics) as _,
+            observer: Arc::new(Auth0Metrics::new(&registry)),
         });
         let shown = ObservedState {
             caller_access: self.caller_access,
             force_audit: self.force_audit,
             ..ObservedState::default()
         };
-        let publisher = Publisher::new(upstream.unwrap(), shown, self.max_in_flight, Arc::clone(&metrics));
+        let publisher = Publisher::new(upstream.unwrap(), shown, self.max_in_flight, SnapshotMetrics::new(&registry));
         publisher.update(|shown| {
             for document in documents {
                 let documents = read_documents(&document.to_string()).unwrap();
@@ -82,13 +82,14 @@ impl Setup {
             }
         });
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
-        let ledger = Ledger::new(Backend::Memory(Memory::new(100)));
-        let checker = Checker::new(publisher.current(), ledger, Arc::clone(&metrics), key);
+        let ledger = Arc::new(Ledger::new(Backend::Memory(Memory::new(100))));
+        let checker = Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), key);
         let app = App {
             checker,
             readiness: self.readiness,
             shutdown: Shutdown::default(),
-            metrics,
+            metrics: ServerMetrics::new(&registry),
+            registry,
             checks: TaskTracker::default(),
         };
         Service(check_router(Arc::new(app)))

@@ -23,10 +23,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::conditions::{ConditionEvent, condition_events, is_outdated, status};
 use super::lease::{Candidate, Leadership};
+use crate::controller::metrics::{ControllerMetrics, StatusWrite};
 use crate::controller::objects::{Seen, SeenPolicy};
 use crate::controller::{FIELD_MANAGER, REPORTER};
 use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
-use crate::metrics::{Metrics, StatusWrite};
 use crate::policy::{ObjectName, PolicyReport};
 use crate::snapshot::Snapshot;
 
@@ -55,7 +55,7 @@ pub struct Writer {
     /// How long a write may take, and who writes.
     pub candidate: Candidate,
     /// Counts the writes.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<ControllerMetrics>,
 }
 
 impl Writer {
@@ -152,7 +152,7 @@ impl Writer {
                 StatusWrite::Failed
             }
         };
-        self.metrics.controller.status_written(result);
+        self.metrics.status_written(result);
         if result == StatusWrite::Done {
             let condition_events = condition_events(&status, &seen.status);
             self.seen.record_write(name, &seen.uid, status);

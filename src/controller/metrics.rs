@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGauge};
 
-use super::Make;
+use crate::metrics::MetricRegistry;
 
-/// What the watches and what follows from them come to.
+/// Counts what the controller does.
 pub struct ControllerMetrics {
     reconciles: IntCounterVec,
     reconcile_duration: HistogramVec,
@@ -16,23 +16,23 @@ pub struct ControllerMetrics {
     status_writes: IntCounterVec,
 }
 
-/// What is watched.
+/// A kind of watched object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {
     /// SessionPolicies.
     Policies,
-    /// The Secrets that they name.
+    /// The Secrets that policies name.
     Secrets,
 }
 
-/// What became of a write of a policy's status.
+/// The result of a write of a policy's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusWrite {
-    /// It is written.
+    /// Written.
     Done,
-    /// It could not be written; it is tried again.
+    /// Not written. The writer tries again.
     Failed,
-    /// The policy was deleted or made anew meanwhile.
+    /// The policy was deleted, or another one has its name now.
     Gone,
 }
 
@@ -60,36 +60,37 @@ impl Watch {
 }
 
 impl ControllerMetrics {
-    pub(super) fn new(make: &Make<'_>) -> Self {
+    /// Registers the families.
+    pub fn new(registry: &MetricRegistry) -> Self {
         let metrics = Self {
-            reconciles: make.counters(
+            reconciles: registry.counters(
                 "reconciles_total",
-                "Batches of watch events taken in, by whether what is in force was replaced (published) or not (unchanged).",
+                "Batches of watch events processed, by result: published = the active policies changed, unchanged = they did not.",
                 &["result"],
             ),
-            reconcile_duration: make.seconds(
+            reconcile_duration: registry.seconds(
                 "reconcile_duration_seconds",
-                "From a batch of watch events to what is in force.",
+                "Time from a batch of watch events to the active policies that follow from it.",
                 &[],
             ),
-            watch_last_contact: make.times(
+            watch_last_contact: registry.times(
                 "watch_last_contact_timestamp_seconds",
-                "When the API server last said something on any of these watches, as Unix time. It does so every minute.",
+                "Unix time of the latest event of any of these watches. The API server sends one every minute.",
                 &["watch"],
             ),
-            watch_restarts: make.counters(
+            watch_restarts: registry.counters(
                 "watch_restarts_total",
-                "Watches that could not go on and were tried again.",
+                "Watches that failed and were started again.",
                 &["watch"],
             ),
-            leader: make.gauge("leader", "1 while this replica holds the Lease and writes the status of policies."),
-            status_writes: make.counters(
+            leader: registry.gauge("leader", "1 while this replica holds the Lease and writes the status of policies, else 0."),
+            status_writes: registry.counters(
                 "status_writes_total",
-                "Writes of a policy's status: ok, error, or gone (the policy was deleted meanwhile).",
+                "Writes of a policy's status, by result: ok, error, or gone (the policy was deleted).",
                 &["result"],
             ),
         };
-        // There from the start: the first failure is a rise then, and an alert on it has something to look at before.
+        // Present from the start, so that an alert sees the first failure as an increase.
         for watch in Watch::ALL {
             metrics.watch_restarts.with_label_values(&[watch.as_str()]);
         }
@@ -106,24 +107,24 @@ impl ControllerMetrics {
         self.reconcile_duration.with_label_values(&[] as &[&str]).observe(took.as_secs_f64());
     }
 
-    /// Takes note that the API server said something on a watch.
+    /// Records that the API server sent something on a watch.
     pub fn contact(&self, watch: Watch) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.watch_last_contact.with_label_values(&[watch.as_str()]).set(now.as_secs_f64());
     }
 
-    /// Takes note that there is no watch of this kind: nobody is to wait for its word.
+    /// Ends the series of a kind of which there is no watch, so that no alert waits for it.
     pub fn watches_nothing(&self, watch: Watch) {
-        // There is none when there never was a watch.
+        // It does not exist when there never was such a watch.
         let _ = self.watch_last_contact.remove_label_values(&[watch.as_str()]);
     }
 
-    /// Counts a watch that could not go on.
+    /// Counts a watch that failed.
     pub fn restarted(&self, watch: Watch) {
         self.watch_restarts.with_label_values(&[watch.as_str()]).inc();
     }
 
-    /// Takes note of whether this replica holds the Lease.
+    /// Says whether this replica holds the Lease.
     pub fn leader(&self, leader: bool) {
         self.leader.set(i64::from(leader));
     }

@@ -1,0 +1,119 @@
+//! The metrics of calls to tenants.
+
+use std::time::Duration;
+
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
+
+use super::{BreakerState, Observer, Operation, Outcome, RateLimit};
+use crate::metrics::MetricRegistry;
+use crate::policy::Failure;
+
+/// Counts calls to tenants.
+pub struct Auth0Metrics {
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    token_refreshes: IntCounterVec,
+    rate_limit_remaining: IntGaugeVec,
+    breaker_state: IntGaugeVec,
+    budget_waits: IntCounterVec,
+    budget_refusals: IntCounterVec,
+    unknown_users: IntCounterVec,
+    dropped_entries: IntCounterVec,
+}
+
+impl Auth0Metrics {
+    /// Registers the families.
+    pub fn new(registry: &MetricRegistry) -> Self {
+        Self {
+            requests: registry.counters(
+                "auth0_requests_total",
+                "HTTP requests to Auth0. Each retry counts.",
+                &["tenant", "operation", "outcome"],
+            ),
+            request_duration: registry.seconds(
+                "auth0_request_duration_seconds",
+                "Duration of HTTP requests to Auth0.",
+                &["tenant", "operation"],
+            ),
+            token_refreshes: registry.counters(
+                "auth0_token_refreshes_total",
+                "Attempts to fetch an access token, by result: ok, or the reason of the failure.",
+                &["tenant", "result"],
+            ),
+            rate_limit_remaining: registry.gauges(
+                "auth0_rate_limit_remaining",
+                "Requests left in Auth0's rate limit, from the latest answer.",
+                &["tenant", "operation"],
+            ),
+            breaker_state: registry.gauges(
+                "auth0_breaker_state",
+                "Circuit breaker state: 0 closed, 1 half-open, 2 open.",
+                &["tenant"],
+            ),
+            budget_waits: registry.counters(
+                "auth0_budget_waits_total",
+                "Requests that waited for the tenant's request budget.",
+                &["tenant", "operation"],
+            ),
+            budget_refusals: registry.counters(
+                "auth0_budget_refusals_total",
+                "Requests that were not sent because the tenant's request budget had no room before their deadline.",
+                &["tenant", "operation"],
+            ),
+            unknown_users: registry.counters(
+                "auth0_unknown_users_total",
+                "Lists that Auth0 answered with 404. The service takes the user for one without sessions.",
+                &["tenant"],
+            ),
+            dropped_entries: registry.counters(
+                "auth0_dropped_entries_total",
+                "Entries of session lists that were dropped: unreadable, or of another user.",
+                &["tenant"],
+            ),
+        }
+    }
+}
+
+impl Observer for Auth0Metrics {
+    fn request(&self, tenant: &str, operation: Operation, outcome: Outcome, took: Duration) {
+        self.requests.with_label_values(&[tenant, operation.as_str(), outcome.as_str()]).inc();
+        self.request_duration.with_label_values(&[tenant, operation.as_str()]).observe(took.as_secs_f64());
+    }
+
+    fn rate_limit(&self, tenant: &str, operation: Operation, limit: &RateLimit) {
+        if let Some(remaining) = limit.remaining {
+            let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
+            self.rate_limit_remaining.with_label_values(&[tenant, operation.as_str()]).set(remaining);
+        }
+    }
+
+    fn budget_wait(&self, tenant: &str, operation: Operation) {
+        self.budget_waits.with_label_values(&[tenant, operation.as_str()]).inc();
+    }
+
+    fn budget_refusal(&self, tenant: &str, operation: Operation) {
+        self.budget_refusals.with_label_values(&[tenant, operation.as_str()]).inc();
+    }
+
+    fn breaker(&self, tenant: &str, state: BreakerState) {
+        let state = match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        self.breaker_state.with_label_values(&[tenant]).set(state);
+    }
+
+    fn token(&self, tenant: &str, result: Result<(), Failure>) {
+        let result = result.map_or_else(Failure::as_str, |()| "ok");
+        self.token_refreshes.with_label_values(&[tenant, result]).inc();
+    }
+
+    fn unknown_user(&self, tenant: &str) {
+        self.unknown_users.with_label_values(&[tenant]).inc();
+    }
+
+    fn dropped_entries(&self, tenant: &str, count: usize) {
+        self.dropped_entries.with_label_values(&[tenant]).inc_by(count as u64);
+    }
+}

@@ -1,0 +1,122 @@
+//! The metrics of checks.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
+
+use super::session_lists::ListOrigin;
+use crate::metrics::{MetricRegistry, to_i64};
+use crate::policy::{Answer, Reason};
+
+/// Distinct users are counted up to this number for each policy: enough to judge an audit by, and at most 1 MiB of hashes.
+const MAX_DISTINCT_USERS: usize = 100_000;
+
+/// Counts checks.
+pub struct CheckMetrics {
+    checks: IntCounterVec,
+    duration: HistogramVec,
+    would_blocks: IntCounterVec,
+    would_block_users: IntGaugeVec,
+    failure_policy_uses: IntCounterVec,
+    lists_shared: IntCounterVec,
+    rechecks: IntCounterVec,
+    /// Keyed hashes of the users that `would_block_users` counts, by policy.
+    would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
+}
+
+/// One check, as the metrics see it.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckRecord<'a> {
+    /// The answer.
+    pub answer: &'a Answer,
+    /// The tenant of the policy that governs the login; empty when none does.
+    pub tenant: &'a str,
+    /// A keyed hash of the user.
+    pub user: u64,
+    /// From the arrival of the request to the answer.
+    pub took: Duration,
+}
+
+impl CheckMetrics {
+    /// Registers the families.
+    pub fn new(registry: &MetricRegistry) -> Self {
+        let would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>> = Arc::default();
+        let users = Arc::clone(&would_block);
+        registry.on_scrape(move |live| {
+            users.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
+        });
+        Self {
+            checks: registry.counters(
+                "checks_total",
+                "Checks answered, by decision and reason.",
+                &["policy", "tenant", "decision", "reason"],
+            ),
+            duration: registry.seconds(
+                "check_duration_seconds",
+                "Time from the arrival of a check to its answer.",
+                &["decision"],
+            ),
+            would_blocks: registry.counters(
+                "would_blocks_total",
+                "Logins that Enforce would have blocked or evicted for. An upper bound: audited logins are allowed, so a surplus session is counted at each login.",
+                &["policy", "tenant", "reason"],
+            ),
+            would_block_users: registry.gauges(
+                "would_block_users",
+                "Distinct users in would_blocks_total since this process started, at most 100000 for each policy.",
+                &["policy", "tenant"],
+            ),
+            failure_policy_uses: registry.counters(
+                "failure_policy_uses_total",
+                "Checks that could not be decided. The failure policy answered them.",
+                &["policy", "tenant", "reason", "decision"],
+            ),
+            lists_shared: registry.counters(
+                "lists_shared_total",
+                "Checks that sent no list request of their own: coalesced = they shared the request of another check of the same user, remembered = the user needs lists too often and the last list was used.",
+                &["tenant", "how"],
+            ),
+            rechecks: registry.counters(
+                "rechecks_total",
+                "Holders of a place that were allowed again from memory (recheckAfter).",
+                &["tenant"],
+            ),
+            would_block,
+        }
+    }
+
+    /// Counts a check.
+    pub fn check(&self, record: CheckRecord<'_>) {
+        let CheckRecord { answer, tenant, user, took } = record;
+        let policy = answer.policy.as_ref().map(ToString::to_string).unwrap_or_default();
+        let decision = if answer.block { "block" } else { "allow" };
+        self.checks.with_label_values(&[&policy, tenant, decision, answer.reason.as_str()]).inc();
+        self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
+        if let Some(reason) = answer.audited_reason {
+            self.would_blocks.with_label_values(&[&policy, tenant, reason.as_str()]).inc();
+            let mut users = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
+            let users = users.entry(policy.clone()).or_default();
+            if users.len() < MAX_DISTINCT_USERS {
+                users.insert(user);
+            }
+            self.would_block_users.with_label_values(&[&policy, tenant]).set(to_i64(users.len()));
+        }
+        if let (Reason::Failed(failure), _) | (_, Some(Reason::Failed(failure))) =
+            (answer.reason, answer.audited_reason)
+        {
+            self.failure_policy_uses.with_label_values(&[&policy, tenant, failure.as_str(), decision]).inc();
+        }
+    }
+
+    /// Counts a holder that was allowed again from memory.
+    pub fn recheck(&self, tenant: &str) {
+        self.rechecks.with_label_values(&[tenant]).inc();
+    }
+
+    /// Counts a check that shared a list.
+    pub fn list_shared(&self, tenant: &str, origin: ListOrigin) {
+        self.lists_shared.with_label_values(&[tenant, origin.as_str()]).inc();
+    }
+}

@@ -1,0 +1,87 @@
+//! The metrics of the active policies.
+
+use std::collections::{HashMap, HashSet};
+
+use prometheus::{Gauge, IntGauge, IntGaugeVec};
+
+use super::Snapshot;
+use crate::metrics::{MetricRegistry, to_i64};
+use crate::policy::{ActiveVersion, CONDITIONS, ConditionStatus};
+
+/// Shows the snapshot that is in use.
+pub struct SnapshotMetrics {
+    policies: IntGaugeVec,
+    policies_by_condition: IntGaugeVec,
+    policy_generation: IntGaugeVec,
+    policy_ready: IntGaugeVec,
+    policy_files_broken: IntGauge,
+    generation: IntGauge,
+    timestamp: Gauge,
+    force_audit: IntGauge,
+}
+
+impl SnapshotMetrics {
+    /// Registers the families.
+    pub fn new(registry: &MetricRegistry) -> Self {
+        Self {
+            policies: registry.gauges("policies", "Policies, by the version that is active.", &["state"]),
+            policies_by_condition: registry.gauges(
+                "policies_by_condition",
+                "Policies, by condition and its status, as this process sees them.",
+                &["condition", "status"],
+            ),
+            policy_generation: registry.gauges(
+                "policy_generation",
+                "The newest generation of a policy that this process saw.",
+                &["policy", "tenant"],
+            ),
+            policy_ready: registry.gauges(
+                "policy_ready",
+                "1 when the newest version of a policy is active and has everything that it needs, else 0.",
+                &["policy", "tenant"],
+            ),
+            policy_files_broken: registry
+                .gauge("policy_files_broken", "Files of the policy folder that cannot be used, or only in part."),
+            generation: registry.gauge(
+                "snapshot_generation",
+                "Number of times that the active policies changed since this process started.",
+            ),
+            timestamp: registry
+                .time("snapshot_timestamp_seconds", "Unix time at which the active policies last changed."),
+            force_audit: registry.gauge("force_audit", "1 while forced audit makes every policy audit, else 0."),
+        }
+    }
+
+    /// Takes over a snapshot that was published.
+    pub fn published(&self, snapshot: &Snapshot) {
+        self.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+        self.timestamp.set(snapshot.since.as_duration().as_secs_f64());
+        self.force_audit.set(i64::from(snapshot.force_audit));
+        let broken: HashSet<&str> = snapshot.files.iter().map(|report| report.file.as_str()).collect();
+        self.policy_files_broken.set(to_i64(broken.len()));
+        for state in ActiveVersion::ALL {
+            let count = snapshot.reports.iter().filter(|report| report.active_version == state).count();
+            self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
+        }
+        let mut conditions: HashMap<(&str, ConditionStatus), usize> = HashMap::new();
+        for report in &snapshot.reports {
+            let (policy, tenant) = (report.name.to_string(), report.tenant());
+            self.policy_generation.with_label_values(&[policy.as_str(), tenant]).set(report.generation);
+            self.policy_ready.with_label_values(&[policy.as_str(), tenant]).set(i64::from(report.is_ready()));
+            for (kind, condition) in report.conditions() {
+                *conditions.entry((kind, condition.status)).or_default() += 1;
+            }
+        }
+        for kind in CONDITIONS {
+            for status in ConditionStatus::ALL {
+                let count = conditions.get(&(kind, status)).copied().unwrap_or_default();
+                self.policies_by_condition.with_label_values(&[kind, status.as_str()]).set(to_i64(count));
+            }
+        }
+    }
+
+    /// Shows forced audit before the first snapshot.
+    pub fn force_audit(&self, force_audit: bool) {
+        self.force_audit.set(i64::from(force_audit));
+    }
+}
