@@ -1,13 +1,13 @@
 # syntax=docker/dockerfile:1
-# The image of the service: the program, the C library and the CA certificates, and nothing to run a command with. The
-# simulator is not in it. It is built for the architecture of the machine: a release builds it on one of each.
+# The image of the service: the program, the C library and the CA certificates. It has no shell and no simulator. It is
+# built for the architecture of the machine; a release builds it on one machine for each architecture.
 #   docker build -t session-checker:dev .
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
-# Puts the list of dependencies into the program, where scanners and SBOM tools find it.
+# Adds the list of dependencies to the program, for scanners and SBOM tools.
 RUN cargo install --locked --version 0.7.7 cargo-auditable
-# Dependencies first, with sources that do nothing: this layer changes only with the manifest.
+# Builds the dependencies first, with empty sources: this layer changes only with the manifest.
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY tests/e2e tests/e2e
@@ -15,7 +15,7 @@ COPY simulator simulator
 RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
     && cargo auditable build --locked --release --no-default-features
 COPY src src
-# Newer than what was built from the sources that do nothing, whatever the build context says.
+# Cargo compares times: the sources must be newer than what was built from the empty ones.
 RUN find src -name '*.rs' -exec touch {} + \
     && cargo auditable build --locked --release --no-default-features
 
@@ -30,7 +30,7 @@ LABEL org.opencontainers.image.title="session-checker" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /src/target/release/session-checker /usr/bin/session-checker
 USER 65532:65532
-# Checks, and the admin port.
+# The port for checks, and the admin port.
 EXPOSE 3000 9090
 ENTRYPOINT ["/usr/bin/session-checker"]
 CMD ["serve"]

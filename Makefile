@@ -1,5 +1,5 @@
-# `make help` says what there is. Needed: Rust (rustup reads rust-toolchain.toml). For some targets also Go, cargo-deny,
-# Node 20, nginx and wrk: where one is missing, the target says what it skipped; under CI=true that is a failure.
+# `make help` lists the targets. They need Rust (rustup reads rust-toolchain.toml). Some also need Go, cargo-deny, Node 20,
+# nginx and wrk. If a tool is missing, the target says what it skipped; with CI=true it fails.
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-oldest soak lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
@@ -8,15 +8,15 @@ CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 CHART := charts/session-checker
-# A Helm that was built by "go install" takes itself for one of Kubernetes 1.20.
+# A Helm that was built with `go install` assumes Kubernetes 1.20.
 RENDER := helm template session-checker $(CHART) --namespace session-checker --kube-version 1.33.0
 CHART_TOOLS := go install helm.sh/helm/v3/cmd/helm@v3.22.0 github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 github.com/zegl/kube-score/cmd/kube-score@v1.20.0 one by one; pip install checkov==3.3.30
 
-# $(call missing,TOOL,HOW TO GET IT): a loud skip here, a failure in CI.
+# $(call missing,TOOL,HOW TO GET IT): prints that the target is skipped; fails in CI.
 missing = echo "SKIPPED $@: $(1) is not installed ($(2))" >&2; test "$(CI)" != true
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 test: ## Run the tests
 	$(CARGO) test --locked
@@ -26,11 +26,11 @@ OLDEST_VERSION = $(shell sed -n 's,^\tk8s.io/kubernetes v,,p' tests/control-plan
 COMPONENT := -X k8s.io/component-base/version.git
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
 
-soak: ## Keep up for minutes what the tests keep up for seconds: races, storms, outages (needs redis-server)
+soak: ## Run races, bursts of logins and outages for minutes instead of seconds (needs redis-server)
 	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: cluster::; \
 	else $(call missing,redis-server,apt-get install redis-server); fi
 
-test-oldest: ## Run the tests on a real API server once more, on the oldest Kubernetes that is supported
+test-oldest: ## Run the tests with a real API server on the oldest supported Kubernetes
 	@if command -v go >/dev/null; then set -e; \
 	  (cd tests/control-plane && $(GO_BUILD) ./cmd/etcd ./cmd/kubectl); \
 	  (cd tests/control-plane/oldest && $(GO_BUILD) -ldflags "-s -w $(COMPONENT)Version=v$(OLDEST_VERSION) $(COMPONENT)Major=1 \
@@ -48,13 +48,13 @@ deny: ## Check licences, banned crates and sources with cargo-deny
 	  $(CARGO) deny --locked check licenses bans sources; \
 	else $(call missing,cargo-deny,cargo install --locked cargo-deny); fi
 
-advisories: ## Check the dependencies against the RustSec database, where it can be reached
+advisories: ## Check the dependencies against the RustSec database, if it can be reached
 	@if ! command -v cargo-deny >/dev/null; then $(call missing,cargo-deny,cargo install --locked cargo-deny); \
 	elif GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote -q https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then \
 	  $(CARGO) deny --locked check advisories; \
 	else echo "SKIPPED $@: the database cannot be reached, so NO ADVISORY WAS CHECKED" >&2; fi
 
-bench: ## Measure the ledger, and the service under load beside nginx (BENCH_SECONDS=15 BENCH_CONNECTIONS=32)
+bench: ## Measure the ledger, and the service under load compared with nginx (BENCH_SECONDS=15 BENCH_CONNECTIONS=32)
 	@if command -v wrk >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null; then \
 	  $(CARGO) bench --locked --bench ledger -- --quick && $(CARGO) bench --locked --bench load; \
 	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
@@ -71,19 +71,19 @@ action-test: ## Test the Auth0 Action against the service
 	  $(CARGO) build --locked && cd examples/auth0-action && SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test; \
 	else $(call missing,node,Node.js 20); fi
 
-crd: ## Write crds/ and the chart's copy anew from the types
+crd: ## Generate crds/ and the chart's copy from the Rust types
 	$(CARGO) run --locked --quiet -- crd > crds/sessionpolicies.yaml.new
 	mv crds/sessionpolicies.yaml.new crds/sessionpolicies.yaml
 	cp crds/sessionpolicies.yaml $(CHART)/files/sessionpolicies.yaml
 
-chart: ## Write anew what is made of the chart: its README's table of values, and the RBAC that other tests apply
+chart: ## Generate the chart's README and the RBAC manifests of the tests from the chart
 	@for tool in helm helm-docs; do command -v $$tool >/dev/null || { $(call missing,$$tool,$(CHART_TOOLS)); exit; }; done; \
 	helm-docs --log-level warning --sort-values-order file --chart-search-root $(CHART); \
 	for scope in namespaced named cluster; do \
 	  $(RENDER) -f $(CHART)/ci/rbac-$$scope-values.yaml -s templates/rbac.yaml > tests/control-plane/rbac/$$scope.yaml; \
 	done
 
-chart-test: ## Lint, render and score the chart, and test what comes out
+chart-test: ## Lint, render and score the chart, and test the rendered manifests
 	@for tool in helm helm-docs kube-score checkov; do command -v $$tool >/dev/null || { $(call missing,$$tool,$(CHART_TOOLS)); exit; }; done; \
 	set -e; for values in $(CHART)/ci/*-values.yaml; do \
 	  helm lint --strict --quiet $(CHART) --values $$values; \
@@ -101,7 +101,7 @@ image-lint: ## Lint the Dockerfile and the workflows
 	@if ! command -v actionlint >/dev/null; then $(call missing,actionlint,go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12); \
 	else actionlint; fi
 
-e2e-build: ## Build what the test on a cluster needs, into target/e2e (from Go modules: the CRDs of others)
+e2e-build: ## Build what `make e2e` needs into target/e2e (takes third-party CRDs from Go modules)
 	@command -v go >/dev/null || { $(call missing,go,Go 1.26); exit; }; set -e; \
 	$(CARGO) build --locked --release --no-default-features --bin session-checker; \
 	$(CARGO) build --locked --example e2e; \
@@ -114,9 +114,9 @@ e2e-build: ## Build what the test on a cluster needs, into target/e2e (from Go m
 	done; \
 	install -m 644 $$gateway/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml $(TARGET_DIR)/e2e/crds/
 
-e2e: ## Test the chart on the cluster of KUBECONFIG, with images that are there (see tests/e2e/run)
+e2e: ## Test the chart on the cluster of KUBECONFIG, with images that the cluster has (see tests/e2e/run)
 	@for tool in helm kubectl prometheus curl; do command -v $$tool >/dev/null || { $(call missing,$$tool,see tests/e2e/run); exit; }; done; \
 	BUILD=$(TARGET_DIR)/e2e tests/e2e/run
 
-ci: ## Run the whole gate, as CI does (installs Debian packages: run it as root on Debian)
+ci: ## Run everything that CI runs (installs Debian packages: run it as root on Debian)
 	.ci/run

@@ -1,12 +1,12 @@
-// A stand-in for what Auth0 hands to a post-login Action, shared by the tests: the event, and an `api` that writes down
-// what the Action did with the login.
+// What Auth0 passes to a post-login Action, simulated for the tests: the event, and an `api` that records what the
+// Action does with the login.
 
 import assert from 'node:assert/strict';
 import { onExecutePostLogin } from './session-limit.js';
 
 export const TOKEN = 'a-bearer-token-of-the-tests';
 
-/** A login as Auth0 describes it, with the fields that the Action reads replaced where a test says so. */
+/** A login event with the fields that the Action reads. A test can replace each field. */
 export function login({ secrets, ...fields } = {}) {
   return {
     secrets: { SESSION_CHECKER_TOKEN: TOKEN, ...secrets },
@@ -24,7 +24,7 @@ export function login({ secrets, ...fields } = {}) {
 }
 
 /**
- * Runs the Action on a login. `revoke` says what `api.session.revoke` does: 'works' as on an Enterprise plan, 'missing',
+ * Runs the Action on a login. `revoke` is what `api.session.revoke` does: 'works' (as on an Enterprise plan), 'missing'
  * or 'throws'. Returns what the Action did (`[['deny', message]]`, `[['revoke', message]]` or `[]`) and its console lines.
  */
 export async function run(t, event, { revoke = 'works' } = {}) {
@@ -51,8 +51,8 @@ export async function run(t, event, { revoke = 'works' } = {}) {
   const output = lines.join('\n');
   assert.ok(output.length <= 256, `Auth0 keeps 256 characters of output, not ${output.length}: ${output}`);
   for (const secret of [event?.user?.user_id, event?.session?.id, event?.secrets?.SESSION_CHECKER_TOKEN]) {
-    // A shorter one may be a part of any sentence.
-    if (secret?.length >= 8) assert.ok(!output.includes(secret), `the output tells ${secret}: ${output}`);
+    // A shorter value can be part of an ordinary sentence.
+    if (secret?.length >= 8) assert.ok(!output.includes(secret), `the output contains ${secret}: ${output}`);
   }
   return { done, lines };
 }

@@ -1,5 +1,5 @@
-// The Action against the real service and its simulated tenant: `session-checker demo`, started from the binary that
-// SESSION_CHECKER_BIN names. Without it these tests are skipped, and in CI they fail.
+// Tests of the Action with the real service and its simulated tenant: `session-checker demo`, started from the binary
+// in SESSION_CHECKER_BIN. Without it these tests are skipped; in CI they fail.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -11,13 +11,14 @@ const BIN = process.env.SESSION_CHECKER_BIN;
 const skip = !BIN && process.env.CI !== 'true' && 'set SESSION_CHECKER_BIN to the session-checker binary';
 if (skip) console.error(`service.test.mjs: SKIPPED, ${skip}`);
 
-// ---- What `session-checker demo` prints. This is the one place that knows it. -------------------------------------
-// It prints commands to try, to standard output, at least COMMANDS of them once it is ready to answer them:
+// ---- The output of `session-checker demo`. Only this part knows it. -------------------------------------------------
+// When the demo is ready, it prints at least COMMANDS commands to try to standard output:
 //
 //   curl … http://127.0.0.1:PORT/check … -H 'authorization: Bearer TOKEN' … -d '{"user_id":"…","client_id":"…","sid":"…"}'
 //
-// One of them is allowed, one is blocked, and one is blocked with `revoke_session: true`: its sid is in the tenant's
-// list without a client, as that of a login under way is. The header may be missing when the demo asks for no token.
+// One is allowed, one is blocked, and one is blocked with `revoke_session: true`: the tenant lists the session of that
+// one without a client, like the session of a login that is not complete. The header is missing if the demo needs no
+// token.
 const COMMANDS = 3;
 const READY_WITHIN_MS = 30_000;
 
@@ -26,7 +27,7 @@ function parse(output) {
   return {
     url: output.match(/https?:\/\/[^\s'"]+\/check\b/)?.[0],
     token: output.match(/authorization:\s*bearer\s+([^\s'"]+)/i)?.[1] ?? '',
-    questions: bodies.filter((body) => body.user_id && body.client_id),
+    requests: bodies.filter((body) => body.user_id && body.client_id),
   };
 }
 // --------------------------------------------------------------------------------------------------------------------
@@ -34,27 +35,27 @@ function parse(output) {
 let demo;
 let service;
 
-/** Asks as `curl` would, without the Action. */
-async function ask(question, headers = {}) {
+/** Sends a check as `curl` does, without the Action. */
+async function send(request, headers = {}) {
   const response = await fetch(service.url, {
     method: 'POST',
     headers: { 'Content-Type': 'application/json', ...(service.token && { Authorization: `Bearer ${service.token}` }), ...headers },
-    body: JSON.stringify(question),
+    body: JSON.stringify(request),
   });
   return { status: response.status, answer: await response.json() };
 }
 
-/** The first of the printed questions whose answer is such as the test needs. */
-async function printed(what, wanted) {
-  for (const question of service.questions) {
-    const { status, answer } = await ask(question);
+/** The first printed request whose answer matches, with the answer. */
+async function printed(what, matches) {
+  for (const request of service.requests) {
+    const { status, answer } = await send(request);
     assert.equal(status, 200, `a printed command answers: ${JSON.stringify(answer)}`);
-    if (wanted(answer)) return { question, answer };
+    if (matches(answer)) return { request, answer };
   }
   return assert.fail(`the demo prints no command for a login that is ${what}`);
 }
 
-/** The login of a printed question, as Auth0 would hand it to the Action. */
+/** The login event of a printed request. */
 const loginOf = ({ user_id, client_id, sid }, secrets = {}) =>
   login({
     user: { user_id },
@@ -78,7 +79,7 @@ before(async () => {
     demo.stdout.on('data', (chunk) => {
       output += chunk;
       service = parse(output);
-      if (service.url && service.questions.length >= COMMANDS) resolve(clearTimeout(timer));
+      if (service.url && service.requests.length >= COMMANDS) resolve(clearTimeout(timer));
     });
   });
 });
@@ -90,64 +91,64 @@ after(async () => {
   }
 });
 
-test('a login within the limit goes on untouched', { skip }, async (t) => {
-  const { question } = await printed('allowed', (answer) => !answer.block);
-  assert.deepEqual(await run(t, loginOf(question, { FAIL_MODE: 'deny' })), { done: [], lines: [] });
+test('login within the limit continues', { skip }, async (t) => {
+  const { request } = await printed('allowed', (answer) => !answer.block);
+  assert.deepEqual(await run(t, loginOf(request, { FAIL_MODE: 'deny' })), { done: [], lines: [] });
 });
 
-test('a login over the limit is denied with the message of the policy', { skip }, async (t) => {
-  const { question, answer } = await printed('blocked', ({ block }) => block);
-  const { done, lines } = await run(t, loginOf(question), { revoke: 'missing' });
+test("login over the limit is blocked with the policy's message", { skip }, async (t) => {
+  const { request, answer } = await printed('blocked', ({ block }) => block);
+  const { done, lines } = await run(t, loginOf(request), { revoke: 'missing' });
   assert.deepEqual(done, [['deny', answer.message]]);
-  assert.deepEqual(lines, [`session-limit: denied: ${answer.reason}`]);
+  assert.deepEqual(lines, [`session-limit: blocked: ${answer.reason}`]);
 });
 
-test('the session that a refused login leaves behind is revoked', { skip }, async (t) => {
-  const { question, answer } = await printed('blocked and to be revoked', (it) => it.block && it.revoke_session);
-  assert.deepEqual((await run(t, loginOf(question))).done, [['revoke', answer.message]]);
+test('session of a blocked login is revoked', { skip }, async (t) => {
+  const { request, answer } = await printed('blocked with revoke_session: true', (it) => it.block && it.revoke_session);
+  assert.deepEqual((await run(t, loginOf(request))).done, [['revoke', answer.message]]);
 });
 
-test('a login without a session, as of a refresh token, goes on', { skip }, async (t) => {
-  const { question } = await printed('blocked', ({ block }) => block);
-  const { done, lines } = await run(t, loginOf({ ...question, sid: null }, { FAIL_MODE: 'deny' }));
+test('login without a session continues', { skip }, async (t) => {
+  const { request } = await printed('blocked', ({ block }) => block);
+  const { done, lines } = await run(t, loginOf({ ...request, sid: null }, { FAIL_MODE: 'deny' }));
   assert.deepEqual({ done, lines }, { done: [], lines: [] });
 });
 
-test('hostile context is refused by nobody', { skip }, async (t) => {
-  const { question } = await printed('allowed', ({ block }) => !block);
-  const event = loginOf(question, { FAIL_MODE: 'deny' });
+test('hostile context does not block an allowed login', { skip }, async (t) => {
+  const { request } = await printed('allowed', ({ block }) => !block);
+  const event = loginOf(request, { FAIL_MODE: 'deny' });
   event.authorization.roles = Array(500).fill('ü'.repeat(300));
   event.transaction = { id: 'two\nlines', protocol: 'x'.repeat(1000), prompt: ['none', null, 'x'.repeat(1000)] };
   assert.deepEqual((await run(t, event)).done, []);
 });
 
-test('a token that the service does not know fails as FAIL_MODE says and names the secret', { skip }, async (t) => {
-  const { question } = await printed('allowed', ({ block }) => !block);
+test('unknown token leads to FAIL_MODE and names the secret', { skip }, async (t) => {
+  const { request } = await printed('allowed', ({ block }) => !block);
   for (const FAIL_MODE of ['allow', 'deny']) {
-    const { done, lines } = await run(t, loginOf(question, { FAIL_MODE, SESSION_CHECKER_TOKEN: 'a-token-of-somebody-else' }));
+    const { done, lines } = await run(t, loginOf(request, { FAIL_MODE, SESSION_CHECKER_TOKEN: 'a-token-of-somebody-else' }));
     assert.equal(done.length, FAIL_MODE === 'deny' ? 1 : 0);
     assert.match(lines[0], /answered 401, check the secret SESSION_CHECKER_TOKEN/);
   }
 });
 
-test('the call of the Node demo, three fields and axios, reads block as it always did', { skip }, async () => {
+test("Node demo's request still gets block in the answer", { skip }, async () => {
   const axios = { Accept: 'application/json, text/plain, */*', 'User-Agent': 'axios/1.7.9' };
   for (const block of [true, false]) {
-    const { question } = await printed(block ? 'blocked' : 'allowed', (answer) => answer.block === block);
-    const { user_id, client_id, sid } = question;
-    const { status, answer } = await ask({ user_id, client_id, sid }, axios);
+    const { request } = await printed(block ? 'blocked' : 'allowed', (answer) => answer.block === block);
+    const { user_id, client_id, sid } = request;
+    const { status, answer } = await send({ user_id, client_id, sid }, axios);
     assert.equal(status, 200);
     assert.equal(answer.block, block);
   }
 });
 
-test('a service that is gone fails as FAIL_MODE says', { skip }, async (t) => {
-  const { question } = await printed('allowed', ({ block }) => !block);
+test('service that is down leads to FAIL_MODE', { skip }, async (t) => {
+  const { request } = await printed('allowed', ({ block }) => !block);
   demo.kill('SIGKILL');
   await once(demo, 'exit');
   for (const FAIL_MODE of ['allow', 'deny']) {
-    const { done, lines } = await run(t, loginOf(question, { FAIL_MODE }));
+    const { done, lines } = await run(t, loginOf(request, { FAIL_MODE }));
     assert.equal(done.length, FAIL_MODE === 'deny' ? 1 : 0);
-    assert.match(lines[0], /could not be asked/);
+    assert.match(lines[0], /request to the service failed/);
   }
 });

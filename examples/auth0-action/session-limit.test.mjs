@@ -1,4 +1,4 @@
-// The Action against a scripted server: every answer that it can get, and none at all.
+// Tests of the Action with a scripted server: every kind of answer, and no answer.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -6,10 +6,10 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { login, run, TOKEN } from './actions-api.mjs';
 
-const DENIED = 'You are already signed in elsewhere. Sign out there and try again.';
-const UNANSWERED = 'Your sign-in could not be checked just now. Please try again in a moment.';
+const BLOCKED = 'You are already signed in elsewhere. Sign out there and try again.';
+const UNDECIDED = 'Your sign-in could not be checked. Please try again in a moment.';
 
-/** Serves `handler(response)` on loopback until the test ends, and writes down what it was asked. */
+/** Serves `handler(response)` on loopback until the test ends, and records the requests. */
 async function serve(t, handler) {
   const requests = [];
   const server = createServer(async (request, response) => {
@@ -33,8 +33,8 @@ const allowed = answer(200, { block: false, reason: 'within_limit', revoke_sessi
 const blocked = (fields) =>
   answer(200, { block: true, reason: 'limit_exceeded', revoke_session: false, request_id: 'r', message: 'Too many.', ...fields });
 
-/** The question that a login becomes. */
-async function asked(t, event) {
+/** The request that the Action sends for a login. */
+async function requestFor(t, event) {
   const { url, requests } = await serve(t, allowed);
   event.secrets.SESSION_CHECKER_URL ??= url;
   await run(t, event);
@@ -42,8 +42,8 @@ async function asked(t, event) {
   return requests[0];
 }
 
-/** A closed port of this machine. */
-async function nobody() {
+/** The URL of a closed port on loopback. */
+async function closedPort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();
@@ -52,10 +52,10 @@ async function nobody() {
   return `http://127.0.0.1:${port}`;
 }
 
-// What the Action asks
+// What the Action sends
 
-test('the question holds what is known of the login, and the bearer token', async (t) => {
-  const { method, url, headers, json } = await asked(t, login());
+test('request contains the login and the bearer token', async (t) => {
+  const { method, url, headers, json } = await requestFor(t, login());
   assert.equal(`${method} ${url}`, 'POST /check');
   assert.equal(headers.authorization, `Bearer ${TOKEN}`);
   assert.equal(headers['content-type'], 'application/json');
@@ -73,8 +73,8 @@ test('the question holds what is known of the login, and the bearer token', asyn
   });
 });
 
-test('a login without a session, as of a refresh token, is asked with sid null', async (t) => {
-  const { json, headers } = await asked(
+test('login without a session is sent with sid null', async (t) => {
+  const { json, headers } = await requestFor(
     t,
     login({ session: undefined, organization: undefined, authorization: undefined, authentication: undefined, transaction: { protocol: 'oauth2-refresh-token' } }),
   );
@@ -89,14 +89,14 @@ test('a login without a session, as of a refresh token, is asked with sid null',
   assert.equal(headers['x-request-id'], undefined);
 });
 
-test('mfa is true only when a second factor was completed', async (t) => {
-  const mfa = async (methods) => (await asked(t, login({ authentication: { methods } }))).json.mfa;
+test('mfa is true only after a second factor', async (t) => {
+  const mfa = async (methods) => (await requestFor(t, login({ authentication: { methods } }))).json.mfa;
   assert.equal(await mfa([{ name: 'pwd' }, { name: 'mfa' }]), true);
   assert.equal(await mfa([null, { name: 'passkey' }]), false);
   assert.equal(await mfa(null), false);
 });
 
-test('the URL may be the base or the check itself', async (t) => {
+test('URL works with and without /check', async (t) => {
   for (const [given, path] of [['', '/check'], ['/', '/check'], ['/check', '/check'], ['/check/', '/check'], ['/limits', '/limits/check'], ['/limits/check', '/limits/check']]) {
     const { url, requests } = await serve(t, allowed);
     await run(t, login({ secrets: { SESSION_CHECKER_URL: ` ${url}${given}\n` } }));
@@ -104,9 +104,9 @@ test('the URL may be the base or the check itself', async (t) => {
   }
 });
 
-test('the tenant is what the secret says and never a guess', async (t) => {
-  assert.equal((await asked(t, login({ secrets: { TENANT_DOMAIN: ' acme.eu.auth0.com ' } }))).json.tenant, 'acme.eu.auth0.com');
-  assert.ok(!('tenant' in (await asked(t, login())).json));
+test('tenant comes only from the secret', async (t) => {
+  assert.equal((await requestFor(t, login({ secrets: { TENANT_DOMAIN: ' acme.eu.auth0.com ' } }))).json.tenant, 'acme.eu.auth0.com');
+  assert.ok(!('tenant' in (await requestFor(t, login())).json));
 
   const { url, requests } = await serve(t, allowed);
   const { lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, TENANT_DOMAIN: 'https://acme.eu.auth0.com/' } }));
@@ -114,21 +114,21 @@ test('the tenant is what the secret says and never a guess', async (t) => {
   assert.match(lines[0], /TENANT_DOMAIN/);
 });
 
-test('without a token none is sent', async (t) => {
-  const { headers } = await asked(t, login({ secrets: { SESSION_CHECKER_TOKEN: '' } }));
+test('request without a token has no Authorization header', async (t) => {
+  const { headers } = await requestFor(t, login({ secrets: { SESSION_CHECKER_TOKEN: '' } }));
   assert.ok(!('authorization' in headers));
 });
 
-test('the request id is one that the service takes, or none', async (t) => {
-  const id = async (transaction) => (await asked(t, login({ transaction }))).headers['x-request-id'];
+test('request id is one that the service accepts, or is missing', async (t) => {
+  const id = async (transaction) => (await requestFor(t, login({ transaction }))).headers['x-request-id'];
   assert.equal(await id({ id: 'x'.repeat(65), correlation_id: 'order.66_b-1' }), 'order.66_b-1');
   assert.equal(await id({ id: 'two\r\nlines', correlation_id: 'né' }), undefined);
   assert.equal(await id(null), undefined);
 });
 
-test('over-long context is left out and the login is checked all the same', async (t) => {
+test('context that is too long is left out', async (t) => {
   const long = 'x'.repeat(301);
-  const { json } = await asked(
+  const { json } = await requestFor(
     t,
     login({
       transaction: { protocol: long, prompt: 'none' },
@@ -143,8 +143,8 @@ test('over-long context is left out and the login is checked all the same', asyn
   assert.equal(json.roles[0], 'role 0');
 });
 
-test('a question stays within the 16 KiB that the service reads', async (t) => {
-  const { json, body } = await asked(t, login({ authorization: { roles: Array(128).fill('ü'.repeat(300)) } }));
+test('request is never larger than 16 KiB', async (t) => {
+  const { json, body } = await requestFor(t, login({ authorization: { roles: Array(128).fill('ü'.repeat(300)) } }));
   assert.ok(Buffer.byteLength(body) <= 16384);
   assert.ok(!('roles' in json));
   assert.equal(json.connection, 'employees');
@@ -152,32 +152,32 @@ test('a question stays within the 16 KiB that the service reads', async (t) => {
 
 // What the Action does with an answer
 
-test('an allowed login goes on untouched and unmentioned', async (t) => {
+test('allowed login continues without a console line', async (t) => {
   const { url } = await serve(t, allowed);
   assert.deepEqual(await run(t, login({ secrets: { SESSION_CHECKER_URL: url, FAIL_MODE: 'deny' } })), { done: [], lines: [] });
 });
 
-test('a blocked login is denied with the message of the policy', async (t) => {
+test("blocked login shows the policy's message", async (t) => {
   const { url } = await serve(t, blocked());
   const { done, lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }));
   assert.deepEqual(done, [['deny', 'Too many.']]);
-  assert.deepEqual(lines, ['session-limit: denied: limit_exceeded']);
+  assert.deepEqual(lines, ['session-limit: blocked: limit_exceeded']);
 });
 
-test('a blocked login without a message is denied with a plain sentence', async (t) => {
+test('blocked login without a message gets the default message', async (t) => {
   for (const message of [undefined, '', 7]) {
     const { url } = await serve(t, blocked({ message }));
-    assert.deepEqual((await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }))).done, [['deny', DENIED]]);
+    assert.deepEqual((await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }))).done, [['deny', BLOCKED]]);
   }
 });
 
-test('the session of a refused login is revoked where the service says so', async (t) => {
+test('session of a blocked login is revoked if the service says so', async (t) => {
   const { url } = await serve(t, blocked({ revoke_session: true }));
   const { done } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }));
   assert.deepEqual(done, [['revoke', 'Too many.']]);
 });
 
-test('a plan without revocation denies instead', async (t) => {
+test('login is only blocked if the plan cannot revoke sessions', async (t) => {
   const { url } = await serve(t, blocked({ revoke_session: true }));
   for (const revoke of ['missing', 'throws']) {
     const { done } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }), { revoke });
@@ -185,16 +185,16 @@ test('a plan without revocation denies instead', async (t) => {
   }
 });
 
-test('an allowed login is never revoked', async (t) => {
+test('session of an allowed login is never revoked', async (t) => {
   const { url } = await serve(t, answer(200, { block: false, revoke_session: true }));
   assert.deepEqual((await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }))).done, []);
 });
 
-// What the Action does without an answer
+// What the Action does without a valid answer
 
-/** Both fail modes, on a service that gives no proper answer; `line` is what the console has to say. */
-async function failsAsTold(t, url, line, secrets = {}) {
-  const both = { allow: [], ALLOW: [], '': [], deny: [['deny', UNANSWERED]], ' Deny\n': [['deny', UNANSWERED]] };
+/** Checks that FAIL_MODE decides, and that the console line matches `line`. */
+async function failModeDecides(t, url, line, secrets = {}) {
+  const both = { allow: [], ALLOW: [], '': [], deny: [['deny', UNDECIDED]], ' Deny\n': [['deny', UNDECIDED]] };
   for (const [FAIL_MODE, expected] of Object.entries(both)) {
     const { done, lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, FAIL_MODE, ...secrets } }));
     assert.deepEqual(done, expected, `FAIL_MODE ${JSON.stringify(FAIL_MODE)}`);
@@ -203,75 +203,76 @@ async function failsAsTold(t, url, line, secrets = {}) {
   }
 }
 
-test('a service that is down', async (t) => failsAsTold(t, await nobody(), /could not be asked \(ECONNREFUSED\); FAIL_MODE: (allow|deny)$/));
+test('service that is down leads to FAIL_MODE', async (t) =>
+  failModeDecides(t, await closedPort(), /request to the service failed \(ECONNREFUSED\); using FAIL_MODE (allow|deny)$/));
 
-test('a service that does not answer in time', async (t) => {
+test('service that does not answer in time leads to FAIL_MODE', async (t) => {
   const { url } = await serve(t, () => {});
-  await failsAsTold(t, url, /no answer within 100 ms/, { TIMEOUT_MS: '100' });
+  await failModeDecides(t, url, /no answer within 100 ms/, { TIMEOUT_MS: '100' });
 });
 
-test('a service that does not end its answer in time', async (t) => {
+test('answer that does not end in time leads to FAIL_MODE', async (t) => {
   const { url } = await serve(t, (response) => response.writeHead(200).write('{"block":'));
-  await failsAsTold(t, url, /no answer within 100 ms/, { TIMEOUT_MS: '100' });
+  await failModeDecides(t, url, /no answer within 100 ms/, { TIMEOUT_MS: '100' });
 });
 
-test('an answer cut short', async (t) => {
+test('incomplete answer leads to FAIL_MODE', async (t) => {
   const { url } = await serve(t, (response) => {
     response.writeHead(200, { 'content-length': 100 });
     response.write('{"block":', () => response.destroy());
   });
-  await failsAsTold(t, url, /could not be asked/);
+  await failModeDecides(t, url, /request to the service failed/);
 });
 
-test('a token that the service does not know names the secret to look at', async (t) => {
+test('unknown token leads to FAIL_MODE and names the secret', async (t) => {
   const { url } = await serve(t, answer(401, { error: 'unauthorized', message: 'unknown caller', request_id: 'r' }));
-  await failsAsTold(t, url, /answered 401, check the secret SESSION_CHECKER_TOKEN/);
+  await failModeDecides(t, url, /answered 401, check the secret SESSION_CHECKER_TOKEN/);
 });
 
 for (const status of [201, 204, 400, 403, 404, 422, 500, 503]) {
-  test(`an answer of ${status}, whatever it holds`, async (t) => {
+  test(`status ${status} leads to FAIL_MODE`, async (t) => {
     const { url } = await serve(t, answer(status, { block: true }));
-    await failsAsTold(t, url, new RegExp(`answered ${status};`));
+    await failModeDecides(t, url, new RegExp(`answered ${status};`));
   });
 }
 
-test('a redirect is not followed', async (t) => {
+test('redirect is not followed', async (t) => {
   const elsewhere = await serve(t, blocked());
   const { url } = await serve(t, answer(307, '', { location: `${elsewhere.url}/check` }));
-  await failsAsTold(t, url, /answered 307/);
+  await failModeDecides(t, url, /answered 307/);
   assert.equal(elsewhere.requests.length, 0);
 });
 
-test('a body that is not what the contract says', async (t) => {
+test('invalid body leads to FAIL_MODE', async (t) => {
   for (const [body, line] of [
     ['<html>', /not JSON/],
     ['', /not JSON/],
-    ['null', /whether to block/],
-    ['[]', /whether to block/],
-    ['{}', /whether to block/],
-    ['{"block":"true"}', /whether to block/],
+    ['null', /no boolean "block"/],
+    ['[]', /no boolean "block"/],
+    ['{}', /no boolean "block"/],
+    ['{"block":"true"}', /no boolean "block"/],
     [`{"block":true,"message":"${'x'.repeat(20000)}"}`, /too long/],
   ]) {
     const { url } = await serve(t, answer(200, body));
-    await failsAsTold(t, url, line);
+    await failModeDecides(t, url, line);
   }
 });
 
-test('a token that no header can hold', async (t) => {
+test('token that is no valid header value leads to FAIL_MODE', async (t) => {
   const { url, requests } = await serve(t, allowed);
-  await failsAsTold(t, url, /could not be asked/, { SESSION_CHECKER_TOKEN: 'two\nlines' });
+  await failModeDecides(t, url, /request to the service failed/, { SESSION_CHECKER_TOKEN: 'two\nlines' });
   assert.equal(requests.length, 0);
 });
 
-test('an address that is missing, is none, or would send the token in the clear', async (t) => {
+test('missing, invalid or unencrypted URL leads to FAIL_MODE', async (t) => {
   for (const url of [undefined, '', 'sessions.example.com', 'http://sessions.example.com', 'ftp://127.0.0.1']) {
-    await failsAsTold(t, url, /SESSION_CHECKER_URL/);
+    await failModeDecides(t, url, /SESSION_CHECKER_URL/);
   }
-  await failsAsTold(t, 'https://ada:secret-word@127.0.0.1/', /could not be asked \(TypeError\)/);
+  await failModeDecides(t, 'https://ada:secret-word@127.0.0.1/', /request to the service failed \(TypeError\)/);
 });
 
-test('a bad FAIL_MODE allows, is told, and the limit still holds', async (t) => {
-  const { done, lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: await nobody(), FAIL_MODE: 'closed' } }));
+test('invalid FAIL_MODE is logged and means allow', async (t) => {
+  const { done, lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: await closedPort(), FAIL_MODE: 'closed' } }));
   assert.deepEqual(done, []);
   assert.match(lines[0], /FAIL_MODE is neither allow nor deny/);
 
@@ -280,17 +281,17 @@ test('a bad FAIL_MODE allows, is told, and the limit still holds', async (t) => 
   assert.deepEqual(still.done, [['deny', 'Too many.']]);
 });
 
-test('a bad TIMEOUT_MS is told and replaced by one that fits', async (t) => {
+test('invalid TIMEOUT_MS is logged and replaced', async (t) => {
   const { url } = await serve(t, allowed);
   for (const [given, used] of [['soon', 4000], ['0', 4000], ['4', 100], ['-1', 100], ['60000', 15000], ['Infinity', 15000]]) {
     const { lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, TIMEOUT_MS: given } }));
-    assert.equal(lines[0], `session-limit: secret TIMEOUT_MS is not 100 to 15000; using ${used}`, given);
+    assert.equal(lines[0], `session-limit: secret TIMEOUT_MS is not a number from 100 to 15000; using ${used}`, given);
   }
 });
 
 // What the Action never does
 
-test('no event makes it throw', async (t) => {
+test('Action never throws because of the event', async (t) => {
   const { url } = await serve(t, answer(422, { error: 'invalid_request' }));
   const secrets = { SESSION_CHECKER_URL: url, FAIL_MODE: 'deny' };
   const fields = Object.keys(login()).filter((field) => field !== 'secrets');
@@ -310,17 +311,17 @@ test('no event makes it throw', async (t) => {
   ];
   for (const event of hostile) {
     const { done } = await run(t, event);
-    assert.deepEqual(done, event?.secrets?.FAIL_MODE === 'deny' ? [['deny', UNANSWERED]] : []);
+    assert.deepEqual(done, event?.secrets?.FAIL_MODE === 'deny' ? [['deny', UNDECIDED]] : []);
   }
 });
 
-test('no api makes it throw', async (t) => {
+test('Action never throws because of the api', async (t) => {
   const { onExecutePostLogin } = await import('./session-limit.js');
   const { url } = await serve(t, blocked({ revoke_session: true }));
   const lines = [];
   t.mock.method(console, 'log', (line) => lines.push(line));
   for (const api of [undefined, null, {}, { access: null, session: null }, { access: { deny() { throw new Error('no'); } } }]) {
     await onExecutePostLogin(login({ secrets: { SESSION_CHECKER_URL: url } }), api);
-    assert.match(lines.at(-1), /cannot go on/);
+    assert.match(lines.at(-1), /unexpected error/);
   }
 });
