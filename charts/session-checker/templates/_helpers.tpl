@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* Names of what belongs to a release: short enough for the longest suffix, "-force-audit". */}}
+{{- /* The name of the release's objects. 50 characters leave room for the longest suffix, "-force-audit". */}}
 {{- define "session-checker.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
@@ -35,7 +35,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* The namespaces whose policies are watched, as a JSON list; empty when all are. */}}
+{{- /* The watched namespaces, as a JSON list. The list is empty when all namespaces are watched. */}}
 {{- define "session-checker.namespaces" -}}
 {{- if .Values.watch.allNamespaces -}}
 []
@@ -53,7 +53,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* The most Pods there can be at rest: what a budget without a shared ledger is divided by. */}}
+{{- /* The highest number of Pods outside a rollout. Without a shared ledger, each Pod divides the request budget by it. */}}
 {{- define "session-checker.replicas" -}}
 {{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled }}
 {{- end }}
