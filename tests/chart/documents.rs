@@ -1,4 +1,4 @@
-//! What the chart says about itself, and what it carries as files.
+//! The texts of the chart (README, schema, notes) and the files that it contains (rules, dashboard).
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn read(file: &str) -> String {
 
 #[test]
 #[ignore = "needs helm-docs: make chart-test"]
-fn the_table_of_values_is_that_of_their_comments() {
+fn readme_matches_the_comments_in_values() {
     let output = Command::new("helm-docs")
         .args(["--dry-run", "--log-level=warning", "--sort-values-order=file", "--chart-search-root"])
         .arg(chart())
@@ -24,7 +24,7 @@ fn the_table_of_values_is_that_of_their_comments() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn every_value_is_described_and_has_a_schema() {
+fn values_have_a_description_and_a_schema() {
     let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
     let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
     let readme = read("README.md");
@@ -33,7 +33,7 @@ fn every_value_is_described_and_has_a_schema() {
     compare("", &values, &schema);
 }
 
-/// Every object of the values has exactly the keys that its schema has, where that has any.
+/// Asserts that each object of the values has exactly the keys of its schema, if the schema lists keys.
 fn compare(path: &str, values: &Value, schema: &Value) {
     assert!(!schema.is_null(), "{path} has no schema");
     let (Some(values), Some(properties)) = (values.as_object(), schema["properties"].as_object()) else { return };
@@ -47,7 +47,7 @@ fn compare(path: &str, values: &Value, schema: &Value) {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn rules_and_dashboard_reach_the_cluster_as_they_are() {
+fn rules_and_dashboard_are_rendered_unchanged() {
     let values = ["metrics.prometheusRule.enabled=true", "metrics.dashboard.enabled=true"];
     let manifests = with(&values);
     let rules: Value = serde_saphyr::from_str(&read("files/rules.yaml")).unwrap();
@@ -55,13 +55,13 @@ fn rules_and_dashboard_reach_the_cluster_as_they_are() {
     let maps = manifests.of("ConfigMap");
     let dashboard = maps.iter().find(|map| map["metadata"]["labels"]["grafana_dashboard"] == "1").unwrap();
     assert_eq!(dashboard["data"]["session-checker.json"], read("files/dashboard.json"));
-    // The API server's limit for a ConfigMap.
+    // The API server limits a ConfigMap to 1 MiB.
     assert!(read("files/dashboard.json").len() < 1_000_000);
 }
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn an_alert_can_be_left_out_and_all_can_be_labelled() {
+fn alerts_can_be_disabled_and_labelled() {
     let manifests = with(&[
         "metrics.prometheusRule.enabled=true",
         "metrics.prometheusRule.disabled={SessionCheckerDown}",
@@ -76,11 +76,11 @@ fn an_alert_can_be_left_out_and_all_can_be_labelled() {
         assert_eq!(alert["labels"]["team"], "identity");
         assert!(alert["labels"]["severity"].is_string());
     }
-    // A label of an alert stays off what is recorded: that would make other series of it.
+    // Recorded series do not get the labels of alerts, because another label set is another series.
     assert!(rules.iter().filter(|rule| !rule["record"].is_null()).all(|rule| rule["labels"]["team"].is_null()));
 }
 
-/// Helm prints the notes only when there is a cluster, so they are rendered as a part of a manifest here.
+/// The rendered notes. Helm prints them only with a cluster, so this renders them as part of a manifest.
 fn notes(values: &[&str]) -> String {
     let copy = tempfile::tempdir().unwrap();
     let to = copy.path().join("session-checker");
@@ -97,19 +97,19 @@ fn notes(values: &[&str]) -> String {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn the_notes_say_what_to_do_next_and_what_is_missing() {
-    let (ledger, scraping, outside) = ("without a shared ledger", "Nothing scrapes it", "from outside");
-    let said = notes(&[]);
+fn notes_name_the_next_steps_and_missing_settings() {
+    let (ledger, scraping, outside) = ("without a shared ledger", "Nothing scrapes the metrics", "from outside");
+    let default = notes(&[]);
     for words in ["rollout status deployment/session-checker", "create secret generic", ledger, scraping, outside] {
-        assert!(said.contains(words), "{words}: {said}");
+        assert!(default.contains(words), "{words}: {default}");
     }
-    let said = notes(&[
+    let complete = notes(&[
         "ledger.urlSecret.name=redis",
         "metrics.podMonitor.enabled=true",
         "ingress.enabled=true",
         "ingress.hosts={sessions.example.com}",
     ]);
-    assert!(!said.contains("To look at"), "{said}");
+    assert!(!complete.contains("Check these settings"), "{complete}");
     assert!(!notes(&["replicaCount=1"]).contains(ledger));
     assert!(notes(&["forceAudit=true"]).contains("forceAudit is on"));
     assert!(notes(&["allowAnonymous=true"]).contains("can ask about any user"));

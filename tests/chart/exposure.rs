@@ -1,4 +1,4 @@
-//! What can be reached, and from where.
+//! Which ports and paths the chart exposes, and to whom.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ const ROUTED: [&str; 2] = ["httpRoute.enabled=true", "httpRoute.parentRefs[0].na
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn the_admin_port_is_never_on_a_way_in() {
+fn admin_port_has_no_ingress_route_or_load_balancer() {
     let manifests = with(&[&EXPOSED[..], &ROUTED[..]].concat());
     for service in manifests.of("Service") {
         let ports = service["spec"]["ports"].as_array().unwrap();
@@ -25,7 +25,7 @@ fn the_admin_port_is_never_on_a_way_in() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn only_checks_have_a_way_in_from_outside() {
+fn ingress_and_route_expose_only_the_check_path() {
     let manifests = with(&[&EXPOSED[..], &ROUTED[..]].concat());
     let paths = &manifests.the("Ingress")["spec"]["rules"][0]["http"]["paths"];
     let [path] = paths.as_array().unwrap().as_slice() else { panic!("{paths}") };
@@ -36,7 +36,7 @@ fn only_checks_have_a_way_in_from_outside() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn without_values_nothing_is_reached_from_outside() {
+fn default_values_expose_nothing_outside_the_cluster() {
     let manifests = with(&[]);
     assert!(manifests.of("Ingress").is_empty() && manifests.of("HTTPRoute").is_empty());
     assert!(
@@ -49,7 +49,7 @@ fn without_values_nothing_is_reached_from_outside() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn a_network_policy_lets_out_what_the_service_needs() {
+fn network_policy_allows_the_egress_that_is_needed() {
     let ports = |values: &[&str]| -> Vec<u64> {
         let manifests = with(&[&["networkPolicy.enabled=true"], values].concat());
         let egress = manifests.the("NetworkPolicy")["spec"]["egress"].as_array().unwrap().clone();
@@ -66,7 +66,7 @@ fn a_network_policy_lets_out_what_the_service_needs() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn everything_that_selects_the_pods_selects_them() {
+fn selectors_match_the_labels_of_the_pods() {
     let selects = |selector: &Value, labels: &Value| {
         let selector = selector.as_object().unwrap();
         !selector.is_empty() && selector.iter().all(|(name, value)| &labels[name] == value)

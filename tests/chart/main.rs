@@ -1,4 +1,4 @@
-//! The chart, as Helm renders it. Needs `helm`, and one test `helm-docs`: `make chart-test` runs them all.
+//! Tests of the chart as Helm renders it. They need `helm`, and one of them `helm-docs`; `make chart-test` runs them.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -7,5 +7,5 @@ mod render;
 mod documents;
 mod exposure;
 mod pods;
-mod rights;
+mod rbac;
 mod scenarios;

@@ -1,4 +1,4 @@
-//! What the Pods are given.
+//! The Deployment and its Pods: security context, arguments, environment, rollout, image.
 
 use clap::{CommandFactory, Parser};
 use session_checker::args::{Args, Command};
@@ -8,7 +8,7 @@ use crate::render::{scenarios, with, with_file};
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn the_pods_meet_the_restricted_level_of_pod_security() {
+fn pods_meet_the_restricted_pod_security_level() {
     let manifests = with(&[]);
     let (pod, container) = (manifests.pod(), manifests.container());
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
@@ -21,7 +21,7 @@ fn the_pods_meet_the_restricted_level_of_pod_security() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn the_program_takes_every_argument_and_variable_that_it_is_given() {
+fn arguments_and_variables_are_known_to_the_program() {
     let known: Vec<_> = Args::command()
         .find_subcommand("serve")
         .unwrap()
@@ -44,12 +44,12 @@ fn the_program_takes_every_argument_and_variable_that_it_is_given() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn a_pod_is_given_the_time_that_its_shutdown_takes() {
+fn grace_period_is_longer_than_the_shutdown() {
     for values in [&[][..], &["shutdown.delaySeconds=20", "shutdown.drainSeconds=60"]] {
         let manifests = with(values);
         let arguments = ["session-checker".to_owned()].into_iter().chain(manifests.arguments());
         let Command::Serve(serve) = Args::try_parse_from(arguments).unwrap().command else { panic!("the Pods serve") };
-        // Connections drain, then checks whose caller has hung up.
+        // Connections drain first, then checks whose caller has disconnected. Each may take the whole drain timeout.
         let longest = serve.shutdown_delay() + 2 * serve.drain_timeout;
         let given = Duration::from_secs(manifests.pod()["terminationGracePeriodSeconds"].as_u64().unwrap());
         assert!(given > longest, "{given:?} for {longest:?}");
@@ -58,7 +58,7 @@ fn a_pod_is_given_the_time_that_its_shutdown_takes() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn forcing_audit_rolls_no_pod() {
+fn forced_audit_restarts_no_pod() {
     let (before, after) = (with(&[]), with(&["forceAudit=true"]));
     assert_eq!(before.the("Deployment"), after.the("Deployment"));
     let forced = |manifests: &crate::render::Manifests| {
@@ -67,7 +67,7 @@ fn forcing_audit_rolls_no_pod() {
         map["data"]["value"].as_str().unwrap().to_owned()
     };
     assert_eq!((forced(&before).as_str(), forced(&after).as_str()), ("false", "true"));
-    // A volume, and a whole folder: variables and single files do not follow a ConfigMap.
+    // The Pods mount a folder, because Kubernetes updates neither variables nor files mounted by subPath.
     let volumes = before.pod()["volumes"].as_array().unwrap();
     assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == "session-checker-force-audit"));
     let mounts = before.container()["volumeMounts"].as_array().unwrap();
@@ -76,7 +76,7 @@ fn forcing_audit_rolls_no_pod() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn nobody_asks_without_a_token_unless_the_values_say_so() {
+fn callers_need_a_token_by_default() {
     let allows = |values: &[&str]| with(values).arguments().contains(&"--allow-anonymous".to_owned());
     assert!(!allows(&[]));
     assert!(allows(&["allowAnonymous=true"]));
@@ -84,23 +84,23 @@ fn nobody_asks_without_a_token_unless_the_values_say_so() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn a_budget_without_a_shared_ledger_is_divided_by_the_most_pods() {
+fn replicas_option_is_the_highest_number_of_pods() {
     let replicas = |values: &[&str]| {
         let manifests = with(values);
         let written = manifests.the("Deployment")["spec"]["replicas"].as_u64();
         let arguments = manifests.arguments();
-        let told = arguments.iter().find_map(|argument| argument.strip_prefix("--replicas=")).unwrap();
-        (written, told.parse::<u64>().unwrap())
+        let option = arguments.iter().find_map(|argument| argument.strip_prefix("--replicas=")).unwrap();
+        (written, option.parse::<u64>().unwrap())
     };
     assert_eq!(replicas(&[]), (Some(2), 2));
     assert_eq!(replicas(&["replicaCount=5"]), (Some(5), 5));
-    // The autoscaler's number must not be taken back by an upgrade.
+    // The Deployment sets no number, because an upgrade would overwrite that of the autoscaler.
     assert_eq!(replicas(&["autoscaling.enabled=true", "autoscaling.maxReplicas=9"]), (None, 9));
 }
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn secrets_reach_the_pods_by_reference_alone() {
+fn secrets_are_passed_by_reference() {
     let manifests = with(&["ledger.urlSecret.name=redis", "ledger.keySecret.name=redis", "log.hashKeySecret.name=log"]);
     let variables = manifests.container()["env"].as_array().unwrap();
     for (name, secret, key) in [
@@ -116,7 +116,7 @@ fn secrets_reach_the_pods_by_reference_alone() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn a_rollout_takes_no_pod_away_before_another_is_ready() {
+fn rollout_removes_no_pod_before_another_is_ready() {
     let manifests = with(&[]);
     let spec = &manifests.the("Deployment")["spec"];
     assert_eq!(spec["replicas"], 2);
@@ -129,7 +129,7 @@ fn a_rollout_takes_no_pod_away_before_another_is_ready() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn a_digest_stands_before_a_tag() {
+fn image_digest_takes_precedence_over_the_tag() {
     let image = |values: &[&str]| with(values).container()["image"].as_str().unwrap().to_owned();
     assert!(image(&[]).ends_with(&format!(":{}", env!("CARGO_PKG_VERSION"))), "{}", image(&[]));
     assert!(image(&["image.tag=1.2.3"]).ends_with("session-checker:1.2.3"));

@@ -1,11 +1,11 @@
-//! Renders the chart with Helm, and finds things in what comes out.
+//! Renders the chart with Helm and finds objects among the manifests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// The version of Kubernetes that a Helm without a cluster believes in.
+/// The Kubernetes version to render for. Without it, a Helm that was built by `go install` assumes 1.20.
 const KUBERNETES: &str = "1.33.0";
 
 pub const NAMESPACE: &str = "session-checker";
@@ -14,7 +14,7 @@ pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/session-checker")
 }
 
-/// The values of every supported scenario.
+/// The values files of all supported scenarios.
 pub fn scenarios() -> Vec<PathBuf> {
     let files = std::fs::read_dir(chart().join("ci")).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files.collect();
@@ -23,24 +23,24 @@ pub fn scenarios() -> Vec<PathBuf> {
     files
 }
 
-/// Renders the chart with these values, each as `--set` takes it.
+/// Renders the chart with these values, each in the syntax of `--set`.
 pub fn with(values: &[&str]) -> Manifests {
     let set = values.iter().flat_map(|value| ["--set", value]);
     Manifests::parse(&template(&chart(), set).unwrap())
 }
 
-/// Renders the chart with a file of values.
+/// Renders the chart with a values file.
 pub fn with_file(path: &Path) -> Manifests {
     Manifests::parse(&template(&chart(), ["--values", path.to_str().unwrap()]).unwrap())
 }
 
-/// What Helm says when it refuses these values.
-pub fn refusal(values: &[&str]) -> String {
+/// The error of Helm for values that it rejects.
+pub fn render_error(values: &[&str]) -> String {
     let set = values.iter().flat_map(|value| ["--set", value]);
-    template(&chart(), set).expect_err("Helm refuses the values")
+    template(&chart(), set).expect_err("Helm rejects the values")
 }
 
-/// What `helm template` prints, or its error.
+/// The output of `helm template`, or its error.
 pub fn template<'a>(chart: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, String> {
     let mut helm = Command::new("helm");
     helm.args(["template", "session-checker"]).arg(chart);
@@ -50,7 +50,7 @@ pub fn template<'a>(chart: &Path, arguments: impl IntoIterator<Item = &'a str>) 
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// What the chart makes.
+/// The rendered manifests.
 pub struct Manifests(pub Vec<Value>);
 
 impl Manifests {

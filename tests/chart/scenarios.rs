@@ -1,15 +1,15 @@
-//! Every combination of values that is supported, and some that are not.
+//! The supported combinations of values, and values that the chart rejects.
 
 use std::collections::HashSet;
 
 use session_checker::policy::compile;
 use session_checker::source::{Document, read_documents};
 
-use crate::render::{chart, refusal, scenarios, template, with, with_file};
+use crate::render::{chart, render_error, scenarios, template, with, with_file};
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn every_scenario_gives_each_object_once_and_in_a_namespace() {
+fn objects_are_unique_and_have_a_namespace() {
     for path in scenarios() {
         let mut seen = HashSet::new();
         for manifest in with_file(&path).0 {
@@ -25,24 +25,27 @@ fn every_scenario_gives_each_object_once_and_in_a_namespace() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn values_that_contradict_each_other_are_refused_with_what_to_write() {
+fn contradictory_values_fail_with_a_remedy() {
     for (values, message) in [
         (&["watch.allNamespaces=true", "watch.namespaces={a}"][..], "not both"),
-        (&["ingress.enabled=true"], "ingress.hosts: name at least one host"),
-        (&["httpRoute.enabled=true"], "httpRoute.parentRefs: name at least one Gateway"),
+        (&["ingress.enabled=true"], "ingress.hosts is empty: name at least one host"),
+        (&["httpRoute.enabled=true"], "httpRoute.parentRefs is empty: name at least one Gateway"),
         (&["metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true"], "not both"),
-        (&["autoscaling.enabled=true", "autoscaling.maxReplicas=1"], "minReplicas is above maxReplicas"),
+        (
+            &["autoscaling.enabled=true", "autoscaling.maxReplicas=1"],
+            "minReplicas is above maxReplicas; lower minReplicas or raise maxReplicas",
+        ),
         (&["autoscaling.enabled=true", "resources.requests=null"], "set resources.requests.cpu"),
         (&["examplePolicy.enabled=true"], "write the tenant's canonical domain"),
     ] {
-        let said = refusal(values);
-        assert!(said.contains(message), "{values:?}: {said}");
+        let error = render_error(values);
+        assert!(error.contains(message), "{values:?}: {error}");
     }
 }
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn a_value_that_is_not_there_or_of_the_wrong_kind_is_refused() {
+fn unknown_and_malformed_values_are_rejected() {
     for value in [
         "replicas=3",
         "ledger.url=redis://x",
@@ -56,14 +59,14 @@ fn a_value_that_is_not_there_or_of_the_wrong_kind_is_refused() {
         "examplePolicy.perClient=0",
         "auth0.endpoints.acme=ftp://x",
     ] {
-        let said = refusal(&[value]);
-        assert!(said.contains("meet the specifications of the schema"), "{value}: {said}");
+        let error = render_error(&[value]);
+        assert!(error.contains("meet the specifications of the schema"), "{value}: {error}");
     }
 }
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn the_example_policy_is_one_that_the_service_takes() {
+fn example_policy_compiles_and_is_in_audit_mode() {
     let values = ["examplePolicy.enabled=true", "examplePolicy.domain=acme.eu.auth0.com"];
     let set = values.iter().flat_map(|value| ["--set", value]);
     let text = template(&chart(), set.chain(["--show-only", "templates/examplepolicy.yaml"])).unwrap();
@@ -75,7 +78,7 @@ fn the_example_policy_is_one_that_the_service_takes() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn the_definition_and_with_it_all_policies_outlive_the_release_unless_the_values_say_otherwise() {
+fn crd_survives_an_uninstall_unless_keep_is_false() {
     let policy = |values: &[&str]| {
         with(values).the("CustomResourceDefinition")["metadata"]["annotations"]["helm.sh/resource-policy"].clone()
     };

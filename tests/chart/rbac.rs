@@ -1,4 +1,4 @@
-//! What the service may do in the cluster.
+//! The permissions of the service in the cluster.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::render::{Manifests, NAMESPACE, chart, template, with};
 
-/// (resource, verb, names) of all rules of these roles.
-fn rights(roles: &[&Value]) -> BTreeSet<(String, String, String)> {
+/// All rules of these roles, as (resource, verb, resource names).
+fn permissions(roles: &[&Value]) -> BTreeSet<(String, String, String)> {
     let words = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(|word| word.as_str().unwrap().to_owned()).collect()
     };
@@ -24,13 +24,13 @@ fn rights(roles: &[&Value]) -> BTreeSet<(String, String, String)> {
 }
 
 fn on_secrets(manifests: &Manifests, kind: &str) -> BTreeSet<(String, String)> {
-    let of_secrets = rights(&manifests.of(kind)).into_iter().filter(|(resource, ..)| resource == "secrets");
+    let of_secrets = permissions(&manifests.of(kind)).into_iter().filter(|(resource, ..)| resource == "secrets");
     of_secrets.map(|(_, verb, names)| (verb, names)).collect()
 }
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn the_rights_end_at_the_releases_namespace() {
+fn default_permissions_cover_only_the_release_namespace() {
     let manifests = with(&[]);
     assert!(manifests.of("ClusterRole").is_empty() && manifests.of("ClusterRoleBinding").is_empty());
     for kind in ["Role", "RoleBinding"] {
@@ -40,11 +40,11 @@ fn the_rights_end_at_the_releases_namespace() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn nothing_is_written_but_status_events_and_the_own_lease() {
+fn write_permissions_cover_only_status_events_and_lease() {
     let roles = with(&["watch.allNamespaces=true"]);
     let written: Vec<_> = ["Role", "ClusterRole"]
         .iter()
-        .flat_map(|kind| rights(&roles.of(kind)))
+        .flat_map(|kind| permissions(&roles.of(kind)))
         .filter(|(_, verb, _)| !matches!(verb.as_str(), "get" | "list" | "watch"))
         .map(|(resource, _, names)| (resource, names))
         .collect();
@@ -62,7 +62,7 @@ fn nothing_is_written_but_status_events_and_the_own_lease() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn secrets_are_read_by_name_where_names_are_given() {
+fn secret_names_restrict_read_access_to_secrets() {
     for (values, kind) in [(&[][..], "Role"), (&["watch.allNamespaces=true"], "ClusterRole")] {
         let named = [values, &["rbac.secretNames={a,b}"]].concat();
         for (values, names) in [(values.to_vec(), ""), (named, "a,b")] {
@@ -74,7 +74,7 @@ fn secrets_are_read_by_name_where_names_are_given() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn each_namespace_watched_has_its_role_and_no_other() {
+fn roles_exist_in_watched_namespaces_only() {
     let manifests = with(&["watch.namespaces={one,two}"]);
     let of = |kind: &str| -> BTreeSet<String> {
         let roles = manifests.of(kind).into_iter().filter(|role| role["metadata"]["name"] != "session-checker-lease");
@@ -82,14 +82,14 @@ fn each_namespace_watched_has_its_role_and_no_other() {
     };
     let expected = BTreeSet::from(["one".to_owned(), "two".to_owned()]);
     assert_eq!((of("Role"), of("RoleBinding")), (expected.clone(), expected));
-    let told: Vec<_> =
+    let options: Vec<_> =
         manifests.arguments().into_iter().filter(|argument| argument.starts_with("--namespace")).collect();
-    assert_eq!(told, ["--namespace=one", "--namespace=two"]);
+    assert_eq!(options, ["--namespace=one", "--namespace=two"]);
 }
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn every_binding_is_of_a_role_that_there_is_and_of_the_pods_account() {
+fn bindings_match_roles_and_the_service_account() {
     for values in [&[][..], &["watch.allNamespaces=true"], &["watch.namespaces={one,two}", "fullnameOverride=x"]] {
         let manifests = with(values);
         let account = &manifests.pod()["serviceAccountName"];
@@ -115,7 +115,7 @@ fn every_binding_is_of_a_role_that_there_is_and_of_the_pods_account() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn the_rights_that_other_tests_apply_are_those_of_the_chart() {
+fn committed_rbac_matches_the_chart() {
     for scope in ["namespaced", "named", "cluster"] {
         let values = chart().join(format!("ci/rbac-{scope}-values.yaml"));
         let rendered = template(&chart(), ["--values", values.to_str().unwrap(), "--show-only", "templates/rbac.yaml"]);
