@@ -1,4 +1,4 @@
-//! Every panel and every rule, asked of a real Prometheus.
+//! Evaluates the expressions of every panel and every rule on a real Prometheus.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -13,57 +13,57 @@ use crate::promql::names;
 
 #[derive(Args)]
 pub struct EvaluateArgs {
-    /// Prometheus.
+    /// The URL of Prometheus.
     #[arg(long)]
     prometheus: String,
-    /// The dashboard's JSON.
+    /// The dashboard, a JSON file.
     #[arg(long)]
     dashboard: PathBuf,
-    /// The file of rules, which Prometheus has loaded.
+    /// The file of rules that Prometheus has loaded.
     #[arg(long)]
     rules: PathBuf,
-    /// How long series may take to appear, in seconds: rates need two scrapes, and rules an evaluation.
+    /// Seconds until all series have to exist. A rate needs two scrapes, and a rule needs an evaluation.
     #[arg(long, default_value_t = 60)]
-    patience: u64,
+    timeout: u64,
 }
 
-/// An expression that has to give something.
-struct LimitCheck {
-    whose: String,
+/// An expression that has to return series, and the panel or rule that contains it.
+struct Query {
+    source: String,
     expression: String,
 }
 
-fn questions(args: &EvaluateArgs) -> Result<Vec<LimitCheck>, Box<dyn Error>> {
-    let mut questions = Vec::new();
+fn queries(args: &EvaluateArgs) -> Result<Vec<Query>, Box<dyn Error>> {
+    let mut queries = Vec::new();
     let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(&args.dashboard)?)?;
     for panel in dashboard["panels"].as_array().into_iter().flatten() {
         for target in panel["targets"].as_array().into_iter().flatten() {
-            // As Grafana replaces them when everything is chosen.
+            // Grafana substitutes the variables like this when "All" is selected.
             let mut expression = target["expr"].as_str().unwrap_or_default().replace("$__rate_interval", "30s");
             for variable in ["$namespace", "$job", "$tenant", "$policy"] {
                 expression = expression.replace(variable, ".*");
             }
-            questions.push(LimitCheck { whose: format!("panel {}", panel["title"]), expression });
+            queries.push(Query { source: format!("panel {}", panel["title"]), expression });
         }
     }
     let rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(&args.rules)?)?;
     for rule in rules["groups"].as_array().into_iter().flatten().flat_map(|group| group["rules"].as_array()).flatten() {
         let expression = rule["expr"].as_str().unwrap_or_default().to_owned();
         if rule["record"].is_string() {
-            questions.push(LimitCheck { whose: format!("rule {}", rule["record"]), expression });
+            queries.push(Query { source: format!("rule {}", rule["record"]), expression });
         } else {
-            // An alert that gives something fires. That it could is seen by each series that it looks at.
+            // The expression of an alert returns series only while the alert fires. The series that it reads have to exist.
             for name in names(&expression) {
-                questions.push(LimitCheck { whose: format!("alert {}", rule["alert"]), expression: name });
+                queries.push(Query { source: format!("alert {}", rule["alert"]), expression: name });
             }
         }
     }
-    Ok(questions)
+    Ok(queries)
 }
 
-/// What is wrong with the answer to a question; `None` when it gives something.
-async fn ask(client: &Client, args: &EvaluateArgs, limit_check: &LimitCheck) -> Result<Option<String>, Box<dyn Error>> {
-    let request = client.post(format!("{}/api/v1/query", args.prometheus)).form(&[("query", &limit_check.expression)]);
+/// What is wrong with the result of a query; `None` when it has series.
+async fn problem(client: &Client, args: &EvaluateArgs, query: &Query) -> Result<Option<String>, Box<dyn Error>> {
+    let request = client.post(format!("{}/api/v1/query", args.prometheus)).form(&[("query", &query.expression)]);
     let answer: Value = request.send().await?.json().await?;
     Ok(match answer["data"]["result"].as_array() {
         None => Some(format!("error: {}", answer["error"])),
@@ -72,7 +72,7 @@ async fn ask(client: &Client, args: &EvaluateArgs, limit_check: &LimitCheck) -> 
     })
 }
 
-/// What Prometheus itself says of the rules that it evaluates.
+/// The number of rules that Prometheus has loaded, and a line for each unhealthy rule.
 async fn unhealthy_rules(client: &Client, args: &EvaluateArgs) -> Result<(usize, Vec<String>), Box<dyn Error>> {
     let answer: Value = client.get(format!("{}/api/v1/rules", args.prometheus)).send().await?.json().await?;
     let groups = answer["data"]["groups"].as_array().cloned().unwrap_or_default();
@@ -84,25 +84,25 @@ async fn unhealthy_rules(client: &Client, args: &EvaluateArgs) -> Result<(usize,
     ))
 }
 
-/// Asks until everything gives something, and fails when that takes too long.
+/// Repeats all queries until each returns series. Fails after the timeout.
 pub async fn run(args: &EvaluateArgs) -> Result<(), Box<dyn Error>> {
     let client = Client::builder().timeout(Duration::from_secs(10)).build()?;
-    let questions = questions(args)?;
-    let deadline = Instant::now() + Duration::from_secs(args.patience);
+    let queries = queries(args)?;
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
     loop {
         let (rules, mut wrong) = unhealthy_rules(&client, args).await?;
-        for limit_check in &questions {
-            if let Some(problem) = ask(&client, args, limit_check).await? {
-                wrong.push(format!("{}: {problem}: {}", limit_check.whose, limit_check.expression));
+        for query in &queries {
+            if let Some(problem) = problem(&client, args, query).await? {
+                wrong.push(format!("{}: {problem}: {}", query.source, query.expression));
             }
         }
         if rules > 0 && wrong.is_empty() {
-            println!("{} expressions give series, {rules} rules are healthy", questions.len());
+            println!("{} expressions return series, {rules} rules are healthy", queries.len());
             return Ok(());
         }
         if Instant::now() > deadline {
             wrong.iter().for_each(|problem| println!("{problem}"));
-            return Err(format!("{} of {} are empty or in error", wrong.len(), questions.len()).into());
+            return Err(format!("{} problems in {} expressions and {rules} rules", wrong.len(), queries.len()).into());
         }
         sleep(Duration::from_secs(2)).await;
     }

@@ -1,5 +1,5 @@
-//! Kills a service without a word, as the kernel does when memory runs out. A Pod's own process cannot be killed from inside of
-//! the Pod; this is one that sees the node's processes, as the same user.
+//! Kills the service's process with SIGKILL, as the kernel does when memory runs out. No process inside a Pod can kill the first
+//! process of that Pod, so this one runs in a Pod that sees the node's processes, as the same user.
 
 use std::error::Error;
 use std::fs;
@@ -12,14 +12,14 @@ pub struct KillArgs {
     /// The uid of the Pod.
     #[arg(long)]
     pod_uid: String,
-    /// The name of its process.
+    /// The name of the process.
     #[arg(long, default_value = "session-checker")]
     process: String,
 }
 
-/// Kills the one process of that name in that Pod.
+/// Kills the process of that name in that Pod. Fails unless there is exactly one.
 pub fn run(args: &KillArgs) -> Result<(), Box<dyn Error>> {
-    // With systemd's driver the kubelet writes underscores.
+    // With the systemd cgroup driver, the kubelet writes underscores in the uid.
     let uids = [args.pod_uid.clone(), args.pod_uid.replace('-', "_")];
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -27,13 +27,15 @@ pub fn run(args: &KillArgs) -> Result<(), Box<dyn Error>> {
         let Some(pid) = entry.file_name().and_then(|name| name.to_str()?.parse().ok()).and_then(Pid::from_raw) else {
             continue;
         };
-        // A process that ends meanwhile is none that is looked for.
+        // A process that has just ended has no readable files, so it does not match.
         let read = |file| fs::read_to_string(entry.join(file)).unwrap_or_default();
         if read("comm").trim_end() == args.process && uids.iter().any(|uid| read("cgroup").contains(uid)) {
             found.push(pid);
         }
     }
-    let [pid] = found[..] else { return Err(format!("{} processes are it", found.len()).into()) };
+    let [pid] = found[..] else {
+        return Err(format!("found {} processes {} in the Pod, expected one", found.len(), args.process).into());
+    };
     kill_process(pid, Signal::KILL)?;
     println!("killed");
     Ok(())

@@ -1,5 +1,5 @@
-//! Checks at a constant rate, whatever becomes of those before. Half of them come over connections that are kept, half
-//! over new ones: a rollout can break either. A check whose connection is lost is asked again, as proxies do, and counted.
+//! Sends checks at a constant rate, without waiting for earlier answers. Half of the checks use kept connections and half use
+//! new ones, because a rollout can break either. A check whose connection is lost is counted and sent again, as proxies do.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,23 +13,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-/// Nobody waits longer for a check than the Action does.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A check fails after this time, retries included. It is longer than the policies' timeout of 3 s, so that the service answers
+/// first.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between a lost connection and the next try.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause before a check is sent again after a lost connection.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
 pub struct LoadArgs {
-    /// Where the service is, without the path.
+    /// The URL of the service, without a path.
     #[arg(long)]
     url: String,
     #[arg(long, env = "TOKEN")]
     token: String,
-    /// Checks a second.
+    /// Checks per second.
     #[arg(long, default_value_t = 200)]
     rate: u32,
-    /// Ask also about the tenants that are down and busy, whose checks the failure policy answers.
+    /// Also send checks for the tenants `down` and `busy`, which the failure policy answers.
     #[arg(long)]
     faults: bool,
 }
@@ -55,13 +56,13 @@ impl Tally {
     }
 }
 
-/// A login, and the reasons that are right for it.
+/// A login, and the reasons that are expected in its answer.
 struct Login {
     body: Value,
     reasons: &'static [&'static str],
 }
 
-/// The n-th login.
+/// Returns the n-th login.
 fn login(n: u64, faults: bool) -> Login {
     let fresh = format!("session-{n}");
     let (user, client, sid, reasons): (String, &str, String, &'static [&'static str]) = match n % 20 {
@@ -70,7 +71,7 @@ fn login(n: u64, faults: bool) -> Login {
         2 | 3 => ("auth0|holder".into(), "e2e-app", "holder".into(), &["within_limit"]),
         4 => ("auth0|odd".into(), "e2e-app", fresh, &["within_limit", "limit_exceeded"]),
         5 if faults => (format!("auth0|d{n}"), "down-app", fresh, &["upstream_error", "circuit_open"]),
-        // Its turn may come in the last moment, when nothing else fits in any more.
+        // The request budget may release a check so late that the rest of the check runs out of time.
         6 | 7 if faults => (
             format!("auth0|b{n}"),
             "busy-app",
@@ -82,30 +83,32 @@ fn login(n: u64, faults: bool) -> Login {
     Login { body: json!({ "user_id": user, "client_id": client, "sid": sid }), reasons }
 }
 
-/// Why a check failed, or the reason of its answer.
+/// Sends a check. Returns the reason of its answer, or why the check failed.
 async fn check(client: &Client, args: &LoadArgs, login: &Login, tally: &Mutex<Tally>) -> Result<String, String> {
-    // To ask twice changes no answer: a session that was let in is a holder.
+    // Sending a check twice changes no answer, because a session that was allowed stays allowed.
     let answered = async {
         loop {
             match answer(client, &args.url, &args.token, &login.body).await {
                 Err(error) if !error.is_timeout() => {
                     lock(tally).repeated += 1;
-                    sleep(PAUSE).await;
+                    sleep(RETRY_DELAY).await;
                 }
                 other => break other,
             }
         }
     };
-    let answered = timeout(PATIENCE, answered).await.map_err(|_| "no answer, however often it was asked".to_owned())?;
+    let answered = timeout(CHECK_TIMEOUT, answered)
+        .await
+        .map_err(|_| "no answer within the timeout, retries included".to_owned())?;
     let (status, reason) = answered.map_err(|error| causes(&error))?;
     if status == StatusCode::OK && login.reasons.contains(&reason.as_str()) {
         Ok(reason)
     } else {
-        Err(format!("{status}, reason {reason:?} in place of {:?}", login.reasons))
+        Err(format!("{status}, reason {reason:?}, expected one of {:?}", login.reasons))
     }
 }
 
-/// The status and the reason of an answer.
+/// Sends a login to `/check`. Returns the status and the reason of the answer.
 pub async fn answer(client: &Client, url: &str, token: &str, login: &Value) -> reqwest::Result<(StatusCode, String)> {
     let response = client.post(format!("{url}/check")).bearer_auth(token).json(login).send().await?;
     let status = response.status();
@@ -123,16 +126,16 @@ fn causes(error: &reqwest::Error) -> String {
     said
 }
 
-/// Asks until a signal comes, and tells the tally each second and at the end.
+/// Sends checks until SIGTERM. Prints the totals each second and at the end.
 pub async fn run(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
     let args = Arc::new(LoadArgs { url: args.url.clone(), token: args.token.clone(), ..*args });
-    let client = |idle| Client::builder().timeout(PATIENCE).pool_max_idle_per_host(idle).build();
+    let client = |idle| Client::builder().timeout(CHECK_TIMEOUT).pool_max_idle_per_host(idle).build();
     let clients = [client(usize::MAX)?, client(0)?];
     let tally = Arc::new(Mutex::new(Tally::default()));
     let mut terminated = signal(SignalKind::terminate())?;
     let mut ticks = interval(Duration::from_secs(1) / args.rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut told = Instant::now();
+    let mut printed_at = Instant::now();
     let mut checks = JoinSet::new();
     for n in 0.. {
         tokio::select! {
@@ -146,20 +149,20 @@ pub async fn run(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
             lock(&seen).count(result);
         });
         while checks.try_join_next().is_some() {}
-        if told.elapsed() >= Duration::from_secs(1) {
-            told = Instant::now();
-            tell(&lock(&tally));
+        if printed_at.elapsed() >= Duration::from_secs(1) {
+            printed_at = Instant::now();
+            print_totals(&lock(&tally));
         }
     }
     while checks.join_next().await.is_some() {}
     let tally = lock(&tally);
-    tell(&tally);
+    print_totals(&tally);
     println!("reasons {:?}", tally.reasons);
     println!("failures {:?}", tally.failures);
     if tally.failed == 0 { Ok(()) } else { Err(format!("{} checks failed", tally.failed).into()) }
 }
 
-fn tell(tally: &Tally) {
+fn print_totals(tally: &Tally) {
     let Tally { sent, answered, repeated, failed, .. } = tally;
     println!("sent={sent} answered={answered} repeated={repeated} failed={failed}");
 }

@@ -1,7 +1,7 @@
-//! What the test on a cluster needs beside the service: tenants to ask, checks to answer, somebody who kills, and somebody who
-//! looks at every panel and every rule. `tests/e2e/run` starts the last beside Prometheus, and the others as Pods.
+//! The tool of the end-to-end test: simulated tenants, load, simultaneous logins, a killer of the service's process, and an
+//! evaluation of every panel and every rule. `tests/e2e/run` starts the evaluation beside Prometheus, and the others as Pods.
 
-#![allow(clippy::print_stdout, reason = "what it prints is its purpose")]
+#![allow(clippy::print_stdout, reason = "the output is the purpose of this tool")]
 
 mod evaluate;
 mod kill;
@@ -16,19 +16,19 @@ use clap::Parser;
 enum Tool {
     /// Serve the simulated tenants.
     Tenants,
-    /// Ask for checks at a constant rate until a signal comes; print how many failed.
+    /// Send checks at a constant rate until SIGTERM; print how many failed.
     Load(load::LoadArgs),
-    /// Let users log in several times at once; print how many were let in more than once.
+    /// Send simultaneous logins of each user; print how many users were allowed more than once.
     Race(race::RaceArgs),
-    /// Kill the service of a Pod of this node.
+    /// Kill the service's process in a Pod on this node.
     Kill(kill::KillArgs),
-    /// Ask Prometheus for every panel and every rule; fail while one is empty or in error.
+    /// Query Prometheus for every panel and every rule; fail when one stays empty or in error.
     Evaluate(evaluate::EvaluateArgs),
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The first to be installed holds; there is no other.
+    // An error means that a provider is installed already. Nothing in this tool installs another.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match Tool::parse() {
         Tool::Tenants => tenants::serve().await,

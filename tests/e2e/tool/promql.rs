@@ -1,10 +1,10 @@
-//! What a PromQL expression names.
+//! The names of series in a PromQL expression.
 
 use std::collections::BTreeSet;
 
-/// The words of an expression that are names of the service's metrics, of recorded series, or of standard ones.
+/// The words of an expression that name metrics of the service, recorded series, or standard metrics.
 pub fn names(expression: &str) -> BTreeSet<String> {
-    // Strings are values of labels, and braces hold labels.
+    // Text in quotes is the value of a label, and text in braces is a label.
     let mut outside = String::new();
     let mut depth = 0;
     for part in expression.split('"').step_by(2) {

@@ -1,5 +1,5 @@
-//! Logins of one user that come at once, each over a connection of its own: a Service hands them to different Pods. The limit is
-//! one, so with a ledger that the Pods share one is let in.
+//! Sends simultaneous logins of one user, each over a new connection, which a Service distributes to different Pods. The limit is
+//! one, so with a shared ledger exactly one login is allowed.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::load::answer;
 
 #[derive(Args)]
 pub struct RaceArgs {
-    /// Where the service is, without the path.
+    /// The URL of the service, without a path.
     #[arg(long)]
     url: String,
     #[arg(long, env = "TOKEN")]
     token: String,
-    /// Users who log in, one after the other.
+    /// Number of users, who log in one after the other.
     #[arg(long, default_value_t = 50)]
     users: u32,
-    /// Logins of each at once.
+    /// Number of simultaneous logins of each user.
     #[arg(long, default_value_t = 8)]
     logins: u32,
 }
 
-/// Prints how many users were let in more than once, and how many not at all.
+/// Prints how many users were allowed more than once, and how many were never allowed.
 pub async fn run(args: &RaceArgs) -> Result<(), Box<dyn Error>> {
     let client = Client::builder().timeout(Duration::from_secs(5)).pool_max_idle_per_host(0).build()?;
     let (mut more, mut none) = (0, 0);
@@ -38,17 +38,17 @@ pub async fn run(args: &RaceArgs) -> Result<(), Box<dyn Error>> {
             let client = &client;
             async move { answer(client, &args.url, &args.token, &login).await }
         });
-        let mut let_in = 0;
+        let mut allowed = 0;
         for (status, reason) in try_join_all(logins).await? {
             match (status, reason.as_str()) {
-                (StatusCode::OK, "within_limit") => let_in += 1,
+                (StatusCode::OK, "within_limit") => allowed += 1,
                 (StatusCode::OK, "limit_exceeded") => {}
                 _ => return Err(format!("{status}, reason {reason:?}").into()),
             }
         }
-        more += u32::from(let_in > 1);
-        none += u32::from(let_in == 0);
+        more += u32::from(allowed > 1);
+        none += u32::from(allowed == 0);
     }
-    println!("users={} let_in_more_than_once={more} not_let_in={none}", args.users);
+    println!("users={} allowed_more_than_once={more} never_allowed={none}", args.users);
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Three tenants, each on a port of its own: one that is well, one that is down, one that is asked too much.
+//! Serves three simulated tenants, each on its own port: `well` works, `down` answers with 503, and `busy` gets more checks than
+//! its request budget allows.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,10 +10,10 @@ use jiff::Timestamp;
 use simulator::{Application, Fault, Operation, Options, RateLimit, Session, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The client ids and secrets that the tenants know. The second is what the test changes the Secret to.
+/// The client ids and secrets that the tenants accept. The test rotates the Secret from the first to the second.
 const CREDENTIALS: [(&str, &str); 2] = [("e2e", "first-secret"), ("e2e-rotated", "second-secret")];
 
-/// Serves until a signal comes.
+/// Serves the tenants until SIGTERM.
 pub async fn serve() -> Result<(), Box<dyn Error>> {
     let well = start("well.eu.auth0.com", 8080).await?;
     let down = start("down.eu.auth0.com", 8081).await?;
@@ -20,17 +21,17 @@ pub async fn serve() -> Result<(), Box<dyn Error>> {
     down.fault(Operation::List, Fault::status(StatusCode::SERVICE_UNAVAILABLE));
     let now = Timestamp::now();
     for client in ["e2e-app", "audited-app"] {
-        // At the limit of one, with a session that nobody here logs in with.
+        // This user is at the limit of one, with a session that no login of the test uses.
         well.add_session(
             &format!("auth0|full-{client}"),
             Session::new(format!("elsewhere-{client}"), now).client(client),
         );
     }
-    // A holder, who comes back again and again.
+    // This user logs in repeatedly with the same session.
     well.add_session("auth0|holder", Session::new("holder", now).client("e2e-app"));
-    // An entry that cannot be read: its id is not one.
+    // The list of this user has an entry that cannot be read, because its id is invalid.
     well.add_session("auth0|odd", Session::new("not an id", now).client("e2e-app"));
-    println!("tenants are up");
+    println!("serving the tenants");
     signal(SignalKind::terminate())?.recv().await;
     Ok(())
 }
@@ -38,7 +39,7 @@ pub async fn serve() -> Result<(), Box<dyn Error>> {
 async fn start(domain: &str, port: u16) -> Result<Simulator, Box<dyn Error>> {
     let mut options = Options::new(domain);
     options.listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    // What it says of its rate limit is what the dashboard shows.
+    // The dashboard shows the rate limit that the tenant reports.
     options.rate_limit = Some(RateLimit { burst: 10_000, per_second: 10_000 });
     options.token_lifetime = Duration::from_secs(3600);
     options.recorded_requests = 0;
