@@ -1,7 +1,7 @@
-// A real etcd, kube-apiserver and kubectl for the tests of the controller, out of the Go module proxy.
+// Builds etcd, kube-apiserver and kubectl from the Go module proxy, for the tests of the controller.
 //
-// k8s.io/kubernetes does not build as a dependency on its own: its staging modules are at v0.0.0 there, and each has to
-// be pointed at the release that goes with it (v1.36.3 and v0.36.3 are one release).
+// As a dependency, k8s.io/kubernetes requires its staging modules at v0.0.0, which does not build. Each staging module
+// therefore needs a replacement by the version of the same release (v1.36.3 and v0.36.3 are one release).
 module sessionchecker.dev/control-plane
 
 go 1.26.0

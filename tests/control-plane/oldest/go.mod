@@ -1,4 +1,4 @@
-// The API server of the oldest Kubernetes that is supported, beside the etcd and the kubectl of the module above.
+// Builds the API server of the oldest supported Kubernetes. Its etcd and kubectl come from the module in the parent folder.
 module sessionchecker.dev/control-plane/oldest
 
 go 1.26.0
