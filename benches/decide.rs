@@ -1,4 +1,4 @@
-//! How long the rule takes, from a user's sessions to the decision.
+//! Measures how long a policy takes to decide a login from the user's sessions.
 
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -20,7 +20,8 @@ fn policy(strategy: &str, limit: usize) -> Policy {
         .expect("the manifest is right")
 }
 
-/// Sessions as Auth0 gives them: all dates are there, every other one has the application, all have another.
+/// A session list as Auth0 returns it. All dates are set. Every second session has the application of the login, and all have
+/// another application.
 fn sessions(count: usize, now: Timestamp) -> SessionList {
     let ago = |minutes: usize| Some(now - SignedDuration::from_mins(minutes as i64));
     let ahead = Some(now + SignedDuration::from_hours(1));

@@ -1,5 +1,5 @@
-//! What the ledger adds to a check, opening it and admitting the login: in memory, and in a Redis on loopback where there is a
-//! `redis-server` to start.
+//! Measures the ledger's part of a check: to open it, admit the login and withdraw it. Measures the ledger in memory, and in a
+//! Redis on loopback if `redis-server` is installed.
 
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -18,7 +18,7 @@ fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
     Decision::Within { count: Count { scope: LimitScope::Client, limit: 1, active: 0 }, holder: false }
 }
 
-/// Logins of users who take turns, each from the beginning to the end.
+/// Logins of different users, one after the other.
 struct Logins {
     users: Vec<User>,
     turn: usize,
@@ -43,7 +43,7 @@ impl Logins {
         let list = Listed { sessions: &nothing, since: opened.since };
         let decision = ledger.admit(&attempt, list, Instant::now() + Duration::from_secs(60), within).await;
         black_box(decision).expect("nobody else writes");
-        // As the simplest end of a login, so that records stay as short as they are in life.
+        // Withdrawing is the simplest end of a login. It keeps records as short as they are in production.
         ledger.withdraw(&attempt).await;
     }
 }
@@ -57,7 +57,7 @@ fn memory(criterion: &mut Criterion) {
     });
 }
 
-#[expect(clippy::print_stderr, reason = "a skip has to be seen")]
+#[expect(clippy::print_stderr, reason = "a skip has to be visible")]
 fn redis(criterion: &mut Criterion) {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let port = port.expect("a free port").port();
@@ -77,11 +77,11 @@ fn redis(criterion: &mut Criterion) {
     criterion.bench_function("ledger/redis/open, admit and withdraw", |bencher| {
         bencher.iter(|| runtime.block_on(logins.next(&ledger)));
     });
-    assert!(!shared.is_degraded(), "it was Redis that was measured");
+    assert!(!shared.is_degraded(), "the operations were done in memory, not in Redis");
     drop(server);
 }
 
-/// A Redis that ends with the benchmark.
+/// A Redis server that stops when this value is dropped.
 struct Server(Child);
 
 impl Server {

@@ -1,36 +1,41 @@
-//! The benchmark behind `make bench-controller`: what a cluster with many policies asks of a replica.
+//! The benchmark of `make bench-controller`: measures a replica in a cluster with many policies.
 //!
 //! ```text
 //! this program ──▶ API server (a real one, see tests/control-plane) ◀──watches── session-checker serve
 //!      │                                                                            │
 //!      ├──/readyz, /check───────────────────────────────────────────────────────────┤
-//!      └──tenants, each on a port of its own ◀──tokens, lists───────────────────────┘
+//!      └──tenants, each on its own port ◀──tokens, lists────────────────────────────┘
 //! ```
 //!
-//! For each number of policies: how long a replica takes from its start until it is ready, the memory that it needs, how long a
-//! changed policy and a changed credential take from the API server's answer until a check is answered by it, and what the
-//! API server is asked for while nothing happens. Prints a Markdown table. A goal that is missed is told, not fatal.
+//! For each number of policies, measures:
 //!
-//! `BENCH_POLICIES` (`1000,10000`) are the numbers of policies, `BENCH_CHANGES` (200) the changes that are measured,
-//! `BENCH_QUIET` (240) the seconds for which requests are counted.
+//! * how long a replica takes from its start until it is ready,
+//! * how much memory it needs,
+//! * how long a changed policy and a changed credential take from the API server's answer until a check uses them,
+//! * what the replica requests from the API server while nothing changes.
+//!
+//! Prints a Markdown table. A missed goal is reported and does not fail the run.
+//!
+//! `BENCH_POLICIES` (`1000,10000`) sets the numbers of policies, `BENCH_CHANGES` (200) how many changes to measure, and
+//! `BENCH_QUIET` (240) for how many seconds to count requests.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it prints is its purpose")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the output is the purpose of a benchmark")]
 
 #[path = "../../tests/it/control_plane/mod.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "it is of the tests, which need more of it")]
+#[expect(dead_code, clippy::unwrap_used, reason = "the module belongs to the tests, which use more of it")]
 mod control_plane;
 #[path = "../shared/process.rs"]
-#[expect(dead_code, reason = "the load benchmark needs more of it")]
+#[expect(dead_code, reason = "the load benchmark uses more of it")]
 mod process;
 mod replica;
 mod report;
 mod scene;
 
-/// What the control plane of the tests is used with.
+/// The part of the tests' `common` module that their control plane uses.
 mod common {
-    /// Chooses the cryptography of the process.
+    /// Installs the process's cryptography provider.
     pub fn provider() {
-        // An error says that it is chosen already.
+        // An error means that a provider is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
 }
@@ -45,7 +50,7 @@ use crate::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How many credentials are changed.
+/// How many credentials the benchmark changes.
 const ROTATIONS: usize = 20;
 
 #[tokio::main]
@@ -56,8 +61,10 @@ async fn main() -> Result<()> {
     let sizes = env::var("BENCH_POLICIES").unwrap_or_else(|_| "1000,10000".to_owned());
     let mut figures = Vec::new();
     for policies in sizes.split(',').map(|size| size.trim().parse::<usize>()) {
-        let Some(plane) = control_plane::own().await else { return Err("there is no API server".into()) };
-        let scene = Scene::furnish(&plane, policies?).await?;
+        let Some(plane) = control_plane::own().await else {
+            return Err("no API server can be started: install Go or set KUBEBUILDER_ASSETS".into());
+        };
+        let scene = Scene::create(&plane, policies?).await?;
         figures.push(measure(&scene, changes, quiet).await?);
     }
     println!("{}", Report { figures, changes, rotations: ROTATIONS });
@@ -68,22 +75,22 @@ async fn measure(scene: &Scene<'_>, changes: usize, quiet: Duration) -> Result<F
     let policies = scene.policies;
     let replica = Replica::start(scene)?;
     let ready = replica.becomes_ready().await?;
-    let (at_start, statuses) = (replica.resident().await?, replica.has_told(policies).await?);
+    let (at_start, statuses) = (replica.resident().await?, replica.statuses_written(policies).await?);
 
-    eprintln!("{policies} policies: {changes} of them are changed");
+    eprintln!("{policies} policies: making {changes} changes");
     let mut changed = Vec::new();
     for change in 0..changes {
-        // A step that has no divisor in common with the numbers of policies and tenants.
+        // 997 has no factor in common with the numbers of policies and tenants, so the changes reach all of them in turn.
         let (policy, limit) = (change * 997 % policies, 2 + change % 900);
         scene.set_limit(policy, limit).await?;
         changed.push(replica.limit_becomes(policy, limit).await?);
     }
-    eprintln!("{ROTATIONS} credentials are changed");
+    eprintln!("changing {ROTATIONS} credentials");
     let mut rotated = Vec::new();
     for tenant in 0..ROTATIONS.min(TENANTS) {
         rotated.push(replica.follows_rotation(scene, tenant).await?);
     }
-    eprintln!("{} s of quiet", quiet.as_secs());
+    eprintln!("counting requests for {} s without changes", quiet.as_secs());
     let quiet = scene.quiet(quiet).await;
     Ok(Figures { policies, ready, statuses, at_start, peak: replica.peak()?, changed, rotated, quiet })
 }

@@ -1,4 +1,4 @@
-//! The service under test, in a process of its own.
+//! The service under test, in a separate process.
 
 use std::{
     net::SocketAddr,
@@ -16,8 +16,8 @@ use crate::{
     scene::{Scene, application, caller_token},
 };
 
-/// Nothing that is measured takes longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The run fails when a step takes longer than this.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running `session-checker serve` that watches a namespace.
 pub struct Replica {
@@ -30,7 +30,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts it, with its log in a file.
+    /// Starts the service, with its log in a file.
     pub fn start(scene: &Scene<'_>) -> Result<Self> {
         let (address, admin, directory) = (free_address()?, free_address()?, tempfile::tempdir()?);
         let mut command = process::command(Path::new(env!("CARGO_BIN_EXE_session-checker")));
@@ -48,10 +48,10 @@ impl Replica {
         Ok(Self { address, admin, process, http: reqwest::Client::new(), started, _directory: directory })
     }
 
-    /// How long it took from the start until it was ready.
+    /// Waits until the replica is ready. Returns the time since its start.
     pub async fn becomes_ready(&self) -> Result<Duration> {
         self.until("ready", async || {
-            // Before it listens there is no answer at all.
+            // The request fails until the replica listens.
             let answer = self.http.get(format!("http://{}/readyz", self.admin)).send().await;
             Ok(answer.is_ok_and(|answer| answer.status() == 200))
         })
@@ -59,27 +59,27 @@ impl Replica {
         Ok(self.started.elapsed())
     }
 
-    /// How long it took from the start until the status of so many policies was written.
-    pub async fn has_told(&self, policies: usize) -> Result<Duration> {
+    /// Waits until the status of this many policies is written. Returns the time since the start.
+    pub async fn statuses_written(&self, policies: usize) -> Result<Duration> {
         let written = "session_checker_status_writes_total{result=\"ok\"}";
         self.until("every status is written", async || Ok(self.metric(written).await? >= policies as f64)).await?;
         Ok(self.started.elapsed())
     }
 
-    /// How long it takes from now until a check is answered by this limit.
+    /// Waits until a check is decided by this limit. Returns how long that took.
     pub async fn limit_becomes(&self, policy: usize, limit: usize) -> Result<Duration> {
         let begun = Instant::now();
-        self.until("another limit", async || Ok(self.check(policy).await?["limit"] == limit)).await?;
+        self.until("a check uses the new limit", async || Ok(self.check(policy).await?["limit"] == limit)).await?;
         Ok(begun.elapsed())
     }
 
-    /// Changes the credential of a tenant; how long it then takes until a check asks the tenant with a token of the new one.
+    /// Changes the credential of a tenant and waits until a check uses a token of the new credential. Returns how long that took.
     pub async fn follows_rotation(&self, scene: &Scene<'_>, tenant: usize) -> Result<Duration> {
         self.check(tenant).await?;
         let before = scene.last_token(tenant);
         scene.rotate(tenant).await?;
         let begun = Instant::now();
-        self.until("another credential", async || {
+        self.until("a check uses the new credential", async || {
             self.check(tenant).await?;
             Ok(scene.last_token(tenant) != before)
         })
@@ -87,17 +87,17 @@ impl Replica {
         Ok(begun.elapsed())
     }
 
-    /// Its resident memory in bytes.
+    /// Current resident memory in bytes.
     pub async fn resident(&self) -> Result<f64> {
         self.metric("process_resident_memory_bytes").await
     }
 
-    /// The most that it ever was.
+    /// Peak resident memory in bytes.
     pub fn peak(&self) -> Result<u64> {
         self.process.peak_memory()
     }
 
-    /// The answer for a login of a user who has none before.
+    /// Sends a check for a user who has no session. Returns the answer.
     async fn check(&self, policy: usize) -> Result<Value> {
         let user = format!("auth0|{}", uuid::Uuid::new_v4());
         let login = json!({ "user_id": user, "client_id": application(policy), "sid": "s" });
@@ -105,11 +105,11 @@ impl Replica {
         let answer: Value = request.json(&login).send().await?.error_for_status()?.json().await?;
         match answer["reason"].as_str() {
             Some("within_limit") => Ok(answer),
-            _ => Err(format!("not a decision: {answer}").into()),
+            _ => Err(format!("expected the reason within_limit: {answer}").into()),
         }
     }
 
-    /// A series, or the sum of a metric's.
+    /// The value of a series, or the sum of all series of a metric.
     async fn metric(&self, name: &str) -> Result<f64> {
         let metrics = self.http.get(format!("http://{}/metrics", self.admin)).send().await?.text().await?;
         let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
@@ -118,10 +118,10 @@ impl Replica {
     }
 
     async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         while !holds().await? {
             if Instant::now() > deadline {
-                return Err(format!("{what}: not after {PATIENCE:?}").into());
+                return Err(format!("not within {STEP_TIMEOUT:?}: {what}").into());
             }
             sleep(Duration::from_millis(1)).await;
         }

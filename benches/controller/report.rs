@@ -6,21 +6,21 @@ use jiff::Zoned;
 
 /// The figures for one number of policies.
 pub struct Figures {
-    /// How many policies there are.
+    /// Number of policies.
     pub policies: usize,
-    /// From the start until ready.
+    /// Time from the start until the replica was ready.
     pub ready: Duration,
-    /// From the start until every status was written.
+    /// Time from the start until every status was written.
     pub statuses: Duration,
-    /// Resident bytes when it was ready.
+    /// Resident memory in bytes when the replica was ready.
     pub at_start: f64,
-    /// The most resident bytes in all.
+    /// Peak resident memory in bytes.
     pub peak: u64,
-    /// From the API server's answer to a changed policy until a check was answered by it.
+    /// Times from the API server's answer to a changed policy until a check was decided by it.
     pub changed: Vec<Duration>,
-    /// The same for a changed credential, until a tenant was asked with it.
+    /// Times from the API server's answer to a changed credential until a request to the tenant used it.
     pub rotated: Vec<Duration>,
-    /// What the API server is asked for in a quiet hour.
+    /// Requests to the API server in an hour without changes, by verb and resource.
     pub quiet: BTreeMap<String, f64>,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Report {
         let Self { figures, changes, rotations } = self;
         writeln!(
             f,
-            "`make bench-controller` on {}, {} tenants with a credential and callers each.\n",
+            "`make bench-controller` on {}, {} tenants, each with a credential and callers.\n",
             Zoned::now().date(),
             crate::scene::TENANTS
         )?;
@@ -49,20 +49,18 @@ impl fmt::Display for Report {
         let mut row = |what: &str, cell: &dyn Fn(&Figures) -> String| writeln!(f, "| {what} |{}", columns(cell));
         row("policies", &|one| one.policies.to_string())?;
         row("---", &|_| "--:".to_owned())?;
-        row("from the start until ready", &|one| millis(one.ready))?;
-        row("until every status is written", &|one| millis(one.statuses))?;
+        row("start until ready", &|one| millis(one.ready))?;
+        row("start until every status is written", &|one| millis(one.statuses))?;
         row("RSS when ready", &|one| mebibytes(one.at_start))?;
         row("peak RSS", &|one| mebibytes(one.peak as f64))?;
         for (name, rank) in [("p50", 0.5), ("p99", 0.99), ("longest", 1.0)] {
-            row(&format!("a changed policy in force, {name} of {changes}"), &|one| {
-                millis(percentile(&one.changed, rank))
-            })?;
+            row(&format!("changed policy active, {name} of {changes}"), &|one| millis(percentile(&one.changed, rank)))?;
         }
         for (name, rank) in [("p50", 0.5), ("longest", 1.0)] {
-            let what = format!("a changed credential in use, {name} of {rotations}");
+            let what = format!("changed credential in use, {name} of {rotations}");
             row(&what, &|one| millis(percentile(&one.rotated, rank)))?;
         }
-        row("requests in a quiet hour", &|one| {
+        row("requests in an hour without changes", &|one| {
             let counts: Vec<_> = one.quiet.iter().map(|(what, count)| format!("{count:.0} {what}")).collect();
             counts.join(", ")
         })?;
@@ -73,25 +71,37 @@ impl fmt::Display for Report {
         };
         for one in figures {
             let policies = one.policies;
-            goal(&format!("{policies} ready within 5 s"), millis(one.ready), one.ready < Duration::from_secs(5))?;
+            goal(
+                &format!("ready within 5 s with {policies} policies"),
+                millis(one.ready),
+                one.ready < Duration::from_secs(5),
+            )?;
             let p99 = percentile(&one.changed, 0.99);
-            goal(&format!("p99 of changes under 250 ms at {policies}"), millis(p99), p99 < Duration::from_millis(250))?;
+            goal(
+                &format!("p99 of changes under 250 ms with {policies} policies"),
+                millis(p99),
+                p99 < Duration::from_millis(250),
+            )?;
             let longest = percentile(&one.rotated, 1.0);
             goal(
-                &format!("a credential in use within 1 s at {policies}"),
+                &format!("changed credential in use within 1 s with {policies} policies"),
                 millis(longest),
                 longest < Duration::from_secs(1),
             )?;
         }
         for one in figures.iter().filter(|one| one.policies <= 1_000) {
             let peak = one.peak as f64;
-            goal(&format!("under 60 MiB at {}", one.policies), mebibytes(peak), peak < 60.0 * 1024.0 * 1024.0)?;
+            goal(
+                &format!("peak RSS under 60 MiB with {} policies", one.policies),
+                mebibytes(peak),
+                peak < 60.0 * 1024.0 * 1024.0,
+            )?;
         }
         Ok(())
     }
 }
 
-/// The value below which that part of the values is; the highest for 1.
+/// The percentile of the values by the nearest-rank method. `rank` is a share: 0.5 is the median, 1 the highest value.
 fn percentile(values: &[Duration], rank: f64) -> Duration {
     let mut values = values.to_vec();
     values.sort_unstable();

@@ -1,4 +1,4 @@
-//! What there is before a replica starts: an API server with policies and Secrets, and their tenants.
+//! The environment of a replica: an API server with policies and Secrets, and the tenants of the policies.
 
 use std::{
     collections::BTreeMap,
@@ -21,16 +21,16 @@ use crate::{
     control_plane::{ControlPlane, Namespace, Rbac},
 };
 
-/// How many tenants the policies are spread over.
+/// Number of tenants. The policies are distributed evenly over them.
 pub const TENANTS: usize = 100;
-/// How many objects are created at the same time.
-const AT_ONCE: usize = 32;
-/// The client ids that a credential has before and after it is changed; the secret follows from them.
+/// How many policies are created concurrently.
+const CONCURRENT_CREATES: usize = 32;
+/// The client ids of a credential before and after its change. [`secret`] derives the client secret from them.
 const CREDENTIALS: [&str; 2] = ["before", "after"];
 
-/// A cluster that is furnished.
+/// An API server with all objects, and the running tenants.
 pub struct Scene<'a> {
-    /// How many policies there are: `policy-0`, `policy-1`, …
+    /// Number of policies. Their names are `policy-0`, `policy-1`, …
     pub policies: usize,
     namespace: Namespace<'a>,
     tenants: Vec<Simulator>,
@@ -39,8 +39,8 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Makes so many policies, each for an application of its own, and tenants with a credential and callers each.
-    pub async fn furnish(plane: &'a ControlPlane, policies: usize) -> Result<Self> {
+    /// Creates this many policies, each for a different application, and the tenants, each with a credential and callers.
+    pub async fn create(plane: &'a ControlPlane, policies: usize) -> Result<Self> {
         let namespace = plane.namespace(Rbac::Namespaced).await;
         let mut tenants = Vec::new();
         for tenant in 0..TENANTS {
@@ -63,51 +63,51 @@ impl<'a> Scene<'a> {
             scene.sessions.create(&PostParams::default(), &policy).await?;
             Ok(())
         };
-        stream::iter(0..policies).map(Ok).try_for_each_concurrent(AT_ONCE, create).await?;
-        eprintln!("{policies} policies and {} Secrets are there after {:.1?}", 2 * TENANTS, begun.elapsed());
+        stream::iter(0..policies).map(Ok).try_for_each_concurrent(CONCURRENT_CREATES, create).await?;
+        eprintln!("created {policies} policies and {} Secrets in {:.1?}", 2 * TENANTS, begun.elapsed());
         Ok(scene)
     }
 
-    /// The kubeconfig of a replica.
+    /// The path of the replica's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.namespace.kubeconfig()
     }
 
-    /// Where each tenant is, as `--auth0-endpoint` wants it.
+    /// The URL of each tenant, in the syntax of `--auth0-endpoint`.
     pub fn endpoints(&self) -> impl Iterator<Item = String> {
         self.tenants.iter().enumerate().map(|(tenant, simulator)| format!("{}={}", domain(tenant), simulator.url()))
     }
 
-    /// Changes the limit of a policy; the API server has answered when this returns.
+    /// Changes the limit of a policy. Returns after the API server's answer.
     pub async fn set_limit(&self, policy: usize, limit: usize) -> Result<()> {
         let patch = Patch::Merge(json!({ "spec": { "limits": { "perClient": limit } } }));
         self.sessions.patch(&format!("policy-{policy}"), &PatchParams::default(), &patch).await?;
         Ok(())
     }
 
-    /// Replaces the credential of a tenant.
+    /// Changes the credential of a tenant. Returns after the API server's answer.
     pub async fn rotate(&self, tenant: usize) -> Result<()> {
         let patch = Patch::Merge(credentials(tenant, CREDENTIALS[1]));
         self.secrets.patch(&format!("tenant-{tenant}"), &PatchParams::default(), &patch).await?;
         Ok(())
     }
 
-    /// The token with which the tenant was last asked for a list.
+    /// The `Authorization` header of the last list request to a tenant.
     pub fn last_token(&self, tenant: usize) -> Option<String> {
         let requests = self.tenants[tenant].requests();
         let list = requests.iter().rev().find(|request| request.operation == Some(Operation::List))?;
         list.header("authorization").map(str::to_owned)
     }
 
-    /// What the service asks the API server for in so long, by verb and resource.
+    /// Counts the requests to the API server during this time. Returns requests per hour, by verb and resource.
     pub async fn quiet(&self, time: Duration) -> BTreeMap<String, f64> {
-        // What the changes before have set off comes to an end first.
+        // Requests that follow from earlier changes end within this time.
         tokio::time::sleep(Duration::from_secs(10)).await;
         let before = self.namespace.audited().len();
         tokio::time::sleep(time).await;
         let mut counts = BTreeMap::new();
         for event in self.namespace.audited().into_iter().skip(before) {
-            // A watch is there again when it ends.
+            // A watch has a second event when it ends. The watch counts once.
             if event["verb"] == "watch" && event["stage"] == "ResponseComplete" {
                 continue;
             }
@@ -120,12 +120,12 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The application that a policy is for.
+/// The application that a policy selects.
 pub fn application(policy: usize) -> String {
     format!("app-{policy}")
 }
 
-/// The token of the callers that a policy's tenant has.
+/// The caller token of a policy's tenant.
 pub fn caller_token(policy: usize) -> String {
     format!("a-callers-token-of-tenant-{}", policy % TENANTS)
 }

@@ -1,7 +1,7 @@
--- Drives one kind of request over many users, so that no user asks often:
---   wrk … -- check USERS THREADS CLIENT_ID TOKEN    POST /check, each user's login
---   wrk … -- list  USERS THREADS                    GET the sessions of each user
--- Prints one line of JSON at the end. Users and sessions are named as in tenant.rs.
+-- Sends one kind of request for many users in turn, so that requests for the same user are rare:
+--   wrk … -- check USERS THREADS CLIENT_ID TOKEN    POST /check with a login of the user
+--   wrk … -- list  USERS THREADS                    GET the sessions of the user
+-- Prints one line of JSON at the end. The ids of users and sessions are those of tenant.rs.
 
 local started = 0
 
@@ -10,7 +10,7 @@ function setup(thread)
   started = started + 1
 end
 
--- The requests are made before the clock starts: making them while it runs would take time from what is measured.
+-- Formats all requests before the measurement, so that it does not include the time for formatting.
 function init(args)
   local kind, users, threads = args[1], tonumber(args[2]), tonumber(args[3])
   requests = {}
@@ -26,7 +26,7 @@ function init(args)
     end
   end
   count = users
-  -- Threads walk the same circle from different places.
+  -- All threads send the same sequence, each from a different start.
   position = math.floor(number * users / threads)
 end
 

@@ -1,18 +1,19 @@
-//! The load benchmark behind `make bench`: the service and, beside it, nginx as a bare TLS proxy, against the same
-//! simulated tenant in a process of its own, under the same load from `wrk`, in one run on one machine.
+//! The load benchmark of `make bench`: compares the service with nginx as a bare TLS proxy. Both use the same simulated tenant,
+//! which is a separate process, and get the same load from `wrk`, in one run on one machine.
 //!
 //! ```text
 //! wrk ──POST /check──▶ session-checker serve ──TLS──▶ tenant (this program again, as a child process)
 //! wrk ──GET list─────▶ nginx ─────────────────TLS──▶ the same
 //! ```
 //!
-//! The two are measured in turn, three times, and the round with the median CPU time of each counts: other work on the
-//! machine then falls on both. Prints a Markdown table. A goal that is missed is told, not fatal; an answer that is not the right one is fatal,
-//! because the figures would then measure something else. Needs Linux, `nginx`, `wrk` and `setpriv` (util-linux).
+//! The benchmark measures the two alternately, three times each, so that other work on the machine affects both. The reported
+//! round of each is the one with the median CPU time. Prints a Markdown table. A missed goal is reported and does not fail the
+//! run. A wrong answer fails the run, because the figures would then measure something else. Needs Linux, `nginx`, `wrk` and
+//! `setpriv` (util-linux).
 //!
-//! `BENCH_SECONDS` (15) is the measured time of each round, `BENCH_CONNECTIONS` (32) the connections of the load.
+//! `BENCH_SECONDS` (15) sets the measured time of each round, and `BENCH_CONNECTIONS` (32) the connections of the load.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it prints is its purpose")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the output is the purpose of a benchmark")]
 
 #[path = "../shared/process.rs"]
 mod process;
@@ -34,16 +35,16 @@ use crate::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How often each side is measured.
+/// How many times each server is measured.
 const ROUNDS: usize = 3;
 
-/// How a run is done.
+/// The settings of a run.
 struct Settings {
-    /// Measured seconds of each round; the warm-up before it is a quarter of that.
+    /// Measured seconds of each round. The warm-up before a round takes a quarter of this time.
     seconds: NonZero<u32>,
     /// Connections that `wrk` keeps busy.
     connections: NonZero<u32>,
-    /// Cores of the machine: the load's threads and nginx's workers.
+    /// Cores of the machine. Sets the number of the load's threads and of nginx's workers.
     cores: usize,
 }
 

@@ -1,4 +1,4 @@
-//! nginx as a bare TLS proxy to the tenant: the measure of the service's cost.
+//! nginx as a bare TLS proxy to the tenant. The benchmark compares the service's cost with it.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -11,14 +11,14 @@ use crate::{
 
 /// A running nginx.
 pub struct Proxy {
-    /// Where it serves plain HTTP.
+    /// Address of its plain HTTP port.
     pub address: SocketAddr,
-    /// Its master process.
+    /// The master process.
     pub process: Process,
 }
 
 impl Proxy {
-    /// Starts it with `workers` worker processes and waits until it passes a list on.
+    /// Starts nginx with `workers` worker processes and waits until a list request succeeds.
     pub fn start(directory: &Path, tenant: &Tenant, workers: usize) -> Result<Self> {
         let address = free_address()?;
         let configuration = include_str!("nginx.conf")
@@ -29,7 +29,7 @@ impl Proxy {
             .replace("@WORKERS@", &workers.to_string());
         let file = directory.join("nginx.conf");
         fs::write(&file, configuration)?;
-        // Debian keeps it where only root's PATH looks.
+        // Debian installs nginx in /usr/sbin, which only root has in its PATH.
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         let mut command = process::command(Path::new("nginx"));
         command.env("PATH", path).arg("-p").arg(directory).arg("-c").arg(&file).args(["-e", "stderr"]);

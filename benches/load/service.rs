@@ -1,4 +1,4 @@
-//! The service under test: the binary of this build, with the four variables of the Node demo.
+//! The service under test: the binary of this build, configured by the `AUTH0_*` variables and `CALLER_TOKEN`.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
@@ -10,20 +10,20 @@ use crate::{
     tenant::{self, Tenant},
 };
 
-/// The bearer token of the load.
+/// The caller's bearer token, which the load sends.
 pub const CALLER_TOKEN: &str = "bench-caller-token-of-loopback";
 
 /// A running `session-checker serve`.
 pub struct Service {
-    /// Where it serves `/check`.
+    /// Address of the port for `/check`.
     pub address: SocketAddr,
     admin: SocketAddr,
-    /// Its process.
+    /// The process.
     pub process: Process,
 }
 
 impl Service {
-    /// Starts it against `tenant`, with its log (one line a check) in a file, and waits until it is ready.
+    /// Starts the service for `tenant`, with its log (one line per check) in a file, and waits until it is ready.
     pub fn start(directory: &Path, tenant: &Tenant) -> Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
         let mut command = process::command(Path::new(env!("CARGO_BIN_EXE_session-checker")));
@@ -39,27 +39,27 @@ impl Service {
             .env("AUTH0_CLIENT_ID", tenant::CLIENT_ID)
             .env("AUTH0_CLIENT_SECRET", tenant::CLIENT_SECRET)
             .env("CALLER_TOKEN", CALLER_TOKEN)
-            // Out of reach of a `.env` file.
+            // This folder has no `.env` file that the service would read.
             .current_dir(directory);
         let mut process = Process::start(&mut command, directory.join("service.log"))?;
         process.wait_until_ready(admin, "/readyz")?;
-        eprintln!("session-checker serves as process {}", process.id());
+        eprintln!("session-checker runs as process {}", process.id());
         Ok(Self { address, admin, process })
     }
 
-    /// Fails unless a user with a free place is let in and one without is refused.
+    /// Fails unless a user within the limit is allowed and a user over the limit is blocked.
     pub fn answers_rightly(&self) -> Result<()> {
-        for (user, blocked) in [(1, false), (tenant::REFUSED_EVERY, true)] {
+        for (user, blocked) in [(1, false), (tenant::BLOCKED_EVERY, true)] {
             let answer = self.check(user)?;
             if answer["block"] != blocked {
-                return Err(format!("user {user} should get block: {blocked}, and gets {answer}").into());
+                return Err(format!("user {user}: expected block: {blocked}, got {answer}").into());
             }
         }
         Ok(())
     }
 
-    /// Fails when a check was answered for another reason than what the sessions say: a failure policy's answer is
-    /// quick and 200 as well.
+    /// Fails when a check had another reason than the limit. Answers of the failure policy are also fast and also have status
+    /// 200, so they would distort the figures unnoticed.
     pub fn decided_every_check(&self) -> Result<()> {
         let metrics = ask(self.admin, "GET", "/metrics", &[], "")?;
         let mut reasons = BTreeMap::new();
@@ -75,7 +75,7 @@ impl Service {
         let expected = ["limit_exceeded", "within_limit"];
         match reasons.keys().eq(&expected) {
             true => Ok(()),
-            false => Err(format!("expected checks answered {expected:?}, found {reasons:?}").into()),
+            false => Err(format!("expected checks with the reasons {expected:?}, found {reasons:?}").into()),
         }
     }
 

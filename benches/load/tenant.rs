@@ -1,5 +1,5 @@
-//! The simulated tenant, in a process of its own so that its work is nobody else's CPU time. The parent asks over its
-//! pipes: one line of JSON when it serves, one more for each line read, and it ends when its input does.
+//! The simulated tenant. It is a separate process, so that the CPU time of the other processes does not include its work. It
+//! prints one line of JSON when it serves and one for each line that it reads from its parent. It ends with its standard input.
 
 use std::{
     env, fs,
@@ -21,28 +21,28 @@ use crate::{
 
 /// The first argument that makes this program the tenant; the second is the directory for the CA's certificate.
 pub const ARGUMENT: &str = "tenant";
-/// So many that nobody is asked about often enough to be answered from an earlier list.
+/// With this many users, checks of the same user are so rare that none reuses an earlier list.
 pub const USERS: u32 = 50_000;
-/// Every user whose number this divides already has the application, and is refused.
-pub const REFUSED_EVERY: u32 = 10;
+/// Every user whose number this divides has a session of the application already, and is blocked.
+pub const BLOCKED_EVERY: u32 = 10;
 /// The tenant's canonical domain.
 pub const DOMAIN: &str = "bench.eu.auth0.com";
-/// The application that logs in.
+/// The application that users log in to.
 pub const APPLICATION: &str = "bench-application";
-/// The machine-to-machine application of the service.
+/// The client id of the service's machine-to-machine application.
 pub const CLIENT_ID: &str = "bench-session-checker";
-/// Its secret, as secret as the simulated tenant.
+/// The client secret of that application. It opens nothing but the simulated tenant.
 pub const CLIENT_SECRET: &str = "bench-client-secret-of-a-simulated-tenant";
 
-/// What the child says once it serves.
+/// What the child prints once it serves.
 #[derive(Serialize, Deserialize)]
 struct Serving {
     url: String,
-    /// A token for nginx.
+    /// An access token for nginx.
     token: String,
 }
 
-/// Requests that the tenant has answered so far.
+/// Numbers of requests that the tenant has answered.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Counters {
     /// `GET /api/v2/users/{id}/sessions`.
@@ -53,14 +53,14 @@ pub struct Counters {
 
 /// The parent's side of the tenant.
 pub struct Tenant {
-    /// Where it serves: `https://127.0.0.1:PORT`.
+    /// The URL of the tenant: `https://127.0.0.1:PORT`.
     pub url: String,
     /// A token for the Management API.
     pub token: String,
-    /// The certificate of the CA that signed the tenant's.
+    /// The certificate file of the CA that signed the tenant's certificate.
     pub ca: PathBuf,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
     _process: Process,
 }
 
@@ -68,23 +68,23 @@ impl Tenant {
     /// Starts the child and waits until it serves.
     pub fn start(directory: &Path) -> Result<Self> {
         let mut command = process::command(&env::current_exe()?);
-        let (process, questions, answers) = Process::start_piped(command.arg(ARGUMENT).arg(directory))?;
-        let mut answers = BufReader::new(answers);
-        let Serving { url, token } = read_line(&mut answers)?;
-        Ok(Self { url, token, ca: certificate(directory), questions, answers, _process: process })
+        let (process, stdin, stdout) = Process::start_piped(command.arg(ARGUMENT).arg(directory))?;
+        let mut stdout = BufReader::new(stdout);
+        let Serving { url, token } = read_line(&mut stdout)?;
+        Ok(Self { url, token, ca: certificate(directory), stdin, stdout, _process: process })
     }
 
-    /// What it has been asked so far.
+    /// The numbers of requests up to now.
     pub fn counters(&mut self) -> Result<Counters> {
-        writeln!(self.questions, "counters")?;
-        read_line(&mut self.answers)
+        writeln!(self.stdin, "counters")?;
+        read_line(&mut self.stdout)
     }
 }
 
-fn read_line<T: for<'a> Deserialize<'a>>(answers: &mut impl BufRead) -> Result<T> {
+fn read_line<T: for<'a> Deserialize<'a>>(stdout: &mut impl BufRead) -> Result<T> {
     let mut line = String::new();
-    answers.read_line(&mut line)?;
-    serde_json::from_str(&line).map_err(|error| format!("the tenant said {line:?}: {error}").into())
+    stdout.read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(|error| format!("unexpected line of the tenant {line:?}: {error}").into())
 }
 
 fn certificate(directory: &Path) -> PathBuf {
@@ -96,7 +96,7 @@ pub fn user_id(user: u32) -> String {
     format!("auth0|{user:06}")
 }
 
-/// The id of one of the user's sessions; the first is the one of the login that is checked.
+/// The id of one of the user's sessions. Session 0 is that of the checked login.
 pub fn session_id(user: u32, session: u32) -> String {
     format!("sid-{user:06}-{session}")
 }
@@ -109,37 +109,37 @@ pub fn serve() -> Result<()> {
     let simulator = runtime.block_on(Simulator::start(options))?;
     populate(&simulator);
     let token = runtime.block_on(token(&simulator, &directory))?;
-    say(&Serving { url: simulator.url(), token })?;
-    for limit_check in io::stdin().lines() {
-        limit_check?;
-        say(&Counters { lists: simulator.count(Operation::List), tokens: simulator.count(Operation::Token) })?;
+    print_line(&Serving { url: simulator.url(), token })?;
+    for request in io::stdin().lines() {
+        request?;
+        print_line(&Counters { lists: simulator.count(Operation::List), tokens: simulator.count(Operation::Token) })?;
     }
     Ok(())
 }
 
-fn say(line: &impl Serialize) -> Result<()> {
+fn print_line(line: &impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string(line)?);
     Ok(io::stdout().flush()?)
 }
 
-/// Each user is logging in (a session without applications), is active in two other applications, and one in
-/// [`REFUSED_EVERY`] is in this one already.
+/// Adds the users' sessions. Each user has a session that is logging in (without applications) and a session of two other
+/// applications. For one user in [`BLOCKED_EVERY`], the second session also has the application of the login.
 fn populate(simulator: &Simulator) {
     let now = Timestamp::now();
     simulator.add_application(Application::with_secret(CLIENT_ID, CLIENT_SECRET));
     for user in 0..USERS {
         let id = user_id(user);
         let other = Session::new(session_id(user, 1), now).client("mail").client("calendar");
-        let other = if user.is_multiple_of(REFUSED_EVERY) { other.client(APPLICATION) } else { other };
+        let other = if user.is_multiple_of(BLOCKED_EVERY) { other.client(APPLICATION) } else { other };
         simulator.add_session(&id, other);
         simulator.add_session(&id, Session::new(session_id(user, 0), now));
     }
 }
 
-/// Makes a CA, leaves its certificate in the directory, and signs a certificate for loopback.
+/// Creates a CA, writes its certificate to the directory, and signs a certificate for loopback.
 fn tls(directory: &Path) -> Result<Tls> {
     let mut ca = CertificateParams::default();
-    // Without a name of its own it would look like the certificate that it signs.
+    // Without a different name, the CA's certificate would have the same subject as the certificate that it signs.
     ca.distinguished_name.push(DnType::CommonName, "CA of the load benchmark");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
@@ -150,7 +150,7 @@ fn tls(directory: &Path) -> Result<Tls> {
     Ok(Tls { certificate: certificate.pem(), key: key.serialize_pem().into() })
 }
 
-/// Fetches a token as the service does.
+/// Fetches an access token by the client credentials grant, like the service.
 async fn token(simulator: &Simulator, directory: &Path) -> Result<String> {
     let ca = reqwest::Certificate::from_pem(&fs::read(certificate(directory))?)?;
     let client = reqwest::Client::builder().tls_certs_only([ca]).build()?;

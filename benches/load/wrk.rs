@@ -1,4 +1,4 @@
-//! The load: `wrk` with `load.lua`, and what a server spends under it.
+//! The load: runs `wrk` with `load.lua` and measures what a server uses under it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/load/load.lua");
 
-/// What is asked of a server, and how hard.
+/// A kind of request, and the settings of its load.
 pub struct Load<'a> {
     settings: &'a Settings,
-    /// What `load.lua` reads.
+    /// The arguments of `load.lua`.
     arguments: Vec<String>,
 }
 
@@ -30,23 +30,23 @@ struct Outcome {
     failed: u64,
 }
 
-/// What one server did in one round.
+/// The figures of one server in one round.
 pub struct Round {
     /// Requests answered in the measured time.
     pub requests: u64,
-    /// Requests a second.
+    /// Requests per second.
     pub rate: f64,
-    /// The median of the answers' latency.
+    /// Median latency of the answers.
     pub p50: Duration,
-    /// Its 99th percentile.
+    /// 99th percentile of the latency.
     pub p99: Duration,
-    /// CPU time of the server's own processes for each request.
+    /// CPU time of the server's processes per request.
     pub cpu: Duration,
     /// Lists that the tenant answered in the measured time.
     pub lists: u64,
 }
 
-/// The path of a list as `load.lua` asks for it.
+/// The path of a list request, as in `load.lua`.
 pub fn list_path(user: u32) -> String {
     format!("/api/v2/users/auth0%7C{user:06}/sessions?take=50")
 }
@@ -57,7 +57,7 @@ impl<'a> Load<'a> {
         Self::new(settings, &["check"], &[APPLICATION, CALLER_TOKEN])
     }
 
-    /// The list of each user's sessions, from the tenant's own path.
+    /// `GET` of the session list of each user, at the tenant's path.
     pub fn list(settings: &'a Settings) -> Self {
         Self::new(settings, &["list"], &[])
     }
@@ -68,7 +68,7 @@ impl<'a> Load<'a> {
         Self { settings, arguments }
     }
 
-    /// Warms the server up, then measures it. Fails when any request failed.
+    /// Warms the server up and then measures it. Fails when a request failed.
     pub fn measure(&self, address: SocketAddr, server: &Process, tenant: &mut Tenant) -> Result<Round> {
         self.run(address, self.settings.seconds.get().div_ceil(4))?;
         let (cpu, lists) = (server.cpu_time()?, tenant.counters()?.lists);

@@ -1,4 +1,4 @@
-//! The processes of a run: each ends with the bench, and tells its CPU time and memory through `/proc`.
+//! The processes of a run. Each ends with the benchmark. CPU time and memory come from `/proc`.
 
 use std::{
     fs::{self, File},
@@ -12,36 +12,36 @@ use std::{
 
 use crate::Result;
 
-/// Clock ticks a second in `/proc/PID/stat` (`getconf CLK_TCK`): 100 wherever Linux runs on x86-64 and arm64.
+/// Clock ticks per second in `/proc/PID/stat` (`getconf CLK_TCK`). Linux uses 100 on x86-64 and arm64.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// A command for `program` that the kernel ends with SIGTERM should the bench itself be killed.
+/// A command for `program`. The kernel sends SIGTERM to the program when the benchmark is killed.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "--"]).arg(program);
     command
 }
 
-/// A running program, ended when the value is dropped.
+/// A running program, which ends when this value is dropped.
 pub struct Process {
     child: Child,
-    /// Where its output goes, when not to a pipe.
+    /// The file of its output; `None` when the output goes to a pipe.
     log: Option<PathBuf>,
 }
 
 impl Process {
-    /// Starts what [`command`] gave, with what it prints in the file `log`.
+    /// Starts a command of [`command`], with its output in the file `log`.
     pub fn start(command: &mut Command, log: PathBuf) -> Result<Self> {
         let file = File::options().append(true).create(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         Ok(Self { child: spawn(command)?, log: Some(log) })
     }
 
-    /// Starts what [`command`] gave, and returns its standard input and output too.
+    /// Starts a command of [`command`]. Returns its standard input and output as well.
     pub fn start_piped(command: &mut Command) -> Result<(Self, ChildStdin, ChildStdout)> {
         let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let pipes = child.stdin.take().zip(child.stdout.take());
-        let (input, output) = pipes.ok_or("a child without the pipes that it was started with")?;
+        let (input, output) = pipes.ok_or("the child has no pipes for its standard input and output")?;
         Ok((Self { child, log: None }, input, output))
     }
 
@@ -50,18 +50,18 @@ impl Process {
         self.child.id()
     }
 
-    /// CPU time so far, user and system, of the process and of the processes it started (nginx works in those).
+    /// CPU time up to now, user and system, of the process and its children. The children of nginx do its work.
     pub fn cpu_time(&self) -> Result<Duration> {
         let ticks = self.family()?.into_iter().map(ticks).sum::<Result<u64>>()?;
         Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
     }
 
-    /// Peak resident memory in bytes (`VmHWM`), of the process and those it started.
+    /// Peak resident memory in bytes (`VmHWM`) of the process and its children.
     pub fn peak_memory(&self) -> Result<u64> {
         self.family()?.into_iter().map(peak_memory).sum()
     }
 
-    /// Asks `path` of `address`, where the process is to serve, until the answer is 200, for at most 30 s.
+    /// Requests `path` from `address` until the status is 200, for at most 30 s.
     pub fn wait_until_ready(&mut self, address: SocketAddr, path: &str) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -93,7 +93,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// SIGTERM first: nginx's workers outlive a master that is killed.
+    /// Sends SIGTERM first, because nginx's workers outlive a killed master.
     fn drop(&mut self) {
         let asked =
             Command::new("sh").args(["-c", &format!("kill -TERM {}", self.id())]).stderr(Stdio::null()).status();
@@ -104,9 +104,9 @@ impl Drop for Process {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        eprintln!("process {} does not end by itself: killed", self.id());
+        eprintln!("process {} did not end within 5 s of SIGTERM; killing it", self.id());
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("process {} cannot be ended: {error}", self.id());
+            eprintln!("process {} cannot be killed: {error}", self.id());
         }
     }
 }
@@ -115,7 +115,8 @@ fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().map_err(|error| format!("{command:?}: {error}").into())
 }
 
-/// `utime` and `stime`, fields 14 and 15 of proc_pid_stat(5). The name before them, field 2, may hold any character.
+/// The sum of `utime` and `stime`, fields 14 and 15 of proc_pid_stat(5). Field 2, the name, may contain any character, so this
+/// counts fields from its end.
 fn ticks(process: u32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/PID/stat")?;
@@ -130,12 +131,12 @@ fn peak_memory(process: u32) -> Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// A loopback address that is free now. Somebody else may take it before it is used; the start then fails and says so.
+/// A loopback address with a free port. Another process may take the port before its use; the start then fails.
 pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// One plain HTTP request on a connection of its own; the whole answer, status line first.
+/// Sends one plain HTTP request on a new connection. Returns the whole answer, with the status line first.
 pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
