@@ -1,55 +1,72 @@
-//! From the bytes of a body to a login.
+//! Parses the body of a check into a login.
 //!
-//! Two kinds of wrong are kept apart: a body that is not JSON (or is ambiguous: a known key twice) and JSON that is not
-//! a check. Everything is read once, by a visitor that keeps the known fields and passes over the rest.
+//! Two errors are distinct: a body that is not JSON, or is ambiguous because a known field appears twice, and JSON that is
+//! not a check. `serde` collects the known fields and ignores the others. The fields stay untyped until the whole body is
+//! known to be JSON, so that a wrong type is always the second error. The depth is bounded by hand, because `serde_json`'s
+//! own bound does not reach into ignored fields.
 
-use std::fmt;
-
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserializer, de};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::policy::{Login, LoginContext};
 
-/// How deep JSON may be nested, also inside fields that are passed over.
-const DEPTH: usize = 128;
+/// How deep JSON may be nested, in ignored fields as well. The limit of `serde_json` and other common parsers.
+const MAX_DEPTH: usize = 128;
 
-/// Why a body is not a check.
+/// Why a body is not a check. The text is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// It is not JSON, or not unambiguously.
+    /// The body is not JSON, or a known field appears twice.
     Json(String),
-    /// It is JSON of the wrong shape, type or length.
+    /// The body is JSON of the wrong shape, type or length.
     Shape(String),
 }
 
-/// The fields of a check, in the order in which they are looked at.
-const FIELDS: [&str; 10] =
-    ["user_id", "client_id", "sid", "protocol", "prompt", "organization_id", "connection", "roles", "mfa", "tenant"];
-
-/// The values of the known fields, by position.
-struct Fields([Option<Value>; FIELDS.len()]);
-
-/// Reads a check.
-///
-/// # Errors
-/// Says what is wrong, by the name of the field where there is one.
-pub fn parse(body: &[u8]) -> Result<Login, BodyError> {
-    let text = std::str::from_utf8(body).map_err(|_| BodyError::Json("the body is not UTF-8".to_owned()))?;
-    if is_too_deep(text) {
-        return Err(BodyError::Json(format!("the body is nested deeper than {DEPTH}")));
-    }
-    let json_error = |error: serde_json::Error| BodyError::Json(format!("the body is not valid JSON: {error}"));
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    // The depth was looked at above, for ignored fields as well, which the parser's own bound does not reach.
-    deserializer.disable_recursion_limit();
-    let fields = deserializer.deserialize_any(BodyVisitor).map_err(json_error)?;
-    deserializer.end().map_err(json_error)?;
-    fields.ok_or_else(|| BodyError::Shape("the body must be a JSON object".to_owned()))?.into_login()
+/// The known fields. `null` is the same as a missing field.
+#[derive(Deserialize)]
+struct CheckFields {
+    user_id: Option<Value>,
+    client_id: Option<Value>,
+    sid: Option<Value>,
+    protocol: Option<Value>,
+    prompt: Option<Value>,
+    organization_id: Option<Value>,
+    connection: Option<Value>,
+    roles: Option<Value>,
+    mfa: Option<Value>,
+    tenant: Option<Value>,
 }
 
-/// Whether arrays and objects are nested too deep, looking only at brackets outside strings. Text that is not JSON may
-/// give either answer: the parser refuses it anyway.
+/// Parses a check.
+///
+/// # Errors
+/// Says what is wrong, and names the field if there is one.
+pub fn parse(body: &[u8]) -> Result<Login, BodyError> {
+    let text = std::str::from_utf8(body).map_err(|_| BodyError::Json("The body is not UTF-8.".to_owned()))?;
+    if is_too_deep(text) {
+        return Err(BodyError::Json(format!("The body is nested deeper than {MAX_DEPTH} levels.")));
+    }
+    // A derived type would also accept an array of its fields.
+    match text.trim_start().as_bytes().first() {
+        Some(b'{') => read::<CheckFields>(text)?.into_login(),
+        Some(b'[') => read::<IgnoredAny>(text).and_then(|_| Err(not_an_object())),
+        _ => read::<Value>(text).and_then(|_| Err(not_an_object())),
+    }
+}
+
+fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, BodyError> {
+    let json_error = |error| BodyError::Json(format!("The body is not valid JSON: {error}"));
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    // `is_too_deep` has bounded the depth; the parser's own bound allows one level less.
+    deserializer.disable_recursion_limit();
+    let value = T::deserialize(&mut deserializer).map_err(json_error)?;
+    deserializer.end().map_err(json_error)?;
+    Ok(value)
+}
+
+/// Whether arrays and objects are nested too deep. Only brackets outside of strings count. The answer for text that is not
+/// JSON may be wrong: the parser rejects that text anyway.
 fn is_too_deep(text: &str) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in text.bytes() {
@@ -59,7 +76,7 @@ fn is_too_deep(text: &str) -> bool {
             b'"' => in_string = !in_string,
             b'[' | b'{' if !in_string => {
                 depth += 1;
-                if depth > DEPTH {
+                if depth > MAX_DEPTH {
                     return true;
                 }
             }
@@ -70,109 +87,57 @@ fn is_too_deep(text: &str) -> bool {
     false
 }
 
-/// Gives the fields of an object, and `None` for any other JSON.
-struct BodyVisitor;
-
-impl<'de> Visitor<'de> for BodyVisitor {
-    type Value = Option<Fields>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Fields(std::array::from_fn(|_| None));
-        while let Some(key) = map.next_key::<String>()? {
-            let Some(position) = FIELDS.iter().position(|field| *field == key) else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let value = map.next_value()?;
-            if fields.0[position].replace(value).is_some() {
-                return Err(A::Error::custom(format_args!("{key} is there twice")));
-            }
-        }
-        Ok(Some(fields))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-}
-
-impl Fields {
+impl CheckFields {
     fn into_login(self) -> Result<Login, BodyError> {
-        let [user_id, client_id, sid, protocol, prompt, organization_id, connection, roles, mfa, tenant] = self.0;
-        let user_id = text("user_id", user_id)?.ok_or_else(|| missing("user_id"))?;
-        let client_id = text("client_id", client_id)?.ok_or_else(|| missing("client_id"))?;
-        let sid = text("sid", sid)?;
+        let user_id = string("user_id", self.user_id)?.ok_or_else(|| missing("user_id"))?;
+        let client_id = string("client_id", self.client_id)?.ok_or_else(|| missing("client_id"))?;
+        let sid = string("sid", self.sid)?;
         let context = LoginContext {
-            protocol: text("protocol", protocol)?,
-            prompt: match prompt {
+            protocol: string("protocol", self.protocol)?,
+            prompt: match self.prompt {
                 Some(Value::String(one)) => vec![one],
-                other => texts("prompt", other, "a text or a list of texts")?,
+                other => strings("prompt", other, "a string or a list of strings")?,
             },
-            organization_id: text("organization_id", organization_id)?,
-            connection: text("connection", connection)?,
-            roles: texts("roles", roles, "a list of texts")?,
-            mfa: match mfa {
-                None | Some(Value::Null) => false,
+            organization_id: string("organization_id", self.organization_id)?,
+            connection: string("connection", self.connection)?,
+            roles: strings("roles", self.roles, "a list of strings")?,
+            mfa: match self.mfa {
+                None => false,
                 Some(Value::Bool(mfa)) => mfa,
                 Some(_) => return Err(must_be("mfa", "true or false")),
             },
-            tenant: text("tenant", tenant)?,
+            tenant: string("tenant", self.tenant)?,
         };
         Login::new(user_id, client_id, sid, context).map_err(|error| BodyError::Shape(error.to_string()))
     }
 }
 
-fn text(field: &str, value: Option<Value>) -> Result<Option<String>, BodyError> {
+fn string(field: &str, value: Option<Value>) -> Result<Option<String>, BodyError> {
     match value {
-        None | Some(Value::Null) => Ok(None),
+        None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(must_be(field, "a text")),
+        Some(_) => Err(must_be(field, "a string")),
     }
 }
 
-fn texts(field: &str, value: Option<Value>, what: &str) -> Result<Vec<String>, BodyError> {
+fn strings(field: &str, value: Option<Value>, expected: &str) -> Result<Vec<String>, BodyError> {
     let items = match value {
-        None | Some(Value::Null) => return Ok(Vec::new()),
+        None => return Ok(Vec::new()),
         Some(Value::Array(items)) => items,
-        Some(_) => return Err(must_be(field, what)),
+        Some(_) => return Err(must_be(field, expected)),
     };
-    let text = |item| if let Value::String(text) = item { Ok(text) } else { Err(must_be(field, what)) };
-    items.into_iter().map(text).collect()
+    let string = |item| if let Value::String(text) = item { Ok(text) } else { Err(must_be(field, expected)) };
+    items.into_iter().map(string).collect()
+}
+
+fn not_an_object() -> BodyError {
+    BodyError::Shape("The body must be a JSON object.".to_owned())
 }
 
 fn missing(field: &str) -> BodyError {
     BodyError::Shape(format!("{field} is missing"))
 }
 
-fn must_be(field: &str, what: &str) -> BodyError {
-    BodyError::Shape(format!("{field} must be {what}"))
+fn must_be(field: &str, expected: &str) -> BodyError {
+    BodyError::Shape(format!("{field} must be {expected}"))
 }
