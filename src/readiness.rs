@@ -1,31 +1,24 @@
-//! Whether this replica may be sent checks: when everything that it waits for at the start has happened once.
+//! Whether this replica should receive checks: it is ready once every start condition has been met.
 //!
-//! Nothing that happens later takes readiness back, Auth0 being down least of all: that would remove all replicas at once.
-//! Only a shutdown does.
+//! After that only a shutdown ends readiness. An outage of Auth0 must not: it would take all replicas out at once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
-/// What is still waited for. Clones share it.
+/// The start conditions that are still pending. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Shared>);
+pub struct Readiness(Arc<watch::Sender<StartState>>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    released: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// By name, with what keeps it from happening.
+struct StartState {
+    /// Pending conditions by name, each with the reason why it is not met yet.
     pending: BTreeMap<String, Option<String>>,
     shutting_down: bool,
 }
 
-/// Something that is waited for; it has happened when this is released.
+/// One start condition. It is met when this is released.
 #[derive(Debug)]
 #[must_use = "the service is not ready before this is released"]
 pub struct Latch {
@@ -34,66 +27,61 @@ pub struct Latch {
 }
 
 impl Readiness {
-    /// Waits for one more thing, by the name that `/readyz` lists while it is pending.
+    /// Adds a start condition. `/readyz` lists it under this name while it is pending.
     pub fn wait_for(&self, name: impl Into<String>) -> Latch {
         let name = name.into();
-        self.with(|state| state.pending.insert(name.clone(), None));
+        self.0.send_modify(|state| _ = state.pending.insert(name.clone(), None));
         Latch { readiness: self.clone(), name }
     }
 
-    /// Whether checks are answered: everything has happened. A shutdown does not change that, checks are answered to
-    /// the end.
+    /// Whether checks are answered: every start condition is met. Checks are answered during a shutdown as well.
     pub fn is_serving(&self) -> bool {
-        self.with(|state| state.pending.is_empty())
+        self.0.borrow().is_serving()
     }
 
     /// Waits until checks are answered.
     pub async fn serving(&self) {
-        loop {
-            let released = self.0.released.notified();
-            if self.is_serving() {
-                return;
-            }
-            released.await;
-        }
+        // It cannot fail: the sender lives as long as `self`.
+        let _ = self.0.subscribe().wait_for(StartState::is_serving).await;
     }
 
-    /// Whether new checks should be sent here: serving, and not shutting down.
+    /// Whether load balancers should send checks here: serving, and not shutting down.
     pub fn is_ready(&self) -> bool {
-        self.with(|state| state.pending.is_empty() && !state.shutting_down)
+        let state = self.0.borrow();
+        state.is_serving() && !state.shutting_down
     }
 
-    /// What is still waited for.
+    /// The pending conditions, as texts for people.
     pub fn pending(&self) -> Vec<String> {
-        self.with(|state| {
-            let pending = state.pending.iter().map(|(name, why)| match why {
-                Some(why) => format!("{name}: {why}"),
-                None => name.clone(),
-            });
-            pending.chain(state.shutting_down.then(|| "shutting down".to_owned())).collect()
-        })
+        let state = self.0.borrow();
+        let pending = state.pending.iter().map(|(name, reason)| match reason {
+            Some(reason) => format!("{name}: {reason}"),
+            None => name.clone(),
+        });
+        pending.chain(state.shutting_down.then(|| "shutting down".to_owned())).collect()
     }
 
-    /// Takes readiness back for good.
+    /// Ends readiness for good.
     pub fn shut_down(&self) {
-        self.with(|state| state.shutting_down = true);
+        self.0.send_modify(|state| state.shutting_down = true);
     }
+}
 
-    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+impl StartState {
+    fn is_serving(&self) -> bool {
+        self.pending.is_empty()
     }
 }
 
 impl Latch {
-    /// Says what keeps it from happening, for people.
-    pub fn explain(&self, why: &str) {
-        self.readiness.with(|state| state.pending.insert(self.name.clone(), Some(why.to_owned())));
+    /// Sets the reason why the condition is not met yet, for people.
+    pub fn explain(&self, reason: &str) {
+        self.readiness.0.send_modify(|state| _ = state.pending.insert(self.name.clone(), Some(reason.to_owned())));
     }
 
-    /// It has happened.
+    /// Meets the condition.
     pub fn release(self) {
-        self.readiness.with(|state| state.pending.remove(&self.name));
-        self.readiness.0.released.notify_waiters();
+        self.readiness.0.send_modify(|state| _ = state.pending.remove(&self.name));
     }
 }
 
@@ -101,8 +89,8 @@ impl Latch {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ready_when_everything_has_happened_once_and_until_shutdown() {
+    #[tokio::test]
+    async fn readiness_needs_every_condition_and_no_shutdown() {
         let readiness = Readiness::default();
         let (policies, secret) = (readiness.wait_for("policies"), readiness.wait_for("secret a/b"));
         assert_eq!(readiness.pending(), ["policies", "secret a/b"]);
@@ -110,7 +98,7 @@ mod tests {
         secret.explain("not answered");
         assert_eq!(readiness.pending(), ["secret a/b: not answered"]);
         assert!(!readiness.is_ready());
-        secret.release();
+        tokio::join!(readiness.serving(), async { secret.release() });
         assert!(readiness.is_ready());
         readiness.shut_down();
         assert!(!readiness.is_ready() && readiness.is_serving());

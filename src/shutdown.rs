@@ -1,4 +1,4 @@
-//! From a signal to the end: readiness off, serve on for a moment while the news spreads, drain with a bound.
+//! The steps of a shutdown: the replica stops being ready, keeps serving until load balancers stop sending, then drains.
 
 use std::io;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::readiness::Readiness;
 
-/// The two moments that the rest of the process waits for.
+/// The two steps of a shutdown that other tasks wait for. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// A signal came: checks are still answered, and connections are told to end after their answer.
+    /// A signal was received: checks are still answered, and each answer closes its connection.
     pub begun: CancellationToken,
-    /// No new connection is taken any more; those there are have the drain timeout to end.
+    /// The listeners accept no more connections; open ones have until the drain timeout to finish.
     pub draining: CancellationToken,
 }
 
 impl Shutdown {
-    /// Takes readiness back and, after `delay`, asks the listeners to drain.
+    /// Ends readiness and, after `delay`, makes the listeners drain.
     pub async fn begin(&self, readiness: &Readiness, delay: Duration) {
         readiness.shut_down();
         self.begun.cancel();
@@ -27,7 +27,7 @@ impl Shutdown {
     }
 }
 
-/// SIGTERM and SIGINT, as they come. From the moment this is made none is lost and none ends the process by itself.
+/// SIGTERM and SIGINT. Once this exists, none is lost and none kills the process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -35,15 +35,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Takes over the two signals.
     ///
     /// # Errors
-    /// When the signals cannot be listened to.
+    /// When the system does not allow a handler.
     pub fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one and gives its name.
+    /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
