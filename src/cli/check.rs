@@ -1,8 +1,8 @@
-//! `session-checker check`: decides a login from the command line.
+//! `session-checker check`: decides one login and explains the decision.
 //!
-//! It reads the same sources as `serve` and ask the tenant with the policies' own credentials. `check` decides by the very
-//! rule of the service, on the tenant's list alone: what the service remembers of logins under way is not known here. It
-//! changes nothing.
+//! The command reads the same policies as `serve` and lists the user's sessions with the policies' own credentials. It
+//! decides by the service's rules and changes nothing. Logins in progress, which only the running service remembers, do
+//! not count here.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -11,22 +11,23 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::sessions::describe;
+use super::source::source_config;
 use crate::args::CheckArgs;
 use crate::auth0::TenantClient;
 use crate::policy::{
     ActivePolicy, Answer, Decision, Failure, LimitInputs, LimitScope, Login, LoginContext, Policy, PolicyVersion,
     Resolution, SessionRole, Verdict,
 };
-use crate::service::{RunError, read_once};
+use crate::service::RunError;
 use crate::snapshot::Snapshot;
 
-/// Decides a login without any effect, and says why.
+/// Decides a login and prints the explanation.
 ///
 /// # Errors
-/// When there is no source, or the login is not one.
+/// When the policies cannot be read, or a field of the login is invalid.
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
 pub async fn run(args: CheckArgs) -> Result<(), RunError> {
-    let snapshot = read_once(&args.source).await?;
+    let snapshot = source_config(args.source)?.read_once().await?;
     let context = LoginContext {
         protocol: args.protocol,
         organization_id: args.organization,
@@ -45,10 +46,10 @@ pub async fn run(args: CheckArgs) -> Result<(), RunError> {
 async fn explain(snapshot: &Snapshot, login: &Login) -> String {
     let view = snapshot.policy_set.whole_view();
     match view.resolve(login) {
-        Resolution::NoPolicy => "No policy governs this login: it is let in (no_policy).\n".to_owned(),
+        Resolution::NoPolicy => "No policy selects this login. It is allowed (no_policy).\n".to_owned(),
         Resolution::AmbiguousTenant => {
-            "Policies of several tenants match this login: name one with --tenant. Unless the Action sends it, or each \
-             tenant has callers of its own, the login is let in (tenant_ambiguous).\n"
+            "Policies of several tenants select this login. Name the tenant with --tenant. The service allows such a login \
+             (tenant_ambiguous) unless the Action sends the tenant or each tenant has its own callers.\n"
                 .to_owned()
         }
         Resolution::Policy(active_policy) => explain_by(snapshot, active_policy, login).await,
@@ -57,11 +58,15 @@ async fn explain(snapshot: &Snapshot, login: &Login) -> String {
 
 async fn explain_by(snapshot: &Snapshot, active_policy: &ActivePolicy, login: &Login) -> String {
     let (scope, enforcement) = (active_policy.rule.scope(), active_policy.rule.enforcement());
-    let mut text =
-        format!("{} governs this login (tenant {}, priority {}).\n", scope.name, scope.tenant.domain(), scope.priority);
+    let mut text = format!(
+        "Policy {} applies to this login (tenant {}, priority {}).\n",
+        scope.name,
+        scope.tenant.domain(),
+        scope.priority
+    );
     for report in snapshot.reports.iter().filter(|report| report.name == scope.name) {
         for error in &report.errors {
-            let _ = writeln!(text, "  It does not compile: {error}");
+            let _ = writeln!(text, "  The policy is invalid: {error}");
         }
     }
     let (verdict, details) = match &*active_policy.rule {
@@ -83,7 +88,7 @@ async fn ask(client: Option<&TenantClient>, policy: &Policy, login: &Login) -> (
     let mut text = match limit_check.chosen_by() {
         None => format!("  Limits: {}.\n", limit_check.limits()),
         Some(position) => {
-            format!("  Limits: {}, by its override {}.\n", limit_check.limits(), policy.overrides[position].name)
+            format!("  Limits: {} (override {}).\n", limit_check.limits(), policy.overrides[position].name)
         }
     };
     let Some(client) = client else {
@@ -103,37 +108,48 @@ async fn ask(client: Option<&TenantClient>, policy: &Policy, login: &Login) -> (
     }
     let decision = limit_check.decide(inputs);
     if let Decision::Evict { victims, .. } = &decision {
-        let _ = writeln!(text, "  To be revoked for it: {}.", victims.join(", "));
+        let _ = writeln!(text, "  Sessions that would be revoked: {}.", victims.join(", "));
     }
     (Verdict::from(&decision), text)
 }
 
 fn describe_standing(role: &SessionRole) -> String {
     match role {
-        SessionRole::Current => "logs in".to_owned(),
+        SessionRole::Current => "is the session of this login".to_owned(),
         SessionRole::Ended => "has ended".to_owned(),
         SessionRole::Revoked => "was revoked".to_owned(),
-        SessionRole::Inactive => "unused for longer than activeWithin".to_owned(),
+        SessionRole::Inactive => "is unused for longer than activeWithin".to_owned(),
         SessionRole::Counts(scopes) if scopes.is_empty() => "does not count towards a limit".to_owned(),
         SessionRole::Counts(scopes) => {
             let scopes: Vec<&str> = scopes.iter().copied().map(LimitScope::as_str).collect();
-            format!("counts towards the limit of the {}", scopes.join(", "))
+            let limits = if scopes.len() == 1 { "limit" } else { "limits" };
+            format!("counts towards the {} {limits}", scopes.join(" and "))
         }
     }
 }
 
+/// The answer as the service would give it, as a sentence.
 fn sentence(answer: &Answer) -> String {
-    let decision = if answer.block { "refused" } else { "let in" };
+    let decision = if answer.block { "blocked" } else { "allowed" };
     let mut text = format!("The login is {decision}: {}", answer.reason);
     if let Some(reason) = answer.audited_reason {
-        let _ = write!(text, ", enforced it would be {reason}");
+        let _ = write!(text, " (with mode Enforce: {reason})");
     }
+    text.push('.');
     if let Some(count) = answer.count {
-        let (scope, active, limit) = (count.scope.as_str(), count.active, count.limit);
-        let _ = write!(text, ", {active} of {limit} sessions of the {scope} are taken by others");
+        let (active, limit) = (count.active, count.limit);
+        let (sessions, verb) = if active == 1 { ("session", "uses") } else { ("sessions", "use") };
+        let _ = match count.scope {
+            LimitScope::Client => write!(text, " {active} other {sessions} {verb} this application"),
+            LimitScope::Group => {
+                write!(text, " {active} other {sessions} {verb} an application that the policy selects")
+            }
+            LimitScope::User => write!(text, " The user has {active} other {sessions}"),
+        };
+        let _ = write!(text, "; the limit is {limit}.");
     }
     if answer.revoke_session {
-        text += ", and the Action ends its session";
+        text += " The Action ends the session.";
     }
-    text + ".\n"
+    text + "\n"
 }

@@ -1,64 +1,47 @@
-//! Dispatches the commands. Each command is one file.
+//! Runs the commands. Each command is one file; `source` turns the options that they share into a configuration.
 
 mod check;
 mod crd;
 #[cfg(feature = "simulator")]
 mod demo;
+mod serve;
 mod sessions;
+mod source;
 mod validate;
 
 use crate::args::{Args, Command};
-use crate::service::{RunError, Service, Source};
-use crate::shutdown::Signals;
+use crate::service::RunError;
 use crate::telemetry::{LogFormat, Telemetry};
 
-/// Does what the command line says.
+pub use serve::service_config;
+
+/// Runs the command of the command line.
 ///
 /// # Errors
-/// Says what went wrong, in words for the person who started it.
+/// When the command failed. The text is for the person who ran it.
 pub async fn run(args: Args) -> Result<(), RunError> {
     let format = args.log_format();
     match args.command {
         Command::Crd => crd::print(),
         Command::Validate(args) => validate::run(&args),
-        Command::Check(args) => {
-            let telemetry = telemetry(format, "warn")?;
-            let checked = check::run(*args).await;
-            telemetry.flush().await;
-            checked
-        }
-        Command::Sessions(command) => {
-            let telemetry = telemetry(format, "warn")?;
-            let done = sessions::run(&command).await;
-            telemetry.flush().await;
-            done
-        }
+        Command::Check(args) => with_telemetry(format, "warn", check::run(*args)).await,
+        Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(command)).await,
         Command::Serve(args) => {
-            let telemetry = telemetry(format, "info,kube_client=off,kube_runtime=off")?;
-            let served = async {
-                let signals = listen_to_signals()?;
-                let source = Source::of(&args.source)?;
-                Service::start(*args, source).await?.run(signals).await
-            };
-            let served = served.await;
-            telemetry.flush().await;
-            served
+            with_telemetry(format, "info,kube_client=off,kube_runtime=off", serve::run(*args)).await
         }
         #[cfg(feature = "simulator")]
-        Command::Demo(args) => {
-            let telemetry = telemetry(format, "warn,session_checker::check=info")?;
-            let served = demo::run(&args).await;
-            telemetry.flush().await;
-            served
-        }
+        Command::Demo(args) => with_telemetry(format, "warn,session_checker::check=info", demo::run(args)).await,
     }
 }
 
-/// From before the start: a signal that comes while the service starts would be lost on the first process of a container.
-fn listen_to_signals() -> Result<Signals, RunError> {
-    Signals::listen().map_err(RunError::Signals)
-}
-
-fn telemetry(format: LogFormat, default_filter: &str) -> Result<Telemetry, RunError> {
-    Telemetry::init(format, default_filter).map_err(|error| RunError::Command(error.to_string()))
+/// Runs a command with logs and traces, and sends the last traces. `default_filter` applies without `RUST_LOG`.
+async fn with_telemetry(
+    format: LogFormat,
+    default_filter: &str,
+    command: impl Future<Output = Result<(), RunError>>,
+) -> Result<(), RunError> {
+    let telemetry = Telemetry::init(format, default_filter).map_err(|error| RunError::Command(error.to_string()))?;
+    let result = command.await;
+    telemetry.flush().await;
+    result
 }

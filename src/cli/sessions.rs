@@ -1,4 +1,4 @@
-//! `session-checker sessions`: lists the sessions of a user, and ends them.
+//! `session-checker sessions`: lists or ends the sessions of a user.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,36 +6,37 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::source::source_config;
 use crate::args::{EndArgs, SessionsCommand, UserArgs};
 use crate::auth0::{Revoked, TenantClient};
 use crate::policy::{SessionList, SessionView};
-use crate::service::{RunError, read_once};
+use crate::service::RunError;
 use crate::snapshot::Snapshot;
 
-/// How long a person waits for a list, and for each session that is ended.
+/// The time limit of a list and of each revocation: a person waits, and Auth0 answers either in well under a second.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Lists or ends a user's sessions.
 ///
 /// # Errors
-/// When the tenant is not clear, or it could not be asked, or a session could not be ended.
-pub async fn run(command: &SessionsCommand) -> Result<(), RunError> {
+/// When the tenant is ambiguous or fails, or a session could not be ended.
+pub async fn run(command: SessionsCommand) -> Result<(), RunError> {
     match command {
         SessionsCommand::List(args) => list(args).await,
         SessionsCommand::End(args) => end(args).await,
     }
 }
 
-/// The user's sessions, and who was asked for them.
-async fn fetch(args: &UserArgs) -> Result<(TenantClient, SessionList), RunError> {
-    let snapshot = read_once(&args.source).await?;
+/// The user's sessions, and the client that listed them.
+async fn fetch(args: UserArgs) -> Result<(TenantClient, SessionList), RunError> {
+    let snapshot = source_config(args.source)?.read_once().await?;
     let client = client_of(&snapshot, args.tenant.as_deref())?;
     let sessions = client.list_sessions(&args.user, &(Instant::now() + REQUEST_TIMEOUT).into()).await;
     let sessions = sessions.map_err(|error| RunError::Command(format!("the sessions could not be listed: {error}")))?;
     Ok((client, sessions))
 }
 
-/// A client of the tenant that is named, or of the only one.
+/// A client of the named tenant, or of the only one.
 fn client_of(snapshot: &Snapshot, tenant: Option<&str>) -> Result<TenantClient, RunError> {
     let mut tenants: BTreeMap<&str, &TenantClient> = BTreeMap::new();
     for active_policy in snapshot.policy_set.active_policies() {
@@ -49,19 +50,20 @@ fn client_of(snapshot: &Snapshot, tenant: Option<&str>) -> Result<TenantClient, 
     let mut found = tenants.values();
     match (found.next(), found.next(), tenant) {
         (Some(client), None, _) => Ok(TenantClient::clone(client)),
-        (None, _, Some(name)) => {
-            Err(RunError::Command(format!("no policy with a credential is for the tenant {name}")))
-        }
+        (None, _, Some(name)) => Err(RunError::Command(format!("no policy has a credential for the tenant {name}"))),
         (None, _, None) => Err(RunError::Command("no policy has a credential for its tenant".to_owned())),
         _ => {
             let names: Vec<&str> = tenants.into_keys().collect();
-            Err(RunError::Command(format!("there are several tenants, name one with --tenant: {}", names.join(", "))))
+            Err(RunError::Command(format!(
+                "the policies have several tenants. Name one with --tenant: {}",
+                names.join(", ")
+            )))
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
-async fn list(args: &UserArgs) -> Result<(), RunError> {
+async fn list(args: UserArgs) -> Result<(), RunError> {
     let (_, sessions) = fetch(args).await?;
     for session in sessions.views() {
         println!("{}", describe(&session));
@@ -73,19 +75,19 @@ async fn list(args: &UserArgs) -> Result<(), RunError> {
 }
 
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
-async fn end(args: &EndArgs) -> Result<(), RunError> {
-    let (client, sessions) = fetch(&args.user).await?;
+async fn end(args: EndArgs) -> Result<(), RunError> {
+    let (client, sessions) = fetch(args.user).await?;
     let chosen: Vec<&str> =
         if args.all { sessions.ids().collect() } else { args.sid.iter().map(String::as_str).collect() };
-    // All of them are looked at before the first is ended: a slip in one id must not end half of what was meant.
-    if let Some(stranger) = chosen.iter().find(|sid| !sessions.ids().any(|id| id == **sid)) {
-        return Err(RunError::Command(format!("{stranger} is not among the user's sessions; nothing was ended")));
+    // Before the first session is ended: a mistyped id must not leave the command half done.
+    if let Some(unknown) = chosen.iter().find(|sid| !sessions.ids().any(|id| id == **sid)) {
+        return Err(RunError::Command(format!("{unknown} is not a session of the user. No session was ended")));
     }
     let mut failed = 0;
     for sid in &chosen {
         match client.revoke_session(sid, &(Instant::now() + REQUEST_TIMEOUT).into()).await {
-            Ok(Revoked::Done) => println!("{sid} is ended"),
-            Ok(Revoked::AlreadyGone) => println!("{sid} had ended already"),
+            Ok(Revoked::Done) => println!("{sid} ended"),
+            Ok(Revoked::AlreadyGone) => println!("{sid} had already ended"),
             Err(error) => {
                 failed += 1;
                 println!("{sid} could not be ended: {error}");
@@ -101,6 +103,7 @@ async fn end(args: &EndArgs) -> Result<(), RunError> {
     Ok(())
 }
 
+/// One session as a line of text.
 pub(super) fn describe(session: &SessionView<'_>) -> String {
     let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
     let clients = session.clients.as_ref().map_or_else(

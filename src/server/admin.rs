@@ -1,4 +1,4 @@
-//! The routes for operating the service.
+//! The handlers of the admin listener: probes, metrics and the loaded policies.
 
 use std::sync::Arc;
 
@@ -9,30 +9,30 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::App;
+use super::app::App;
 use crate::metrics::LiveSeries;
 use crate::policy::{Condition, PolicyReport, PolicyVersion, Selector};
 
-/// The process is alive.
+/// Answers while the process runs.
 pub(super) async fn livez() -> &'static str {
     "ok"
 }
 
-/// Whether checks should be sent here, and what is still waited for.
+/// Says whether checks should be sent here, and which start conditions are pending.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let ready = app.readiness.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": ready, "pending": app.readiness.pending() }))).into_response()
 }
 
-/// The metrics, in the text format of Prometheus.
+/// The metrics in the Prometheus text format.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let snapshot = app.checker.snapshot();
     let live = LiveSeries::new(snapshot.reports.iter().map(|report| (report.name.to_string(), report.tenant())));
     ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.registry.scrape(&live)).into_response()
 }
 
-/// What is loaded, without secrets and without naming users.
+/// The loaded policies, without secrets and user ids.
 pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     let snapshot = app.checker.snapshot();
     let policies: Vec<Value> = snapshot.reports.iter().map(describe).collect();

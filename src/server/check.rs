@@ -1,4 +1,9 @@
-//! `POST /check`: from a request to a decision, and everything that can be wrong with one on the way.
+//! `POST /check`: from a request to a decision.
+//!
+//! The body is read with `http_body_util`'s limit, which `tower-http`'s body limit wraps, and `tokio`'s timeout. The layers of
+//! `tower-http` do not fit the contract: the limit answers 413 by the `Content-Length`, before the caller is known; the
+//! body timeout starts again with every chunk, so a slow caller could hold a check open; the request timeout would
+//! cancel the check.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -16,18 +21,18 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use super::App;
-use super::error::{ApiError, Kind};
+use super::app::App;
+use super::error::{ApiError, ErrorKind};
 use super::request::{self, BodyError};
 use super::request_id::RequestId;
 use crate::policy::{Answer, Reason};
 
-/// The largest body of a check, in bytes.
-const BODY: usize = 16 * 1024;
-/// How long a body may take to arrive: as long as the longest check may take.
+/// The maximum size of a body in bytes. A check takes a few hundred; one with 128 roles of 100 characters fits.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// How long a body may take to arrive: the longest timeout that a policy may have.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The answer as it goes over the wire.
+/// The JSON of an answer.
 #[derive(Serialize)]
 struct AnswerBody<'a> {
     block: bool,
@@ -68,7 +73,7 @@ impl<'a> AnswerBody<'a> {
     }
 }
 
-/// Answers a check. The deadline of the policy runs from here.
+/// Answers a check. The policy's timeout starts here.
 pub(super) async fn check(
     State(app): State<Arc<App>>,
     Extension(request_id): Extension<RequestId>,
@@ -77,26 +82,26 @@ pub(super) async fn check(
     let arrived = Instant::now();
     let (head, body) = request.into_parts();
     if !app.readiness.is_serving() {
-        let message = "The policies have not been read yet. Try again in a moment.";
-        return Err(Kind::NotReady.because(message, &request_id));
+        let message = "The policies are not loaded yet. Try again in a few seconds.";
+        return Err(ErrorKind::NotReady.with_message(message, &request_id));
     }
     let snapshot = app.checker.snapshot();
     let view = bearer(&head.headers)
-        .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).map_err(|_| Unauthorized))
-        .map_err(|_| {
-            let message = "Send a bearer token that the service knows: Authorization: Bearer TOKEN.";
-            Kind::Unauthorized.because(message, &request_id)
+        .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).map_err(|_| ErrorKind::Unauthorized))
+        .map_err(|kind| {
+            let message = "The caller token is missing or unknown. Send it as Authorization: Bearer TOKEN.";
+            kind.with_message(message, &request_id)
         })?;
     if !is_json(&head.headers) {
-        let message = "Send the check as JSON, with Content-Type: application/json.";
-        return Err(Kind::UnsupportedMediaType.because(message, &request_id));
+        let message = "The request is not JSON. Send Content-Type: application/json.";
+        return Err(ErrorKind::UnsupportedMediaType.with_message(message, &request_id));
     }
     let body = read(body, &request_id).await?;
     let login = request::parse(&body).map_err(|error| match error {
-        BodyError::Json(message) => Kind::InvalidJson.because(message, &request_id),
-        BodyError::Shape(message) => Kind::InvalidRequest.because(message, &request_id),
+        BodyError::Json(message) => ErrorKind::InvalidJson.with_message(message, &request_id),
+        BodyError::Shape(message) => ErrorKind::InvalidRequest.with_message(message, &request_id),
     })?;
-    // A task of its own: a caller that hangs up must not leave an eviction half done, and the check is still counted.
+    // In a separate task: when the caller disconnects, an eviction must not stop halfway, and the check is still counted.
     let check = {
         let app = Arc::clone(&app);
         async move { app.checker.check(&snapshot, &view, &login, arrived).await }
@@ -104,22 +109,24 @@ pub(super) async fn check(
     let answer = match app.checks.spawn(check.in_current_span()).await {
         Ok(answer) => answer,
         Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-        Err(_) => return Err(Kind::Internal.because("The check was ended with the service.", &request_id)),
+        Err(_) => {
+            return Err(ErrorKind::Internal.with_message("The service stopped before the check finished.", &request_id));
+        }
     };
     Ok(Json(AnswerBody::new(&answer, &request_id)).into_response())
 }
 
-/// A caller that did not say who it is in a way that can be understood.
-struct Unauthorized;
-
-/// The bearer token; `None` when there is no `Authorization` at all. Any other scheme is a caller that is not known.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Unauthorized> {
+/// The bearer token; `None` without an `Authorization` header.
+///
+/// # Errors
+/// [`ErrorKind::Unauthorized`] for several headers or another scheme.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ErrorKind> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return if headers.contains_key(AUTHORIZATION) { Err(Unauthorized) } else { Ok(None) };
+        return if headers.contains_key(AUTHORIZATION) { Err(ErrorKind::Unauthorized) } else { Ok(None) };
     };
-    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Unauthorized)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(Unauthorized) }
+    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(ErrorKind::Unauthorized)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(ErrorKind::Unauthorized) }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -129,22 +136,28 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn read(body: Body, request_id: &RequestId) -> Result<Bytes, ApiError> {
-    match timeout(BODY_TIMEOUT, Limited::new(body, BODY).collect()).await {
+    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Kind::BodyTooLarge.because(format!("The body is larger than {BODY} bytes."), request_id))
+            let message = format!("The body is larger than {MAX_BODY_BYTES} bytes.");
+            Err(ErrorKind::BodyTooLarge.with_message(message, request_id))
         }
-        Ok(Err(_)) => Err(Kind::InvalidJson.because("The body ended before it was complete.", request_id)),
-        Err(_) => Err(Kind::RequestTimeout.because("The body did not arrive in time.", request_id)),
+        Ok(Err(_)) => {
+            Err(ErrorKind::InvalidJson.with_message("The connection ended before the body was complete.", request_id))
+        }
+        Err(_) => {
+            let message = format!("The body did not arrive within {} seconds.", BODY_TIMEOUT.as_secs());
+            Err(ErrorKind::RequestTimeout.with_message(message, request_id))
+        }
     }
 }
 
-/// Nothing is at this path.
+/// Answers requests for other paths.
 pub(super) async fn not_found(Extension(request_id): Extension<RequestId>) -> ApiError {
-    Kind::NotFound.because("There is nothing at this path. Send checks to POST /check.", &request_id)
+    ErrorKind::NotFound.with_message("This path does not exist. Send checks to POST /check.", &request_id)
 }
 
-/// The path takes another method.
+/// Answers requests with other methods.
 pub(super) async fn method_not_allowed(Extension(request_id): Extension<RequestId>) -> ApiError {
-    Kind::MethodNotAllowed.because("/check takes POST.", &request_id)
+    ErrorKind::MethodNotAllowed.with_message("/check supports only POST.", &request_id)
 }

@@ -1,32 +1,33 @@
-//! Answers that are not decisions: what is wrong with the request, in a word for machines and a sentence for people.
+//! Answers to requests that get no decision: a machine-readable word and a sentence for people.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::request_id::RequestId;
 
-/// A refused request.
+/// An error answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
-    kind: Kind,
+    kind: ErrorKind,
     message: String,
     request_id: RequestId,
 }
 
-/// Why a request is refused: the closed set of machine words.
+/// What is wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// There is nothing at this path.
+pub enum ErrorKind {
+    /// The path does not exist.
     NotFound,
-    /// The path takes another method.
+    /// The path does not support the method.
     MethodNotAllowed,
-    /// The policies have not been read yet.
+    /// The policies are not loaded yet.
     NotReady,
-    /// The caller is not known.
+    /// The caller is unknown.
     Unauthorized,
-    /// The body is not declared as JSON.
+    /// The content type is not JSON.
     UnsupportedMediaType,
     /// The body is too large.
     BodyTooLarge,
@@ -34,26 +35,27 @@ pub enum Kind {
     RequestTimeout,
     /// The body is not JSON.
     InvalidJson,
-    /// The JSON is not a check.
+    /// The body is JSON but not a check.
     InvalidRequest,
-    /// A defect of this service.
+    /// The service failed.
     Internal,
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ErrorBody<'a> {
     error: &'static str,
     message: &'a str,
     request_id: &'a str,
 }
 
-impl Kind {
-    /// Says why, to people.
-    pub fn because(self, message: impl Into<String>, request_id: &RequestId) -> ApiError {
+impl ErrorKind {
+    /// Makes the error answer. `message` is for people: it says what is wrong and what to do.
+    pub fn with_message(self, message: impl Into<String>, request_id: &RequestId) -> ApiError {
         ApiError { kind: self, message: message.into(), request_id: request_id.clone() }
     }
 
-    const fn word(self) -> (StatusCode, &'static str) {
+    /// The status and the word of the answer's `error`.
+    const fn status_and_word(self) -> (StatusCode, &'static str) {
         match self {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
@@ -71,13 +73,12 @@ impl Kind {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, error) = self.kind.word();
-        tracing::info!(error, detail = self.message, "request refused");
-        let body = Body { error, message: &self.message, request_id: self.request_id.as_str() };
+        let (status, error) = self.kind.status_and_word();
+        tracing::info!(error, detail = self.message, "request rejected");
+        let body = ErrorBody { error, message: &self.message, request_id: self.request_id.as_str() };
         let mut response = (status, Json(body)).into_response();
-        if self.kind == Kind::Unauthorized {
-            let challenge = axum::http::HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, challenge);
+        if self.kind == ErrorKind::Unauthorized {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -1,4 +1,7 @@
-//! What happens around every request: its id, its span, its metrics, and a clear answer when a handler panics.
+//! Middleware of the router for checks: request id, span, metrics, and an answer when a handler panics.
+//!
+//! The panic is caught with `catch_unwind` of `futures`, as `tower-http`'s catch-panic layer does. The layer itself is not used:
+//! it boxes the body of every answer once more, and its answer cannot carry the request id.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -17,17 +20,17 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::App;
-use super::error::Kind;
+use super::app::App;
+use super::error::ErrorKind;
 use super::request_id::{self, RequestId};
 
-/// Ties a request to its id, its trace and its metrics.
+/// Gives a request its id and span, and counts it.
 pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let _in_flight = app.metrics.request_begun();
     let request_id = RequestId::of(request.headers());
     request.extensions_mut().insert(request_id.clone());
-    // A path that is not a route is anybody's text and must not become a label.
+    // Callers choose the path: one that is not a route must not become a label.
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
     let method = method_label(request.method());
@@ -46,13 +49,13 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     app.metrics.request(&route, method, status.as_u16(), begun.elapsed());
     response.headers_mut().insert(&request_id::HEADER, request_id.to_header());
     if is_http1 && app.shutdown.begun.is_cancelled() {
-        // A kept connection would meet the end of the process with its next request.
+        // The process may be gone when the connection's next request arrives.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// A server span as the OpenTelemetry conventions for HTTP have it, continuing the caller's trace where it sent one.
+/// A server span by the OpenTelemetry conventions for HTTP. It continues the caller's trace if the request has one.
 fn span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) -> Span {
     let span = info_span!(
         "request",
@@ -69,7 +72,7 @@ fn span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) 
     let parent =
         opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
     let caller = parent.span().span_context().clone();
-    // Without an exporter there is no layer that takes a parent; the caller's trace id still helps in the log.
+    // This fails without an exporter, which is fine: the caller's trace id is still logged.
     let _ = span.set_parent(parent);
     let ours = span.context().span().span_context().clone();
     let known = [ours, caller].into_iter().find(opentelemetry::trace::SpanContext::is_valid);
@@ -79,7 +82,7 @@ fn span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) 
     span
 }
 
-/// Methods are a closed set in labels.
+/// The method as a label. Callers choose the method: others must not become labels.
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "POST" => "POST",
@@ -93,9 +96,11 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// A defect must not tear down the connection without a word.
+/// The answer for a panic, which would otherwise close the connection without one.
 fn panicked(panic: &(dyn Any + Send), request_id: &RequestId) -> Response {
     let detail = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    tracing::error!(detail, "a handler panicked");
-    Kind::Internal.because("The check met a defect of the service.", request_id).into_response()
+    tracing::error!(detail, "handler panicked");
+    ErrorKind::Internal
+        .with_message("The service failed internally. Its log has the details under this request id.", request_id)
+        .into_response()
 }

@@ -1,4 +1,4 @@
-//! A bound socket, plain or TLS, and its graceful end.
+//! A bound socket, with or without TLS, and its graceful shutdown.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,28 +11,29 @@ use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 
-/// How long a new connection may take to send its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How long a new connection may take to send its first request, with the TLS handshake. Generous for slow networks.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be idle: longer than the idle time of common proxies, which then end it and not this side.
-const IDLE: Duration = Duration::from_secs(75);
+/// How long a connection may be idle. Longer than the idle timeout of common proxies (60 s), so that the proxy closes the
+/// connection: if this side did, a request could already be on its way.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// A socket that is bound, so that its address is known before anything is served.
+/// A bound socket: its address is known before it serves.
 pub struct Listener {
     socket: TcpListener,
     tls: Option<RustlsConfig>,
 }
 
-/// The files of a certificate.
+/// The files of a certificate and its key.
 #[derive(Clone, Debug)]
-pub struct Tls {
-    /// The chain, PEM.
+pub struct TlsFiles {
+    /// The certificate chain in PEM.
     pub certificate: PathBuf,
-    /// The key, PEM.
+    /// The private key in PEM.
     pub key: PathBuf,
 }
 
-/// A certificate or key that cannot be used.
+/// Why a certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate {certificate} and key {key} cannot be used: {source}")]
 pub struct TlsError {
@@ -41,11 +42,11 @@ pub struct TlsError {
     source: io::Error,
 }
 
-impl Tls {
+impl TlsFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// When they are not a PEM chain and its key.
+    /// When a file cannot be read, or is not PEM, or the key does not belong to the certificate.
     pub async fn load(&self) -> Result<RustlsConfig, TlsError> {
         RustlsConfig::from_pem_file(&self.certificate, &self.key).await.map_err(|source| self.error(source))
     }
@@ -53,7 +54,7 @@ impl Tls {
     /// Reads the files again, for new connections.
     ///
     /// # Errors
-    /// When they are not a PEM chain and its key; the old ones stay in use.
+    /// As [`load`](Self::load). The old certificate stays in use.
     pub async fn reload(&self, config: &RustlsConfig) -> Result<(), TlsError> {
         config.reload_from_pem_file(&self.certificate, &self.key).await.map_err(|source| self.error(source))
     }
@@ -65,25 +66,25 @@ impl Tls {
 }
 
 impl Listener {
-    /// Binds an address; port 0 takes any.
+    /// Binds an address. Port 0 takes any free port.
     ///
     /// # Errors
-    /// When the address cannot be had.
+    /// When the address is in use or not available.
     pub fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> io::Result<Self> {
         let socket = TcpListener::bind(address)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket, tls })
     }
 
-    /// Where it is bound.
+    /// The bound address.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system call fails.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves until `draining`, then takes no new connection and gives those there are `drain_timeout` to end.
+    /// Serves until `draining`, then accepts no more connections and gives the open ones `drain_timeout` to finish.
     ///
     /// # Errors
     /// When the socket fails.
@@ -100,9 +101,9 @@ impl Listener {
         };
         let serve = async {
             match self.tls {
-                None => careful(axum_server::from_tcp(self.socket)?).handle(handle).serve(service).await,
+                None => with_timeouts(axum_server::from_tcp(self.socket)?).handle(handle).serve(service).await,
                 Some(tls) => {
-                    careful(axum_server::from_tcp_rustls(self.socket, tls)?).handle(handle).serve(service).await
+                    with_timeouts(axum_server::from_tcp_rustls(self.socket, tls)?).handle(handle).serve(service).await
                 }
             }
         };
@@ -113,10 +114,14 @@ impl Listener {
     }
 }
 
-/// Ends connections on which nothing happens: whoever opens many and sends nothing would otherwise hold them for ever.
-fn careful<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
+/// Closes idle connections: a client that opens many and sends nothing would otherwise use up the service's sockets.
+fn with_timeouts<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
     let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE).keep_alive_timeout(FIRST_REQUEST);
-    server.first_request_timeout(FIRST_REQUEST)
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(IDLE_TIMEOUT)
+        .keep_alive_timeout(FIRST_REQUEST_TIMEOUT);
+    server.first_request_timeout(FIRST_REQUEST_TIMEOUT)
 }

@@ -1,6 +1,7 @@
-//! HTTP: the listener for checks and the one for operating the service. HTTP types stop here.
+//! HTTP: the router for checks, the router for operating the service, and their sockets. No other module uses HTTP types.
 
 mod admin;
+mod app;
 mod check;
 mod error;
 mod layers;
@@ -14,33 +15,11 @@ use std::sync::Arc;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
-use tokio_util::task::TaskTracker;
-
-use crate::check::Checker;
-use crate::metrics::MetricRegistry;
-use crate::readiness::Readiness;
-use crate::shutdown::Shutdown;
-
-pub use listener::{Listener, Tls, TlsError};
+pub use app::App;
+pub use listener::{Listener, TlsError, TlsFiles};
 pub use metrics::ServerMetrics;
 
-/// What the handlers share.
-pub struct App {
-    /// Decides.
-    pub checker: Checker,
-    /// Whether checks are answered yet.
-    pub readiness: Readiness,
-    /// Whether connections should end after their answer.
-    pub shutdown: Shutdown,
-    /// Counts requests.
-    pub metrics: ServerMetrics,
-    /// The metric families of all parts.
-    pub registry: MetricRegistry,
-    /// The checks under way.
-    pub checks: TaskTracker,
-}
-
-/// The routes that Auth0's Actions reach.
+/// The routes for Auth0's Actions.
 pub fn check_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/check", post(check::check))
@@ -50,7 +29,7 @@ pub fn check_router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The routes for Kubernetes, Prometheus and people who run the service; never to be reached from outside.
+/// The routes for Kubernetes, Prometheus and operators. They have no authentication and must not be exposed.
 pub fn admin_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/livez", get(admin::livez))

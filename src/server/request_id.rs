@@ -1,28 +1,31 @@
-//! The id that ties a request to its answer and its log lines.
+//! The id that connects a request with its answer and its log lines.
+//!
+//! `tower-http`'s request id layer is not used: it keeps any id that the caller sends, and the contract replaces an id that is
+//! not plain, so the validation below would stay and the layers would be added to it.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-/// The header in which an id comes in and goes out.
+/// The header that carries the id in requests and answers.
 pub static HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The caller's id when it is 1 to 64 of `[A-Za-z0-9._-]`, else a new one.
+/// The caller's id when it is 1 to 64 characters of `[A-Za-z0-9._-]`, else a new UUID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(String);
 
 impl RequestId {
-    /// Of a request.
+    /// Takes the id of a request's headers.
     pub fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(&HEADER).and_then(|value| value.to_str().ok()).filter(|text| is_plain(text));
         Self(given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned))
     }
 
-    /// As text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// As the value of the answer's header.
+    /// The id as the value of the answer's header.
     pub fn to_header(&self) -> HeaderValue {
         HeaderValue::from_str(&self.0).expect("an id holds only characters that a header may hold")
     }
@@ -42,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_id_is_kept_and_any_other_replaced() {
+    fn plain_id_is_kept_and_any_other_is_replaced() {
         assert_eq!(of(b"abc-1.2_Z").as_str(), "abc-1.2_Z");
         assert_eq!(of("a".repeat(64).as_bytes()).as_str().len(), 64);
         for bad in [&b""[..], b"a b", b"a/b", b"\xff", "a".repeat(65).as_bytes()] {

@@ -1,4 +1,4 @@
-//! Why the service did not start, or ended by itself, and the exit code for it.
+//! Why the service or a command failed, and its exit code.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,56 +13,56 @@ use crate::secret::MIN_CALLER_TOKEN;
 use crate::server::TlsError;
 use crate::source::EnvironmentError;
 
-/// Why the service did not start, or ended before it was told to.
+/// Why the service did not start or stopped by itself, or why a command failed. The text is for the person who ran it.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is nothing to read policies from, or the cluster cannot be reached in principle.
+    /// No source of policies is configured, or there is no way to connect to the cluster.
     #[error(
-        "there is nothing to read policies from: {0}; run in a cluster, or give --policy-dir DIR, or set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET"
+        "no source of policies: {0}. Run in a cluster, or give --policy-dir DIR, or set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET"
     )]
     NoSource(#[from] ConnectError),
-    /// The policy folder is not one.
-    #[error("--policy-dir {0}: there is no such folder")]
+    /// `--policy-dir` is not a folder.
+    #[error("--policy-dir {0}: this folder does not exist")]
     PolicyDir(PathBuf),
-    /// The variables of the Node demo.
+    /// The Node demo's variables are incomplete or invalid.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
-    /// Nobody could ask, or everybody.
+    /// No caller could send checks, and serving everyone on this address was not asked for.
     #[error(
-        "nothing says who may ask at {0}: set CALLER_TOKEN, give --caller-token-file FILE, or say --allow-anonymous; tokens have at least {MIN_CALLER_TOKEN} characters"
+        "no caller authentication is configured for {0}: set CALLER_TOKEN, or give --caller-token-file FILE or --allow-anonymous. A token has at least {MIN_CALLER_TOKEN} characters"
     )]
     NoCallers(SocketAddr),
-    /// A file that is named and cannot be read.
+    /// A configured file cannot be read.
     #[error("{0} cannot be read: {1}")]
     File(PathBuf, io::Error),
-    /// The ledger's URL.
-    #[error("--ledger: the URL cannot be read: {0}")]
+    /// The ledger's URL is invalid.
+    #[error("--ledger: the URL is invalid: {0}")]
     Ledger(String),
-    /// The way out to Auth0.
+    /// The HTTP client for Auth0 cannot be built.
     #[error(transparent)]
     Upstream(#[from] SetupError),
-    /// The certificate.
+    /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A socket.
+    /// A socket cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
-    /// Signals.
-    #[error("cannot listen to signals: {0}")]
+    /// The process cannot handle signals.
+    #[error("cannot handle signals: {0}")]
     Signals(io::Error),
-    /// A part of the process ended although nobody asked it to.
-    #[error("{0} ended: {1}")]
+    /// A part of the service stopped without a shutdown.
+    #[error("{0} stopped: {1}")]
     Ended(&'static str, String),
-    /// A task of the process was torn down.
+    /// A task panicked or was aborted.
     #[error("a task of the service failed: {0}")]
     Task(#[from] JoinError),
-    /// A command failed; what there was to say has been said.
+    /// A command failed.
     #[error("{0}")]
     Command(String),
 }
 
 impl RunError {
-    /// What the process exits with.
+    /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoSource(_)

@@ -1,7 +1,7 @@
-//! The service: its sockets, its followers, its end.
+//! The composition root: builds the parts, starts listeners and background tasks, and shuts them down.
 
+mod config;
 mod error;
-mod once;
 mod parts;
 mod source;
 
@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 use futures::FutureExt;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::args::ServeArgs;
 use crate::auth0::QuotaConfig;
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
@@ -25,141 +25,126 @@ use crate::controller::status::lease::Candidate;
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
-use crate::server::{App, Listener, ServerMetrics, Tls, admin_router, check_router};
+use crate::server::{App, Listener, ServerMetrics, TlsFiles, admin_router, check_router};
 use crate::shutdown::{Shutdown, Signals};
 use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials};
 use crate::source::{follow_setting, parse_switch};
-use parts::{caller_access, fixed_token, ledger, log_hash_key, setting, upstream};
+use parts::{caller_access, ledger, log_hash_key, setting, token_digest};
 use source::never_ends;
 
+pub use config::ServiceConfig;
 pub use error::RunError;
-pub use once::read_once;
-pub use source::Source;
+pub use source::{Source, SourceConfig};
 
-/// The service, started: its sockets are bound and its policies read.
+/// How long admin connections may take to finish: answers to probes and scrapes are computed at once.
+const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often certificate files are read again. They are renewed days before they expire.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often expired state is dropped: what is kept lives for minutes, so this bounds the surplus to a small share.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A running service: its sockets are bound and its policies are read.
 pub struct Service {
-    /// Where checks are answered.
+    /// The address for checks.
     pub address: SocketAddr,
-    /// Where probes and metrics are.
+    /// The address for probes and metrics.
     pub admin_address: SocketAddr,
     app: Arc<App>,
-    /// Ends the service: also what a signal does.
-    pub shutdown: Shutdown,
+    shutdown: Shutdown,
     shutdown_delay: Duration,
     drain_timeout: Duration,
-    /// End by themselves in a shutdown: the listeners when they have drained, the election when the Lease is given back.
-    endings: JoinSet<Result<(), RunError>>,
-    /// Follow what may change outside, for as long as the process lives.
-    followers: JoinSet<Result<(), RunError>>,
+    /// Tasks that end in a shutdown: the listeners when they have drained, the election when the Lease is released.
+    draining_tasks: JoinSet<Result<(), RunError>>,
+    /// Tasks that run as long as the process: they follow files, the cluster and the clock.
+    background_tasks: JoinSet<Result<(), RunError>>,
 }
 
 impl Service {
-    /// Reads the sources, binds the sockets and serves.
+    /// Reads the source of policies, binds the sockets and starts to serve.
     ///
     /// # Errors
     /// When the configuration cannot work.
-    pub async fn start(args: ServeArgs, source: Source) -> Result<Self, RunError> {
-        let (caller_access, token_file) = caller_access(&args, matches!(source, Source::Environment(_)))?;
-        let switch = args.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
-        let force_audit = args.force_audit || switch.as_ref().is_some_and(|file| *file.value());
+    pub async fn start(config: ServiceConfig) -> Result<Self, RunError> {
         let registry = MetricRegistry::new();
-        let ledger = ledger(&args).await?;
-        let shared = ledger.store().shared().cloned();
-        let ledger = Arc::new(ledger);
-        let counted = Arc::clone(&ledger);
-        crate::ledger::metrics::register(&registry, shared.is_some(), move || counted.stats());
-        let controller_metrics = Arc::new(ControllerMetrics::new(&registry));
-        let upstream = upstream(&args.source, QuotaConfig { shared, replicas: args.replicas }, &registry)?;
+        let (caller_access, token_file) = caller_access(&config)?;
+        let audit_file = config.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
+        let force_audit = config.force_audit || audit_file.as_ref().is_some_and(|file| *file.value());
+        let ledger = ledger(&config, &registry).await?;
+        let quotas = QuotaConfig { shared: ledger.store().shared().cloned(), replicas: config.replicas };
+        let upstream = config.source.upstream(quotas, &registry)?;
         let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
-        let publisher =
-            Arc::new(Publisher::new(upstream, observed, args.max_in_flight, SnapshotMetrics::new(&registry)));
+        let snapshot_metrics = SnapshotMetrics::new(&registry);
+        let publisher = Arc::new(Publisher::new(upstream, observed, config.max_in_flight, snapshot_metrics));
         let readiness = Readiness::default();
         let shutdown = Shutdown::default();
-        let mut followers = JoinSet::new();
-        let mut endings = JoinSet::new();
+        let mut background_tasks = JoinSet::new();
+        let mut draining_tasks = JoinSet::new();
 
-        if let Some((connection, seen)) =
-            source.begin(&publisher, &controller_metrics, &readiness, &mut followers).await?
-        {
-            let candidate = Candidate::new(&args.lease_name, args.lease_duration);
-            let (election, writer) = start_status_writer(
-                &connection,
-                candidate,
-                seen,
-                &publisher,
-                Arc::clone(&controller_metrics),
-                readiness.clone(),
-                shutdown.begun.clone(),
-            );
-            endings.spawn(election.map(Ok));
-            followers.spawn(never_ends(writer.map(Ok)));
+        let metrics = Arc::new(ControllerMetrics::new(&registry));
+        let source = config.source.policies;
+        if let Some((connection, seen)) = source.begin(&publisher, &metrics, &readiness, &mut background_tasks).await? {
+            let candidate = Candidate::new(&config.lease_name, config.lease_duration);
+            let stop = shutdown.begun.clone();
+            let (election, writer) =
+                start_status_writer(&connection, candidate, seen, &publisher, metrics, readiness.clone(), stop);
+            draining_tasks.spawn(election.map(Ok));
+            background_tasks.spawn(never_ends(writer.map(Ok)));
         }
-        followers.spawn(never_ends(probe_credentials(Arc::clone(&publisher))));
+        background_tasks.spawn(never_ends(probe_credentials(Arc::clone(&publisher))));
         if let Some(file) = token_file {
-            let fixed = args.caller_token.as_ref().and_then(fixed_token);
+            let fixed = config.caller_token.as_ref().and_then(token_digest);
             let apply = move |observed: &mut ObservedState, tokens: &HashSet<TokenDigest>| {
                 observed.caller_access.tokens = tokens.iter().copied().chain(fixed).collect();
             };
-            followers.spawn(never_ends(follow_setting(file, "callers' tokens", apply, Arc::clone(&publisher))));
+            background_tasks.spawn(never_ends(follow_setting(file, "caller tokens", apply, Arc::clone(&publisher))));
         }
-        if let Some(file) = switch {
-            let always = args.force_audit;
+        if let Some(file) = audit_file {
+            let always = config.force_audit;
             let apply = move |observed: &mut ObservedState, on: &bool| observed.force_audit = always || *on;
-            followers.spawn(never_ends(follow_setting(file, "forced audit", apply, Arc::clone(&publisher))));
+            background_tasks.spawn(never_ends(follow_setting(file, "forced audit", apply, Arc::clone(&publisher))));
         }
-
-        let tls = match (&args.tls_cert, &args.tls_key) {
-            (Some(certificate), Some(key)) => {
-                let tls = Tls { certificate: certificate.clone(), key: key.clone() };
-                let config = tls.load().await?;
-                followers.spawn(follow_certificate(tls, config.clone()));
-                Some(config)
+        let tls = match config.tls {
+            Some(files) => {
+                let loaded = files.load().await?;
+                background_tasks.spawn(follow_certificate(files, loaded.clone()));
+                Some(loaded)
             }
-            _ => None,
+            None => None,
         };
+
+        let log_hash_key = log_hash_key(config.log_hash_key.as_ref());
         let app = Arc::new(App {
-            checker: Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), log_hash_key(&args)),
+            checker: Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), log_hash_key),
             readiness,
             shutdown: shutdown.clone(),
             metrics: ServerMetrics::new(&registry),
             registry,
             checks: TaskTracker::new(),
         });
-        followers.spawn(sweep(Arc::clone(&app)));
-        let checks = bind(args.listen(), tls)?;
-        let admin = bind(args.admin_listen, None)?;
-        let (address, admin_address) = (checks.1, admin.1);
-        endings.spawn(serve(
-            "the listener for checks",
-            checks.0,
-            check_router(Arc::clone(&app)),
-            &shutdown,
-            args.drain_timeout,
-        ));
-        endings.spawn(serve(
-            "the admin listener",
-            admin.0,
-            admin_router(Arc::clone(&app)),
-            &shutdown,
-            Duration::from_secs(1),
-        ));
+        background_tasks.spawn(sweep(Arc::clone(&app)));
+        let (checks, address) = bind(config.listen, tls)?;
+        let (admin, admin_address) = bind(config.admin_listen, None)?;
+        let router = check_router(Arc::clone(&app));
+        draining_tasks.spawn(serve("the listener for checks", checks, router, &shutdown, config.drain_timeout));
+        let router = admin_router(Arc::clone(&app));
+        draining_tasks.spawn(serve("the admin listener", admin, router, &shutdown, ADMIN_DRAIN_TIMEOUT));
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
         Ok(Self {
             address,
             admin_address,
             app,
             shutdown,
-            shutdown_delay: args.shutdown_delay(),
-            drain_timeout: args.drain_timeout,
-            endings,
-            followers,
+            shutdown_delay: config.shutdown_delay,
+            drain_timeout: config.drain_timeout,
+            draining_tasks,
+            background_tasks,
         })
     }
 
-    /// Serves until a signal comes, then drains and returns; a second signal ends it at once.
+    /// Serves until a signal, then drains. A second signal skips the draining.
     ///
     /// # Errors
-    /// When a part of the process ends by itself: a service that is only half alive must not go on.
+    /// When a part of the service stops without a shutdown: the process must not continue without it.
     pub async fn run(mut self, mut signals: Signals) -> Result<(), RunError> {
         let signal = tokio::select! {
             signal = signals.next() => signal,
@@ -168,16 +153,16 @@ impl Service {
         tokio::select! {
             drained = self.drain(signal) => drained,
             signal = signals.next() => {
-                tracing::warn!(signal, "ending at once");
+                tracing::warn!(signal, "second signal received; exiting without draining");
                 Ok(())
             }
         }
     }
 
-    /// The same, until `stop` resolves.
+    /// Serves until `stop` resolves, then drains. `stop` gives the name of what stopped the service, for the log.
     ///
     /// # Errors
-    /// As for [`run`](Self::run), and what `stop` gives.
+    /// As [`run`](Self::run), and the error of `stop`.
     pub async fn run_until(
         mut self,
         stop: impl Future<Output = Result<&'static str, RunError>>,
@@ -189,35 +174,30 @@ impl Service {
         self.drain(signal).await
     }
 
-    /// Waits for a part of the process to end that should not.
+    /// Waits until a task ends that must not end before a shutdown.
     async fn failed(&mut self) -> RunError {
         tokio::select! {
-            ended = self.endings.join_next() => unexpected(ended),
-            Some(ended) = self.followers.join_next() => unexpected(Some(ended)),
+            ended = self.draining_tasks.join_next() => unexpected_end(ended),
+            Some(ended) = self.background_tasks.join_next() => unexpected_end(Some(ended)),
         }
     }
 
     async fn drain(mut self, signal: &'static str) -> Result<(), RunError> {
         tracing::info!(signal, "shutting down");
         self.shutdown.begin(&self.app.readiness, self.shutdown_delay).await;
-        while let Some(ended) = self.endings.join_next().await {
+        while let Some(ended) = self.draining_tasks.join_next().await {
             ended??;
         }
-        // Checks whose caller has hung up may still be at work, and get as long as connections do.
+        // Checks continue when their caller disconnects. They get as long to finish as connections.
         self.app.checks.close();
         if timeout(self.drain_timeout, self.app.checks.wait()).await.is_err() {
-            tracing::warn!("checks were still under way");
+            tracing::warn!("checks were still running when the drain timeout ended");
         }
         Ok(())
     }
-
-    /// What the handlers share, for tests that look inside.
-    pub fn app(&self) -> &Arc<App> {
-        &self.app
-    }
 }
 
-fn unexpected(ended: Option<Result<Result<(), RunError>, JoinError>>) -> RunError {
+fn unexpected_end(ended: Option<Result<Result<(), RunError>, JoinError>>) -> RunError {
     match ended {
         Some(Ok(Err(error))) => error,
         Some(Err(error)) => error.into(),
@@ -226,19 +206,17 @@ fn unexpected(ended: Option<Result<Result<(), RunError>, JoinError>>) -> RunErro
 }
 
 fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> Result<(Listener, SocketAddr), RunError> {
-    let bound = || {
-        let listener = Listener::bind(address, tls)?;
-        let address = listener.address()?;
-        Ok((listener, address))
-    };
-    bound().map_err(|error| RunError::Listen(address, error))
+    let error = |error| RunError::Listen(address, error);
+    let listener = Listener::bind(address, tls).map_err(error)?;
+    let address = listener.address().map_err(error)?;
+    Ok((listener, address))
 }
 
-/// Serves until the shutdown drains. Ending before is an error.
+/// Serves until the shutdown has drained the listener.
 fn serve(
     name: &'static str,
     listener: Listener,
-    router: axum::Router,
+    router: Router,
     shutdown: &Shutdown,
     drain_timeout: Duration,
 ) -> impl Future<Output = Result<(), RunError>> + use<> {
@@ -249,34 +227,34 @@ fn serve(
     }
 }
 
-async fn follow_certificate(tls: Tls, config: RustlsConfig) -> Result<(), RunError> {
-    let mut ticks = ticker(Duration::from_secs(10));
+async fn follow_certificate(files: TlsFiles, loaded: RustlsConfig) -> Result<(), RunError> {
+    let mut ticks = ticker(CERTIFICATE_INTERVAL);
     let mut failing = false;
     loop {
         ticks.tick().await;
-        match tls.reload(&config).await {
+        match files.reload(&loaded).await {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                tracing::error!(%error, "the old certificate stays in use");
+                tracing::error!(%error, "certificate reload failed; the old certificate stays in use");
             }
             Err(_) => {}
         }
     }
 }
 
-/// Forgets what has ended, so that it does not stay in memory until something else needs the room.
+/// Drops expired state, which would otherwise stay in memory until its place is needed.
 async fn sweep(app: Arc<App>) -> Result<(), RunError> {
-    let mut ticks = ticker(Duration::from_secs(10));
+    let mut ticks = ticker(SWEEP_INTERVAL);
     loop {
         ticks.tick().await;
         app.checker.sweep();
     }
 }
 
-/// Ticks of which none is made up for, beginning after the first period.
-fn ticker(period: Duration) -> Interval {
-    let mut ticks = interval_at(Instant::now() + period, period);
+/// Ticks at intervals, first after one interval. A late tick delays the following ones; none is made up for.
+fn ticker(interval: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }

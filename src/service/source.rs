@@ -1,55 +1,91 @@
-//! Which source feeds the service, and how it begins.
+//! Where policies come from: followed for the service, or read once for a command.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+use url::Url;
 
-use super::RunError;
-use crate::args::SourceArgs;
+use super::error::RunError;
+use crate::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::{Cluster, Connection, Seen, follow_cluster};
+use crate::metrics::MetricRegistry;
 use crate::readiness::Readiness;
-use crate::snapshot::Publisher;
+use crate::snapshot::{ObservedState, Publisher, Snapshot, SnapshotMetrics};
 use crate::source::{Environment, follow_directory, read_directory, read_documents};
 
-/// Where policies come from.
+/// How long a command waits until the API server has sent all policies and Secrets: a healthy one takes a second or two,
+/// and a person is waiting.
+const CLUSTER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where policies come from and how their tenants are reached.
+pub struct SourceConfig {
+    /// Where policies come from.
+    pub policies: Source,
+    /// URLs that replace a tenant's own, by domain in lower case.
+    pub endpoints: BTreeMap<String, Url>,
+    /// A PEM file with CA certificates to trust for Auth0, in addition to the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A source of policies.
 pub enum Source {
-    /// A folder, followed.
+    /// A folder of YAML files. Followed.
     Directory(PathBuf),
-    /// The variables of the Node demo.
+    /// The Node demo's variables.
     Environment(Environment),
-    /// A cluster, followed.
+    /// A Kubernetes cluster. Followed.
     Cluster(Cluster),
-    /// Manifests that never change.
+    /// YAML that never changes.
     Text(&'static str),
 }
 
-impl Source {
-    /// What the command line says: a folder stands before the variables, and these before the cluster.
+impl SourceConfig {
+    /// Builds the HTTP client for the tenants.
     ///
     /// # Errors
-    /// When it cannot be one.
-    pub fn of(args: &SourceArgs) -> Result<Self, RunError> {
-        if let Some(path) = &args.policy_dir {
-            return if path.is_dir() {
-                Ok(Self::Directory(path.clone()))
-            } else {
-                Err(RunError::PolicyDir(path.clone()))
-            };
-        }
-        let variables = (args.auth0_domain.clone(), args.auth0_client_id.clone(), args.auth0_client_secret.clone());
-        let environment = Environment::new(variables.0, variables.1, variables.2)?;
-        let cluster = || Self::Cluster(Cluster { config: None, namespaces: args.namespaces() });
-        Ok(environment.map_or_else(cluster, Self::Environment))
+    /// When the CA file cannot be read or holds no certificate.
+    pub(super) fn upstream(&self, quotas: QuotaConfig, registry: &MetricRegistry) -> Result<Upstream, RunError> {
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|error| RunError::File(path.clone(), error));
+        let ca_pem = self.ca_file.as_ref().map(read).transpose()?;
+        let observer = Arc::new(Auth0Metrics::new(registry));
+        Ok(Upstream::new(UpstreamOptions { endpoints: self.endpoints.clone(), ca_pem, quotas, observer })?)
     }
 
-    /// Puts in force what the source shows, and goes on following it in `followers` where it may change. Gives the
-    /// connection to a cluster, and what is seen there.
+    /// Reads policies and their Secrets once, for a command. Caller tokens are not read: whoever runs the command already
+    /// has the tenants' credentials.
     ///
     /// # Errors
-    /// When the source cannot be one.
+    /// When the source cannot be read, or a cluster does not send everything within [`CLUSTER_READ_TIMEOUT`].
+    pub async fn read_once(self) -> Result<Arc<Snapshot>, RunError> {
+        // The metrics are counted and never scraped.
+        let registry = MetricRegistry::new();
+        let upstream = self.upstream(QuotaConfig::default(), &registry)?;
+        let metrics = SnapshotMetrics::new(&registry);
+        let publisher = Arc::new(Publisher::new(upstream, ObservedState::default(), 1, metrics));
+        // Dropped at the end, which stops them.
+        let mut followers = JoinSet::new();
+        let readiness = Readiness::default();
+        let metrics = Arc::new(ControllerMetrics::new(&registry));
+        self.policies.begin(&publisher, &metrics, &readiness, &mut followers).await?;
+        if timeout(CLUSTER_READ_TIMEOUT, readiness.serving()).await.is_err() {
+            return Err(RunError::Command(format!("still waiting for: {}", readiness.pending().join("; "))));
+        }
+        Ok(publisher.current().load_full())
+    }
+}
+
+impl Source {
+    /// Publishes what the source contains now, and spawns tasks in `followers` that publish its changes. Returns the
+    /// connection to a cluster and the objects that were seen there.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
     pub(super) async fn begin(
         self,
         publisher: &Arc<Publisher>,
@@ -65,10 +101,14 @@ impl Source {
             Self::Environment(environment) => publisher.update(|observed| environment.feed(&mut observed.index))?,
             Self::Cluster(cluster) => {
                 let connection = cluster.connect(Arc::clone(metrics)).await?;
-                let (publisher, metrics) = (Arc::clone(publisher), Arc::clone(metrics));
                 let seen = Arc::new(Seen::default());
-                let (observed, to) = (connection.clone(), Arc::clone(&seen));
-                followers.spawn(never_ends(follow_cluster(observed, publisher, to, metrics, readiness.clone())));
+                followers.spawn(never_ends(follow_cluster(
+                    connection.clone(),
+                    Arc::clone(publisher),
+                    Arc::clone(&seen),
+                    Arc::clone(metrics),
+                    readiness.clone(),
+                )));
                 return Ok(Some((connection, seen)));
             }
             Self::Text(manifests) => {
@@ -81,7 +121,7 @@ impl Source {
     }
 }
 
-/// A follower of a source ends only when it was torn down.
-pub(super) async fn never_ends(follower: impl Future<Output = Result<Infallible, JoinError>>) -> Result<(), RunError> {
-    match follower.await? {}
+/// Runs a task that ends only when it panics or is aborted.
+pub(super) async fn never_ends(task: impl Future<Output = Result<Infallible, JoinError>>) -> Result<(), RunError> {
+    match task.await? {}
 }

@@ -1,4 +1,4 @@
-//! The program itself, as a process with an environment of its own: what it reads, prints, logs and exits with.
+//! The program as a process with its own environment: its input, output, log and exit codes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ pub fn place() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// The program in a folder of its own, with nothing in its environment but this.
+/// The program in its own folder, with only these variables in its environment.
 fn program(place: &TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_session-checker"));
     command.env_clear().envs(variables.iter().copied()).current_dir(place.path()).args(arguments);
@@ -30,17 +30,17 @@ fn program(place: &TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> C
     command
 }
 
-/// Runs the program to its end: its exit code, and all that it said.
+/// Runs the program to its end. Returns its exit code and its output.
 pub fn finish(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
-    told(program(&place(), variables, arguments).output().unwrap())
+    exit_and_output(program(&place(), variables, arguments).output().unwrap())
 }
 
-fn told(output: Output) -> (i32, String) {
+fn exit_and_output(output: Output) -> (i32, String) {
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().expect("no signal"), String::from_utf8(text).unwrap())
 }
 
-/// A process whose lines are read as they come; it ends with its test.
+/// A process whose output is read continuously. It is killed at the end of its test.
 pub struct Process {
     child: Child,
     out: Lines,
@@ -77,7 +77,7 @@ impl Process {
         Self { child, out, err, _place: place }
     }
 
-    /// Serves the Node demo's variables (and more) on loopback for a simulated tenant.
+    /// Serves on loopback for a simulated tenant.
     async fn serve(
         tenant: &Simulator,
         place: TempDir,
@@ -97,19 +97,19 @@ impl Process {
         Service { address: address("address"), admin_address: address("admin_address"), http: http() }
     }
 
-    /// Waits for a log line in JSON with this message.
+    /// Waits for a JSON log line with this message.
     async fn logged(&self, message: &str) -> Value {
         let find = || self.log().into_iter().find(|line| line["message"] == message);
         eventually(&format!("{message:?} in the log"), || async { find().is_some() }).await;
         find().unwrap()
     }
 
-    /// The log so far; every line has to be JSON with each key once.
+    /// The log so far. Every line must be a JSON object without duplicate keys.
     fn log(&self) -> Vec<Value> {
         self.err.now().iter().map(|line| Value::Object(object(line))).collect()
     }
 
-    /// Sends a signal and waits for the end; gives all that was said from the start.
+    /// Sends a signal and waits for the end. Returns the exit status and the whole output.
     async fn end(mut self, signal: &str) -> (ExitStatus, String) {
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status().unwrap();
         assert!(sent.success());
@@ -137,7 +137,7 @@ impl Drop for Process {
     }
 }
 
-/// An object of JSON in which no key is there twice.
+/// A JSON object without duplicate keys.
 fn object(line: &str) -> Map<String, Value> {
     struct Unique;
     impl<'de> serde::de::Visitor<'de> for Unique {
@@ -151,7 +151,7 @@ fn object(line: &str) -> Map<String, Value> {
             let mut object = Map::new();
             while let Some((key, value)) = map.next_entry::<String, Value>()? {
                 if object.insert(key.clone(), value).is_some() {
-                    return Err(serde::de::Error::custom(format!("{key} is there twice")));
+                    return Err(serde::de::Error::custom(format!("duplicate key {key}")));
                 }
             }
             Ok(object)
@@ -161,7 +161,7 @@ fn object(line: &str) -> Map<String, Value> {
     serde::Deserializer::deserialize_map(&mut reader, Unique).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-/// Where a process serves.
+/// The addresses of a process that serves.
 pub struct Service {
     pub address: SocketAddr,
     pub admin_address: SocketAddr,
@@ -191,7 +191,7 @@ fn http() -> reqwest::Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_demos_variables_are_enough_on_loopback_and_sigterm_ends_it_well() {
+async fn node_demo_variables_suffice_on_loopback() {
     let tenant = tenant().await;
     tenant.add_session("u", Session::new("s1", tenant.now()).client(APP));
     let (process, service) = Process::serve(&tenant, place(), &VARIABLES, &[]).await;
@@ -207,7 +207,7 @@ async fn the_node_demos_variables_are_enough_on_loopback_and_sigterm_ends_it_wel
 }
 
 #[test]
-fn a_missing_variable_is_named() {
+fn missing_variable_is_named() {
     for (name, _) in VARIABLES {
         let others: Vec<_> = VARIABLES.into_iter().filter(|(other, _)| *other != name).collect();
         let mut emptied = others.clone();
@@ -222,7 +222,7 @@ fn a_missing_variable_is_named() {
 }
 
 #[test]
-fn a_domain_that_is_none_is_told() {
+fn invalid_domain_is_reported() {
     for domain in ["https://acme.eu.auth0.com", "192.0.2.1", "acme"] {
         let mut variables = VARIABLES;
         variables[0].1 = domain;
@@ -233,7 +233,7 @@ fn a_domain_that_is_none_is_told() {
 }
 
 #[test]
-fn nothing_to_read_policies_from_is_told() {
+fn missing_policy_source_is_reported() {
     let (code, text) = finish(&[], &LOOPBACK);
     assert_eq!(code, 64, "{text}");
     assert!(text.contains("--policy-dir") && text.contains("AUTH0_DOMAIN"), "{text}");
@@ -243,30 +243,31 @@ fn nothing_to_read_policies_from_is_told() {
 }
 
 #[test]
-fn a_service_that_is_open_to_everybody_does_not_start_unless_told_to() {
+fn service_without_callers_does_not_start_outside_loopback() {
     let place = place();
     std::fs::write(place.path().join("tokens"), "short\n").unwrap();
     let file = place.path().join("tokens");
-    let refused: [(&[(&str, &str)], &[&str]); 3] = [
+    let rejected: [(&[(&str, &str)], &[&str]); 3] = [
         (&[], &[]),
         (&[("CALLER_TOKEN", "fifteen-letters")], &[]),
         (&[], &["--caller-token-file", file.to_str().unwrap()]),
     ];
-    for (more, options) in refused {
+    for (more, options) in rejected {
         let variables = [&VARIABLES[..], more].concat();
         let (code, text) = finish(&variables, &[&OUTSIDE[..], options].concat());
         assert_eq!(code, 64, "{text}");
+        assert!(text.contains("no caller authentication is configured for 0.0.0.0:0"), "{text}");
         for way_out in ["CALLER_TOKEN", "--caller-token-file", "--allow-anonymous"] {
             assert!(text.contains(way_out), "{way_out} in {text}");
         }
         assert!(!text.contains("fifteen-letters"), "{text}");
     }
     let (code, _) = finish(&[&VARIABLES[..], &[("CALLER_TOKEN", "fifteen-letters")]].concat(), &LOOPBACK);
-    assert_eq!(code, 64, "a token that is refused does not open the door, on loopback neither");
+    assert_eq!(code, 64, "an invalid token does not allow everyone, not even on loopback");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_are_known_by_the_token_of_the_environment_or_of_a_file() {
+async fn caller_tokens_come_from_the_environment_or_a_file() {
     let tenant = tenant().await;
     let place_of_file = place();
     let file = place_of_file.path().join("tokens");
@@ -292,7 +293,7 @@ async fn callers_are_known_by_the_token_of_the_environment_or_of_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_variables_is_read_and_the_environment_stands_before_it() {
+async fn environment_takes_precedence_over_dotenv() {
     let tenant = tenant().await;
     let place = place();
     let text = format!("AUTH0_DOMAIN={DOMAIN}\nAUTH0_CLIENT_ID=checker\nAUTH0_CLIENT_SECRET=wrong\n");
@@ -302,26 +303,26 @@ async fn a_file_of_variables_is_read_and_the_environment_stands_before_it() {
 }
 
 #[test]
-fn a_file_of_variables_that_cannot_be_read_is_told() {
+fn unreadable_dotenv_is_reported() {
     let place = place();
     std::fs::create_dir(place.path().join(".env")).unwrap();
-    let (code, text) = told(program(&place, &VARIABLES, &LOOPBACK).output().unwrap());
+    let (code, text) = exit_and_output(program(&place, &VARIABLES, &LOOPBACK).output().unwrap());
     assert_eq!(code, 64, "{text}");
     assert!(text.contains(".env"), "{text}");
 }
 
 #[test]
-fn a_line_that_is_no_variable_is_passed_over_by_its_number_and_a_dollar_is_a_dollar() {
+fn invalid_dotenv_line_is_reported_and_a_dollar_is_literal() {
     let place = place();
     let lines = "AUTH0_CLIENT_SECRET=hunter2-hunter2\nno assignment\nPORT=$HOME\n";
     std::fs::write(place.path().join(".env"), lines).unwrap();
-    let (code, text) = told(program(&place, &[], &LOOPBACK).output().unwrap());
+    let (code, text) = exit_and_output(program(&place, &[], &LOOPBACK).output().unwrap());
     assert_eq!(code, 64, "{text}");
     assert!(text.contains("[2]") && text.contains("$HOME") && !text.contains("hunter2"), "{text}");
 }
 
 #[test]
-fn the_port_is_the_node_demos_and_one_that_is_taken_is_told() {
+fn port_variable_is_used_and_a_port_in_use_is_reported() {
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let variables = [&VARIABLES[..], &[("PORT", port.as_str()), ("CALLER_TOKEN", TOKEN)]].concat();
@@ -331,7 +332,7 @@ fn the_port_is_the_node_demos_and_one_that_is_taken_is_told() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_understood_exits_with_64() {
+fn invalid_command_line_exits_with_64() {
     for arguments in [
         &["--frobnicate"][..],
         &["frobnicate"],
@@ -351,25 +352,25 @@ fn a_command_line_that_cannot_be_understood_exits_with_64() {
 }
 
 #[test]
-fn help_and_version_are_answers() {
+fn help_and_version_succeed() {
     for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["help", "validate"]] {
         let variables = [&VARIABLES[..], &[("CALLER_TOKEN", TOKEN)]].concat();
         let output = program(&place(), &variables, arguments).output().unwrap();
         assert!(!output.stdout.is_empty(), "{arguments:?}");
-        let (code, text) = told(output);
+        let (code, text) = exit_and_output(output);
         assert_eq!(code, 0, "{arguments:?}: {text}");
         assert!(!text.contains("checker-secret") && !text.contains(TOKEN), "{arguments:?}: {text}");
     }
 }
 
 #[test]
-fn the_definition_is_printed_as_it_is_committed() {
+fn printed_crd_equals_the_committed_one() {
     let committed = include_str!("../../crds/sessionpolicies.yaml");
     assert_eq!(finish(&[], &["crd"]), (0, committed.to_owned()));
 }
 
 #[test]
-fn policies_are_validated_in_files_folders_and_on_standard_input() {
+fn policies_are_validated_in_files_folders_and_standard_input() {
     let good = folder(&[credentials(), policy("good", json!({}))]);
     let bad = folder(&[policy("bad-limit", json!({ "limits": { "perClient": 0 } })), policy("fine", json!({}))]);
     write(bad.path(), "unknown.json", &[policy("bad-field", json!({ "limit": 1 }))]);
@@ -393,16 +394,16 @@ fn policies_are_validated_in_files_folders_and_on_standard_input() {
         let mut command = program(&place, &[], &["validate", "-"]);
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(documents.to_string().as_bytes()).unwrap();
-        let (code, text) = told(child.wait_with_output().unwrap());
+        let (code, text) = exit_and_output(child.wait_with_output().unwrap());
         assert_eq!(code, expected, "{text}");
         assert!(text.contains(documents["metadata"]["name"].as_str().unwrap()), "{text}");
     }
 }
 
-/// Sends what a line for the shell would have `curl` send.
+/// Sends the request that `curl` would send for a shell line.
 async fn curl(http: &reqwest::Client, line: &str) -> Value {
     let script = format!("curl() {{ printf '%s\\n' \"$@\"; }}; {line}");
-    let (code, arguments) = told(Command::new("sh").arg("-c").arg(script).output().unwrap());
+    let (code, arguments) = exit_and_output(Command::new("sh").arg("-c").arg(script).output().unwrap());
     assert_eq!(code, 0, "{arguments}");
     let mut arguments = arguments.lines();
     assert_eq!(arguments.next(), Some("-s"));
@@ -421,7 +422,7 @@ async fn curl(http: &reqwest::Client, line: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_says_what_to_try_and_it_works_as_printed() {
+async fn demo_prints_requests_that_work() {
     let arguments = ["demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let process = Process::start(place(), &[], &arguments);
     eventually("what to try", || async { process.out.now().iter().any(|line| line.contains("Ctrl-C")) }).await;
@@ -435,7 +436,7 @@ async fn the_demo_says_what_to_try_and_it_works_as_printed() {
         reasons.push(answer["reason"].as_str().unwrap_or_else(|| panic!("{line}: {answer}")).to_owned());
     }
     assert_eq!(reasons, ["within_limit", "within_limit", "limit_exceeded", "skipped_protocol"]);
-    eventually("a line for each decision", || async {
+    eventually("one line per decision", || async {
         process.err.now().iter().filter(|line| line.contains("reason=")).count() == 2 * lines.len()
     })
     .await;
@@ -445,7 +446,7 @@ async fn the_demo_says_what_to_try_and_it_works_as_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_lines_are_text_where_that_is_asked_for_and_json_in_a_cluster() {
+async fn log_lines_are_json_in_a_cluster_and_text_otherwise() {
     let pod = [&VARIABLES[..], &[("KUBERNETES_SERVICE_HOST", "192.0.2.1")]].concat();
     let process = Process::start(place(), &pod, &LOOPBACK);
     process.listening().await;
@@ -457,7 +458,7 @@ async fn log_lines_are_text_where_that_is_asked_for_and_json_in_a_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checks_line_is_tied_to_the_request_and_to_the_callers_trace() {
+async fn check_log_line_has_the_request_id_and_the_callers_trace() {
     let tenant = tenant().await;
     let (process, service) = Process::serve(&tenant, place(), &VARIABLES, &[]).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -474,7 +475,7 @@ async fn a_checks_line_is_tied_to_the_request_and_to_the_callers_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_has_the_same_hash_under_the_same_key_only() {
+async fn user_hash_depends_on_the_key() {
     let tenant = tenant().await;
     let mut hashes = Vec::new();
     for key in ["one-key", "one-key", "another-key"] {
@@ -488,7 +489,7 @@ async fn a_user_has_the_same_hash_under_the_same_key_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_names_no_user_no_session_and_no_secret_whatever_goes_wrong() {
+async fn log_contains_no_user_no_session_and_no_secret() {
     let tenant = tenant().await;
     let user = "auth0|secretly-anna";
     tenant.add_session(user, Session::new("sid-of-hers-1", tenant.now()).client(APP));
@@ -499,7 +500,7 @@ async fn the_log_names_no_user_no_session_and_no_secret_whatever_goes_wrong() {
     let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
     let ask = async |sid: &str| service.check(user, sid).bearer_auth(TOKEN).send().await.unwrap().status().as_u16();
 
-    // Everything that can happen to the list, and to a revocation.
+    // Every failure of a list and of a revocation.
     let json = |text: &'static str| Fault::json(axum::http::StatusCode::OK, text);
     let redirect = axum::http::HeaderValue::from_static("https://elsewhere.example/");
     for fault in [
@@ -529,7 +530,7 @@ async fn the_log_names_no_user_no_session_and_no_secret_whatever_goes_wrong() {
     assert_eq!(ask("sid-of-hers-6").await, 200);
     tenant.clear_faults();
 
-    // And everything that can be wrong with a request.
+    // Every error of a request.
     let url = format!("http://{}/check", service.address);
     assert_eq!(service.status(Some("a-wrong-token-of-someone")).await, 401);
     for body in [
@@ -548,10 +549,10 @@ async fn the_log_names_no_user_no_session_and_no_secret_whatever_goes_wrong() {
     assert_eq!(service.http.get(path).send().await.unwrap().status(), 404);
 
     eventually("all is logged", || async {
-        process.log().iter().filter(|line| line["message"] == "request refused").count() == 8
+        process.log().iter().filter(|line| line["message"] == "request rejected").count() == 8
     })
     .await;
-    assert!(process.log().iter().any(|line| line["level"] == "WARN"), "failures are told");
+    assert!(process.log().iter().any(|line| line["level"] == "WARN"), "failures are logged");
     let tokens: Vec<_> =
         tenant.requests().iter().filter_map(|request| request.header("authorization").map(str::to_owned)).collect();
     assert!(!tokens.is_empty());

@@ -1,4 +1,4 @@
-//! A service and a simulated tenant for it, over real sockets, each test with its own.
+//! A service and its simulated tenant over real sockets. Each test starts its own.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::sync::Once;
 use clap::Parser;
 use serde_json::{Value, json};
 use session_checker::args::{Args, Command, ServeArgs};
-use session_checker::service::{RunError, Service, Source};
+use session_checker::cli::service_config;
+use session_checker::service::{RunError, Service, ServiceConfig, Source};
 use simulator::{Application, Options, Simulator};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -25,7 +26,7 @@ pub fn provider() {
     });
 }
 
-/// A tenant that knows the application of [`credentials`].
+/// A tenant with the application of [`credentials`].
 pub async fn tenant() -> Simulator {
     tenant_with(Options::new(DOMAIN)).await
 }
@@ -37,7 +38,7 @@ pub async fn tenant_with(options: Options) -> Simulator {
     tenant
 }
 
-/// The Secret with the credential for [`tenant`].
+/// The Secret with the credential of [`tenant`].
 pub fn credentials() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": "sessionchecker.dev/credentials",
@@ -55,7 +56,7 @@ pub fn callers() -> Value {
     })
 }
 
-/// A policy for [`tenant`] and [`callers`] with one session a client; `more` is merged into its spec.
+/// A policy for [`tenant`] and [`callers`] with one session per application. `more` is merged into its spec.
 pub fn policy(name: &str, more: Value) -> Value {
     let mut spec = json!({
         "tenant": { "domain": DOMAIN, "credentialsSecretRef": { "name": "tenant" } },
@@ -70,7 +71,7 @@ pub fn policy(name: &str, more: Value) -> Value {
     })
 }
 
-/// Objects are merged, everything else is replaced; `null` removes.
+/// Merges objects, replaces every other value; `null` removes a field.
 fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -93,7 +94,7 @@ pub fn folder(documents: &[Value]) -> TempDir {
     folder
 }
 
-/// Writes documents into a file, in one step as editors and Kubernetes do.
+/// Writes documents to a file in one atomic step, as editors and Kubernetes do.
 pub fn write(folder: &Path, name: &str, documents: &[Value]) {
     let text: Vec<String> = documents.iter().map(Value::to_string).collect();
     let draft = folder.join(format!(".{name}.draft"));
@@ -101,7 +102,7 @@ pub fn write(folder: &Path, name: &str, documents: &[Value]) {
     std::fs::rename(&draft, folder.join(name)).unwrap();
 }
 
-/// What `serve` would read from these options, on loopback with any ports.
+/// The arguments of `serve` with these options, on loopback with free ports.
 pub fn serve_args(options: &[&str]) -> ServeArgs {
     let fixed = ["session-checker", "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     match Args::try_parse_from(fixed.iter().chain(options)).unwrap().command {
@@ -121,7 +122,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Serves a folder, with the tenant's traffic sent to the simulator.
+    /// Serves the policies of a temporary folder, with the tenant's requests sent to the simulator.
     pub async fn folder(tenant: &Simulator, documents: &[Value], options: &[&str]) -> Self {
         let folder = folder(documents);
         let mut running = Self::path(tenant, folder.path(), options).await;
@@ -129,7 +130,7 @@ impl Running {
         running
     }
 
-    /// The same for a folder that the test changes.
+    /// Serves the policies of a folder that the test changes.
     pub async fn path(tenant: &Simulator, path: &Path, options: &[&str]) -> Self {
         let endpoint = format!("{DOMAIN}={}", tenant.url());
         let path = path.to_str().unwrap();
@@ -137,20 +138,25 @@ impl Running {
         Self::start(serve_args(&options)).await.unwrap()
     }
 
-    /// Serves what the options say.
+    /// Serves by the options.
     pub async fn start(args: ServeArgs) -> Result<Self, RunError> {
-        let source = Source::of(&args.source)?;
-        Self::serve(args, source).await
+        Self::with(service_config(args)?).await
     }
 
-    /// Serves from a source.
+    /// Serves by the options, with the policies of another source.
     pub async fn serve(args: ServeArgs, source: Source) -> Result<Self, RunError> {
+        let mut config = service_config(args)?;
+        config.source.policies = source;
+        Self::with(config).await
+    }
+
+    async fn with(config: ServiceConfig) -> Result<Self, RunError> {
         provider();
-        let service = Service::start(args, source).await?;
+        let service = Service::start(config).await?;
         let (address, admin_address) = (service.address, service.admin_address);
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(service.run_until(async move {
-            // A test that ends without stopping the service lets the runtime end it.
+            // A dropped sender is a test that ends without stopping the service.
             let _ = stopped.await;
             Ok("the test")
         }));
@@ -158,14 +164,14 @@ impl Running {
         Ok(Self { address, admin_address, http, stop: Some(stop), ended, _folder: None })
     }
 
-    /// Sends a check with [`TOKEN`] and gives the status and the body.
+    /// Sends a check with [`TOKEN`]. Returns the status and the body.
     pub async fn ask(&self, body: &Value) -> (u16, Value) {
         let request = self.http.post(format!("http://{}/check", self.address)).bearer_auth(TOKEN).json(body);
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
-    /// The answer to a check that has to be a decision.
+    /// The answer to a check, which must be a decision.
     pub async fn check(&self, user_id: &str, client_id: &str, sid: &str) -> Value {
         let (status, answer) = self.ask(&json!({ "user_id": user_id, "client_id": client_id, "sid": sid })).await;
         assert_eq!(status, 200, "{answer}");
@@ -178,38 +184,38 @@ impl Running {
         response.text().await.unwrap()
     }
 
-    /// The value of a series by its name and labels as they are printed; `None` when it is not there.
+    /// The value of a series, by its name and labels as printed; `None` without such a series.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let text = self.admin("/metrics").await;
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
         Some(line[series.len() + 1..].parse().unwrap())
     }
 
-    /// Tells the service to end, as a signal would, without waiting for it.
-    pub fn tell_to_stop(&mut self) {
+    /// Starts the shutdown, as a signal would, without waiting for its end.
+    pub fn start_shutdown(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
     }
 
-    /// Ends the service as a crash would: nothing is said to anybody.
+    /// Ends the service without a shutdown, as a crash would.
     pub fn kill(self) {
         self.ended.abort();
     }
 
-    /// Ends the service and gives how it ended.
+    /// Shuts the service down and returns its result.
     pub async fn stop(mut self) -> Result<(), RunError> {
-        self.tell_to_stop();
+        self.start_shutdown();
         self.ended.await.unwrap()
     }
 }
 
-/// Waits until something holds, looking often; panics after a generous bound.
+/// Waits until a condition holds. Panics after 10 s.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl FnMut() -> F) {
     eventually_within(std::time::Duration::from_secs(10), what, holds).await;
 }
 
-/// The same for what takes its time.
+/// Waits until a condition holds. Panics after `bound`.
 pub async fn eventually_within<F: Future<Output = bool>>(
     bound: std::time::Duration,
     what: &str,

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
-use session_checker::server::Tls;
+use session_checker::server::TlsFiles;
 use simulator::{Application, Session, Simulator};
 use tempfile::TempDir;
 
@@ -612,7 +612,7 @@ async fn a_certificate_is_read_again_and_a_bad_one_leaves_the_old_in_use() {
     provider();
     let folder = empty();
     let first = certificate(folder.path());
-    let tls = Tls { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    let tls = TlsFiles { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
     let config = tls.load().await.unwrap();
     let router = axum::Router::new().route("/check", axum::routing::post(|| async { "served" }));
     let listener =

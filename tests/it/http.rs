@@ -1,5 +1,5 @@
-//! The HTTP contract: what is refused, in which order and in which words; who may ask; which policy answers; and what an
-//! answer says. Nothing here needs a socket: requests go straight to the router.
+//! The HTTP contract: the errors and their order, the callers, the policy that answers, and the fields of an answer. Nothing
+//! here needs a socket: requests go straight to the router.
 
 use std::sync::Arc;
 
@@ -28,10 +28,10 @@ use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, policy, provider};
 const LIMIT: usize = 16_384;
 const OTHER_DOMAIN: &str = "other.eu.auth0.com";
 const OTHER_TOKEN: &str = "another-token-of-some-length";
-const DOOR_TOKEN: &str = "a-token-that-no-policy-names";
+const GLOBAL_TOKEN: &str = "a-token-that-no-policy-names";
 const BLOCKED: &str = "You are already signed in elsewhere. Sign out there and try again.";
 
-/// What a service is made of, here without a way out: whoever would ask Auth0 is not among these tests.
+/// The configuration of a service that cannot reach Auth0: no check of these tests lists sessions.
 struct Setup {
     caller_access: CallerAccess,
     readiness: Readiness,
@@ -55,7 +55,7 @@ impl Setup {
         Self { caller_access: CallerAccess { allow_anonymous: true, ..CallerAccess::default() }, ..Self::default() }
     }
 
-    fn door(mut self, token: &str) -> Self {
+    fn token(mut self, token: &str) -> Self {
         self.caller_access.tokens.insert(TokenDigest::of(token));
         self
     }
@@ -69,16 +69,17 @@ impl Setup {
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
         });
-        let shown = ObservedState {
+        let observed = ObservedState {
             caller_access: self.caller_access,
             force_audit: self.force_audit,
             ..ObservedState::default()
         };
-        let publisher = Publisher::new(upstream.unwrap(), shown, self.max_in_flight, SnapshotMetrics::new(&registry));
-        publisher.update(|shown| {
+        let publisher =
+            Publisher::new(upstream.unwrap(), observed, self.max_in_flight, SnapshotMetrics::new(&registry));
+        publisher.update(|observed| {
             for document in documents {
                 let documents = read_documents(&document.to_string()).unwrap();
-                documents.into_iter().for_each(|document| document.feed(&mut shown.index));
+                documents.into_iter().for_each(|document| document.feed(&mut observed.index));
             }
         });
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
@@ -122,7 +123,7 @@ impl Service {
         self.send(request(token, body.to_string())).await
     }
 
-    /// A decision for a login of [`TOKEN`]'s caller, to which `more` is added; without the request id.
+    /// The decision for a login of [`TOKEN`]'s caller, with the fields of `more`; without the request id.
     async fn decide(&self, more: Value) -> Value {
         self.decide_as(Some(TOKEN), more).await
     }
@@ -135,7 +136,7 @@ impl Service {
         reply.body
     }
 
-    /// The policy that governs such a login.
+    /// The policy that decides such a login.
     async fn active_policy(&self, more: Value) -> String {
         let answer = self.decide(more).await;
         answer["policy"].as_str().unwrap_or_else(|| answer["reason"].as_str().unwrap()).to_owned()
@@ -143,7 +144,7 @@ impl Service {
 }
 
 impl Reply {
-    /// Holds an error to its form and gives its word.
+    /// Checks the form of an error and returns its status and word.
     fn error(&self) -> (u16, &str) {
         let keys: Vec<&String> = self.body.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["error", "message", "request_id"], "{}", self.body);
@@ -171,7 +172,7 @@ fn login(more: Value) -> Value {
     login
 }
 
-/// A service with one policy, which has no credential: every check that would ask Auth0 is `credentials_missing`.
+/// A service with one policy without a credential: every check that needs a list is `credentials_missing`.
 fn one() -> Service {
     Setup::default().serve(&[callers(), policy("one", json!({}))])
 }
@@ -191,7 +192,7 @@ fn created(mut policy: Value, at: &str) -> Value {
 }
 
 #[tokio::test]
-async fn refusals_come_in_their_order() {
+async fn errors_follow_a_fixed_order() {
     let readiness = Readiness::default();
     let latch = readiness.wait_for("policies");
     let service = Setup { readiness, ..Setup::default() }.serve(&[callers(), policy("one", json!({}))]);
@@ -218,7 +219,7 @@ async fn refusals_come_in_their_order() {
 }
 
 #[tokio::test]
-async fn only_post_is_taken_and_allow_says_so() {
+async fn check_accepts_only_post_and_allow_lists_it() {
     let service = one();
     for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
         let request = Request::builder().method(method).uri("/check").body(Body::empty()).unwrap();
@@ -236,7 +237,7 @@ async fn only_post_is_taken_and_allow_says_so() {
 }
 
 #[tokio::test]
-async fn the_content_type_is_json_with_or_without_parameters() {
+async fn content_type_is_json_with_or_without_parameters() {
     let service = one();
     let send = |content_type: Option<&'static str>| {
         let mut request = request(Some(TOKEN), login(json!({})).to_string());
@@ -256,7 +257,7 @@ async fn the_content_type_is_json_with_or_without_parameters() {
 }
 
 #[tokio::test]
-async fn a_body_of_exactly_the_limit_is_read_and_one_byte_more_is_not() {
+async fn body_of_the_maximum_size_is_read_and_one_byte_more_is_not() {
     let service = one();
     let padded = |size: usize| {
         let body = login(json!({ "padding": "" })).to_string();
@@ -274,7 +275,7 @@ async fn a_body_of_exactly_the_limit_is_read_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
-async fn what_is_not_unambiguous_json_is_refused() {
+async fn ambiguous_or_malformed_json_is_rejected() {
     let service = one();
     let good = login(json!({})).to_string();
     let open = &good[..good.len() - 1];
@@ -317,7 +318,7 @@ async fn what_is_not_unambiguous_json_is_refused() {
 }
 
 #[tokio::test]
-async fn json_may_be_128_deep_also_in_fields_that_are_ignored() {
+async fn json_may_be_128_deep_also_in_ignored_fields() {
     let service = one();
     let nested = |field: &str, arrays: usize| {
         let value = format!("{}{}", "[".repeat(arrays), "]".repeat(arrays));
@@ -335,7 +336,7 @@ async fn json_may_be_128_deep_also_in_fields_that_are_ignored() {
 }
 
 #[tokio::test]
-async fn json_of_the_wrong_shape_names_the_field() {
+async fn error_for_a_wrong_type_names_the_field() {
     let service = one();
     for other in ["[]", "[{}]", "null", "true", "false", "0", "-1", "1.5", "\"text\"", "123456789012345678901234567890"]
     {
@@ -391,7 +392,7 @@ async fn json_of_the_wrong_shape_names_the_field() {
 }
 
 #[tokio::test]
-async fn fields_at_their_bounds_null_and_unknown_fields_are_taken() {
+async fn fields_at_their_limits_null_and_unknown_are_accepted() {
     let service = one();
     for good in [
         json!({ "user_id": "😀".repeat(300) }),
@@ -413,7 +414,7 @@ async fn fields_at_their_bounds_null_and_unknown_fields_are_taken() {
 }
 
 #[tokio::test]
-async fn a_request_id_of_the_caller_is_kept_when_it_is_plain() {
+async fn plain_request_id_of_the_caller_is_kept() {
     let service = one();
     let send = |id: Vec<u8>, body: String| {
         let mut request = request(Some(TOKEN), body);
@@ -440,7 +441,7 @@ async fn a_request_id_of_the_caller_is_kept_when_it_is_plain() {
 }
 
 #[tokio::test]
-async fn a_panic_is_a_500_in_the_form_of_an_error() {
+async fn panic_is_answered_as_an_internal_error() {
     let service = one();
     let panics = stream::poll_fn(|_| -> std::task::Poll<Option<Result<Vec<u8>, std::io::Error>>> {
         panic!("a secret detail of the stack")
@@ -452,7 +453,7 @@ async fn a_panic_is_a_500_in_the_form_of_an_error() {
 }
 
 #[tokio::test]
-async fn an_answer_that_needs_no_list_says_what_applies_and_nothing_else() {
+async fn answer_without_a_list_has_only_the_fields_that_apply() {
     let some = json!({
         "selector": { "clientIds": ["some"] },
         "overrides": [
@@ -498,7 +499,7 @@ async fn an_answer_that_needs_no_list_says_what_applies_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_blocked_user_always_reads_something_and_failures_have_a_sentence_of_their_own() {
+async fn blocked_user_gets_a_message_and_failures_have_their_own() {
     let spec = json!({ "missingSession": "Deny", "failurePolicy": "Deny" });
     let service = Setup::default().serve(&[callers(), policy("one", spec)]);
     assert_eq!(service.decide(json!({ "sid": null })).await["message"], BLOCKED);
@@ -507,7 +508,7 @@ async fn a_blocked_user_always_reads_something_and_failures_have_a_sentence_of_t
 }
 
 #[tokio::test]
-async fn audit_lets_everybody_in_and_says_what_it_would_have_done() {
+async fn audit_allows_every_login_and_reports_the_enforced_reason() {
     let spec = json!({ "missingSession": "Deny", "failurePolicy": "Deny", "message": "No." });
     let audits = |reason: &str| {
         json!({ "block": false, "reason": "audit", "audited_reason": reason, "revoke_session": false,
@@ -534,19 +535,19 @@ async fn audit_lets_everybody_in_and_says_what_it_would_have_done() {
 }
 
 #[tokio::test]
-async fn with_every_place_taken_the_failure_policy_answers() {
+async fn failure_policy_answers_checks_above_the_concurrency_limit() {
     let denying = json!({ "selector": { "clientIds": ["denying"] }, "failurePolicy": "Deny" });
     let documents = [callers(), credentials(), policy("one", json!({})), policy("denying", denying)];
     let service = Setup { max_in_flight: 0, ..Setup::default() }.serve(&documents);
     let allowed = service.decide(json!({})).await;
     assert_eq!((&allowed["block"], &allowed["reason"]), (&json!(false), &json!("overloaded")), "{allowed}");
-    let refused = service.decide(json!({ "client_id": "denying" })).await;
-    assert_eq!((&refused["block"], &refused["reason"]), (&json!(true), &json!("overloaded")), "{refused}");
+    let blocked = service.decide(json!({ "client_id": "denying" })).await;
+    assert_eq!((&blocked["block"], &blocked["reason"]), (&json!(true), &json!("overloaded")), "{blocked}");
     assert_eq!(service.decide(json!({ "sid": null })).await["reason"], "no_session", "which needs no place");
 }
 
 #[tokio::test]
-async fn a_caller_has_to_be_known() {
+async fn unknown_caller_is_rejected() {
     let documents = [callers(), policy("one", json!({}))];
     let open = [policy("one", json!({ "callerSecretRef": null }))];
     let closed = Setup::default().serve(&documents);
@@ -579,7 +580,7 @@ async fn a_caller_has_to_be_known() {
 }
 
 #[tokio::test]
-async fn only_one_bearer_token_says_who_asks() {
+async fn caller_is_identified_by_exactly_one_bearer_token() {
     let service = Setup::anonymous().serve(&[
         callers(),
         policy("open", json!({ "callerSecretRef": null })),
@@ -614,15 +615,15 @@ async fn only_one_bearer_token_says_who_asks() {
 }
 
 #[tokio::test]
-async fn a_caller_sees_its_own_policies_only() {
-    let service = Setup::anonymous().door(DOOR_TOKEN).serve(&[
+async fn caller_uses_only_its_own_policies() {
+    let service = Setup::anonymous().token(GLOBAL_TOKEN).serve(&[
         callers(),
         named("callers", "others", json!({ "a": OTHER_TOKEN })),
         policy("mine", json!({ "selector": { "clientIds": ["mine"] } })),
         policy("theirs", json!({ "selector": { "clientIds": ["theirs"] }, "callerSecretRef": { "name": "others" } })),
         policy("open", json!({ "selector": { "clientIds": ["open"] }, "callerSecretRef": null })),
     ]);
-    let callers = [(Some(TOKEN), "mine"), (Some(OTHER_TOKEN), "theirs"), (Some(DOOR_TOKEN), "open"), (None, "open")];
+    let callers = [(Some(TOKEN), "mine"), (Some(OTHER_TOKEN), "theirs"), (Some(GLOBAL_TOKEN), "open"), (None, "open")];
     for (token, own) in callers {
         for client in ["mine", "theirs", "open", "elsewhere"] {
             let answer = service.decide_as(token, json!({ "client_id": client })).await;
@@ -633,7 +634,7 @@ async fn a_caller_sees_its_own_policies_only() {
 }
 
 #[tokio::test]
-async fn a_token_in_two_secrets_may_use_the_policies_of_both() {
+async fn token_in_two_secrets_uses_the_policies_of_both() {
     let service = Setup::default().serve(&[
         callers(),
         named("callers", "others", json!({ "a": TOKEN, "b": OTHER_TOKEN })),
@@ -647,7 +648,7 @@ async fn a_token_in_two_secrets_may_use_the_policies_of_both() {
 }
 
 #[tokio::test]
-async fn each_value_of_a_secret_is_a_token_and_a_short_one_is_refused_alone() {
+async fn short_token_does_not_disable_the_others_in_its_secret() {
     let tokens = json!({ "old": format!(" {TOKEN}\n"), "new": OTHER_TOKEN, "short": "fifteen-letters", "empty": "",
         "least": "sixteen-letters." });
     let service = Setup::default().serve(&[named("callers", "callers", tokens), policy("one", json!({}))]);
@@ -663,7 +664,7 @@ async fn each_value_of_a_secret_is_a_token_and_a_short_one_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn the_tenant_of_a_request_narrows_the_policies_to_its_own() {
+async fn tenant_of_a_request_selects_the_policies() {
     let mut acme = json!({ "priority": 5 });
     acme["tenant"] = json!({ "customDomain": "Login.Acme.com" });
     let service = Setup::default().serve(&[callers(), policy("acme", acme), policy("other", other_tenant())]);
@@ -682,7 +683,7 @@ async fn the_tenant_of_a_request_narrows_the_policies_to_its_own() {
 }
 
 #[tokio::test]
-async fn only_policies_that_match_make_a_tenant_ambiguous() {
+async fn policies_that_do_not_match_cause_no_ambiguity() {
     let mut other = other_tenant();
     other["selector"] = json!({ "clientIds": ["shared", "theirs"] });
     let mine = json!({ "selector": { "clientIds": ["shared", "mine"] } });
@@ -694,7 +695,7 @@ async fn only_policies_that_match_make_a_tenant_ambiguous() {
 }
 
 #[tokio::test]
-async fn the_higher_priority_governs_then_the_more_specific_selector() {
+async fn priority_takes_precedence_over_selector_specificity() {
     let of = |name: &str, priority: i32, selector: Value| {
         policy(name, json!({ "priority": priority, "selector": selector }))
     };
@@ -727,7 +728,7 @@ async fn the_higher_priority_governs_then_the_more_specific_selector() {
 }
 
 #[tokio::test]
-async fn of_equal_policies_the_older_governs_then_the_first_by_name() {
+async fn older_policy_takes_precedence_then_the_first_by_name() {
     let old = created(policy("z-old", json!({})), "2026-01-01T00:00:00Z");
     let new = created(policy("a-new", json!({})), "2026-06-01T00:00:00Z");
     let ageless = |name| policy(name, json!({}));
@@ -742,7 +743,7 @@ async fn of_equal_policies_the_older_governs_then_the_first_by_name() {
 }
 
 #[tokio::test]
-async fn a_policy_that_does_not_compile_governs_what_can_be_read_of_its_selector() {
+async fn invalid_policy_answers_for_the_readable_part_of_its_selector() {
     let broken = |name: &str, more: Value| {
         let mut broken = policy(name, more);
         broken["spec"]["limits"] = json!({ "perClient": 0 });
@@ -778,6 +779,6 @@ async fn a_policy_that_does_not_compile_governs_what_can_be_read_of_its_selector
     let all = Setup::default().serve(&[callers(), unreadable]);
     assert_eq!(all.decide(json!({ "client_id": "any" })).await["reason"], "policy_invalid");
     let nowhere = broken("nowhere", json!({ "tenant": { "domain": "https://acme" }, "failurePolicy": "Deny" }));
-    let nothing = Setup::default().door(TOKEN).serve(&[callers(), nowhere]);
+    let nothing = Setup::default().token(TOKEN).serve(&[callers(), nowhere]);
     assert_eq!(nothing.decide(json!({})).await["reason"], "no_policy");
 }

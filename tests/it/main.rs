@@ -1,12 +1,13 @@
-//! The promises of session-checker that need sockets, processes or files, one module each.
+//! Tests that need sockets, processes or files, one module per subject.
 
-// Test code outside of `#[test]` functions: helpers may give up as the tests themselves do.
+// Helpers outside of `#[test]` functions may panic like the tests.
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::type_complexity)]
 
 mod api_server;
 mod auth0_client;
 mod budget;
 mod check;
+mod cli;
 mod cluster;
 mod command;
 mod common;
@@ -31,5 +32,4 @@ mod shutdown;
 mod simulator;
 mod soak;
 mod strategies;
-mod support;
 mod traces;

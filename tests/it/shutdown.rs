@@ -1,4 +1,4 @@
-//! What callers are promised while the service goes away, and while its token does.
+//! What callers see while the service shuts down, and while its token expires or is revoked.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,13 +18,13 @@ use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventuall
 const CLIENTS: usize = 8;
 const BOUND: Duration = Duration::from_secs(10);
 
-/// A caller that keeps its connection for as long as it is not told otherwise, and never tries a request twice.
+/// A caller that keeps its connection until an answer closes it, and never retries a request.
 struct Caller {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
 }
 
-/// An answer: its body, and whether it ends the connection.
+/// An answer: its body, and whether it closes the connection.
 struct Answered {
     body: Value,
     closes: bool,
@@ -70,7 +70,7 @@ impl Caller {
     }
 }
 
-/// Callers that ask one check after the other, each about new users, until they are told to stop. Any failure is the test's.
+/// Callers that send one check after the other, each for a new user, until they are stopped. Any failure fails the test.
 struct Load {
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
@@ -124,7 +124,7 @@ async fn is_ready(service: &Running) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_check_fails_while_the_service_is_taken_out_of_use_under_load() {
+async fn shutdown_under_load_fails_no_check() {
     let tenant = tenant().await;
     let mut service = Running::folder(&tenant, &manifests(), &["--shutdown-delay", "3s"]).await;
     let mut idle = Caller::of(&service);
@@ -133,7 +133,7 @@ async fn no_check_fails_while_the_service_is_taken_out_of_use_under_load() {
     load.more(100).await;
     assert!(is_ready(&service).await);
 
-    service.tell_to_stop();
+    service.start_shutdown();
     eventually("not ready", || async { !is_ready(&service).await }).await;
     assert!(service.admin("/readyz").await.contains("shutting down"));
     load.more(100).await;
@@ -141,13 +141,13 @@ async fn no_check_fails_while_the_service_is_taken_out_of_use_under_load() {
         let answer = idle.check(user_id, "s").await.unwrap();
         assert!(answer.closes, "every answer ends its connection, on a kept one and on a new one");
     }
-    // As a load balancer does that has seen the replica go.
+    // As a load balancer does when it has seen that the replica is not ready.
     load.end().await;
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_that_is_under_way_when_draining_begins_is_answered() {
+async fn running_check_is_answered_while_draining() {
     let tenant = tenant().await;
     let mut service = Running::folder(&tenant, &manifests(), &[]).await;
     let hang = tenant.fault(Operation::List, Fault::Hang);
@@ -155,7 +155,7 @@ async fn a_check_that_is_under_way_when_draining_begins_is_answered() {
     let under_way = tokio::spawn(async move { caller.check("u", "s").await });
     hang.struck(1).await;
 
-    service.tell_to_stop();
+    service.start_shutdown();
     let address = service.address;
     eventually("no new connections", || async { TcpStream::connect(address).await.is_err() }).await;
     hang.clear();
@@ -165,7 +165,7 @@ async fn a_check_that_is_under_way_when_draining_begins_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_that_hangs_holds_the_end_no_longer_than_the_drain_timeout() {
+async fn hanging_check_delays_the_end_by_the_drain_timeout_at_most() {
     let tenant = tenant().await;
     let mut service = Running::folder(&tenant, &manifests(), &["--drain-timeout", "100ms"]).await;
     let hang = tenant.fault(Operation::List, Fault::Hang);
@@ -173,14 +173,14 @@ async fn a_check_that_hangs_holds_the_end_no_longer_than_the_drain_timeout() {
     let under_way = tokio::spawn(async move { caller.check("u", "s").await });
     hang.struck(1).await;
 
-    service.tell_to_stop();
-    // The check itself would take the 10 s of its policy.
+    service.start_shutdown();
+    // The check itself would take the policy's timeout of 10 s.
     timeout(Duration::from_secs(5), service.stop()).await.expect("the drain has a bound").unwrap();
     assert!(under_way.await.unwrap().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_connection_does_not_hold_the_end() {
+async fn idle_connection_does_not_delay_the_end() {
     let tenant = tenant().await;
     let service = Running::folder(&tenant, &manifests(), &["--drain-timeout", "60s"]).await;
     let mut idle = Caller::of(&service);
@@ -189,7 +189,7 @@ async fn an_idle_connection_does_not_hold_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_auth0_withdraws_under_load_fails_no_check_and_is_fetched_again_once() {
+async fn revoked_token_under_load_fails_no_check_and_is_replaced_once() {
     let tenant = tenant().await;
     let service = Running::folder(&tenant, &manifests(), &[]).await;
     let load = Load::on(&service);
@@ -203,7 +203,7 @@ async fn a_token_that_auth0_withdraws_under_load_fails_no_check_and_is_fetched_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_expires_under_load_fails_no_check_and_is_fetched_again_once() {
+async fn expired_token_under_load_fails_no_check_and_is_replaced_once() {
     const LIFE: Duration = Duration::from_secs(2);
     let tenant = tenant_with(Options { token_lifetime: LIFE, ..Options::new(DOMAIN) }).await;
     let service = Running::folder(&tenant, &manifests(), &[]).await;
@@ -212,7 +212,7 @@ async fn a_token_that_expires_under_load_fails_no_check_and_is_fetched_again_onc
     timeout(BOUND, tenant.reached(Operation::Token, 2)).await.expect("a new token in time");
     load.more(50).await;
     load.end().await;
-    // A token is used for at least three quarters of its life; a slow machine may have seen the end of the second, too.
+    // A token is used for at least three quarters of its lifetime. On a slow machine the second may expire as well.
     let lives = begun.elapsed().div_duration_f64(LIFE.mul_f64(0.75));
     let fetched = tenant.count(Operation::Token);
     assert!(fetched as f64 <= 1.0 + lives, "{fetched} tokens in {lives} lives");
@@ -220,7 +220,7 @@ async fn a_token_that_expires_under_load_fails_no_check_and_is_fetched_again_onc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_service_leaves_no_socket_behind() {
+async fn stopped_service_leaves_no_socket_behind() {
     let tenant = tenant().await;
     tenant.add_session("u", Session::new("s", tenant.now()));
     let service = Running::folder(&tenant, &manifests(), &[]).await;

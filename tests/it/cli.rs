@@ -1,4 +1,4 @@
-//! What people are told from the command line: `check` and `sessions`, against a simulated tenant.
+//! The output and the effects of `check` and `sessions`, with a simulated tenant.
 
 use serde_json::{Value, json};
 use simulator::{Fault, Operation, Session, Simulator};
@@ -9,7 +9,7 @@ use crate::common::{APP, DOMAIN, callers, credentials, folder, policy, tenant};
 
 const USER: &str = "auth0|anna";
 
-/// A tenant in which Anna is signed in on her laptop and now comes with her phone, and a folder with this policy.
+/// A tenant in which Anna is signed in on her laptop and now logs in on her phone, and a folder with this policy.
 async fn scene(spec: Value) -> (Simulator, TempDir) {
     let tenant = tenant().await;
     tenant.add_session(USER, Session::new("laptop", tenant.now()).client(APP));
@@ -17,7 +17,7 @@ async fn scene(spec: Value) -> (Simulator, TempDir) {
     (tenant, folder(&[credentials(), callers(), policy("one", spec)]))
 }
 
-/// Runs the program with a folder as its source: its exit code, and all that it said.
+/// Runs the program with a folder as its source. Returns its exit code and its output.
 async fn run(tenant: &Simulator, folder: &TempDir, arguments: &[&str]) -> (i32, String) {
     let endpoint = format!("{DOMAIN}={}", tenant.url());
     let source = ["--policy-dir", folder.path().to_str().unwrap(), "--auth0-endpoint", &endpoint];
@@ -31,49 +31,49 @@ fn ids(tenant: &Simulator) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_from_the_command_line_says_which_sessions_decide_and_has_no_effect() {
+async fn check_explains_the_decision_and_changes_nothing() {
     let (tenant, folder) =
         scene(json!({ "overrides": [{ "name": "staff", "roles": ["staff"], "exempt": true }] })).await;
     let check = ["check", "--user", USER, "--client", APP, "--sid", "phone"];
     let (code, text) = run(&tenant, &folder, &check).await;
     assert_eq!(code, 0, "{text}");
-    for said in [
-        "default/one governs this login",
+    for expected in [
+        "Policy default/one applies to this login",
         "Limits: client=1.",
-        "counts towards the limit of the client       laptop began",
-        "logs in                                      phone began",
-        "The login is refused: limit_exceeded, 1 of 1 sessions of the client are taken by others, and the Action ends its session.",
+        "counts towards the client limit              laptop began",
+        "is the session of this login                 phone began",
+        "The login is blocked: limit_exceeded. 1 other session uses this application; the limit is 1. The Action ends the session.",
     ] {
-        assert!(text.contains(said), "{said}: {text}");
+        assert!(text.contains(expected), "{expected}: {text}");
     }
     assert_eq!((ids(&tenant).len(), tenant.count(Operation::Revoke)), (2, 0));
 
     let staff = [&check[..], &["--role", "staff"]].concat();
     let (_, text) = run(&tenant, &folder, &staff).await;
-    assert!(text.contains("The login is let in: exempt."), "{text}");
+    assert!(text.contains("The login is allowed: exempt."), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_names_the_sessions_that_would_be_revoked_and_revokes_none() {
+async fn check_names_the_sessions_to_revoke_and_revokes_none() {
     let (tenant, folder) = scene(json!({ "strategy": "RevokeOldest" })).await;
     let (code, text) = run(&tenant, &folder, &["check", "--user", USER, "--client", APP, "--sid", "phone"]).await;
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("To be revoked for it: laptop.") && text.contains("let in: evicted"), "{text}");
+    assert!(text.contains("Sessions that would be revoked: laptop.") && text.contains("allowed: evicted"), "{text}");
     assert_eq!((ids(&tenant).len(), tenant.count(Operation::Revoke)), (2, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_that_cannot_be_decided_says_why_and_what_the_failure_policy_answers() {
+async fn failed_check_prints_the_cause_and_the_failure_policys_answer() {
     let (tenant, folder) = scene(json!({ "failurePolicy": "Deny" })).await;
     tenant.fault(Operation::List, Fault::not_entitled());
     let (code, text) = run(&tenant, &folder, &["check", "--user", USER, "--client", APP, "--sid", "phone"]).await;
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("could not be listed") && text.contains("refused: not_entitled"), "{text}");
+    assert!(text.contains("could not be listed") && text.contains("blocked: not_entitled"), "{text}");
     assert!(!text.contains("checker-secret"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_listed_and_only_those_of_the_user_are_ended() {
+async fn sessions_end_only_for_their_user() {
     let (tenant, folder) = scene(json!({})).await;
     tenant.add_session("auth0|bert", Session::new("bert", tenant.now()));
     let (code, text) = run(&tenant, &folder, &["sessions", "list", "--user", USER]).await;
@@ -83,11 +83,11 @@ async fn sessions_are_listed_and_only_those_of_the_user_are_ended() {
     let end = ["sessions", "end", "--user", USER];
     let (code, text) = run(&tenant, &folder, &[&end[..], &["--sid", "laptop", "--sid", "bert"]].concat()).await;
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains("bert is not among the user's sessions; nothing was ended"), "{text}");
+    assert!(text.contains("bert is not a session of the user. No session was ended"), "{text}");
     assert_eq!(tenant.count(Operation::Revoke), 0);
 
     let (code, text) = run(&tenant, &folder, &[&end[..], &["--sid", "laptop"]].concat()).await;
-    assert_eq!((code, text.contains("laptop is ended")), (0, true), "{text}");
+    assert_eq!((code, text.contains("laptop ended")), (0, true), "{text}");
     tenant.fault(Operation::Revoke, Fault::not_entitled());
     let (code, text) = run(&tenant, &folder, &[&end[..], &["--all"]].concat()).await;
     assert_eq!((code, text.contains("could not be ended")), (1, true), "{text}");
@@ -97,7 +97,7 @@ async fn sessions_are_listed_and_only_those_of_the_user_are_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_there_are_several_tenants_one_has_to_be_named() {
+async fn one_of_several_tenants_has_to_be_named() {
     let (tenant, folder) = scene(json!({})).await;
     let mut other = credentials();
     other["metadata"]["name"] = "other".into();
@@ -111,5 +111,5 @@ async fn where_there_are_several_tenants_one_has_to_be_named() {
     let (code, text) = run(&tenant, &folder, &[&list[..], &["--tenant", DOMAIN]].concat()).await;
     assert_eq!((code, text.contains("laptop")), (0, true), "{text}");
     let (_, text) = run(&tenant, &folder, &["check", "--user", USER, "--client", APP]).await;
-    assert!(text.contains("name one with --tenant"), "{text}");
+    assert!(text.contains("Name the tenant with --tenant"), "{text}");
 }

@@ -1,0 +1,53 @@
+//! `session-checker serve`: runs the service.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::source::source_config;
+use crate::args::ServeArgs;
+use crate::server::TlsFiles;
+use crate::service::{RunError, Service, ServiceConfig};
+use crate::shutdown::Signals;
+
+/// Runs the service until a signal.
+///
+/// # Errors
+/// When the service cannot start, or a part of it stops without a shutdown.
+pub async fn run(args: ServeArgs) -> Result<(), RunError> {
+    // Before the start: as the first process of a container, this one ignores signals that it has no handler for.
+    let signals = Signals::listen().map_err(RunError::Signals)?;
+    Service::start(service_config(args)?).await?.run(signals).await
+}
+
+/// Turns the options of `serve` into a configuration.
+///
+/// # Errors
+/// When the options name no usable source of policies.
+pub fn service_config(args: ServeArgs) -> Result<ServiceConfig, RunError> {
+    let (listen, shutdown_delay) = (args.listen(), args.shutdown_delay());
+    Ok(ServiceConfig {
+        listen,
+        admin_listen: args.admin_listen,
+        tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
+        source: source_config(args.source)?,
+        caller_token_file: args.caller_token_file,
+        caller_token: args.caller_token,
+        allow_anonymous: args.allow_anonymous,
+        ledger_url: args.ledger.filter(is_set),
+        ledger_key: args.ledger_key.filter(is_set),
+        ledger_timeout: args.ledger_timeout,
+        replicas: args.replicas,
+        lease_name: args.lease_name,
+        lease_duration: args.lease_duration,
+        force_audit: args.force_audit,
+        force_audit_file: args.force_audit_file,
+        max_in_flight: args.max_in_flight,
+        log_hash_key: args.log_hash_key.filter(is_set),
+        shutdown_delay,
+        drain_timeout: args.drain_timeout,
+    })
+}
+
+/// Charts leave optional variables empty.
+fn is_set(secret: &SecretString) -> bool {
+    !secret.expose_secret().is_empty()
+}

@@ -1,0 +1,52 @@
+//! The configuration of the service as plain values: defaults are applied, and what is empty is `None`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::source::SourceConfig;
+use crate::server::TlsFiles;
+
+/// Everything that [`Service::start`](super::Service::start) needs.
+pub struct ServiceConfig {
+    /// The address for checks. Port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// The address for probes, metrics and `/debug/policies`.
+    pub admin_listen: SocketAddr,
+    /// Serve checks over HTTPS.
+    pub tls: Option<TlsFiles>,
+    /// Where policies come from.
+    pub source: SourceConfig,
+    /// A file of bearer tokens for policies without callers of their own, one per line. Followed.
+    pub caller_token_file: Option<PathBuf>,
+    /// One such token.
+    pub caller_token: Option<SecretString>,
+    /// Allow callers without a token to use policies without callers of their own.
+    pub allow_anonymous: bool,
+    /// The URL of the ledger that replicas share.
+    pub ledger_url: Option<SecretString>,
+    /// Keys the hashes in the shared ledger. Without it the URL does.
+    pub ledger_key: Option<SecretString>,
+    /// The time limit of one operation on the shared ledger.
+    pub ledger_timeout: Duration,
+    /// The number of replicas.
+    pub replicas: u32,
+    /// The name of the Lease that elects the writer of policy status.
+    pub lease_name: String,
+    /// How long the Lease stays valid without a renewal, in whole seconds.
+    pub lease_duration: Duration,
+    /// Run every policy in mode `Audit`.
+    pub force_audit: bool,
+    /// The same while this file contains `true`. Followed.
+    pub force_audit_file: Option<PathBuf>,
+    /// The maximum number of concurrent checks per tenant.
+    pub max_in_flight: usize,
+    /// Keys the hashes of users in logs. Without it the key is random.
+    pub log_hash_key: Option<SecretString>,
+    /// How long to keep serving after a signal.
+    pub shutdown_delay: Duration,
+    /// How long open connections may take to finish after that.
+    pub drain_timeout: Duration,
+}
