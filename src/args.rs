@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args as Group, Parser, Subcommand};
+use clap::{Args as Group, CommandFactory, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
 
@@ -266,6 +266,9 @@ pub struct ValidateArgs {
     pub paths: Vec<PathBuf>,
 }
 
+/// The commands that read policies, and so the `.env` file that `serve` reads.
+const SOURCE_COMMANDS: [&str; 3] = ["serve", "check", "sessions"];
+
 impl Args {
     /// Parses the process's arguments. Help and version end the process with 0, a bad command line ends it with 64.
     pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
@@ -274,6 +277,13 @@ impl Args {
             let _ = error.print();
             std::process::exit(if error.use_stderr() { BAD_USAGE.into() } else { 0 });
         })
+    }
+
+    /// Whether the command of these arguments reads policies. The answer does not depend on the environment, nor on the
+    /// options of the command: `.env` is loaded after this and may set them.
+    pub fn reads_sources(arguments: impl IntoIterator<Item = OsString>) -> bool {
+        let matches = without_environment(Self::command()).ignore_errors(true).try_get_matches_from(arguments);
+        matches.is_ok_and(|matches| matches.subcommand_name().is_some_and(|name| SOURCE_COMMANDS.contains(&name)))
     }
 
     /// The format of log lines.
@@ -292,6 +302,10 @@ impl ServeArgs {
     pub fn shutdown_delay(&self) -> Duration {
         self.shutdown_delay.unwrap_or(if in_cluster() { Duration::from_secs(5) } else { Duration::ZERO })
     }
+}
+
+fn without_environment(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| argument.env(None)).mut_subcommands(without_environment)
 }
 
 /// Whether this process runs in a Pod: Kubernetes sets this variable in every container.
@@ -319,9 +333,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    fn has_option(command: &clap::Command, id: &str) -> bool {
+        command.get_arguments().any(|argument| argument.get_id() == id)
+            || command.get_subcommands().any(|command| has_option(command, id))
+    }
+
+    fn reads_sources(line: &str) -> bool {
+        Args::reads_sources(["session-checker"].into_iter().chain(line.split(' ')).map(Into::into))
+    }
 
     #[test]
     fn command_line_is_consistent() {
@@ -338,5 +359,46 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Args::command());
+    }
+
+    #[test]
+    fn commands_with_a_policy_source_are_known() {
+        let command = Args::command();
+        let with_source: Vec<&str> = command
+            .get_subcommands()
+            .filter(|command| has_option(command, "policy_dir"))
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(with_source, SOURCE_COMMANDS);
+    }
+
+    #[test]
+    fn subcommand_decides_whether_sources_are_read() {
+        for line in [
+            "serve",
+            "serve --listen nowhere",
+            "--log-format json serve",
+            "check --user serve",
+            "check --user u --client c",
+            "check",
+            "sessions list --user u",
+            "sessions end --sid validate",
+            "sessions",
+        ] {
+            assert!(reads_sources(line), "{line}");
+        }
+        for line in [
+            "validate serve",
+            "validate check sessions",
+            "crd",
+            "crd serve",
+            "demo",
+            "--log-format=nonsense serve",
+            "--frobnicate serve",
+            "x",
+        ] {
+            assert!(!reads_sources(line), "{line}");
+        }
+        assert!(!Args::reads_sources([]));
     }
 }

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         return fail("another TLS provider is already installed", BAD_USAGE);
     }
     // Before any other thread runs: changing the environment is not thread-safe.
-    if std::env::args_os().any(|argument| argument == "serve") {
+    if Args::reads_sources(std::env::args_os()) {
         match load_dotenv(Path::new(".env")) {
             Ok(ignored) if ignored.is_empty() => {}
             Ok(lines) => eprintln!("session-checker: .env: ignored lines {lines:?}: they are not NAME=value"),

@@ -302,13 +302,46 @@ async fn environment_takes_precedence_over_dotenv() {
     assert_eq!(service.answer("u", "s").await["reason"], "within_limit");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_that_reads_policies_reads_dotenv() {
+    let tenant = tenant().await;
+    let text = format!("AUTH0_DOMAIN={DOMAIN}\nAUTH0_CLIENT_ID=checker\nAUTH0_CLIENT_SECRET=checker-secret\n");
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    let run = |arguments: &'static [&'static str]| {
+        let (text, variables) = (text.clone(), [("SESSION_CHECKER_AUTH0_ENDPOINT", endpoint.clone())]);
+        let run = move || {
+            let place = place();
+            std::fs::write(place.path().join(".env"), text).unwrap();
+            let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+            exit_and_output(program(&place, &variables, arguments).output().unwrap())
+        };
+        async { tokio::task::spawn_blocking(run).await.unwrap() }
+    };
+    for user in [&["check", "--user", "serve", "--client", APP][..], &["check", "--user", "u", "--client", APP]] {
+        let (code, text) = run(user).await;
+        assert_eq!((code, text.contains("Policy env/auth0 applies to this login")), (0, true), "{text}");
+    }
+    for arguments in
+        [&["sessions", "list", "--user", "u"][..], &["--log-format", "json", "sessions", "list", "--user", "serve"]]
+    {
+        let (code, text) = run(arguments).await;
+        assert_eq!((code, text.contains("The user has no sessions.")), (0, true), "{text}");
+    }
+}
+
 #[test]
 fn unreadable_dotenv_is_reported() {
     let place = place();
     std::fs::create_dir(place.path().join(".env")).unwrap();
-    let (code, text) = exit_and_output(program(&place, &VARIABLES, &LOOPBACK).output().unwrap());
-    assert_eq!(code, 64, "{text}");
-    assert!(text.contains(".env"), "{text}");
+    for arguments in [&LOOPBACK[..], &["check", "--user", "u", "--client", APP], &["sessions", "list", "--user", "u"]] {
+        let (code, text) = exit_and_output(program(&place, &VARIABLES, arguments).output().unwrap());
+        assert_eq!(code, 64, "{text}");
+        assert!(text.contains(".env cannot be read"), "{text}");
+    }
+    for (arguments, expected) in [(&["validate", "serve"][..], 1), (&["crd"], 0)] {
+        let (code, text) = exit_and_output(program(&place, &[], arguments).output().unwrap());
+        assert_eq!((code, text.contains(".env")), (expected, false), "other commands do not read it: {text}");
+    }
 }
 
 #[test]
