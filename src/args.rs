@@ -43,7 +43,7 @@ pub enum Command {
     Check(Box<CheckArgs>),
     /// List or end the sessions of a user.
     #[command(subcommand)]
-    Sessions(SessionsCommand),
+    Sessions(Box<SessionsCommand>),
     /// Validate SessionPolicy YAML by the rules of the service and the API server.
     Validate(ValidateArgs),
     /// Print the CustomResourceDefinition.

@@ -25,7 +25,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         Command::Crd => crd::print(),
         Command::Validate(args) => validate::run(&args),
         Command::Check(args) => with_telemetry(format, "warn", check::run(*args)).await,
-        Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(command)).await,
+        Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(*command)).await,
         Command::Serve(args) => {
             with_telemetry(format, "info,kube_client=off,kube_runtime=off", serve::run(*args)).await
         }

@@ -61,7 +61,7 @@ impl SourceConfig {
     /// has the tenants' credentials.
     ///
     /// # Errors
-    /// When the source cannot be read, or a cluster does not send everything within [`CLUSTER_READ_TIMEOUT`].
+    /// When the source cannot be read, or a cluster does not send everything within 30 seconds.
     pub async fn read_once(self) -> Result<Arc<Snapshot>, RunError> {
         // The metrics are counted and never scraped.
         let registry = MetricRegistry::new();
