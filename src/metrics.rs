@@ -19,7 +19,7 @@ pub use controller::{ControllerMetrics, StatusWrite, Watch};
 use crate::auth0::{BreakerState, Observer, Operation, Outcome, RateLimit};
 use crate::check::session_lists::ListOrigin;
 use crate::ledger::Stats;
-use crate::policy::{ActiveVersion, Answer, CONDITIONS, ConditionStatus, Failure, PolicyReport, Reason};
+use crate::policy::{ActiveVersion, Answer, ConditionStatus, ConditionType, Failure, PolicyReport, Reason};
 
 /// From half a millisecond to 15 seconds: the work of checks and of calls to Auth0.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
@@ -228,19 +228,19 @@ impl Metrics {
             let count = reports.iter().filter(|report| report.active_version == state).count();
             self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
         }
-        let mut conditions: HashMap<(&str, ConditionStatus), usize> = HashMap::new();
+        let mut conditions: HashMap<(ConditionType, ConditionStatus), usize> = HashMap::new();
         for report in reports {
             let (policy, tenant) = (report.name.to_string(), report.tenant());
             self.policy_generation.with_label_values(&[policy.as_str(), tenant]).set(report.generation);
             self.policy_ready.with_label_values(&[policy.as_str(), tenant]).set(i64::from(report.is_ready()));
-            for (kind, condition) in report.conditions() {
-                *conditions.entry((kind, condition.status)).or_default() += 1;
+            for condition in report.conditions() {
+                *conditions.entry((condition.kind, condition.status)).or_default() += 1;
             }
         }
-        for condition in CONDITIONS {
+        for kind in ConditionType::ALL {
             for status in ConditionStatus::ALL {
-                let count = conditions.get(&(condition, status)).copied().unwrap_or_default();
-                self.policies_by_condition.with_label_values(&[condition, status.as_str()]).set(to_i64(count));
+                let count = conditions.get(&(kind, status)).copied().unwrap_or_default();
+                self.policies_by_condition.with_label_values(&[kind.as_str(), status.as_str()]).set(to_i64(count));
             }
         }
     }

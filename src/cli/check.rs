@@ -56,7 +56,7 @@ async fn explain(snapshot: &Snapshot, login: &Login) -> String {
 }
 
 async fn explain_by(snapshot: &Snapshot, active_policy: &ActivePolicy, login: &Login) -> String {
-    let (scope, enforcement) = (active_policy.rule.scope(), active_policy.rule.enforcement());
+    let (scope, enforcement) = (active_policy.version.scope(), active_policy.version.enforcement());
     let mut text =
         format!("{} governs this login (tenant {}, priority {}).\n", scope.name, scope.tenant.domain(), scope.priority);
     for report in snapshot.reports.iter().filter(|report| report.name == scope.name) {
@@ -64,7 +64,7 @@ async fn explain_by(snapshot: &Snapshot, active_policy: &ActivePolicy, login: &L
             let _ = writeln!(text, "  It does not compile: {error}");
         }
     }
-    let (verdict, details) = match &*active_policy.rule {
+    let (verdict, details) = match &*active_policy.version {
         PolicyVersion::Invalid(_) => (Verdict::failed(Failure::PolicyInvalid), String::new()),
         PolicyVersion::Compiled(policy) => ask(snapshot.client(&scope.name), policy, login).await,
     };
@@ -129,7 +129,7 @@ fn sentence(answer: &Answer) -> String {
         let _ = write!(text, ", enforced it would be {reason}");
     }
     if let Some(count) = answer.count {
-        let (scope, active, limit) = (count.scope.as_str(), count.active, count.limit);
+        let (scope, active, limit) = (count.limit_scope.as_str(), count.active, count.limit);
         let _ = write!(text, ", {active} of {limit} sessions of the {scope} are taken by others");
     }
     if answer.revoke_session {

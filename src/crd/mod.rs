@@ -9,8 +9,8 @@ use kube::CustomResourceExt;
 
 pub use duration::GoDuration;
 pub use session_policy::{
-    AllowDeny, LimitsSpec, Mode, OverrideSpec, Reentry, SecretRef, SelectorSpec, SessionPolicy, SessionPolicySpec,
-    Strategy, TenantSpec,
+    AllowDenySpec, LimitsSpec, ModeSpec, OverrideSpec, ReentrySpec, SecretRef, SelectorSpec, SessionPolicy,
+    SessionPolicySpec, StrategySpec, TenantSpec,
 };
 pub use status::SessionPolicyStatus;
 

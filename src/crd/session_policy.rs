@@ -58,17 +58,17 @@ pub struct SessionPolicySpec {
     pub limits: LimitsSpec,
     /// What a session that already has the application means for the limit when it logs in again.
     #[serde(default)]
-    pub reentry: Reentry,
+    pub reentry: ReentrySpec,
     /// What happens to a login over the limit.
     #[serde(default)]
-    pub strategy: Strategy,
+    pub strategy: StrategySpec,
     /// Revoke other sessions only for logins that say `mfa: true`, and refuse the others, so that a stolen password alone
     /// cannot sign its owner out.
     #[serde(default)]
     pub revoke_requires_mfa: bool,
     /// `Audit` lets every login pass and only counts and logs what `Enforce` would have done.
     #[serde(default)]
-    pub mode: Mode,
+    pub mode: ModeSpec,
     /// Sessions that were not used for this long do not count, such as `12h`. Unset: all that have not expired count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) > duration('0s')")
@@ -76,7 +76,7 @@ pub struct SessionPolicySpec {
     pub active_within: Option<GoDuration>,
     /// The answer to a login without a session id, as password grants and refresh-token exchanges have none.
     #[serde(default)]
-    pub missing_session: AllowDeny,
+    pub missing_session: AllowDenySpec,
     /// Protocols that are not limited, as `event.transaction.protocol` names them. `[]` limits all.
     #[serde(default = "default_skip_protocols")]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -92,7 +92,7 @@ pub struct SessionPolicySpec {
     pub overrides: Vec<OverrideSpec>,
     /// The answer when Auth0 cannot be asked within `timeout`.
     #[serde(default)]
-    pub failure_policy: AllowDeny,
+    pub failure_policy: AllowDenySpec,
     /// How long a check may take in all, at most `10s`: all Actions of a login together have 20 seconds.
     #[serde(default = "default_timeout")]
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) > duration('0s') && duration(self) <= duration('10s')")
@@ -251,7 +251,7 @@ pub struct OverrideSpec {
 
 /// What a session that already has the application means for the limit.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reentry {
+pub enum ReentrySpec {
     /// A place once given stays: only sessions that had the application earlier count against it.
     #[default]
     KeepPlace,
@@ -261,7 +261,7 @@ pub enum Reentry {
 
 /// What happens to a login over the limit.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
+pub enum StrategySpec {
     /// The login is refused.
     #[default]
     Deny,
@@ -275,7 +275,7 @@ pub enum Strategy {
 
 /// Whether the answers have effect.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum ModeSpec {
     /// The limit holds.
     #[default]
     Enforce,
@@ -285,7 +285,7 @@ pub enum Mode {
 
 /// Whether a login passes.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AllowDeny {
+pub enum AllowDenySpec {
     /// It passes.
     #[default]
     Allow,

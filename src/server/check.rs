@@ -59,7 +59,7 @@ impl<'a> AnswerBody<'a> {
             revoke_session: answer.revoke_session,
             policy: answer.policy.as_ref().map(ToString::to_string),
             limit: answer.count.map(|count| count.limit),
-            limit_scope: answer.count.map(|count| count.scope.as_str()),
+            limit_scope: answer.count.map(|count| count.limit_scope.as_str()),
             active_sessions: answer.count.map(|count| count.active),
             revoked_sessions: answer.revoked_sessions,
             audited_reason: answer.audited_reason.map(Reason::as_str),
@@ -82,7 +82,7 @@ pub(super) async fn check(
     }
     let snapshot = app.checker.snapshot();
     let view = bearer(&head.headers)
-        .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).map_err(|_| Unauthorized))
+        .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).ok_or(Unauthorized))
         .map_err(|_| {
             let message = "Send a bearer token that the service knows: Authorization: Bearer TOKEN.";
             Kind::Unauthorized.because(message, &request_id)

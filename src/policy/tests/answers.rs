@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COUNT: Count = Count { scope: LimitScope::Client, limit: 1, active: 2 };
+const COUNT: Count = Count { limit_scope: LimitScope::Client, limit: 1, active: 2 };
 const DEFAULT_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
 
 fn enforcement(mode: Mode, failure_policy: AllowDeny) -> Enforcement {

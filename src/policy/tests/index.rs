@@ -40,8 +40,11 @@ fn report(index: &Index, name: &str) -> PolicyReport {
 /// The secret that a policy's checks use.
 fn used(index: &Index, name: &str) -> Option<String> {
     let (policy_set, _) = index.publish(&CallerAccess::default());
-    let active_policy =
-        policy_set.active_policies().iter().find(|active_policy| active_policy.rule.scope().name.name == name)?.clone();
+    let active_policy = policy_set
+        .active_policies()
+        .iter()
+        .find(|active_policy| active_policy.version.scope().name.name == name)?
+        .clone();
     let credentials = active_policy.credentials.clone()?;
     match &credentials.client_auth {
         crate::secret::ClientAuth::ClientSecret(secret) => {
@@ -248,7 +251,7 @@ fn a_policy_made_anew_under_the_same_name_does_not_inherit_the_last_good_version
 }
 
 fn overshadowing(index: &Index, name: &str) -> Option<(String, Extent)> {
-    report(index, name).overshadowing.map(|overshadowing| (overshadowing.policy.name, overshadowing.share))
+    report(index, name).overshadowing.map(|overshadowing| (overshadowing.policy.name, overshadowing.extent))
 }
 
 #[test]
@@ -281,5 +284,5 @@ fn a_policy_behind_another_stays_accepted_and_says_which() {
     assert_eq!(overshadowing(&index, "rest"), Some(("client".to_owned(), Extent::Part)));
     let accepted = report(&index, "rest").accepted();
     assert_eq!((accepted.status, accepted.reason), (ConditionStatus::True, ConditionReason::Accepted));
-    assert!(accepted.message.contains("team/client stands before it"), "{}", accepted.message);
+    assert!(accepted.message.contains("team/client takes precedence"), "{}", accepted.message);
 }

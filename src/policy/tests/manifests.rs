@@ -72,7 +72,6 @@ fn every_rule_that_is_broken_is_told_at_once_and_reads_as_a_line() {
 #[test]
 fn what_is_left_out_has_the_defaults_of_the_resource() {
     let policy = policy(json!({ "limits": { "perClient": 1 } }));
-    use crate::crd::{Reentry, Strategy};
     use std::time::Duration;
     assert_eq!((policy.reentry, policy.strategy), (Reentry::KeepPlace, Strategy::Deny));
     assert_eq!((policy.enforcement.mode, policy.enforcement.failure_policy), (Mode::Enforce, AllowDeny::Allow));

@@ -2,7 +2,6 @@
 //! application `c1` with session `s9` unless a test says otherwise.
 
 mod answers;
-mod before;
 mod counting;
 mod examples;
 mod explained;
@@ -10,6 +9,7 @@ mod index;
 mod limits;
 mod manifests;
 mod oracle;
+mod pre_checks;
 mod properties;
 mod schema;
 #[path = "../../../tests/fixtures/session_policies.rs"]
@@ -22,7 +22,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::crd::{AllowDeny, Mode};
 
 /// When every test takes place.
 fn now() -> Timestamp {
@@ -190,15 +189,15 @@ fn is_within(decision: &Decision) -> bool {
     matches!(decision, Decision::Within { .. })
 }
 
-fn within(scope: LimitScope, limit: u32, active: usize, holder: bool) -> Decision {
-    Decision::Within { count: Count { scope, limit, active }, holder }
+fn within(limit_scope: LimitScope, limit: u32, active: usize, holder: bool) -> Decision {
+    Decision::Within { count: Count { limit_scope, limit, active }, holder }
 }
 
-fn exceeded(scope: LimitScope, limit: u32, active: usize, revoke_session: bool) -> Decision {
-    Decision::Exceeded { count: Count { scope, limit, active }, revoke_session }
+fn exceeded(limit_scope: LimitScope, limit: u32, active: usize, revoke_session: bool) -> Decision {
+    Decision::Exceeded { count: Count { limit_scope, limit, active }, revoke_session }
 }
 
-fn evict(scope: LimitScope, limit: u32, active: usize, victims: &[&str]) -> Decision {
+fn evict(limit_scope: LimitScope, limit: u32, active: usize, victims: &[&str]) -> Decision {
     let victims = victims.iter().map(|sid| (*sid).to_owned()).collect();
-    Decision::Evict { count: Count { scope, limit, active }, victims }
+    Decision::Evict { count: Count { limit_scope, limit, active }, victims }
 }

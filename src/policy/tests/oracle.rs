@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::crd::{Reentry, Strategy};
 
 #[derive(Clone)]
 struct Known {
@@ -179,7 +178,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
         }
     }
     let told = |looked: &Looked| Count {
-        scope: looked.scope,
+        limit_scope: looked.scope,
         limit: u32::try_from(looked.limit).unwrap(),
         active: looked.counted.len(),
     };

@@ -4,11 +4,12 @@ use proptest::collection::{hash_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+use proptest::strategy::Strategy;
 
 use super::explained::said_to_count;
 use super::oracle::oracle;
 use super::*;
-use crate::crd::{Reentry, Strategy as Revoke};
+use crate::policy::Strategy as Revocation;
 
 const SIDS: [&str; 8] = ["s1", "s2", "s3", "s4", "s5", "S6", "s10", "s9"];
 const CLIENTS: [&str; 4] = ["c1", "c2", "c3", "c4"];
@@ -55,8 +56,12 @@ fn any_limits() -> impl Strategy<Value = Limits> {
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
-    let strategies =
-        vec![Revoke::Deny, Revoke::RevokeOldest, Revoke::RevokeLeastRecentlyUsed, Revoke::RevokeNextToExpire];
+    let strategies = vec![
+        Revocation::Deny,
+        Revocation::RevokeOldest,
+        Revocation::RevokeLeastRecentlyUsed,
+        Revocation::RevokeNextToExpire,
+    ];
     (
         any_limits(),
         select(vec![Reentry::KeepPlace, Reentry::CountOthers]),
@@ -188,7 +193,7 @@ proptest! {
         };
         let holders = SIDS.iter().filter(|sid| logs_in(sid, 1000)).count();
         let let_in = SIDS.iter().filter(|sid| logs_in(sid, limit)).count();
-        let places = if check.policy.strategy == Revoke::Deny { holders.min(limit as usize) } else { holders };
+        let places = if check.policy.strategy == Revocation::Deny { holders.min(limit as usize) } else { holders };
         prop_assert_eq!(let_in, places);
     }
 
@@ -232,7 +237,7 @@ proptest! {
     #[test]
     fn as_many_sessions_are_said_to_count_as_the_answer_counts(check in plain_check()) {
         let count = count(&check.decide());
-        prop_assert_eq!(said_to_count(&check, count.scope), count.active);
+        prop_assert_eq!(said_to_count(&check, count.limit_scope), count.active);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use kube::CustomResourceExt;
 use kube::core::cel::{ErrorKind, Validator, compile_schema};
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::Strategy;
 use serde_json::Map;
 
 use super::manifests::compiled;

@@ -7,7 +7,7 @@ fn login(sid: Option<&str>, context: LoginContext) -> Login {
 }
 
 fn answer(policy: &Policy, login: &Login) -> Result<String, Verdict> {
-    policy.pre_checks(login, now()).map(|limit_check| limit_check.limits.to_string())
+    policy.pre_checks(login, now()).map(|limit_check| limit_check.limits().to_string())
 }
 
 fn verdict(extra: Value, login: &Login) -> Option<Verdict> {
