@@ -33,3 +33,4 @@ mod soak;
 mod strategies;
 mod support;
 mod traces;
+mod walls;
