@@ -17,7 +17,7 @@ fn policy(strategy: &str, limit: usize) -> Policy {
         "strategy": strategy,
     });
     compile(&Manifest { name: ObjectName::new("team", "seats"), generation: 1, created_at: None, spec })
-        .expect("the manifest is right")
+        .expect("the manifest compiles")
 }
 
 /// A session list as Auth0 returns it. All dates are set. Every second session has the application of the login, and all have
@@ -41,28 +41,28 @@ fn sessions(count: usize, now: Timestamp) -> SessionList {
 fn decide(c: &mut Criterion) {
     let now = Timestamp::from_second(1_767_323_045).expect("a time");
     let newest = |count: usize| format!("{:032}", (count - 1) / 2 * 2);
-    for (case, strategy, spare) in
+    for (case, strategy, has_room) in
         [("newcomer", "Deny", true), ("holder", "Deny", true), ("evicting", "RevokeOldest", false)]
     {
         let mut group = c.benchmark_group(case);
         for count in [1, 50, 1000] {
             let list = sessions(count, now);
             let with_application = count.div_ceil(2);
-            let policy = policy(strategy, if spare { with_application + 1 } else { with_application });
+            let policy = policy(strategy, if has_room { with_application + 1 } else { with_application });
             let sid = if case == "holder" { newest(count) } else { "a-new-session".to_owned() };
             let login =
                 Login::new("auth0|507f1f77bcf86cd799439020".into(), "c1".into(), Some(sid), LoginContext::default())
-                    .expect("the login is right");
+                    .expect("the login is valid");
             let decision = || {
-                let limit_check = policy.pre_checks(&login, now).expect("nothing else answers");
+                let limit_check = policy.pre_checks(&login, now).expect("no pre-check answers");
                 limit_check.decide(LimitInputs { sessions: &list, admissions: &[], revoked: &HashSet::new(), now })
             };
-            let as_meant = match case {
+            let is_expected = match case {
                 "newcomer" => matches!(decision(), Decision::Within { holder: false, .. }),
                 "holder" => matches!(decision(), Decision::Within { holder: true, .. }),
                 _ => matches!(decision(), Decision::Evict { .. }),
             };
-            assert!(as_meant, "{case} with {count} sessions");
+            assert!(is_expected, "{case} with {count} sessions");
             group.bench_function(BenchmarkId::from_parameter(count), |b| b.iter(|| black_box(decision())));
         }
         group.finish();

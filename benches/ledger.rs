@@ -15,7 +15,7 @@ use session_checker::policy::{Admission, Count, Decision, LimitScope, SessionLis
 use tokio::time::Instant;
 
 fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
-    Decision::Within { count: Count { scope: LimitScope::Client, limit: 1, active: 0 }, holder: false }
+    Decision::Within { count: Count { limit_scope: LimitScope::Client, limit: 1, active: 0 }, holder: false }
 }
 
 /// Logins of different users, one after the other.

@@ -1,5 +1,6 @@
-//! The two kinds of Secret that a policy names, read from a type and a map of bytes: from Kubernetes and from a folder
-//! alike. The values live in `secrecy` types and never reach `Debug`, logs or answers.
+//! The two types of Secret that a policy names: a tenant's credential and callers' tokens. Both are read from a type and a
+//! map of bytes, for Kubernetes and for a folder. Secret values are kept in `secrecy` types and never reach `Debug`, logs or
+//! answers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,21 +16,21 @@ pub const CREDENTIALS_TYPE: &str = "sessionchecker.dev/credentials";
 /// The type of a Secret that holds the callers' tokens.
 pub const CALLERS_TYPE: &str = "sessionchecker.dev/callers";
 
-/// The fewest characters of a caller's token.
+/// The fewest characters of a caller's token: 16 random hexadecimal digits have 64 bits, too many to guess over HTTP.
 pub const MIN_CALLER_TOKEN: usize = 16;
 
-/// The size in bytes of the RSA keys that Auth0 takes: 2048 to 4096 bits.
-const MODULUS: std::ops::RangeInclusive<usize> = 256..=512;
+/// The size in bytes of the RSA keys that Auth0 accepts: 2048 to 4096 bits.
+const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
 
-/// What a tenant's token endpoint is shown: who we are, and the proof.
+/// The credential for a tenant's token endpoint.
 pub struct Credentials {
-    /// The canonical tenant domain that the Secret's owner allows it to be sent to, in lower case.
+    /// The canonical domain of the tenant that the credential may be sent to, in lower case.
     pub domain: String,
-    /// The custom domain that the Secret's owner allows, in lower case.
+    /// The custom domain that the credential may be sent to, in lower case.
     pub custom_domain: Option<String>,
     /// The client id of the machine-to-machine application.
     pub client_id: String,
-    /// What proves that we are that application.
+    /// How the application authenticates.
     pub client_auth: ClientAuth,
     fingerprint: Fingerprint,
 }
@@ -38,90 +39,90 @@ pub struct Credentials {
 pub enum ClientAuth {
     /// `client_secret` in the body of the request.
     ClientSecret(SecretString),
-    /// `private_key_jwt`: a signed assertion, a new one for each request.
+    /// `private_key_jwt`: a new signed assertion for each request.
     PrivateKey {
-        /// The RSA key.
+        /// The RSA private key.
         key: EncodingKey,
-        /// RS256, RS384 or PS256: what Auth0 accepts.
+        /// RS256, RS384 or PS256: the algorithms that Auth0 accepts.
         algorithm: Algorithm,
-        /// The `kid` header, when the Secret names one.
+        /// The `kid` header of the assertion, when the Secret sets one.
         key_id: Option<String>,
     },
 }
 
-/// Says whether two credentials are the same, without showing either.
+/// A digest of a credential: equal for equal credentials, and shows nothing of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 /// The tokens that callers of `/check` may present.
 #[derive(Debug, Default)]
 pub struct CallerTokens {
-    /// Those that are good.
+    /// The valid tokens.
     pub callers: Vec<Caller>,
-    /// What was wrong with each of the others, which are left out singly.
-    pub refused: Vec<SecretError>,
+    /// The error of each invalid token; an invalid token does not affect the others.
+    pub rejected: Vec<SecretError>,
 }
 
 /// One token that a caller may present.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// What it is called where it was written, such as the key in its Secret.
+    /// The name for messages, such as the key in the Secret.
     pub name: String,
-    /// The token itself, at least [`MIN_CALLER_TOKEN`] characters.
+    /// The token, at least [`MIN_CALLER_TOKEN`] characters.
     pub token: SecretString,
 }
 
-/// What is wrong with a Secret, and what to do about it. Keys are named, values never.
+/// The error in a Secret, and what to do about it. Messages name keys, and never contain values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// The Secret has another type.
     #[error(
-        "the Secret has the type \"{found}\": make a new one of type \"{expected}\" (a Secret's type cannot be changed)"
+        "the Secret has the type \"{found}\": create a new Secret of type \"{expected}\" (the type of a Secret cannot be changed)"
     )]
     Type {
-        /// What it must be.
+        /// The type that is required.
         expected: &'static str,
-        /// What it is.
+        /// The type of the Secret.
         found: String,
     },
-    /// A key that must be there is not, or is empty.
+    /// A required key is missing or empty.
     #[error("the key \"{key}\" is missing or empty: add it")]
     Missing {
         /// The key.
         key: &'static str,
     },
     /// A value is not text.
-    #[error("the value of \"{key}\" is not UTF-8 text: write it again")]
+    #[error("the value of \"{key}\" is not UTF-8: write it as UTF-8 text")]
     NotText {
         /// The key.
         key: String,
     },
-    /// The data as a whole cannot be read; the text says why.
+    /// The data cannot be read; the text says why.
     #[error("{0}")]
     Data(String),
-    /// Neither way to authenticate.
-    #[error("neither \"clientSecret\" nor \"privateKey\" is there: add the one that the application is set up for")]
-    NoProof,
-    /// Both ways to authenticate.
-    #[error(
-        "both \"clientSecret\" and \"privateKey\" are there: remove the one that the application is not set up for"
-    )]
-    TwoProofs,
+    /// The Secret has neither of the two ways to authenticate.
+    #[error("neither \"clientSecret\" nor \"privateKey\" is set: add the one that the application uses")]
+    NoClientAuth,
+    /// The Secret has both ways to authenticate.
+    #[error("both \"clientSecret\" and \"privateKey\" are set: remove the one that the application does not use")]
+    TwoClientAuths,
     /// The private key cannot be used.
     #[error(
-        "the value of \"privateKey\" is not an RSA private key of 2048 to 4096 bits in PEM: write the whole file, unencrypted"
+        "the value of \"privateKey\" is not an RSA private key of 2048 to 4096 bits in PEM: write the whole PEM file, unencrypted"
     )]
     PrivateKey,
-    /// The signing algorithm is none of Auth0's.
-    #[error("the value of \"signingAlgorithm\" is none of RS256, RS384 and PS256: write the application's")]
+    /// Auth0 does not accept the signing algorithm.
+    #[error(
+        "the value of \"signingAlgorithm\" is not RS256, RS384 or PS256: write the algorithm that the application uses"
+    )]
     SigningAlgorithm,
-    /// The Secret's owner does not allow the policy's domain.
+    /// The Secret is not for the policy's domain.
     #[error("the Secret is not for {domain}: its key \"domain\" must be the policy's tenant.domain")]
     OtherDomain {
         /// The policy's domain.
         domain: String,
     },
-    /// The Secret's owner does not allow the policy's custom domain.
+    /// The Secret is not for the policy's custom domain.
     #[error("the Secret is not for {domain}: its key \"customDomain\" must be the policy's tenant.customDomain")]
     OtherCustomDomain {
         /// The policy's custom domain.
@@ -129,28 +130,28 @@ pub enum SecretError {
     },
     /// A caller's token cannot be sent in a header.
     #[error(
-        "the caller's token \"{name}\" has white space or characters that are not ASCII and is not accepted: write letters, digits and signs only"
+        "the caller's token \"{name}\" has white space or characters that are not ASCII and is not used: write ASCII letters, digits and punctuation only"
     )]
-    UnfitToken {
-        /// What the token is called.
+    UnsendableToken {
+        /// The name of the token.
         name: String,
     },
-    /// A caller's token is too easy to guess.
+    /// A caller's token is too short.
     #[error(
-        "the caller's token \"{name}\" has fewer than 16 characters and is not accepted: write a longer one, like the output of `openssl rand -hex 32`"
+        "the caller's token \"{name}\" has fewer than {MIN_CALLER_TOKEN} characters and is not used: write a longer one, such as the output of `openssl rand -hex 32`"
     )]
     ShortToken {
-        /// What the token is called.
+        /// The name of the token.
         name: String,
     },
 }
 
 impl Credentials {
-    /// Reads a Secret of type [`CREDENTIALS_TYPE`]. A line end after a value is not part of it; an optional key without a
+    /// Reads a Secret of type [`CREDENTIALS_TYPE`]. A line break after a value is not part of it; an optional key without a
     /// value counts as absent.
     ///
     /// # Errors
-    /// What is missing or wrong first.
+    /// The first key that is missing or not valid.
     pub fn from_secret(type_: &str, data: &BTreeMap<String, Vec<u8>>) -> Result<Self, SecretError> {
         expect_type(CREDENTIALS_TYPE, type_)?;
         let required = |key| text(data, key)?.ok_or(SecretError::Missing { key });
@@ -164,18 +165,19 @@ impl Credentials {
                 algorithm: text(data, "signingAlgorithm")?.map_or(Ok(Algorithm::RS256), algorithm)?,
                 key_id: text(data, "keyId")?.map(str::to_owned),
             },
-            (None, None) => return Err(SecretError::NoProof),
-            (Some(_), Some(_)) => return Err(SecretError::TwoProofs),
+            (None, None) => return Err(SecretError::NoClientAuth),
+            (Some(_), Some(_)) => return Err(SecretError::TwoClientAuths),
         };
         let fingerprint = fingerprint(&domain, custom_domain.as_deref(), &client_id, &client_auth);
         Ok(Self { domain, custom_domain, client_id, client_auth, fingerprint })
     }
 
-    /// Whether the Secret's owner lets it be sent to this tenant. Whoever may write policies but not read Secrets could
-    /// otherwise have it posted to a host of theirs. A custom domain that the policy does not use is no harm.
+    /// Checks that the Secret's owner allows the credential to be sent to this tenant. Otherwise somebody who may write policies
+    /// but not read Secrets could make the service send it to a host under their control. The Secret may name a custom
+    /// domain that the policy does not use.
     ///
     /// # Errors
-    /// The domain, or the custom domain that is used, is not the Secret's.
+    /// The domain, or the custom domain that is used, differs from the Secret's.
     pub fn allows(&self, domain: &str, custom_domain: Option<&str>) -> Result<(), SecretError> {
         if !self.domain.eq_ignore_ascii_case(domain) {
             return Err(SecretError::OtherDomain { domain: domain.to_owned() });
@@ -188,14 +190,14 @@ impl Credentials {
         }
     }
 
-    /// The same for the same credential, however its Secret was written, and for no other.
+    /// The fingerprint: equal for equal credentials, also when their Secrets are written differently.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 }
 
 impl CallerTokens {
-    /// Reads a Secret of type [`CALLERS_TYPE`]: every value, trimmed, is a token. One that is unfit is left out alone.
+    /// Reads a Secret of type [`CALLERS_TYPE`]: every value, trimmed, is a token. An invalid one is left out.
     ///
     /// # Errors
     /// The Secret has another type.
@@ -206,7 +208,7 @@ impl CallerTokens {
             let caller = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.clone() });
             match caller.and_then(|token| Caller::new(key, token)) {
                 Ok(caller) => all.callers.push(caller),
-                Err(error) => all.refused.push(error),
+                Err(error) => all.rejected.push(error),
             }
         }
         Ok(all)
@@ -214,18 +216,18 @@ impl CallerTokens {
 }
 
 impl Caller {
-    /// Takes a token, trimmed, wherever it was written.
+    /// Checks a token and trims it.
     ///
     /// # Errors
-    /// It has fewer than [`MIN_CALLER_TOKEN`] characters.
+    /// The token has fewer than [`MIN_CALLER_TOKEN`] characters, or characters that no header can carry.
     pub fn new(name: &str, token: &str) -> Result<Self, SecretError> {
         let (name, token) = (name.to_owned(), token.trim());
         if token.chars().count() < MIN_CALLER_TOKEN {
             return Err(SecretError::ShortToken { name });
         }
-        // Anything else cannot be sent in an `Authorization` header as it is, and would never match.
+        // An `Authorization` header cannot carry other characters, so the token would never match.
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(SecretError::UnfitToken { name });
+            return Err(SecretError::UnsendableToken { name });
         }
         Ok(Self { name, token: token.into() })
     }
@@ -248,7 +250,7 @@ fn fingerprint(domain: &str, custom_domain: Option<&str>, client_id: &str, clien
         algorithm.as_deref().map(str::as_bytes),
         key_id.map(str::as_bytes),
     ] {
-        // With its length before it, no part can run into the next.
+        // The length before each part keeps two parts from being read as another pair.
         hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
         hash.update(part.unwrap_or_default());
     }
@@ -260,18 +262,18 @@ fn expect_type(expected: &'static str, found: &str) -> Result<(), SecretError> {
     if found == expected { Ok(()) } else { Err(SecretError::Type { expected, found: found.to_owned() }) }
 }
 
-/// The text under a key, without the line end that editors leave; nothing when the key is absent or empty.
+/// The text under a key, without the line break that editors append; `None` when the key is absent or empty.
 fn text<'a>(data: &'a BTreeMap<String, Vec<u8>>, key: &str) -> Result<Option<&'a str>, SecretError> {
     let Some(value) = data.get(key) else { return Ok(None) };
     let text = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.to_owned() })?;
     Ok(Some(text.trim_end_matches(['\r', '\n'])).filter(|text| !text.is_empty()))
 }
 
-/// Reads the key now, so that a wrong one is told where it was written and not at the first login.
+/// Parses the key when the Secret is read, so that an invalid one is an error there and not at the first login.
 fn private_key(pem: &str) -> Result<EncodingKey, SecretError> {
     let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| SecretError::PrivateKey)?;
     let pair = KeyPair::from_der(key.as_bytes()).map_err(|_| SecretError::PrivateKey)?;
-    if MODULUS.contains(&pair.public_modulus_len()) { Ok(key) } else { Err(SecretError::PrivateKey) }
+    if MODULUS_BYTES.contains(&pair.public_modulus_len()) { Ok(key) } else { Err(SecretError::PrivateKey) }
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, SecretError> {

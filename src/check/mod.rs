@@ -16,11 +16,10 @@ use tokio::time::{Instant, timeout_at};
 pub use metrics::{CheckMetrics, CheckRecord};
 
 use crate::auth0::{CallContext, Error, TenantClient};
-use crate::crd::{Mode, Reentry};
 use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, MAX_LIST_AGE, Terms, User};
 use crate::policy::{
-    Admission, Answer, CallerView, Decision, Failure, LimitCheck, LimitInputs, Login, Policy, PolicyVersion, Reason,
-    Resolution, Verdict,
+    Admission, Answer, CallerView, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Policy, PolicyVersion,
+    Reason, Reentry, Resolution, Verdict,
 };
 use crate::snapshot::Snapshot;
 use session_lists::{ListOrigin, Request, SessionLists};
@@ -75,14 +74,14 @@ impl Checker {
             Resolution::AmbiguousTenant => ("", Answer::allow(Reason::TenantAmbiguous)),
             Resolution::NoPolicy => ("", Answer::allow(Reason::NoPolicy)),
             Resolution::Policy(active_policy) => {
-                let verdict = match &*active_policy.rule {
+                let verdict = match &*active_policy.version {
                     PolicyVersion::Invalid(_) => Verdict::failed(Failure::PolicyInvalid),
                     PolicyVersion::Compiled(policy) => {
-                        self.verdict(snapshot, &active_policy.rule, policy, login, arrived).await
+                        self.verdict(snapshot, &active_policy.version, policy, login, arrived).await
                     }
                 };
-                let answer = active_policy.rule.enforcement().answer(verdict, snapshot.force_audit);
-                (active_policy.rule.scope().tenant.domain(), answer)
+                let answer = active_policy.version.enforcement().answer(verdict, snapshot.force_audit);
+                (active_policy.version.scope().tenant.domain(), answer)
             }
         };
         self.record(login, &answer, tenant, arrived);
@@ -235,7 +234,7 @@ impl Checker {
             reason = answer.reason.as_str(),
             audited_reason = answer.audited_reason.map(Reason::as_str),
             limit = answer.count.map(|count| count.limit),
-            limit_scope = answer.count.map(|count| count.scope.as_str()),
+            limit_scope = answer.count.map(|count| count.limit_scope.as_str()),
             active_sessions = answer.count.map(|count| count.active),
             revoked_sessions = answer.revoked_sessions,
             duration_ms = took.as_secs_f64() * 1000.0,

@@ -57,7 +57,7 @@ async fn explain(snapshot: &Snapshot, login: &Login) -> String {
 }
 
 async fn explain_by(snapshot: &Snapshot, active_policy: &ActivePolicy, login: &Login) -> String {
-    let (scope, enforcement) = (active_policy.rule.scope(), active_policy.rule.enforcement());
+    let (scope, enforcement) = (active_policy.version.scope(), active_policy.version.enforcement());
     let mut text = format!(
         "Policy {} applies to this login (tenant {}, priority {}).\n",
         scope.name,
@@ -69,7 +69,7 @@ async fn explain_by(snapshot: &Snapshot, active_policy: &ActivePolicy, login: &L
             let _ = writeln!(text, "  The policy is invalid: {error}");
         }
     }
-    let (verdict, details) = match &*active_policy.rule {
+    let (verdict, details) = match &*active_policy.version {
         PolicyVersion::Invalid(_) => (Verdict::failed(Failure::PolicyInvalid), String::new()),
         PolicyVersion::Compiled(policy) => ask(snapshot.client(&scope.name), policy, login).await,
     };
@@ -139,7 +139,7 @@ fn sentence(answer: &Answer) -> String {
     if let Some(count) = answer.count {
         let (active, limit) = (count.active, count.limit);
         let (sessions, verb) = if active == 1 { ("session", "uses") } else { ("sessions", "use") };
-        let _ = match count.scope {
+        let _ = match count.limit_scope {
             LimitScope::Client => write!(text, " {active} other {sessions} {verb} this application"),
             LimitScope::Group => {
                 write!(text, " {active} other {sessions} {verb} an application that the policy selects")

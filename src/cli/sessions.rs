@@ -40,7 +40,7 @@ async fn fetch(args: UserArgs) -> Result<(TenantClient, SessionList), RunError> 
 fn client_of(snapshot: &Snapshot, tenant: Option<&str>) -> Result<TenantClient, RunError> {
     let mut tenants: BTreeMap<&str, &TenantClient> = BTreeMap::new();
     for active_policy in snapshot.policy_set.active_policies() {
-        let scope = active_policy.rule.scope();
+        let scope = active_policy.version.scope();
         if tenant.is_none_or(|name| scope.tenant.is_called(name))
             && let Some(client) = snapshot.client(&scope.name)
         {

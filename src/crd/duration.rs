@@ -1,4 +1,6 @@
-//! Durations as Kubernetes writes them: Go's grammar, such as `30s` or `1h30m`.
+//! Durations in Kubernetes' notation, which is Go's: `30s` or `1h30m`.
+//!
+//! The parser is our own, because `kube::core::Duration` parses through `f64`, which loses precision, and panics on some input.
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct GoDuration(#[schemars(length(max = 16))] String);
 
-/// The nanoseconds of each unit, longer names first where one begins another.
+/// The nanoseconds of each unit. `µs` is listed with both characters for micro.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -24,24 +26,24 @@ const UNITS: [(&str, u64); 8] = [
 ];
 
 impl GoDuration {
-    /// The longest text that is a duration.
-    pub const MAX_LENGTH: usize = 16;
+    /// The longest text in characters. It bounds the digits of a number, so that `scale` cannot overflow.
+    pub const MAX_CHARS: usize = 16;
 
-    /// Takes any text; [`parse`](Self::parse) says whether it is a duration.
+    /// Takes any text; [`parse`](Self::parse) validates it.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// As written.
+    /// The text as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What it means, or `None` when it is not a duration. As in Go, what is smaller than a nanosecond is cut off and what
-    /// does not fit 63 bits of nanoseconds (292 years) is refused.
+    /// Parses the text; `None` when it is not a duration. As in Go, fractions of a nanosecond are cut off, and a duration that
+    /// does not fit 63 bits of nanoseconds (292 years) is not valid.
     pub fn parse(&self) -> Option<Duration> {
         let text = self.0.strip_prefix('+').unwrap_or(&self.0);
-        if text.is_empty() || self.0.chars().count() > Self::MAX_LENGTH {
+        if text.is_empty() || self.0.chars().count() > Self::MAX_CHARS {
             return None;
         }
         let mut rest = text;
@@ -67,7 +69,7 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// Whether `text` begins with this unit and nothing that would make it another one.
+/// Whether `text` begins with this unit: `m` must not match the beginning of `ms`.
 fn is_unit(text: &str, name: &str) -> bool {
     text.strip_prefix(name)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_go_reads() {
+    fn durations_of_go_are_read() {
         for (text, nanos) in [
             ("0s", 0),
             ("30s", 30_000_000_000),
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn other_texts_are_not_durations() {
         for text in [
             "",
             "0",

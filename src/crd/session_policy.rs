@@ -1,4 +1,4 @@
-//! `SessionPolicy`: how many sessions the users of a tenant may hold. The doc comments are what `kubectl explain` prints.
+//! The spec of `SessionPolicy`. Its doc comments are the field descriptions of the CRD, which `kubectl explain` prints.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::transform::transform_subschemas;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{GoDuration, SessionPolicyStatus, bounds};
 
-/// What a policy asks for. Write the limit, the tenant and whom it is for; everything else has a default.
+/// The desired policy. `tenant` and `limits` are required; every other field has a default.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "sessionchecker.dev",
@@ -39,50 +39,51 @@ use super::{GoDuration, SessionPolicyStatus, bounds};
 #[schemars(transform = without_null)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionPolicySpec {
-    /// The Auth0 tenant whose logins this policy limits, and how to ask it.
+    /// The Auth0 tenant whose logins this policy limits, and the credential for its Management API.
     pub tenant: TenantSpec,
-    /// A Secret in the same namespace, of type `sessionchecker.dev/callers`: each of its values, trimmed and at least 16
+    /// A Secret in the same namespace, of type `sessionchecker.dev/callers`. Each of its values, trimmed and at least 16
     /// characters long, is a bearer token that the Auth0 Action may present. Two values allow a rotation without downtime.
-    /// Without it, the tokens that the service was started with may use the policy.
+    /// Unset: the callers that the service is started with may use the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller_secret_ref: Option<SecretRef>,
-    /// Which logins the policy governs. Lists that are left out select every login of the tenant.
+    /// Which logins the policy governs. Without any list it governs every login of the tenant.
     #[serde(default)]
     pub selector: SelectorSpec,
-    /// Where several policies match a login, the one with the highest priority governs it.
-    // Kubernetes 1.33 takes the format for a remark only: the bounds have to be written.
+    /// When several policies select a login, the one with the highest priority governs it.
+    // Kubernetes 1.33 does not enforce the format `int32`, so the bounds are written out.
     #[serde(default)]
     #[schemars(range(min = i32::MIN, max = i32::MAX))]
     pub priority: i32,
-    /// How many sessions a user may hold. At least one of the three is needed.
+    /// How many sessions a user may hold. At least one of the three limits is required.
     pub limits: LimitsSpec,
-    /// What a session that already has the application means for the limit when it logs in again.
+    /// How a session that already has the application counts when it logs in again.
     #[serde(default)]
-    pub reentry: Reentry,
-    /// What happens to a login over the limit.
+    pub reentry: ReentrySpec,
+    /// What happens to a login over a limit.
     #[serde(default)]
-    pub strategy: Strategy,
-    /// Revoke other sessions only for logins that say `mfa: true`, and refuse the others, so that a stolen password alone
-    /// cannot sign its owner out.
+    pub strategy: StrategySpec,
+    /// Revoke other sessions only for logins with `mfa: true`, and block the others, so that a stolen password alone cannot
+    /// sign its owner out.
     #[serde(default)]
     pub revoke_requires_mfa: bool,
-    /// `Audit` lets every login pass and only counts and logs what `Enforce` would have done.
+    /// `Enforce` blocks or evicts. `Audit` allows every login, and counts and logs what `Enforce` would have done.
     #[serde(default)]
-    pub mode: Mode,
-    /// Sessions that were not used for this long do not count, such as `12h`. Unset: all that have not expired count.
+    pub mode: ModeSpec,
+    /// Sessions whose last use is longer ago than this do not count, such as `12h`. Unset: every session that has not expired
+    /// counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) > duration('0s')")
         .message("write a duration above zero with its units, such as 30m or 12h (there is no unit for days), or leave activeWithin out"))]
     pub active_within: Option<GoDuration>,
-    /// The answer to a login without a session id, as password grants and refresh-token exchanges have none.
+    /// The answer to a login without a session id. Password grants and refresh-token exchanges have none.
     #[serde(default)]
-    pub missing_session: AllowDeny,
-    /// Protocols that are not limited, as `event.transaction.protocol` names them. `[]` limits all.
+    pub missing_session: AllowDenySpec,
+    /// Protocols that are not limited, by their names in `event.transaction.protocol`. `[]` limits all protocols.
     #[serde(default = "default_skip_protocols")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(max = bounds::PROTOCOLS), inner(length(min = 1, max = bounds::PROTOCOL)))]
     pub skip_protocols: Vec<String>,
-    /// Exceptions, the first that matches a login wins.
+    /// Other limits, or none, for a part of the logins. The first override that matches a login wins.
     #[serde(default)]
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
@@ -90,28 +91,28 @@ pub struct SessionPolicySpec {
     )]
     #[schemars(length(max = bounds::OVERRIDES))]
     pub overrides: Vec<OverrideSpec>,
-    /// The answer when Auth0 cannot be asked within `timeout`.
+    /// The answer when a check cannot be decided within `timeout`, because Auth0 or the credential is not available.
     #[serde(default)]
-    pub failure_policy: AllowDeny,
-    /// How long a check may take in all, at most `10s`: all Actions of a login together have 20 seconds.
+    pub failure_policy: AllowDenySpec,
+    /// The time limit of a check, at most `10s`. Auth0 allows 20 seconds for all Actions of a login together.
     #[serde(default = "default_timeout")]
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) > duration('0s') && duration(self) <= duration('10s')")
         .message("write a duration above zero and up to 10s, such as 3s or 1500ms"))]
     pub timeout: GoDuration,
-    /// How long a login that was let in counts before Auth0's list shows it, at most `10m`; `0s` switches it off. A longer
-    /// window also covers logins that need long after the check (MFA, consent); its price is that somebody who logs in, out,
-    /// and in elsewhere within it may count twice until it ends.
+    /// How long an allowed login counts before Auth0's list shows it, at most `10m`; `0s` switches this off. A longer window
+    /// also covers logins that take long after the check (MFA, consent). In return, a user who logs in, logs out, and logs in
+    /// elsewhere within the window may count twice until it ends.
     #[serde(default = "default_admission_window")]
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('10m')")
         .message("write a duration up to 10m, such as 10s, or 0s to switch it off"))]
     pub admission_window: GoDuration,
-    /// How long a session that was let in as the holder of a place is let in again without asking Auth0, so that silent
-    /// renewals do not use up the tenant's requests; `0s` switches it off. With `reentry: CountOthers` it is off.
+    /// How long a session that holds a place is allowed again without a request to Auth0, so that silent renewals do not use
+    /// up the tenant's rate limit; `0s` switches this off. With `reentry: CountOthers` it is always off.
     #[serde(default = "default_recheck_after")]
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('24h')")
         .message("write a duration up to 24h, such as 5m, or 0s to switch it off"))]
     pub recheck_after: GoDuration,
-    /// What a blocked user reads.
+    /// The message for a blocked user. Unset: a built-in message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = bounds::MESSAGE))]
     pub message: Option<String>,
@@ -121,8 +122,8 @@ pub struct SessionPolicySpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantSpec {
-    /// The canonical domain of the tenant, such as `acme.eu.auth0.com`, also where a custom domain is used. It cannot be
-    /// changed: make a new policy for another tenant.
+    /// The canonical domain of the tenant, such as `acme.eu.auth0.com`, also when a custom domain is used. It cannot be
+    /// changed: create a new policy for another tenant.
     #[schemars(length(min = 4, max = bounds::DOMAIN))]
     #[x_kube(
         validation = Rule::new("self.matches('^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?[.])+[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$')")
@@ -131,7 +132,7 @@ pub struct TenantSpec {
             .message("tenant.domain cannot be changed: create a new SessionPolicy for the other tenant")
     )]
     pub domain: String,
-    /// The custom domain, when the tenant has one and tokens and API calls are to go there.
+    /// The custom domain of the tenant. When it is set, token requests and API calls go there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 4, max = bounds::DOMAIN))]
     #[x_kube(
@@ -139,12 +140,13 @@ pub struct TenantSpec {
             .message("write the bare custom domain, such as login.acme.com: no scheme, port, path or IP address")
     )]
     pub custom_domain: Option<String>,
-    /// A Secret in the same namespace, of type `sessionchecker.dev/credentials`: `domain` (and `customDomain` where the policy
-    /// uses one), which must equal the policy's, `clientId`, and either `clientSecret`, or `privateKey` (PEM) with
+    /// A Secret in the same namespace, of type `sessionchecker.dev/credentials`. Its keys are `domain` (and `customDomain` when
+    /// the policy sets one), which must equal the policy's; `clientId`; and either `clientSecret`, or `privateKey` (PEM) with
     /// optional `signingAlgorithm` (RS256, RS384 or PS256) and `keyId`.
     pub credentials_secret_ref: SecretRef,
-    /// The most requests a second that all replicas together send to the tenant's Management API, so that its other callers
-    /// keep room. Unset: only what Auth0's rate limit headers say. Of several policies of a tenant the lowest holds.
+    /// The most requests a second that all replicas together send to the tenant's Management API, to leave a part of the rate
+    /// limit to its other users. Unset: only Auth0's rate limit headers count. When policies of a tenant differ, the lowest
+    /// value applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = bounds::REQUESTS_PER_SECOND))]
     pub requests_per_second: Option<i32>,
@@ -158,7 +160,7 @@ pub struct SecretRef {
     pub name: String,
 }
 
-/// Which logins a policy governs: those that match every list that is given.
+/// Which logins a policy governs: those that match every list that is set.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SelectorSpec {
@@ -167,7 +169,8 @@ pub struct SelectorSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(min = 1, max = bounds::CLIENT_IDS), inner(length(min = 1, max = bounds::CLIENT_ID)))]
     pub client_ids: Option<Vec<String>>,
-    /// Organization ids (`org_…`). They choose whom the policy governs; sessions carry no organization, so counting spans all.
+    /// Organization ids (`org_…`). They select the logins that the policy governs. Sessions have no organization, so the
+    /// sessions of all organizations count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(min = 1, max = bounds::ORGANIZATIONS), inner(length(min = 1, max = bounds::ORGANIZATION)))]
@@ -199,7 +202,7 @@ pub struct LimitsSpec {
     pub per_user: Option<i32>,
 }
 
-/// An exception for some logins: those that match every list that is given. At least one list is needed.
+/// Other limits, or none, for the logins that match every list that is set. At least one list is required.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("has(self.limits) != self.exempt")
@@ -209,7 +212,7 @@ pub struct LimitsSpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OverrideSpec {
-    /// A name of its own within the policy, for logs and for people.
+    /// The name of the override, unique within the policy.
     #[schemars(length(min = 1, max = bounds::OVERRIDE_NAME))]
     pub name: String,
     /// User ids, such as `auth0|507f1f77bcf86cd799439020`.
@@ -217,7 +220,7 @@ pub struct OverrideSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(min = 1, max = bounds::USERS), inner(length(min = 1, max = bounds::USER)))]
     pub users: Option<Vec<String>>,
-    /// Names of roles; one in common is enough.
+    /// Role names; one in common with the user is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(min = 1, max = bounds::ROLES), inner(length(min = 1, max = bounds::ROLE)))]
@@ -237,59 +240,59 @@ pub struct OverrideSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(min = 1, max = bounds::CLIENT_IDS), inner(length(min = 1, max = bounds::CLIENT_ID)))]
     pub client_ids: Option<Vec<String>>,
-    /// The limits that hold instead of the policy's, as a whole.
+    /// The limits that replace all limits of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
-    /// No limit at all.
+    /// Whether these logins have no limit at all.
     #[serde(default)]
     pub exempt: bool,
-    /// When the exception ends, as RFC 3339, such as `2027-01-31T00:00:00Z`. Unset: never.
+    /// When the override ends, in RFC 3339, such as `2027-01-31T00:00:00Z`. Unset: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "date_time")]
     pub expires_at: Option<String>,
 }
 
-/// What a session that already has the application means for the limit.
+/// How a session that already has the application counts when it logs in again.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reentry {
-    /// A place once given stays: only sessions that had the application earlier count against it.
+pub enum ReentrySpec {
+    /// The session keeps its place: only sessions that had the application earlier count against it.
     #[default]
     KeepPlace,
-    /// Any other session with the application counts, at every login.
+    /// Every other session with the application counts, at each login.
     CountOthers,
 }
 
-/// What happens to a login over the limit.
+/// What happens to a login over a limit.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// The login is refused.
+pub enum StrategySpec {
+    /// The login is blocked.
     #[default]
     Deny,
-    /// The sessions that began first are revoked.
+    /// The sessions that were created first are revoked.
     RevokeOldest,
-    /// The sessions that were not used for longest are revoked.
+    /// The sessions whose last use is longest ago are revoked.
     RevokeLeastRecentlyUsed,
-    /// The sessions that would end first are revoked.
+    /// The sessions that would expire first are revoked.
     RevokeNextToExpire,
 }
 
-/// Whether the answers have effect.
+/// Whether answers take effect.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// The limit holds.
+pub enum ModeSpec {
+    /// Logins over a limit are blocked, or evict other sessions.
     #[default]
     Enforce,
-    /// Every login passes; what would have been done is counted and logged.
+    /// Every login is allowed; what `Enforce` would have done is counted and logged.
     Audit,
 }
 
-/// Whether a login passes.
+/// Whether a login is allowed.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AllowDeny {
-    /// It passes.
+pub enum AllowDenySpec {
+    /// The login is allowed.
     #[default]
     Allow,
-    /// It is refused.
+    /// The login is blocked.
     Deny,
 }
 
@@ -313,8 +316,8 @@ fn date_time(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({ "type": "string", "format": "date-time", "maxLength": 64 })
 }
 
-/// Makes `null` a value of no field. The API server then takes it for a field that was left out; of a nullable field it
-/// would keep it, and `has()` in a CEL rule would be true of it.
+/// Removes `null` from the types of every field. The API server then drops a field that is `null`; it would keep it in a
+/// nullable field, and `has()` in a CEL rule would be true for it.
 fn without_null(schema: &mut Schema) {
     if let Some(types) = schema.get_mut("type")
         && let Some([only]) =

@@ -1,68 +1,67 @@
-//! What a check answers: the verdict under a policy, the policy's stance towards it, the answer, and the closed set of
-//! words that say why.
+//! Verdicts and answers: how a policy's mode and failure policy turn the one into the other, and the reasons for both.
 
 use std::fmt;
 
-use super::decide::{Count, Decision};
+use super::limits::{Count, Decision};
+use super::model::{AllowDeny, Enforcement, Mode};
 use super::name::ObjectName;
-use crate::crd::{AllowDeny, Mode};
 
-/// Why a check could not be decided from the tenant's list: the policy's `failurePolicy` answers instead.
+/// Why a check could not be decided from the tenant's list of sessions; the policy's `failurePolicy` answers instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The deadline of the check passed.
+    /// The check's deadline passed.
     UpstreamTimeout,
-    /// Auth0 could not be reached: name, connection, TLS, a reset, an answer cut short.
+    /// Auth0 could not be reached: DNS, connection, TLS, a reset, an incomplete response.
     UpstreamUnreachable,
-    /// Auth0 answered 5xx, or something that its API does not document.
+    /// Auth0 responded with 5xx, or with something that its API does not document.
     UpstreamError,
-    /// Auth0 answered 429, or its budget is known to be empty.
+    /// Auth0 responded with 429, or the request budget is empty.
     RateLimited,
-    /// Auth0 does not accept the credential or its token.
+    /// Auth0 rejected the credential or its token.
     CredentialsRejected,
-    /// The token lacks a scope that the call needs.
+    /// The token lacks an OAuth scope that the call needs.
     InsufficientScope,
     /// The tenant's plan does not have the endpoint.
     NotEntitled,
-    /// The tenant failed too often lately and is left alone for a moment.
+    /// The tenant failed too often, and the circuit breaker is open.
     CircuitOpen,
-    /// This service has more checks under way than it may have.
+    /// This service has more checks in progress than it may have.
     Overloaded,
-    /// The credential Secret or its keys are not there, or not permitted.
+    /// The credential Secret or one of its keys is missing, or the service may not read it.
     CredentialsMissing,
     /// The policy does not compile and has no last good version.
     PolicyInvalid,
 }
 
-/// Why an answer is what it is: the `reason` of an answer, and the label of the metrics.
+/// Why a login was allowed or blocked: the `reason` of the answer, and a label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Within every limit.
+    /// The login is within every limit.
     WithinLimit,
-    /// Over a limit, and refused.
+    /// The login is over a limit and blocked.
     LimitExceeded,
-    /// Over a limit, and let in at the cost of other sessions.
+    /// The login is over a limit and allowed, because other sessions were revoked.
     Evicted,
     /// An override exempts the login.
     Exempt,
     /// No policy governs the login.
     NoPolicy,
-    /// Policies of more than one tenant match, and the request does not say which tenant it is.
+    /// Policies of more than one tenant match, and the request does not name its tenant.
     TenantAmbiguous,
     /// The login has no session.
     NoSession,
-    /// The protocol is not limited by the policy.
+    /// The policy does not limit the protocol.
     SkippedProtocol,
-    /// This very session was revoked a moment ago to make room for another.
+    /// This service revoked the session a moment ago to make room for another.
     SessionRevoked,
-    /// The policy only audits; `audited_reason` says what it would have answered.
+    /// The policy only audits; `audited_reason` is what it would have answered.
     Audit,
-    /// It could not be decided.
+    /// The check could not be decided.
     Failed(Failure),
 }
 
 impl Failure {
-    /// Every failure, for tables and metrics.
+    /// Every failure.
     pub const ALL: [Self; 11] = [
         Self::UpstreamTimeout,
         Self::UpstreamUnreachable,
@@ -77,7 +76,7 @@ impl Failure {
         Self::PolicyInvalid,
     ];
 
-    /// The stable machine word.
+    /// The value in answers, metrics and logs; it never changes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UpstreamTimeout => "upstream_timeout",
@@ -102,7 +101,7 @@ impl fmt::Display for Failure {
 }
 
 impl Reason {
-    /// Every reason, for tables and metrics.
+    /// Every reason.
     pub fn all() -> impl Iterator<Item = Self> {
         [
             Self::WithinLimit,
@@ -120,7 +119,7 @@ impl Reason {
         .chain(Failure::ALL.into_iter().map(Self::Failed))
     }
 
-    /// The stable machine word.
+    /// The value in answers, metrics and logs; it never changes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WithinLimit => "within_limit",
@@ -144,29 +143,29 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The answer to a check, without what belongs to HTTP.
+/// The answer to a check, independent of HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Whether the login is to be refused.
+    /// Whether the Action has to block the login.
     pub block: bool,
-    /// Why.
+    /// Why the login is allowed or blocked.
     pub reason: Reason,
-    /// What the user reads, exactly when `block` is true.
+    /// The message for the user; set exactly when `block` is true.
     pub message: Option<String>,
-    /// Whether the Action should end the login's session rather than only deny access.
+    /// Whether the Action should end the session instead of only denying access.
     pub revoke_session: bool,
-    /// The policy that governs the login.
+    /// The policy that governs the login, when there is one.
     pub policy: Option<ObjectName>,
-    /// The limit that the answer is about, whenever sessions were counted.
+    /// The limit that decided; set whenever sessions were counted.
     pub count: Option<Count>,
-    /// How many other sessions were revoked, when that was tried.
+    /// How many other sessions were revoked; set when a revocation was tried.
     pub revoked_sessions: Option<usize>,
-    /// What the answer would have been, when the policy only audits.
+    /// What the reason would have been, when the policy only audits.
     pub audited_reason: Option<Reason>,
 }
 
 impl Answer {
-    /// Lets the login pass, with nothing else to say.
+    /// Allows the login; every other field is empty.
     pub fn allow(reason: Reason) -> Self {
         Self {
             block: false,
@@ -181,53 +180,53 @@ impl Answer {
     }
 }
 
-/// Everything that a check can come to under a policy, before the policy's mode is applied to it.
+/// The outcome of a check, before the policy's mode and failure policy are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// An override exempts the login.
     Exempt,
-    /// The protocol is not limited.
+    /// The policy does not limit the protocol.
     SkippedProtocol,
-    /// There is no session, and this is what the policy says to that.
+    /// The login has no session; the policy's `missingSession` answers.
     NoSession(AllowDeny),
-    /// This very session was revoked a moment ago.
+    /// This service revoked the session a moment ago.
     SessionRevoked,
-    /// Within every limit; without a count when it was answered from memory.
+    /// The login is within every limit; without a count when it was answered from memory.
     Within(Option<Count>),
-    /// Over a limit, and refused.
+    /// The login is over a limit and is blocked.
     Exceeded {
-        /// The limit.
+        /// The first limit that is exceeded.
         count: Count,
         /// Whether the Action should end the session.
         revoke_session: bool,
     },
-    /// Over a limit, and others gave way.
+    /// The login is over a limit, and other sessions were revoked for it.
     Evicted {
-        /// The limit.
+        /// The first limit that is exceeded.
         count: Count,
-        /// How many sessions gave way.
+        /// How many sessions were revoked.
         revoked: usize,
     },
-    /// It could not be decided, or not be carried out.
+    /// The check could not be decided, or the decision not be carried out.
     Failed {
-        /// Why.
+        /// The cause.
         failure: Failure,
-        /// The limit, when sessions were counted before.
+        /// The limit that decided, when sessions were counted.
         count: Option<Count>,
-        /// How many sessions were revoked before it failed, when that was tried.
+        /// How many sessions were revoked before the failure, when a revocation was tried.
         revoked: Option<usize>,
     },
 }
 
 impl Verdict {
-    /// It could not be decided, and nothing was counted.
+    /// A check that failed before any session was counted.
     pub const fn failed(failure: Failure) -> Self {
         Self::Failed { failure, count: None, revoked: None }
     }
 }
 
 impl From<&Decision> for Verdict {
-    /// What is answered once the decision is carried out.
+    /// The verdict once the decision is carried out.
     fn from(decision: &Decision) -> Self {
         match decision {
             Decision::Within { count, .. } => Self::Within(Some(*count)),
@@ -239,37 +238,24 @@ impl From<&Decision> for Verdict {
     }
 }
 
-/// How a policy answers once it is known what there is to say.
-#[derive(Clone, Debug)]
-pub struct Enforcement {
-    /// The policy.
-    pub policy: ObjectName,
-    /// Whether answers have effect.
-    pub mode: Mode,
-    /// The answer when it cannot be decided.
-    pub failure_policy: AllowDeny,
-    /// What a blocked user reads.
-    pub message: Option<String>,
-}
-
-/// What a blocked user reads when the policy says nothing.
-const BLOCKED: &str = "You are already signed in elsewhere. Sign out there and try again.";
-/// The same, when it could not be decided.
-const UNDECIDED: &str = "Your sessions could not be checked. Please try again in a moment.";
+/// The message for a blocked user when the policy has none.
+const BLOCKED_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
+/// The message when the check could not be decided.
+const UNDECIDED_MESSAGE: &str = "Your sessions could not be checked. Please try again in a moment.";
 
 impl Enforcement {
-    /// Turns a verdict into the answer: failures are answered by the failure policy, and an auditing policy (or
-    /// `force_audit`) takes the effect away and says what it would have been.
+    /// Turns a verdict into the answer. The failure policy answers failures. A policy that audits, or `force_audit`, allows
+    /// every login and keeps the reason that `Enforce` would have given.
     pub fn answer(&self, verdict: Verdict, force_audit: bool) -> Answer {
         let enforced = self.enforced(verdict);
         if !force_audit && self.mode == Mode::Enforce {
             return enforced;
         }
-        let plain = !enforced.block && !matches!(enforced.reason, Reason::Evicted);
+        let has_effect = enforced.block || enforced.reason == Reason::Evicted;
         Answer {
             block: false,
-            reason: if plain { enforced.reason } else { Reason::Audit },
-            audited_reason: (!plain).then_some(enforced.reason),
+            reason: if has_effect { Reason::Audit } else { enforced.reason },
+            audited_reason: has_effect.then_some(enforced.reason),
             message: None,
             revoke_session: false,
             revoked_sessions: None,
@@ -278,32 +264,35 @@ impl Enforcement {
     }
 
     fn enforced(&self, verdict: Verdict) -> Answer {
-        let allow = |reason| Answer { policy: Some(self.policy.clone()), ..Answer::allow(reason) };
-        let block = |reason, fallback: &str| Answer {
-            block: true,
-            message: Some(self.message.as_deref().unwrap_or(fallback).to_owned()),
-            ..allow(reason)
-        };
         match verdict {
-            Verdict::Exempt => allow(Reason::Exempt),
-            Verdict::SkippedProtocol => allow(Reason::SkippedProtocol),
-            Verdict::NoSession(AllowDeny::Allow) => allow(Reason::NoSession),
-            Verdict::NoSession(AllowDeny::Deny) => block(Reason::NoSession, BLOCKED),
-            Verdict::SessionRevoked => block(Reason::SessionRevoked, BLOCKED),
-            Verdict::Within(count) => Answer { count, ..allow(Reason::WithinLimit) },
+            Verdict::Exempt => self.allow(Reason::Exempt),
+            Verdict::SkippedProtocol => self.allow(Reason::SkippedProtocol),
+            Verdict::NoSession(AllowDeny::Allow) => self.allow(Reason::NoSession),
+            Verdict::NoSession(AllowDeny::Deny) => self.block(Reason::NoSession, BLOCKED_MESSAGE),
+            Verdict::SessionRevoked => self.block(Reason::SessionRevoked, BLOCKED_MESSAGE),
+            Verdict::Within(count) => Answer { count, ..self.allow(Reason::WithinLimit) },
             Verdict::Exceeded { count, revoke_session } => {
-                Answer { count: Some(count), revoke_session, ..block(Reason::LimitExceeded, BLOCKED) }
+                Answer { count: Some(count), revoke_session, ..self.block(Reason::LimitExceeded, BLOCKED_MESSAGE) }
             }
             Verdict::Evicted { count, revoked } => {
-                Answer { count: Some(count), revoked_sessions: Some(revoked), ..allow(Reason::Evicted) }
+                Answer { count: Some(count), revoked_sessions: Some(revoked), ..self.allow(Reason::Evicted) }
             }
             Verdict::Failed { failure, count, revoked } => {
                 let answer = match self.failure_policy {
-                    AllowDeny::Allow => allow(Reason::Failed(failure)),
-                    AllowDeny::Deny => block(Reason::Failed(failure), UNDECIDED),
+                    AllowDeny::Allow => self.allow(Reason::Failed(failure)),
+                    AllowDeny::Deny => self.block(Reason::Failed(failure), UNDECIDED_MESSAGE),
                 };
                 Answer { count, revoked_sessions: revoked, ..answer }
             }
         }
+    }
+
+    fn allow(&self, reason: Reason) -> Answer {
+        Answer { policy: Some(self.policy.clone()), ..Answer::allow(reason) }
+    }
+
+    fn block(&self, reason: Reason, default_message: &str) -> Answer {
+        let message = self.message.as_deref().unwrap_or(default_message).to_owned();
+        Answer { block: true, message: Some(message), ..self.allow(reason) }
     }
 }

@@ -1,5 +1,7 @@
 //! From a manifest to a policy: the same rules as the schema and the CEL rules of the resource, so that a policy means the
-//! same from a folder as from Kubernetes, with an error for each field that breaks one.
+//! same in a folder and in Kubernetes, with an error for each field that breaks one.
+//!
+//! This is the only file of `policy` that reads the types of [`crd`].
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,32 +12,32 @@ use serde::Deserialize;
 use serde_ignored::Path;
 use serde_json::Value;
 
-use super::answer::Enforcement;
-use super::compiled::{Limits, Override, Policy, PolicyScope, Selector};
+use super::limits::Limits;
+use super::model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 use super::name::ObjectName;
-use super::tenant::Tenant;
+use super::tenant::{MAX_DOMAIN, Tenant};
 use super::time::parse_rfc3339;
-use crate::crd::{self, AllowDeny, GoDuration, Mode, SessionPolicySpec, bounds};
+use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds};
 
-/// A `SessionPolicy` as its source holds it: the parts of the metadata that matter, and the spec as written.
+/// A `SessionPolicy` as its source holds it: the metadata that matters, and the spec as written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
-    /// The policy.
+    /// `metadata.namespace` and `metadata.name`.
     pub name: ObjectName,
-    /// `metadata.generation`; 0 where there is none.
+    /// `metadata.generation`; 0 when the source has none.
     pub generation: i64,
-    /// `metadata.creationTimestamp`.
+    /// `metadata.creationTimestamp`, when the source has one.
     pub created_at: Option<Timestamp>,
-    /// `spec`.
+    /// `spec`, not yet validated.
     pub spec: Value,
 }
 
-/// What is wrong with one field.
+/// An error in one field of a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecError {
-    /// The field's path, such as `spec.limits.perClient`.
+    /// The path of the field, such as `spec.limits.perClient`.
     pub field: String,
-    /// What is wrong and what to write instead.
+    /// What is wrong, and what to write instead.
     pub message: String,
 }
 
@@ -45,20 +47,20 @@ impl fmt::Display for SpecError {
     }
 }
 
-/// What can still be read of a policy that does not compile: enough to govern its logins by its failure policy, so that a
-/// typing error never switches a limit off unseen.
+/// The readable part of a policy that does not compile. It governs the policy's logins by its failure policy, so that a typing
+/// error never switches a limit off unnoticed.
 #[derive(Clone, Debug)]
 pub struct FallbackPolicy {
-    /// What it governs; a list that cannot be read selects everything.
+    /// What the policy governs; a list that cannot be read selects everything.
     pub scope: PolicyScope,
-    /// How it answers; a failure policy that cannot be read is `Allow`.
+    /// How the policy answers; a failure policy that cannot be read is `Allow`.
     pub enforcement: Enforcement,
 }
 
 /// Compiles a manifest.
 ///
 /// # Errors
-/// Every field that breaks a rule, in the order of the resource.
+/// Every field that breaks a rule, in the order of the resource's fields.
 pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
     let written = without_null(&manifest.spec);
     let lists = misplaced_lists(&written);
@@ -74,43 +76,45 @@ pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
     }
 }
 
-/// Reads what can be read of a manifest that does not compile; `None` when not even its tenant can.
+/// Reads the readable part of a manifest that does not compile; `None` when its tenant cannot be read.
 pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
     let spec = &manifest.spec;
     let domain = spec["tenant"]["domain"].as_str()?;
     let custom_domain = spec["tenant"]["customDomain"].as_str();
-    let tenant = Tenant::new(domain, custom_domain).or_else(|_| Tenant::new(domain, None)).ok()?;
-    let list = |field: &str| {
-        let items: Option<HashSet<String>> =
-            spec["selector"][field].as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-        items.filter(|items| !items.is_empty())
-    };
-    let secret = |reference: &Value| Some(ObjectName::new(&manifest.name.namespace, reference["name"].as_str()?));
+    let tenant = Tenant::new(domain, custom_domain).or_else(|| Tenant::new(domain, None))?;
+    let namespace = &manifest.name.namespace;
+    let secret = |reference: &Value| Some(ObjectName::new(namespace, reference["name"].as_str()?));
     Some(FallbackPolicy {
         scope: PolicyScope {
             name: manifest.name.clone(),
             tenant,
             credentials: secret(&spec["tenant"]["credentialsSecretRef"])
-                .unwrap_or_else(|| ObjectName::new(&manifest.name.namespace, "")),
+                .unwrap_or_else(|| ObjectName::new(namespace, "")),
             callers: secret(&spec["callerSecretRef"]),
             selector: Selector {
-                clients: list("clientIds"),
-                organizations: list("organizations"),
-                connections: list("connections"),
+                clients: readable_list(&spec["selector"]["clientIds"]),
+                organizations: readable_list(&spec["selector"]["organizations"]),
+                connections: readable_list(&spec["selector"]["connections"]),
             },
             priority: i32::deserialize(&spec["priority"]).unwrap_or_default(),
             created_at: manifest.created_at,
         },
         enforcement: Enforcement {
             policy: manifest.name.clone(),
-            mode: Mode::deserialize(&spec["mode"]).unwrap_or_default(),
-            failure_policy: AllowDeny::deserialize(&spec["failurePolicy"]).unwrap_or_default(),
+            mode: ModeSpec::deserialize(&spec["mode"]).unwrap_or_default().into(),
+            failure_policy: AllowDenySpec::deserialize(&spec["failurePolicy"]).unwrap_or_default().into(),
             message: spec["message"].as_str().filter(|message| !message.is_empty()).map(str::to_owned),
         },
     })
 }
 
-/// Takes a field that is `null` for one that was left out, as the API server does.
+/// The values of a list when all of them are texts; an empty list counts as unreadable.
+fn readable_list(list: &Value) -> Option<HashSet<String>> {
+    let items: Option<HashSet<String>> = list.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+    items.filter(|items| !items.is_empty())
+}
+
+/// Drops fields that are `null`: the API server treats them as left out.
 fn without_null(value: &Value) -> Value {
     match value {
         Value::Object(fields) => fields
@@ -123,7 +127,7 @@ fn without_null(value: &Value) -> Value {
     }
 }
 
-/// Serde would take a list for an object, its items for the fields by position.
+/// Finds lists where objects belong: Serde would read the items of a list as the fields of the object, by position.
 fn misplaced_lists(spec: &Value) -> Vec<SpecError> {
     let tenant = &spec["tenant"];
     let objects = [
@@ -139,7 +143,7 @@ fn misplaced_lists(spec: &Value) -> Vec<SpecError> {
         [(format!("{field}.limits"), &entry["limits"]), (field, entry)]
     });
     let list = |(field, value): (String, &Value)| {
-        let message = "write fields with their names here, not a list".to_owned();
+        let message = "write an object with named fields, not a list".to_owned();
         value.is_array().then(|| SpecError { field: format!("spec{field}"), message })
     };
     objects.into_iter().chain(overrides).filter_map(list).collect()
@@ -150,7 +154,7 @@ fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {
         let path = error.path().to_string();
         let field = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
         let message = error.into_inner().to_string();
-        // The value itself stays out of it: it may be a user's id, and the message goes to logs.
+        // The message goes to logs, and the value may be a user's id: the message must not contain it.
         let message = match message.split_once(", expected ") {
             Some((problem, expected)) if problem.starts_with("invalid ") => format!("expected {expected}"),
             _ => message,
@@ -161,28 +165,27 @@ fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {
 
 fn unknown_fields(spec: &Value) -> Vec<SpecError> {
     let mut errors = Vec::new();
-    // The result was looked at by `read`; this second reading is only for the fields that it passed over.
+    // `read` checks the result; this second reading only collects the fields that it ignores.
     let _: Result<SessionPolicySpec, _> = serde_ignored::deserialize(spec, |path| {
         errors.push(SpecError {
-            field: format!("spec{}", field(&path)),
-            message: "no such field: see `kubectl explain sessionpolicy.spec` or the CRD for the fields there are"
-                .to_owned(),
+            field: format!("spec{}", field_path(&path)),
+            message: "no such field: the CRD and `kubectl explain sessionpolicy.spec` list the fields".to_owned(),
         });
     });
     errors
 }
 
-/// The path of a field, as the other errors write it.
-fn field(path: &Path<'_>) -> String {
+/// The path of a field in the notation of the other errors.
+fn field_path(path: &Path<'_>) -> String {
     match path {
         Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", field(parent)),
-        Path::Map { parent, key } => format!("{}.{key}", field(parent)),
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field(parent),
+        Path::Seq { parent, index } => format!("{}[{index}]", field_path(parent)),
+        Path::Map { parent, key } => format!("{}.{key}", field_path(parent)),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field_path(parent),
     }
 }
 
-/// The errors found so far.
+/// The errors that were found so far.
 struct Errors(Vec<SpecError>);
 
 impl Errors {
@@ -196,7 +199,7 @@ impl Errors {
         }
     }
 
-    /// A list that is a set of texts: not empty, without duplicates, within its bounds.
+    /// Checks an optional list of texts: not empty, without duplicates, at most `most` of at most `longest` characters.
     fn set(&mut self, list: Option<&Vec<String>>, field: &str, most: usize, longest: usize) -> Option<HashSet<String>> {
         let list = list?;
         self.check(!list.is_empty(), field, "write at least one value, or leave the list out to select all");
@@ -218,7 +221,7 @@ impl Errors {
             self.check(
                 seen.insert(item),
                 format_args!("{field}[{position}]"),
-                "this value is there twice: write it once",
+                "this value is listed twice: write it once",
             );
         }
     }
@@ -232,7 +235,7 @@ impl Errors {
         remedy: &str,
     ) -> Option<Duration> {
         let parsed = text.parse().filter(|duration| (least..=most).contains(duration));
-        self.check(parsed.is_some(), field, format!("{:?} is not right here: {remedy}", text.as_str()));
+        self.check(parsed.is_some(), field, format!("{:?} is not valid here: {remedy}", text.as_str()));
         parsed
     }
 
@@ -264,13 +267,13 @@ impl Errors {
         let bare = "is not a bare domain name: write one";
         let none = "without scheme, port, path or IP address";
         let domain = &tenant.domain;
-        if Tenant::new(domain, None).is_err() {
+        if Tenant::new(domain, None).is_none() {
             self.add("tenant.domain", format!("{domain:?} {bare} such as acme.eu.auth0.com, {none}"));
         }
-        if let Some(custom) = tenant.custom_domain.as_ref().filter(|custom| Tenant::new(custom, None).is_err()) {
+        if let Some(custom) = tenant.custom_domain.as_ref().filter(|custom| Tenant::new(custom, None).is_none()) {
             self.add("tenant.customDomain", format!("{custom:?} {bare} such as login.acme.com, {none}"));
         }
-        Tenant::new(domain, tenant.custom_domain.as_deref()).ok()
+        Tenant::new(domain, tenant.custom_domain.as_deref())
     }
 
     fn secret_name(&mut self, name: &str, field: &str) {
@@ -279,7 +282,7 @@ impl Errors {
     }
 }
 
-const FOREVER: Duration = Duration::MAX;
+/// The shortest duration above zero: durations are whole nanoseconds.
 const ABOVE_ZERO: Duration = Duration::from_nanos(1);
 
 fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> Option<Policy> {
@@ -309,7 +312,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
     let limits = errors.limits(&spec.limits, "limits", selector.clients.is_some());
     let active_within = spec.active_within.as_ref().map(|text| {
         let remedy = "write a duration above zero with its units, such as 30m or 12h (there is no unit for days), or leave it out";
-        errors.duration(text, "activeWithin", ABOVE_ZERO, FOREVER, remedy)
+        errors.duration(text, "activeWithin", ABOVE_ZERO, Duration::MAX, remedy)
     });
     errors.items(&spec.skip_protocols, "skipProtocols", bounds::PROTOCOLS, bounds::PROTOCOL);
     let overrides = overrides(errors, spec, selector.clients.is_some());
@@ -353,21 +356,21 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         },
         enforcement: Enforcement {
             policy: manifest.name.clone(),
-            mode: spec.mode,
-            failure_policy: spec.failure_policy,
+            mode: spec.mode.into(),
+            failure_policy: spec.failure_policy.into(),
             message: spec.message.clone(),
         },
         generation: manifest.generation,
         requests_per_second: spec.tenant.requests_per_second.and_then(|rate| u32::try_from(rate).ok()),
         limits: limits?,
-        reentry: spec.reentry,
-        strategy: spec.strategy,
+        reentry: spec.reentry.into(),
+        strategy: spec.strategy.into(),
         revoke_requires_mfa: spec.revoke_requires_mfa,
         active_within: match active_within {
             None => None,
             Some(span) => Some(SignedDuration::try_from(span?).ok()?),
         },
-        missing_session: spec.missing_session,
+        missing_session: spec.missing_session.into(),
         skip_protocols: spec.skip_protocols.iter().cloned().collect(),
         overrides,
         timeout: timeout?,
@@ -443,4 +446,44 @@ fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> 
         });
     }
     compiled
+}
+
+const _: () = assert!(MAX_DOMAIN == bounds::DOMAIN, "a domain that the schema accepts compiles");
+
+impl From<ModeSpec> for Mode {
+    fn from(spec: ModeSpec) -> Self {
+        match spec {
+            ModeSpec::Enforce => Self::Enforce,
+            ModeSpec::Audit => Self::Audit,
+        }
+    }
+}
+
+impl From<AllowDenySpec> for AllowDeny {
+    fn from(spec: AllowDenySpec) -> Self {
+        match spec {
+            AllowDenySpec::Allow => Self::Allow,
+            AllowDenySpec::Deny => Self::Deny,
+        }
+    }
+}
+
+impl From<ReentrySpec> for Reentry {
+    fn from(spec: ReentrySpec) -> Self {
+        match spec {
+            ReentrySpec::KeepPlace => Self::KeepPlace,
+            ReentrySpec::CountOthers => Self::CountOthers,
+        }
+    }
+}
+
+impl From<StrategySpec> for Strategy {
+    fn from(spec: StrategySpec) -> Self {
+        match spec {
+            StrategySpec::Deny => Self::Deny,
+            StrategySpec::RevokeOldest => Self::RevokeOldest,
+            StrategySpec::RevokeLeastRecentlyUsed => Self::RevokeLeastRecentlyUsed,
+            StrategySpec::RevokeNextToExpire => Self::RevokeNextToExpire,
+        }
+    }
 }

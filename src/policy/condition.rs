@@ -1,5 +1,5 @@
-//! What there is to say about a policy: for its conditions, `/debug/policies`, the log and the metrics alike. Each finding is
-//! one word out of a closed set, and a sentence for people that says what to do.
+//! Reports on policies: for status conditions, Events, `/debug/policies`, the log and the metrics. A condition has a reason
+//! out of a closed set, and a message for people that says what to do.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,142 +8,133 @@ use super::answer::Failure;
 use super::compile::SpecError;
 use super::name::ObjectName;
 use super::policy_set::PolicyVersion;
+use super::precedence::{Extent, Overshadowing};
 
-/// The types of the conditions, in the order in which people read them.
-pub const CONDITIONS: [&str; 3] = ["Accepted", "CredentialsReady", "Ready"];
-
-/// What there is to say about one policy.
+/// A report on one policy.
 #[derive(Clone, Debug)]
 pub struct PolicyReport {
-    /// The policy.
+    /// The policy's name.
     pub name: ObjectName,
     /// `metadata.generation` of its newest version.
     pub generation: i64,
-    /// The version in force; `None` when not even a tenant can be read.
-    pub rule: Option<Arc<PolicyVersion>>,
-    /// What is wrong with its newest version.
+    /// The active version; `None` when not even a tenant can be read.
+    pub version: Option<Arc<PolicyVersion>>,
+    /// The errors of its newest version.
     pub errors: Vec<SpecError>,
-    /// Which version is in force.
+    /// Which version is active.
     pub active_version: ActiveVersion,
-    /// The policy that stands before it, where one does.
+    /// The policy that takes precedence over it, when there is one.
     pub overshadowing: Option<Overshadowing>,
-    /// Its credential.
+    /// The state of its credential.
     pub credential: CredentialReport,
-    /// Its callers.
+    /// The state of its callers.
     pub callers: CallersReport,
 }
 
-/// Which version of a policy is in force.
+/// Which version of a policy is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActiveVersion {
-    /// The newest.
+    /// The newest version.
     Newest,
-    /// An earlier one, because the newest does not compile.
+    /// An earlier version, because the newest does not compile.
     LastGood,
-    /// None compiles: its failure policy answers.
+    /// No version compiles: its failure policy answers.
     FailurePolicy,
-    /// Not even its tenant can be read: it governs nothing.
+    /// Not even its tenant can be read: it governs no login.
     Nothing,
 }
 
-/// How much of what a policy selects another one governs in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// Both claim exactly the same logins with the same priority: a conflict.
-    Conflict,
-    /// All of it, by priority.
-    All,
-    /// A part of it.
-    Part,
-}
-
-/// A policy of the same tenant and the same callers that stands before another and governs logins that both select.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overshadowing {
-    /// The first of those that stand before it.
-    pub policy: ObjectName,
-    /// How much that one takes.
-    pub share: Extent,
-}
-
-/// What is known of a policy's credential. `kept` = the version before serves on, so that nobody notices.
+/// The state of a policy's credential. `previous_in_use` is whether the previous version of the credential is still used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialReport {
-    /// The tenant accepts it, and it permits what the policy does.
+    /// The tenant accepts it, and it has the OAuth scopes that the policy needs.
     Proven,
-    /// The tenant has not said yet.
+    /// The tenant has not accepted it yet.
     Unproven {
-        /// The version before serves on.
-        kept: bool,
+        /// Whether the previous version is still used.
+        previous_in_use: bool,
     },
     /// The tenant does not accept it.
     Rejected {
-        /// The version before serves on.
-        kept: bool,
+        /// Whether the previous version is still used.
+        previous_in_use: bool,
     },
-    /// The tenant accepts it, but its token does not permit all that the policy does.
+    /// The tenant accepts it, but its token lacks OAuth scopes that the policy needs.
     InsufficientScope {
-        /// What is missing.
+        /// The OAuth scopes that it lacks.
         missing: Vec<&'static str>,
-        /// The version before serves on.
-        kept: bool,
+        /// Whether the previous version is still used.
+        previous_in_use: bool,
     },
-    /// The tenant cannot be asked.
+    /// The tenant did not respond to the probe.
     Unreachable {
-        /// Why not.
+        /// The cause.
         failure: Failure,
-        /// The version before serves on.
-        kept: bool,
+        /// Whether the previous version is still used.
+        previous_in_use: bool,
     },
-    /// There is something about its Secret.
+    /// Its Secret has a problem.
     Secret(SecretProblem),
-    /// The policy does not compile and needs none.
+    /// The policy does not compile and needs no credential.
     Unneeded,
 }
 
-/// What is known of the callers that a policy names.
+/// The state of the callers that a policy names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallersReport {
-    /// They can use it.
+    /// They can use the policy.
     Ready,
-    /// It names none, and the service lets in nobody without.
+    /// The policy names none, and the service accepts no other callers.
     Nobody,
-    /// There is something about its Secret.
+    /// Their Secret has a problem.
     Secret(SecretProblem),
 }
 
-/// What is the matter with a Secret that a policy names, in a closed set and in words for people.
+/// The problem of a Secret that a policy names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretProblem {
-    /// The API server has not said yet whether it is there.
+    /// The API server has not yet reported whether it exists.
     Awaited(ObjectName),
-    /// It is not there.
+    /// It does not exist.
     Missing(ObjectName),
-    /// The API server does not show it to this service.
+    /// The service may not read it.
     Forbidden(ObjectName),
-    /// It cannot be used, or only in part, or only as it was before.
+    /// It cannot be used, or only a part of it, or only its last good version; the text says why.
     Invalid(String),
 }
 
-/// A condition of a policy, by what it says.
+/// A condition of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
+    /// What the condition is about.
+    pub kind: ConditionType,
     /// Whether the condition holds.
     pub status: ConditionStatus,
-    /// Why, in one word.
+    /// Why the status is what it is.
     pub reason: ConditionReason,
-    /// Why, and what to do about it, in words for people.
+    /// The reason in words for people, and what to do about it.
     pub message: String,
+}
+
+/// What a condition is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConditionType {
+    /// The spec compiles and does not conflict with another policy.
+    Accepted,
+    /// The credential's Secret exists, is complete, is for this tenant, and Auth0 accepts it.
+    CredentialsReady,
+    /// Accepted, with a usable credential and callers: the policy is active as written.
+    Ready,
 }
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConditionStatus {
-    /// It does.
+    /// It holds.
     True,
-    /// It does not.
+    /// It does not hold.
     False,
-    /// It cannot be said yet.
+    /// It is not known yet.
     Unknown,
 }
 
@@ -159,7 +150,7 @@ macro_rules! condition_reasons {
             /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$reason,)*];
 
-            /// As conditions write it.
+            /// The text in the condition.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$reason => stringify!($reason),)* }
             }
@@ -168,17 +159,17 @@ macro_rules! condition_reasons {
 }
 
 condition_reasons! {
-    /// The spec compiles and no other policy claims the same.
+    /// The spec compiles and does not conflict with another policy.
     Accepted,
     /// The spec does not compile.
     Invalid,
-    /// An older policy claims exactly the same logins.
+    /// An older policy selects exactly the same logins.
     Conflicted,
     /// The tenant accepts the credential.
     Proven,
-    /// The credential is used, and the tenant has not yet said whether it accepts it.
+    /// The credential is used, and the tenant has not accepted it yet.
     Unproven,
-    /// A Secret that the policy names is not there.
+    /// A Secret that the policy names does not exist.
     SecretMissing,
     /// The service may not read a Secret that the policy names.
     SecretForbidden,
@@ -186,28 +177,27 @@ condition_reasons! {
     SecretInvalid,
     /// The tenant does not accept the credential.
     CredentialsRejected,
-    /// The credential does not permit what the policy does.
+    /// The credential lacks OAuth scopes that the policy needs.
     InsufficientScope,
-    /// The tenant does not accept the new credential, and the old one stays in use.
+    /// The tenant does not accept the new credential, and the previous one stays in use.
     NewCredentialsRejected,
-    /// The tenant cannot be asked.
+    /// The tenant did not respond to the probe.
     TenantUnreachable,
-    /// Nobody may use the policy.
+    /// No caller may use the policy.
     NoCallers,
-    /// It cannot be said yet.
+    /// The status is not known yet.
     Pending,
-    /// All of it.
+    /// The policy is active as written.
     Ready,
 }
 
 impl PartialEq for PolicyReport {
     fn eq(&self, other: &Self) -> bool {
-        let rules = (self.rule.as_ref(), other.rule.as_ref());
-        let same_rule = match rules {
+        let same_version = match (&self.version, &other.version) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (a, b) => a.is_none() && b.is_none(),
         };
-        same_rule
+        same_version
             && (&self.name, self.generation, self.active_version)
                 == (&other.name, other.generation, other.active_version)
             && (&self.errors, &self.overshadowing) == (&other.errors, &other.overshadowing)
@@ -216,10 +206,10 @@ impl PartialEq for PolicyReport {
 }
 
 impl ActiveVersion {
-    /// Every state, for tables and metrics.
+    /// Every value.
     pub const ALL: [Self; 4] = [Self::Newest, Self::LastGood, Self::FailurePolicy, Self::Nothing];
 
-    /// The stable machine word.
+    /// The value in metrics, logs and `/debug/policies`; it never changes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Newest => "newest",
@@ -230,11 +220,25 @@ impl ActiveVersion {
     }
 }
 
+impl ConditionType {
+    /// Every type, in the order in which conditions are listed.
+    pub const ALL: [Self; 3] = [Self::Accepted, Self::CredentialsReady, Self::Ready];
+
+    /// The `type` of the condition.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::CredentialsReady => "CredentialsReady",
+            Self::Ready => "Ready",
+        }
+    }
+}
+
 impl ConditionStatus {
     /// Every value.
     pub const ALL: [Self; 3] = [Self::True, Self::False, Self::Unknown];
 
-    /// As conditions write it.
+    /// The text in the condition.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -245,11 +249,11 @@ impl ConditionStatus {
 }
 
 impl Condition {
-    fn new(status: ConditionStatus, reason: ConditionReason, message: impl Into<String>) -> Self {
-        Self { status, reason, message: message.into() }
+    fn new(kind: ConditionType, status: ConditionStatus, reason: ConditionReason, message: impl Into<String>) -> Self {
+        Self { kind, status, reason, message: message.into() }
     }
 
-    /// The sentence, when the condition does not hold.
+    /// The message, unless the condition holds.
     pub fn problem(&self) -> Option<&str> {
         (self.status != ConditionStatus::True).then_some(&self.message)
     }
@@ -258,63 +262,64 @@ impl Condition {
 impl PolicyReport {
     /// The tenant's canonical domain; empty when it cannot be read.
     pub fn tenant(&self) -> &str {
-        self.rule.as_deref().map_or("", |rule| rule.scope().tenant.domain())
+        self.version.as_deref().map_or("", |version| version.scope().tenant.domain())
     }
 
-    /// The conditions, each with its type.
-    pub fn conditions(&self) -> [(&'static str, Condition); 3] {
-        let [accepted, credentials_ready, ready] = CONDITIONS;
-        [(accepted, self.accepted()), (credentials_ready, self.credentials_ready()), (ready, self.ready())]
+    /// The conditions, in the order of [`ConditionType::ALL`].
+    pub fn conditions(&self) -> [Condition; 3] {
+        [self.accepted(), self.credentials_ready(), self.ready()]
     }
 
-    /// `Accepted`: the spec compiles and does not conflict with another policy.
+    /// The condition `Accepted`: the spec compiles and does not conflict with another policy.
     pub fn accepted(&self) -> Condition {
         if !self.errors.is_empty() {
             let errors: Vec<String> = self.errors.iter().map(ToString::to_string).collect();
             let rest = match self.active_version {
-                ActiveVersion::Newest | ActiveVersion::LastGood => "its last good version stays in force",
-                ActiveVersion::FailurePolicy => "until then its failure policy answers",
-                ActiveVersion::Nothing => "its tenant cannot be read either, so it governs nothing",
+                ActiveVersion::Newest | ActiveVersion::LastGood => "the last good version stays active",
+                ActiveVersion::FailurePolicy => "until this is corrected, the failure policy answers",
+                ActiveVersion::Nothing => "the tenant cannot be read either, so the policy governs no login",
             };
-            return Condition::new(
-                ConditionStatus::False,
-                ConditionReason::Invalid,
-                format!("{}; {rest}", errors.join("; ")),
-            );
+            let message = format!("{}; {rest}", errors.join("; "));
+            return Condition::new(ConditionType::Accepted, ConditionStatus::False, ConditionReason::Invalid, message);
         }
-        let Some(Overshadowing { policy, share }) = &self.overshadowing else {
-            return Condition::new(ConditionStatus::True, ConditionReason::Accepted, "the policy is accepted");
-        };
-        match share {
-            Extent::Conflict => Condition::new(
+        let (status, reason, message) = match &self.overshadowing {
+            None => (ConditionStatus::True, ConditionReason::Accepted, "the policy is accepted".to_owned()),
+            Some(Overshadowing { policy, extent: Extent::All }) => (
+                ConditionStatus::True,
+                ConditionReason::Accepted,
+                format!("the policy is accepted; {policy} takes precedence for every login this policy selects"),
+            ),
+            Some(Overshadowing { policy, extent: Extent::Part }) => (
+                ConditionStatus::True,
+                ConditionReason::Accepted,
+                format!(
+                    "the policy is accepted; {policy} takes precedence for a part of the logins this policy selects"
+                ),
+            ),
+            Some(Overshadowing { policy, extent: Extent::Conflict }) => (
                 ConditionStatus::False,
                 ConditionReason::Conflicted,
                 format!(
-                    "{policy} claims exactly the same logins for the same callers with the same priority and stands \
-                     before this policy: change the selector or the priority, or delete one of the two"
+                    "{policy} selects exactly the same logins for the same callers with the same priority and takes \
+                     precedence: change the selector or the priority, or delete one of the two policies"
                 ),
             ),
-            Extent::All => Condition::new(
-                ConditionStatus::True,
-                ConditionReason::Accepted,
-                format!("the policy is accepted; {policy} stands before it and governs everything that it selects"),
-            ),
-            Extent::Part => Condition::new(
-                ConditionStatus::True,
-                ConditionReason::Accepted,
-                format!("the policy is accepted; {policy} stands before it and governs a part of what it selects"),
-            ),
-        }
+        };
+        Condition::new(ConditionType::Accepted, status, reason, message)
     }
 
-    /// `CredentialsReady`: the Secret is there, complete, allowed for this tenant, and accepted by Auth0.
+    /// The condition `CredentialsReady`: the Secret exists, is complete, is for this tenant, and Auth0 accepts it.
     pub fn credentials_ready(&self) -> Condition {
-        self.credential.condition(self.tenant())
+        let (status, reason, message) = self.credential.describe(self.tenant());
+        Condition::new(ConditionType::CredentialsReady, status, reason, message)
     }
 
-    /// `Ready`: the policy is in force as written, with everything that it needs.
+    /// The condition `Ready`: the policy is active as written. When it is not, it repeats what the worst of the other
+    /// conditions or the callers' state says.
     pub fn ready(&self) -> Condition {
-        let worst = [self.accepted(), self.callers.condition(), self.credentials_ready()]
+        let (status, reason, message) = self.callers.describe();
+        let callers = Condition::new(ConditionType::Ready, status, reason, message);
+        let worst = [self.accepted(), callers, self.credentials_ready()]
             .into_iter()
             .min_by_key(|condition| match condition.status {
                 ConditionStatus::False => 0,
@@ -322,112 +327,129 @@ impl PolicyReport {
                 ConditionStatus::True => 2,
             })
             .filter(|worst| worst.status != ConditionStatus::True);
-        worst.unwrap_or_else(|| {
-            Condition::new(ConditionStatus::True, ConditionReason::Ready, "the policy is in force as written")
-        })
+        match worst {
+            Some(worst) => Condition { kind: ConditionType::Ready, ..worst },
+            None => Condition::new(
+                ConditionType::Ready,
+                ConditionStatus::True,
+                ConditionReason::Ready,
+                "the policy is active as written",
+            ),
+        }
     }
 
-    /// Whether the policy is in force as written, with everything that it needs.
+    /// Whether the policy is active as written.
     pub fn is_ready(&self) -> bool {
         self.ready().status == ConditionStatus::True
     }
 }
 
 impl CredentialReport {
-    fn condition(&self, tenant: &str) -> Condition {
-        let old = "; the credential before it stays in use";
-        let rejected = |kept| {
-            if kept { ConditionReason::NewCredentialsRejected } else { ConditionReason::CredentialsRejected }
-        };
+    fn describe(&self, tenant: &str) -> (ConditionStatus, ConditionReason, String) {
+        let rest = if self.previous_in_use() { "; the previous credential stays in use" } else { "" };
         match self {
-            // What is being proven while the old one serves is nobody's concern yet, and mostly over in a moment.
-            Self::Proven | Self::Unproven { kept: true } => Condition::new(
-                ConditionStatus::True,
-                ConditionReason::Proven,
-                format!("{tenant} accepts the credential"),
-            ),
-            Self::Unproven { kept: false } => Condition::new(
+            // A probe of a new credential while the previous one is in use needs no attention and ends within seconds.
+            Self::Proven | Self::Unproven { previous_in_use: true } => {
+                (ConditionStatus::True, ConditionReason::Proven, format!("{tenant} accepts the credential"))
+            }
+            Self::Unproven { previous_in_use: false } => (
                 ConditionStatus::Unknown,
                 ConditionReason::Unproven,
-                format!("the credential is used, and {tenant} has not yet said whether it accepts it"),
+                format!("the credential is in use, but {tenant} has not accepted it yet"),
             ),
-            Self::Rejected { kept } => Condition::new(
+            Self::Rejected { previous_in_use } => (
                 ConditionStatus::False,
-                rejected(*kept),
+                if *previous_in_use {
+                    ConditionReason::NewCredentialsRejected
+                } else {
+                    ConditionReason::CredentialsRejected
+                },
                 format!(
                     "{tenant} does not accept the credential: write the application's clientId and its clientSecret or \
-                     privateKey into the Secret, and authorize the application for the Management API{}",
-                    if *kept { old } else { "" }
+                     privateKey into the Secret, and authorize the application for the Management API{rest}"
                 ),
             ),
-            Self::InsufficientScope { missing, kept } => Condition::new(
+            Self::InsufficientScope { missing, previous_in_use } => (
                 ConditionStatus::False,
-                if *kept { ConditionReason::NewCredentialsRejected } else { ConditionReason::InsufficientScope },
+                if *previous_in_use {
+                    ConditionReason::NewCredentialsRejected
+                } else {
+                    ConditionReason::InsufficientScope
+                },
                 format!(
-                    "the credential lacks {}: grant it to the application for the Management API of {tenant}{}",
-                    missing.join(" and "),
-                    if *kept { old } else { "" }
+                    "the credential lacks {}: grant the missing scopes to the application for the Management API of \
+                     {tenant}{rest}",
+                    missing.join(" and ")
                 ),
             ),
-            Self::Unreachable { failure, kept } => Condition::new(
+            Self::Unreachable { failure, .. } => (
                 ConditionStatus::Unknown,
                 ConditionReason::TenantUnreachable,
-                format!(
-                    "the credential cannot be proven, {tenant} gave no token ({failure}): it is asked again{}",
-                    if *kept { old } else { "" }
-                ),
+                format!("the credential is not proven, because {tenant} issued no token ({failure}); retrying{rest}"),
             ),
-            Self::Secret(trouble) => trouble.condition(),
-            Self::Unneeded => Condition::new(
+            Self::Secret(problem) => problem.describe(),
+            Self::Unneeded => (
                 ConditionStatus::Unknown,
                 ConditionReason::Pending,
-                "the policy does not compile, so its credential is not looked at",
+                "the policy does not compile, so its credential is not checked".to_owned(),
             ),
+        }
+    }
+
+    fn previous_in_use(&self) -> bool {
+        match self {
+            Self::Unproven { previous_in_use }
+            | Self::Rejected { previous_in_use }
+            | Self::InsufficientScope { previous_in_use, .. }
+            | Self::Unreachable { previous_in_use, .. } => *previous_in_use,
+            Self::Proven | Self::Secret(_) | Self::Unneeded => false,
         }
     }
 }
 
 impl CallersReport {
-    fn condition(&self) -> Condition {
+    fn describe(&self) -> (ConditionStatus, ConditionReason, String) {
         match self {
-            Self::Ready => Condition::new(ConditionStatus::True, ConditionReason::Ready, "its callers can use it"),
-            Self::Nobody => Condition::new(
+            Self::Ready => (ConditionStatus::True, ConditionReason::Ready, "callers can use the policy".to_owned()),
+            Self::Nobody => (
                 ConditionStatus::False,
                 ConditionReason::NoCallers,
-                "nobody may use this policy: name a callerSecretRef, or start the service with --caller-token-file or \
-                 --allow-anonymous",
+                "no caller may use this policy: set callerSecretRef, or start the service with --caller-token-file or \
+                 --allow-anonymous"
+                    .to_owned(),
             ),
-            Self::Secret(trouble) => trouble.condition(),
+            Self::Secret(problem) => problem.describe(),
         }
     }
 
-    /// What is wrong, in words for people.
+    /// The problem in words for people; `None` when the callers can use the policy.
     pub fn problem(&self) -> Option<String> {
-        self.condition().problem().map(str::to_owned)
+        let (status, _, message) = self.describe();
+        (status != ConditionStatus::True).then_some(message)
     }
 }
 
 impl SecretProblem {
-    fn condition(&self) -> Condition {
+    fn describe(&self) -> (ConditionStatus, ConditionReason, String) {
         let (status, reason) = match self {
             Self::Awaited(_) => (ConditionStatus::Unknown, ConditionReason::Pending),
             Self::Missing(_) => (ConditionStatus::False, ConditionReason::SecretMissing),
             Self::Forbidden(_) => (ConditionStatus::False, ConditionReason::SecretForbidden),
             Self::Invalid(_) => (ConditionStatus::False, ConditionReason::SecretInvalid),
         };
-        Condition::new(status, reason, self.to_string())
+        (status, reason, self.to_string())
     }
 }
 
 impl fmt::Display for SecretProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Awaited(name) => write!(f, "Secret {name} is being looked for"),
-            Self::Missing(name) => write!(f, "Secret {name} is not there: create it"),
+            Self::Awaited(name) => write!(f, "Secret {name} is not read yet"),
+            Self::Missing(name) => write!(f, "Secret {name} does not exist: create it"),
             Self::Forbidden(name) => write!(
                 f,
-                "Secret {name} cannot be read: let the service's account get, list and watch it (see the chart's rbac \
-                 values)"
+                "Secret {name} cannot be read: allow the service's account to get, list and watch it (see the chart's \
+                 rbac values)"
             ),
             Self::Invalid(problem) => f.write_str(problem),
         }

@@ -1,7 +1,7 @@
-//! The policies and Secrets that a source has shown so far, and the snapshot that they make.
+//! The policies and Secrets that a source has shown so far, and the policy set that they make.
 //!
-//! Every source feeds the same index: a folder, the environment, Kubernetes. It is the one place that keeps the last good
-//! version of what went wrong later.
+//! Every source (a folder, the environment, Kubernetes) feeds the same index. Only the index keeps the last good version of
+//! a policy or Secret whose newest version is not valid.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 
 use super::compile::{Manifest, SpecError, compile, fallback};
-use super::compiled::{Policy, PolicyScope};
 use super::condition::{ActiveVersion, CredentialReport, PolicyReport};
+use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
 use super::policy_set::{ActivePolicy, CallerAccess, PolicySet, PolicyVersion};
 use super::precedence::overshadowings;
 use super::secrets::{CredentialKey, ProbeResult, ProbeTarget, SecretManifest, Secrets};
 
-/// What a source has shown so far.
+/// The policies and Secrets that a source has shown so far.
 #[derive(Default)]
 pub struct Index {
     policies: BTreeMap<ObjectName, PolicyEntry>,
@@ -26,33 +26,17 @@ pub struct Index {
 }
 
 struct PolicyEntry {
-    version: Version,
-    /// `None` when not even a tenant can be read.
-    rule: Option<Arc<PolicyVersion>>,
+    generation: i64,
+    created_at: Option<Timestamp>,
+    /// The SHA-256 of the spec: recognizes a version that is shown again without keeping it.
+    spec_digest: [u8; 32],
+    /// The active version; `None` when not even a tenant can be read.
+    version: Option<Arc<PolicyVersion>>,
     errors: Vec<SpecError>,
 }
 
-/// Tells versions of a policy apart without keeping them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Version {
-    generation: i64,
-    created_at: Option<Timestamp>,
-    spec: [u8; 32],
-}
-
-impl Version {
-    fn of(manifest: &Manifest) -> Self {
-        let spec = digest(&SHA256, manifest.spec.to_string().as_bytes());
-        Self {
-            generation: manifest.generation,
-            created_at: manifest.created_at,
-            spec: spec.as_ref().try_into().expect("SHA-256 has 32 bytes"),
-        }
-    }
-}
-
 impl Index {
-    /// Counts the changes: what leaves it as it is changes nothing that is in force.
+    /// The number of changes so far: an update that changes nothing leaves it as it is.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -61,121 +45,126 @@ impl Index {
         self.revision += u64::from(changed);
     }
 
-    /// Takes the newest version of a policy. One that does not compile leaves the last good version in force, unless that
-    /// was of another policy with the same name.
+    /// Takes the newest version of a policy. When it does not compile, the last good version stays active, unless that was
+    /// of another policy with the same name.
     pub fn apply_policy(&mut self, manifest: &Manifest) {
-        let version = Version::of(manifest);
-        if self.policies.get(&manifest.name).is_some_and(|last| last.version == version) {
+        let Manifest { generation, created_at, .. } = *manifest;
+        let spec_digest = digest(&SHA256, manifest.spec.to_string().as_bytes());
+        let spec_digest = spec_digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
+        let last = self.policies.get(&manifest.name);
+        if last.is_some_and(|last| {
+            (last.generation, last.created_at, last.spec_digest) == (generation, created_at, spec_digest)
+        }) {
             return;
         }
-        let last = self.policies.remove(&manifest.name);
         let last_good = last
-            .filter(|last| last.version.created_at == version.created_at)
-            .and_then(|last| last.rule)
-            .filter(|rule| matches!(**rule, PolicyVersion::Compiled(_)));
-        let (rule, errors) = match compile(manifest) {
+            .filter(|last| last.created_at == created_at)
+            .and_then(|last| last.version.clone())
+            .filter(|version| matches!(**version, PolicyVersion::Compiled(_)));
+        let (version, errors) = match compile(manifest) {
             Ok(policy) => (Some(Arc::new(PolicyVersion::Compiled(policy))), Vec::new()),
             Err(errors) => {
-                let salvaged = || fallback(manifest).map(|fallback| Arc::new(PolicyVersion::Invalid(fallback)));
-                (last_good.or_else(salvaged), errors)
+                let invalid = || fallback(manifest).map(|fallback| Arc::new(PolicyVersion::Invalid(fallback)));
+                (last_good.or_else(invalid), errors)
             }
         };
-        self.policies.insert(manifest.name.clone(), PolicyEntry { version, rule, errors });
+        let entry = PolicyEntry { generation, created_at, spec_digest, version, errors };
+        self.policies.insert(manifest.name.clone(), entry);
         self.changed(true);
     }
 
-    /// Forgets a policy that is no longer there.
+    /// Removes a policy that no longer exists.
     pub fn remove_policy(&mut self, name: &ObjectName) {
         let removed = self.policies.remove(name).is_some();
         self.changed(removed);
     }
 
-    /// Says that the source will tell of a Secret, and has not yet.
+    /// Notes that the source has not yet reported whether a Secret exists.
     pub fn await_secret(&mut self, name: &ObjectName) {
         let changed = self.secrets.await_secret(name);
         self.changed(changed);
     }
 
-    /// Takes the newest version of a Secret. One that cannot be read leaves the last good version in use, and so does a new
-    /// credential until it is proven.
+    /// Takes the newest version of a Secret. When it is not valid, the last good version stays in use. A new credential
+    /// replaces the previous one only when it is proven.
     pub fn apply_secret(&mut self, secret: &SecretManifest) {
         let changed = self.secrets.apply(secret);
         self.changed(changed);
     }
 
-    /// Takes note that the source does not show a Secret. What was seen of it stays in use.
+    /// Notes that the service may not read a Secret. The version that was read before stays in use.
     pub fn forbid_secret(&mut self, name: &ObjectName) {
         let changed = self.secrets.forbid(name);
         self.changed(changed);
     }
 
-    /// Stops the use of a Secret that is not there.
+    /// Stops the use of a Secret that no longer exists.
     pub fn remove_secret(&mut self, name: &ObjectName) {
         let changed = self.secrets.remove(name);
         self.changed(changed);
     }
 
-    /// Takes a tenant's word on a credential.
+    /// Takes the result of a credential probe.
     pub fn probed(&mut self, key: CredentialKey, result: ProbeResult) {
         let changed = self.secrets.probed(key, result);
         self.changed(changed);
     }
 
-    /// The Secrets there are.
+    /// The Secrets that are known.
     pub fn secrets(&self) -> impl Iterator<Item = &ObjectName> {
         self.secrets.names()
     }
 
-    /// The policies there are.
+    /// The policies that are known.
     pub fn policies(&self) -> impl Iterator<Item = &ObjectName> {
         self.policies.keys()
     }
 
-    /// The Secrets that policies name: the only ones that are ever read.
+    /// The Secrets that policies name: the service reads no others.
     pub fn named_secrets(&self) -> BTreeSet<&ObjectName> {
-        let rules = self.policies.values().filter_map(|entry| entry.rule.as_deref());
-        rules
-            .flat_map(|rule| {
-                let credentials = matches!(rule, PolicyVersion::Compiled(_)).then_some(&rule.scope().credentials);
-                credentials.into_iter().chain(&rule.scope().callers)
+        let versions = self.policies.values().filter_map(|entry| entry.version.as_deref());
+        versions
+            .flat_map(|version| {
+                let credentials = matches!(version, PolicyVersion::Compiled(_)).then_some(&version.scope().credentials);
+                credentials.into_iter().chain(&version.scope().callers)
             })
             .collect()
     }
 
-    /// The credentials whose proof policies depend on.
+    /// The credentials to probe: the newest one for each policy.
     pub fn probe_targets(&self) -> HashMap<CredentialKey, ProbeTarget> {
         self.secrets.probe_targets(compiled(&self.policies))
     }
 
-    /// Forgets credentials that were replaced.
+    /// Drops credentials that were replaced.
     pub fn forget_replaced(&mut self) {
         self.secrets.forget(compiled(&self.policies));
     }
 
-    /// What all of it makes, and what there is to say about each policy, in the order of their names.
+    /// Builds the policy set, and a report on each policy in the order of their names.
     pub fn publish(&self, caller_access: &CallerAccess) -> (PolicySet, Vec<PolicyReport>) {
         let mut scopes: Vec<&PolicyScope> =
-            self.policies.values().filter_map(|entry| entry.rule.as_deref()).map(PolicyVersion::scope).collect();
+            self.policies.values().filter_map(|entry| entry.version.as_deref()).map(PolicyVersion::scope).collect();
         scopes.sort_by(|a, b| a.rank().cmp(&b.rank()));
         let mut overshadowings = overshadowings(&scopes);
         let mut active_policies = Vec::with_capacity(self.policies.len());
         let mut reports = Vec::with_capacity(self.policies.len());
         for (name, entry) in &self.policies {
-            let rule = entry.rule.as_ref();
-            let (credentials, credential) = match rule.map(AsRef::as_ref) {
+            let version = entry.version.as_ref();
+            let (credentials, credential) = match version.map(AsRef::as_ref) {
                 Some(PolicyVersion::Compiled(policy)) => self.secrets.credential(policy),
                 Some(PolicyVersion::Invalid(_)) | None => (None, CredentialReport::Unneeded),
             };
-            if let Some(rule) = rule {
-                active_policies
-                    .push(Arc::new(ActivePolicy { rule: Arc::clone(rule), credentials: credentials.cloned() }));
+            if let Some(version) = version {
+                let version = Arc::clone(version);
+                active_policies.push(Arc::new(ActivePolicy { version, credentials: credentials.cloned() }));
             }
             reports.push(PolicyReport {
                 name: name.clone(),
-                generation: entry.version.generation,
-                rule: rule.cloned(),
+                generation: entry.generation,
+                version: version.cloned(),
                 errors: entry.errors.clone(),
-                active_version: match rule.map(AsRef::as_ref) {
+                active_version: match version.map(AsRef::as_ref) {
                     Some(PolicyVersion::Compiled(_)) if entry.errors.is_empty() => ActiveVersion::Newest,
                     Some(PolicyVersion::Compiled(_)) => ActiveVersion::LastGood,
                     Some(PolicyVersion::Invalid(_)) => ActiveVersion::FailurePolicy,
@@ -183,7 +172,9 @@ impl Index {
                 },
                 overshadowing: overshadowings.remove(name),
                 credential,
-                callers: self.secrets.callers_of(rule.and_then(|rule| rule.scope().callers.as_ref()), caller_access),
+                callers: self
+                    .secrets
+                    .callers_of(version.and_then(|version| version.scope().callers.as_ref()), caller_access),
             });
         }
         (PolicySet::new(active_policies, &self.secrets.callers(), caller_access), reports)
@@ -191,7 +182,7 @@ impl Index {
 }
 
 fn compiled(policies: &BTreeMap<ObjectName, PolicyEntry>) -> impl Iterator<Item = &Policy> {
-    policies.values().filter_map(|entry| match entry.rule.as_deref() {
+    policies.values().filter_map(|entry| match entry.version.as_deref() {
         Some(PolicyVersion::Compiled(policy)) => Some(policy),
         _ => None,
     })

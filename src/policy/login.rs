@@ -1,6 +1,6 @@
-//! The login that a check asks about, held to the bounds of the contract.
+//! The login that a check is about, with every field within the bounds of the contract.
 
-/// A login as the Action describes it. Made by [`Login::new`], so that every field is within its bounds.
+/// A login as the Action describes it. [`Login::new`] makes sure that every field is within its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     user_id: String,
@@ -9,7 +9,7 @@ pub struct Login {
     context: LoginContext,
 }
 
-/// What else the event of the login says; all of it is optional.
+/// The optional facts of a login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoginContext {
     /// `event.transaction.protocol`.
@@ -20,7 +20,7 @@ pub struct LoginContext {
     pub organization_id: Option<String>,
     /// `event.connection.name`.
     pub connection: Option<String>,
-    /// Names of the user's roles.
+    /// The names of the user's roles.
     pub roles: Vec<String>,
     /// Whether the user passed a second factor.
     pub mfa: bool,
@@ -29,33 +29,33 @@ pub struct LoginContext {
 }
 
 impl LoginContext {
-    /// Whether nobody waits at a login page: a session renews itself (`prompt=none`).
+    /// Whether the login is a silent renewal (`prompt=none`): no user waits at a login page.
     pub fn is_silent(&self) -> bool {
         self.prompt.iter().any(|prompt| prompt == "none")
     }
 }
 
-/// A field that breaks its rule.
+/// The error for a field that breaks its rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} must be {rule}")]
 pub struct InvalidField {
-    /// The field's name in the request.
+    /// The name of the field in the request.
     pub field: &'static str,
-    /// What it must be.
+    /// What the field must be.
     pub rule: &'static str,
 }
 
-/// The longest list of the context.
-const CONTEXT_ITEMS: usize = 128;
-/// The longest text of the context, in characters.
-const CONTEXT_LENGTH: usize = 300;
+/// The most items of a list of the context, as the contract sets it.
+const MAX_CONTEXT_ITEMS: usize = 128;
+/// The longest text of the context in characters, as the contract sets it.
+const MAX_CONTEXT_CHARS: usize = 300;
 
 impl Login {
-    /// Holds a login to the bounds of the contract. An empty `sid` or `tenant` is absent; `user_id` is compared exactly and
-    /// therefore taken as it is.
+    /// Checks the bounds of the contract. An empty `sid` or `tenant` counts as absent. `user_id` is taken unchanged, because it
+    /// is compared exactly.
     ///
     /// # Errors
-    /// Names the first field that breaks its rule.
+    /// The first field that breaks its rule.
     pub fn new(
         user_id: String,
         client_id: String,
@@ -90,22 +90,22 @@ impl Login {
         Ok(Self { user_id, client_id, sid, context })
     }
 
-    /// The Auth0 user id.
+    /// The Auth0 id of the user.
     pub fn user_id(&self) -> &str {
         &self.user_id
     }
 
-    /// The application that logs in.
+    /// The client id of the application that logs in.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// The session of the login; refresh-token exchanges and password grants have none.
+    /// The session id; refresh-token exchanges and password grants have none.
     pub fn sid(&self) -> Option<&str> {
         self.sid.as_deref()
     }
 
-    /// The rest.
+    /// The optional facts of the login.
     pub fn context(&self) -> &LoginContext {
         &self.context
     }
@@ -120,11 +120,11 @@ fn is_identifier(text: &str, longest: usize) -> bool {
 }
 
 fn is_context(text: Option<&str>) -> bool {
-    text.is_none_or(|text| text.chars().count() <= CONTEXT_LENGTH)
+    text.is_none_or(|text| text.chars().count() <= MAX_CONTEXT_CHARS)
 }
 
 fn is_context_list(texts: &[String]) -> bool {
-    texts.len() <= CONTEXT_ITEMS && texts.iter().all(|text| is_context(Some(text)))
+    texts.len() <= MAX_CONTEXT_ITEMS && texts.iter().all(|text| is_context(Some(text)))
 }
 
 #[cfg(test)]
@@ -136,21 +136,21 @@ mod tests {
     }
 
     #[test]
-    fn a_user_id_is_counted_in_characters_and_taken_exactly() {
+    fn user_id_is_counted_in_characters_and_taken_unchanged() {
         for good in ["auth0|1", "waad|a/b", "£", "a%2Fb", &"é".repeat(300), "...", ".a"] {
             assert_eq!(user(good).unwrap().user_id(), good);
         }
     }
 
     #[test]
-    fn a_user_id_with_white_space_control_characters_or_a_path_meaning_is_refused() {
+    fn user_id_that_would_change_a_path_is_invalid() {
         for bad in ["", " ", "a b", "a\u{a0}b", "a\tb", "a\u{0}", "a\u{85}", ".", "..", &"é".repeat(301)] {
             assert_eq!(user(bad).unwrap_err().field, "user_id", "{bad:?}");
         }
     }
 
     #[test]
-    fn an_empty_sid_and_an_empty_tenant_are_absent() {
+    fn empty_sid_and_empty_tenant_are_absent() {
         let context = LoginContext { tenant: Some(String::new()), ..LoginContext::default() };
         let login = Login::new("u".into(), "c".into(), Some(String::new()), context).unwrap();
         assert_eq!(login.sid(), None);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn over_long_context_is_refused_by_the_name_of_its_field() {
+    fn context_that_is_too_long_is_named_by_its_field() {
         let long = Some("x".repeat(301));
         let many = vec![String::new(); 129];
         for (context, field) in [

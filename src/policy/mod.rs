@@ -1,26 +1,26 @@
-//! The pure core: no Kubernetes, no HTTP, no clock of its own.
+//! The pure core: which policy governs a login, how many sessions count, and what is answered. Nothing here waits, reads a
+//! clock or opens a socket; Kubernetes and HTTP are elsewhere.
 //!
 //! ```text
-//!  Manifest ──compile──▶ Policy ─┐
-//!  Secret  ──────────────────────┼─▶ Index ──▶ Snapshot           what a source shows, and what it makes
-//!  Proof   ──────────────────────┘         └─▶ PolicyReport       and what there is to say about it
+//!  Manifest ───────compile──▶ Policy ─┐
+//!  SecretManifest ────────────────────┼─▶ Index ──publish──▶ PolicySet       what is active
+//!  ProbeResult ───────────────────────┘              └─────▶ PolicyReport    what people are shown of each policy
 //!
-//!  Snapshot ──view(token)──▶ View ──govern(login)──▶ Governor     who may ask, and which policy governs
-//!  Policy ──before_asking(login)──▶ Question | Verdict            what needs no list of sessions
-//!  Question ──decide(sessions, admissions, revoked, now)──▶ Decision
-//!  Stance ──answer(verdict)──▶ Answer                             failure policy, audit, messages
+//!  PolicySet ──view(token)──▶ CallerView ──resolve(login)──▶ ActivePolicy    who may use which policy
+//!  Policy ──pre_checks(login)──▶ LimitCheck | Verdict                        steps without the list of sessions
+//!  LimitCheck ──decide(sessions, admissions, revoked, now)──▶ Decision       the rule
+//!  Enforcement ──answer(verdict)──▶ Answer                                   mode, failure policy, message
 //! ```
-//!
-//! A test can call each of these a million times; nothing here waits, reads a clock or touches a socket.
 
 mod answer;
 mod compile;
-mod compiled;
 mod condition;
 mod decide;
 mod explain;
 mod index;
+mod limits;
 mod login;
+mod model;
 mod name;
 mod policy_set;
 mod precedence;
@@ -31,22 +31,22 @@ mod tenant;
 mod tests;
 mod time;
 
-pub use answer::{Answer, Enforcement, Failure, Reason, Verdict};
+pub use answer::{Answer, Failure, Reason, Verdict};
 pub use compile::{FallbackPolicy, Manifest, SpecError, compile, fallback};
-pub use compiled::{Limits, Override, Policy, PolicyScope, Selector};
 pub use condition::{
-    ActiveVersion, CONDITIONS, CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, Extent,
-    Overshadowing, PolicyReport, SecretProblem,
+    ActiveVersion, CallersReport, Condition, ConditionReason, ConditionStatus, ConditionType, CredentialReport,
+    PolicyReport, SecretProblem,
 };
-pub use decide::{Admission, Count, Decision, LimitCheck, LimitInputs, LimitScope};
+pub use decide::{Admission, LimitCheck, LimitInputs};
 pub use explain::SessionRole;
 pub use index::Index;
+pub use limits::{Count, Decision, LimitScope, Limits};
 pub use login::{InvalidField, Login, LoginContext};
+pub use model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 pub use name::ObjectName;
-pub use policy_set::{
-    ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TokenDigest, UnknownCaller,
-};
+pub use policy_set::{ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TokenDigest};
+pub use precedence::{Extent, Overshadowing};
 pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};
 pub use session::{ListedSession, SessionList, SessionView};
-pub use tenant::{InvalidDomain, Tenant};
+pub use tenant::Tenant;
 pub use time::parse_rfc3339;

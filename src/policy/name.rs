@@ -1,18 +1,18 @@
-//! The name of a namespaced object.
+//! The names of policies and Secrets.
 
 use std::fmt;
 
-/// A policy or a Secret: `namespace/name`.
+/// The name of a policy or a Secret, written as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
-    /// The namespace.
+    /// The object's namespace; `default` where a manifest names none.
     pub namespace: String,
-    /// The name within it.
+    /// The object's name within the namespace.
     pub name: String,
 }
 
 impl ObjectName {
-    /// Joins the two parts.
+    /// Combines a namespace and a name.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }

@@ -1,11 +1,9 @@
-//! What is in force at one moment: every policy, who may use it, and which of them governs a login.
+//! The active policies, who may use them, and which of them governs a login.
 //!
-//! A snapshot never changes; a new one takes its place as a whole. All comparing and sorting is done when it is made, so
-//! that a check costs a few look-ups, however many policies and callers there are: each caller has its own view of the
-//! policies it may use, and a view finds candidates by the login's organization, connection or client, not by looking
-//! at all of them.
+//! A policy set never changes; a new one replaces it as a whole. All comparing and sorting happens when a set is built, so
+//! that a check costs a few look-ups, however many policies and callers there are: each caller has a view of the policies
+//! that it may use, and a view finds the candidates for a login by organization, connection or client.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,83 +11,81 @@ use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest};
 
-use super::answer::Enforcement;
 use super::compile::FallbackPolicy;
-use super::compiled::{Policy, PolicyScope};
 use super::login::Login;
+use super::model::{Enforcement, Policy, PolicyScope};
 use super::name::ObjectName;
 use crate::secret::Credentials;
 
-/// All that a replica needs to answer checks.
+/// The active policies and their callers.
 #[derive(Debug)]
 pub struct PolicySet {
     active_policies: Vec<Arc<ActivePolicy>>,
     callers: HashMap<TokenDigest, Arc<CallerView>>,
-    /// What whoever asks without a token may use; `None` = nothing, they are refused.
+    /// The policies for callers without a token; `None` when a token is required.
     anonymous: Option<Arc<CallerView>>,
 }
 
-/// A policy in force, with the credential for its tenant.
+/// An active policy, with the credential for its tenant.
 #[derive(Debug)]
 pub struct ActivePolicy {
-    /// The policy, or what could be read of one that does not compile.
-    pub rule: Arc<PolicyVersion>,
-    /// The tenant's credential; `None` when the Secret or its keys are not there or not allowed.
+    /// The active version of the policy.
+    pub version: Arc<PolicyVersion>,
+    /// The tenant's credential; `None` when the Secret is missing, invalid or not for this tenant.
     pub credentials: Option<Arc<Credentials>>,
 }
 
-/// What a policy resource came to.
+/// The version of a policy that is active.
 #[derive(Debug)]
 pub enum PolicyVersion {
-    /// It compiled, now or in an earlier version.
+    /// The newest version that compiled.
     Compiled(Policy),
-    /// It does not compile and never did: it governs by its failure policy.
+    /// No version compiled: the failure policy answers every check.
     Invalid(FallbackPolicy),
 }
 
 /// The policies that a caller may use.
 #[derive(Debug, Default)]
 pub struct CallerView {
-    /// In the order in which they stand before each other.
+    /// In the order of precedence.
     active_policies: Vec<Arc<ActivePolicy>>,
-    /// Positions by the first of these that the policy names: organizations, connections, clients; the rest.
+    /// Positions of the policies that name organizations. A policy is in the first of these four indexes that fits.
     by_organization: HashMap<String, Vec<usize>>,
+    /// Positions of the policies that name connections.
     by_connection: HashMap<String, Vec<usize>>,
+    /// Positions of the policies that name clients.
     by_client: HashMap<String, Vec<usize>>,
+    /// Positions of the policies that select every login.
     rest: Vec<usize>,
 }
 
-/// Which policy governs a login.
+/// The policy that governs a login.
 #[derive(Clone, Copy, Debug)]
 pub enum Resolution<'a> {
-    /// This one.
+    /// One policy governs the login.
     Policy(&'a Arc<ActivePolicy>),
-    /// None.
+    /// No policy selects the login.
     NoPolicy,
-    /// Policies of several tenants match.
+    /// Policies of more than one tenant select the login.
     AmbiguousTenant,
 }
 
-/// A caller that presented no token, or one that nobody knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownCaller;
-
-/// A bearer token as the service keeps it: its SHA-256. Looking one up takes time that depends on the digest only, which
-/// says nothing about the token; the digests themselves are compared in constant time.
+/// The SHA-256 of a caller's bearer token: the service keeps no token itself. The time of a look-up depends on the digest
+/// only, which reveals nothing about the token; digests are compared in constant time.
 #[derive(Clone, Copy, Eq)]
 pub struct TokenDigest([u8; 32]);
 
-/// Who may use which policies, beside the Secrets that the policies name.
+/// Who may use the policies that name no callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallerAccess {
-    /// Tokens for policies that name no callers.
+    /// The tokens that may use these policies.
     pub tokens: HashSet<TokenDigest>,
-    /// Whether policies that name no callers may be used without a token.
+    /// Whether these policies may be used without a token.
     pub allow_anonymous: bool,
 }
 
 impl TokenDigest {
-    /// Of a token as presented.
+    /// The digest of a token as presented.
     pub fn of(token: &str) -> Self {
         let digest = digest::digest(&digest::SHA256, token.as_bytes());
         Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
@@ -115,7 +111,7 @@ impl fmt::Debug for TokenDigest {
 }
 
 impl PolicyVersion {
-    /// What it governs.
+    /// What the policy governs.
     pub fn scope(&self) -> &PolicyScope {
         match self {
             Self::Compiled(policy) => &policy.scope,
@@ -123,7 +119,7 @@ impl PolicyVersion {
         }
     }
 
-    /// How it answers.
+    /// How the policy answers.
     pub fn enforcement(&self) -> &Enforcement {
         match self {
             Self::Compiled(policy) => &policy.enforcement,
@@ -132,32 +128,23 @@ impl PolicyVersion {
     }
 }
 
-impl PolicyScope {
-    /// Sorts a policy before those that it stands before: priority, then what its selector names, then age (a known one
-    /// first), then the name.
-    pub(super) fn rank(&self) -> impl Ord + use<'_> {
-        let age = (self.created_at.is_none(), self.created_at);
-        (Reverse(self.priority), Reverse(self.selector.specificity()), age, &self.name)
-    }
-}
-
 impl PolicySet {
-    /// Puts policies in force. `callers` are the tokens of each callers' Secret that a policy names.
+    /// Activates policies. `callers` are the tokens of each callers' Secret that a policy names.
     pub fn new(
         mut active_policies: Vec<Arc<ActivePolicy>>,
         callers: &HashMap<&ObjectName, &HashSet<TokenDigest>>,
         caller_access: &CallerAccess,
     ) -> Self {
-        active_policies.sort_by(|a, b| a.rule.scope().rank().cmp(&b.rule.scope().rank()));
+        active_policies.sort_by(|a, b| a.version.scope().rank().cmp(&b.version.scope().rank()));
 
         let mut usable: HashMap<TokenDigest, Vec<usize>> =
             caller_access.tokens.iter().map(|token| (*token, Vec::new())).collect();
-        let mut open = Vec::new();
+        let mut without_callers = Vec::new();
         for (position, active_policy) in active_policies.iter().enumerate() {
-            let tokens = match &active_policy.rule.scope().callers {
+            let tokens = match &active_policy.version.scope().callers {
                 Some(secret) => callers.get(secret).copied(),
                 None => {
-                    open.push(position);
+                    without_callers.push(position);
                     Some(&caller_access.tokens)
                 }
             };
@@ -165,7 +152,7 @@ impl PolicySet {
                 usable.entry(*token).or_default().push(position);
             }
         }
-        // Tokens that may use the same policies share a view: there are many of them, and few kinds.
+        // Tokens that may use the same policies share a view: there are many tokens, but few different views.
         let mut views: HashMap<Vec<usize>, Arc<CallerView>> = HashMap::new();
         let mut view = |positions: Vec<usize>| {
             let make = || {
@@ -175,32 +162,29 @@ impl PolicySet {
             };
             Arc::clone(views.entry(positions.clone()).or_insert_with(make))
         };
-        let all_name_callers = open.is_empty() && !active_policies.is_empty();
-        let anonymous = (caller_access.allow_anonymous && !all_name_callers).then(|| view(open));
+        let all_name_callers = without_callers.is_empty() && !active_policies.is_empty();
+        let anonymous = (caller_access.allow_anonymous && !all_name_callers).then(|| view(without_callers));
         let callers = usable.into_iter().map(|(token, positions)| (token, view(positions))).collect();
         Self { active_policies, callers, anonymous }
     }
 
-    /// Every policy in force, in the order in which they stand before each other.
+    /// Every active policy, in the order of precedence.
     pub fn active_policies(&self) -> &[Arc<ActivePolicy>] {
         &self.active_policies
     }
 
-    /// Every policy, as if one caller might use them all.
+    /// A view of every policy, as for a caller that may use all of them.
     pub fn whole_view(&self) -> CallerView {
         CallerView::new(self.active_policies.clone())
     }
 
-    /// The policies that a caller may use, by the bearer token that it presented.
-    ///
-    /// # Errors
-    /// When the token is not known, or none was presented and one is needed.
-    pub fn view(&self, token: Option<&str>) -> Result<&Arc<CallerView>, UnknownCaller> {
+    /// The policies that a caller may use, by the bearer token that it presented. `None` when the token is not known, or
+    /// none was presented and one is required.
+    pub fn view(&self, token: Option<&str>) -> Option<&Arc<CallerView>> {
         match token {
             Some(token) => self.callers.get(&TokenDigest::of(token)),
             None => self.anonymous.as_ref(),
         }
-        .ok_or(UnknownCaller)
     }
 }
 
@@ -208,7 +192,7 @@ impl CallerView {
     fn new(active_policies: Vec<Arc<ActivePolicy>>) -> Self {
         let mut view = Self::default();
         for (position, active_policy) in active_policies.iter().enumerate() {
-            let selector = &active_policy.rule.scope().selector;
+            let selector = &active_policy.version.scope().selector;
             let (index, keys) = match (&selector.organizations, &selector.connections, &selector.clients) {
                 (Some(organizations), _, _) => (&mut view.by_organization, organizations),
                 (None, Some(connections), _) => (&mut view.by_connection, connections),
@@ -226,7 +210,7 @@ impl CallerView {
         view
     }
 
-    /// The policy that governs a login.
+    /// Finds the policy that governs a login.
     pub fn resolve(&self, login: &Login) -> Resolution<'_> {
         let context = login.context();
         let candidates = [
@@ -237,7 +221,7 @@ impl CallerView {
         ];
         let mut first: Option<usize> = None;
         for position in candidates.into_iter().flatten().flatten() {
-            let scope = self.active_policies[*position].rule.scope();
+            let scope = self.active_policies[*position].version.scope();
             if context.tenant.as_ref().is_some_and(|tenant| !scope.tenant.is_called(tenant))
                 || !scope.selector.matches(login)
             {
@@ -245,7 +229,7 @@ impl CallerView {
             }
             match first {
                 None => first = Some(*position),
-                Some(other) if self.active_policies[other].rule.scope().tenant.domain() != scope.tenant.domain() => {
+                Some(other) if self.active_policies[other].version.scope().tenant.domain() != scope.tenant.domain() => {
                     return Resolution::AmbiguousTenant;
                 }
                 Some(other) => first = Some(other.min(*position)),

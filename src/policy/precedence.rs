@@ -1,51 +1,83 @@
-//! Which policies stand before others that select some of the same logins.
+//! Which of several policies that select the same login governs it.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use super::compiled::{PolicyScope, Selector};
-use super::condition::{Extent, Overshadowing};
+use super::model::{PolicyScope, Selector};
 use super::name::ObjectName;
 
-/// For each policy that has one, the first policy of the same tenant and callers that stands before it and selects some of
-/// the same logins. `scopes` are in the order in which they stand before each other.
+/// Another policy of the same tenant and callers that takes precedence over a policy for logins that both select.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overshadowing {
+    /// The first of the policies that take precedence.
+    pub policy: ObjectName,
+    /// How many of the logins it takes.
+    pub extent: Extent,
+}
+
+/// For how many of a policy's logins another one takes precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Both select exactly the same logins with the same priority: a conflict.
+    Conflict,
+    /// All of them, by priority.
+    All,
+    /// A part of them.
+    Part,
+}
+
+impl PolicyScope {
+    /// Sorts a policy before those that it takes precedence over: by priority, then by what the selector names, then by age
+    /// (a known one first), then by name.
+    pub(super) fn rank(&self) -> impl Ord + use<'_> {
+        let age = (self.created_at.is_none(), self.created_at);
+        (Reverse(self.priority), Reverse(specificity(&self.selector)), age, &self.name)
+    }
+}
+
+/// A selector that names clients is more specific than one that does not; after that the number of other lists counts.
+fn specificity(selector: &Selector) -> (bool, usize) {
+    let others = [&selector.organizations, &selector.connections].into_iter().filter(|list| list.is_some()).count();
+    (selector.clients.is_some(), others)
+}
+
+/// Finds, for each policy that has one, the first policy of the same tenant and callers that takes precedence and selects a
+/// part of the same logins. `scopes` are sorted by [`PolicyScope::rank`].
 pub(super) fn overshadowings<'a>(scopes: &[&'a PolicyScope]) -> HashMap<&'a ObjectName, Overshadowing> {
-    let mut groups: HashMap<(&str, Option<&ObjectName>), Earlier<'a>> = HashMap::new();
+    let mut groups: HashMap<(&str, Option<&ObjectName>), EarlierScopes<'a>> = HashMap::new();
     let mut overshadowings = HashMap::new();
     for &scope in scopes {
         let group = groups.entry((scope.tenant.domain(), scope.callers.as_ref())).or_default();
-        let overshadowing = |first: &PolicyScope, share| Overshadowing { policy: first.name.clone(), share };
         let found = match group.same(scope) {
-            Some(older) => Some(overshadowing(older, Extent::Conflict)),
+            Some(older) => Some((older, Extent::Conflict)),
             None => group.first_overlapping(scope).map(|first| {
-                overshadowing(first, if covers(&first.selector, &scope.selector) { Extent::All } else { Extent::Part })
+                (first, if covers(&first.selector, &scope.selector) { Extent::All } else { Extent::Part })
             }),
         };
-        if let Some(found) = found {
-            overshadowings.insert(&scope.name, found);
+        if let Some((first, extent)) = found {
+            overshadowings.insert(&scope.name, Overshadowing { policy: first.name.clone(), extent });
         }
         group.add(scope);
     }
     overshadowings
 }
 
-type ByValue<'a> = HashMap<&'a str, Vec<usize>>;
-
-/// The claims of one tenant and callers so far, found by a list that they name: comparing each with all others would take
-/// too long for thousands.
+/// The scopes of one tenant and callers so far, indexed by the values of their lists: to compare each with all others would
+/// take too long for thousands.
 #[derive(Default)]
-struct Earlier<'a> {
+struct EarlierScopes<'a> {
     scopes: Vec<&'a PolicyScope>,
-    /// The first of those with the same selector and priority.
-    first: HashMap<(SelectorKey<'a>, i32), &'a PolicyScope>,
-    /// For clients, organizations, connections: the positions of those that name a value, and of those that name none.
-    lists: [(ByValue<'a>, Vec<usize>); 3],
+    /// The first scope of each selector and priority.
+    first: HashMap<([Option<Vec<&'a str>>; 3], i32), &'a PolicyScope>,
+    /// For clients, organizations, connections: the positions of the scopes that name a value, and of those that name none.
+    lists: [(HashMap<&'a str, Vec<usize>>, Vec<usize>); 3],
 }
 
-impl<'a> Earlier<'a> {
+impl<'a> EarlierScopes<'a> {
     fn add(&mut self, scope: &'a PolicyScope) {
         let position = self.scopes.len();
         self.scopes.push(scope);
-        self.first.entry((selector_key(&scope.selector), scope.priority)).or_insert(scope);
+        self.first.entry((sorted_lists(&scope.selector), scope.priority)).or_insert(scope);
         for ((by_value, unnamed), list) in self.lists.iter_mut().zip(lists(&scope.selector)) {
             match list {
                 Some(values) => values.iter().for_each(|value| by_value.entry(value).or_default().push(position)),
@@ -55,21 +87,21 @@ impl<'a> Earlier<'a> {
     }
 
     fn same(&self, scope: &PolicyScope) -> Option<&'a PolicyScope> {
-        self.first.get(&(selector_key(&scope.selector), scope.priority)).copied()
+        self.first.get(&(sorted_lists(&scope.selector), scope.priority)).copied()
     }
 
     fn first_overlapping(&self, scope: &PolicyScope) -> Option<&'a PolicyScope> {
         let named = lists(&scope.selector).into_iter().zip(&self.lists);
-        // By the list that leaves the fewest: thousands may name the same client, each for an organization of its own.
-        let candidates = |(values, (by_value, unnamed)): &(&HashSet<String>, &(ByValue<'_>, Vec<usize>))| {
+        let named = named.filter_map(|(values, (by_value, unnamed))| Some((values?, by_value, unnamed)));
+        // The list that leaves the fewest candidates: thousands may name the same client, each for another organization.
+        let narrowest = named.min_by_key(|(values, by_value, unnamed)| {
             values.iter().filter_map(|value| by_value.get(value.as_str())).map(Vec::len).sum::<usize>() + unnamed.len()
-        };
-        let named = named.filter_map(|(values, earlier)| Some((values?, earlier))).min_by_key(candidates);
+        });
         let overlaps = |position: &&usize| overlap(&self.scopes[**position].selector, &scope.selector);
-        let first = match named {
-            // It names nothing: every other one selects some of the same.
+        let first = match narrowest {
+            // It names no value, so it overlaps with every other scope.
             None => (!self.scopes.is_empty()).then_some(0),
-            Some((values, (by_value, unnamed))) => {
+            Some((values, by_value, unnamed)) => {
                 let sharing = values.iter().filter_map(|value| by_value.get(value.as_str()));
                 sharing.chain([unnamed]).filter_map(|positions| positions.iter().find(overlaps)).min().copied()
             }
@@ -78,10 +110,8 @@ impl<'a> Earlier<'a> {
     }
 }
 
-/// A selector as sorted lists, so that equal ones are found.
-type SelectorKey<'a> = [Option<Vec<&'a str>>; 3];
-
-fn selector_key(selector: &Selector) -> SelectorKey<'_> {
+/// The lists in sorted order, so that equal selectors are equal keys.
+fn sorted_lists(selector: &Selector) -> [Option<Vec<&str>>; 3] {
     lists(selector).map(|list| {
         list.map(|list| {
             let mut list: Vec<&str> = list.iter().map(String::as_str).collect();

@@ -1,9 +1,9 @@
-//! The Secrets that a source has shown, and which version of a credential a policy uses.
+//! The Secrets that a source has shown, and the version of a credential that a policy uses.
 //!
-//! A new credential replaces the one before it when the tenant accepts it and it permits what the policy does. Until then
-//! the one before serves; where there is none, the new one is used unproven. What a tenant said is kept beside the Secrets
-//! as a fact about a credential and a tenant, so that which version a policy uses follows from what is known, whatever
-//! order it became known in.
+//! A new credential replaces the previous one when it is proven: the tenant accepts it, and it has the OAuth scopes that
+//! the policy needs. Until then the previous one stays in use; when there is none, the new one is used unproven. Probe
+//! results are kept apart from the Secrets, by credential and tenant. The version that a policy uses therefore depends on
+//! what is known, and not on the order in which it became known.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 
 use super::answer::Failure;
-use super::compiled::{Policy, PolicyScope};
 use super::condition::{CallersReport, CredentialReport, SecretProblem};
+use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
 use super::policy_set::{CallerAccess, TokenDigest};
 use super::tenant::Tenant;
@@ -20,147 +20,150 @@ use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, CallerTokens, Credentials, F
 
 /// A Secret as its source holds it.
 pub struct SecretManifest {
-    /// The Secret.
+    /// `metadata.namespace` and `metadata.name`.
     pub name: ObjectName,
-    /// `metadata.uid`, where the source has one: it tells a Secret from another one that had its name before.
+    /// `metadata.uid`, when the source has one: it differs when a Secret was deleted and created again.
     pub uid: Option<String>,
     /// `type`.
     pub kind: String,
-    /// `data`, decoded; or why it cannot be.
+    /// `data`, decoded, or the reason why it cannot be decoded.
     pub data: Result<BTreeMap<String, Vec<u8>>, SecretError>,
 }
 
-/// A credential towards a tenant: what a tenant's word is about, and what a client of it is made for.
+/// A credential at a tenant: the subject of a probe, and the key of the tenant's client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CredentialKey {
-    /// The credential.
+    /// The credential's fingerprint.
     pub credential: Fingerprint,
-    /// Where it is sent.
+    /// The tenant that the credential is sent to.
     pub tenant: Tenant,
 }
 
-/// What a tenant said of a credential.
+/// The outcome of a credential probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
-    /// It gave a token, with these scopes when it said which.
+    /// The tenant issued a token, with these OAuth scopes when the response names them.
     Granted(Option<BTreeSet<String>>),
-    /// It does not accept the credential.
+    /// The tenant does not accept the credential.
     Rejected,
-    /// It could not be asked, and has not accepted the credential before.
+    /// The tenant did not respond.
     Unreachable(Failure),
 }
 
-/// A credential whose proof a policy depends on.
+/// A credential to probe.
 #[derive(Clone)]
 pub struct ProbeTarget {
-    /// The credential.
+    /// The credential, the newest version of its Secret.
     pub credentials: Arc<Credentials>,
-    /// Its tenant.
+    /// The tenant that has to accept it.
     pub tenant: Tenant,
-    /// What is known of it.
+    /// The result of the last probe.
     pub state: CredentialState,
 }
 
-/// What is known of a credential, for those who prove it.
+/// The result of the last probe of a credential, compared with what its policies need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialState {
-    /// Nothing.
+    /// The credential was not probed yet.
     Unknown,
-    /// The tenant accepts it, and it permits what every policy that it is for does.
+    /// The tenant accepts it, and it has the OAuth scopes that all of its policies need.
     Sufficient,
-    /// The tenant accepts it, and some policy needs more than its token permits.
+    /// The tenant accepts it, and one of its policies needs more OAuth scopes.
     Lacking,
     /// The tenant does not accept it.
     Rejected,
-    /// The tenant could not be asked.
+    /// The tenant did not respond.
     Unreachable,
 }
 
 #[derive(Default)]
 pub(super) struct Secrets {
-    entries: HashMap<ObjectName, Entry>,
+    entries: HashMap<ObjectName, SecretEntry>,
     probe_results: HashMap<CredentialKey, ProbeResult>,
 }
 
 #[derive(Default)]
-struct Entry {
+struct SecretEntry {
     uid: Option<String>,
-    /// What can be used of it: the newest good version.
-    content: Option<Content>,
-    /// What is the matter with the newest version.
-    trouble: Option<SecretProblem>,
-    /// Values that are refused, alone.
-    refused: Vec<SecretError>,
+    /// The newest good version.
+    content: Option<SecretContent>,
+    /// The problem of the newest version.
+    problem: Option<SecretProblem>,
+    /// Values that are rejected; the others are used.
+    rejected: Vec<SecretError>,
 }
 
-enum Content {
-    /// Versions of a credential, the newest first; older ones only as long as a policy uses them.
+enum SecretContent {
+    /// Versions of a credential, the newest first; older ones only while a policy uses them.
     Credentials(Vec<Arc<Credentials>>),
     Callers(HashSet<TokenDigest>),
 }
 
 impl Secrets {
-    /// Waits for the source's word on a Secret of which nothing is known.
+    /// Notes that the source has not yet reported whether a Secret exists; whether the Secret was unknown.
     pub fn await_secret(&mut self, name: &ObjectName) -> bool {
-        let trouble = || Entry { trouble: Some(SecretProblem::Awaited(name.clone())), ..Entry::default() };
         let is_new = !self.entries.contains_key(name);
-        self.entries.entry(name.clone()).or_insert_with(trouble);
+        if is_new {
+            let problem = Some(SecretProblem::Awaited(name.clone()));
+            self.entries.insert(name.clone(), SecretEntry { problem, ..SecretEntry::default() });
+        }
         is_new
     }
 
-    /// Takes the newest version of a Secret; whether it changes anything.
+    /// Takes the newest version of a Secret; whether that changes anything.
     pub fn apply(&mut self, secret: &SecretManifest) -> bool {
         let last = self.entries.entry(secret.name.clone()).or_default();
         let replaced = last.uid.is_some() && last.uid != secret.uid;
         if replaced {
-            // It was deleted while nobody looked: nothing of it stays in use.
-            *last = Entry::default();
+            // The Secret was deleted unnoticed: nothing of the old one stays in use.
+            *last = SecretEntry::default();
         }
         last.uid.clone_from(&secret.uid);
-        match Content::read(secret) {
-            Ok((content, refused)) => {
+        match SecretContent::read(secret) {
+            Ok((content, rejected)) => {
                 let changed = replaced
-                    || last.trouble.is_some()
-                    || last.refused != refused
+                    || last.problem.is_some()
+                    || last.rejected != rejected
                     || !content.is_current(last.content.as_ref());
                 if changed {
                     let content = Some(content.after(last.content.take()));
-                    *last = Entry { uid: last.uid.take(), content, trouble: None, refused };
+                    *last = SecretEntry { uid: last.uid.take(), content, problem: None, rejected };
                 }
                 changed
             }
             Err(error) => {
-                let kept = if last.content.is_some() { "; its last good version stays in use" } else { "" };
-                last.trouble(SecretProblem::Invalid(format!("Secret {}: {error}{kept}", secret.name))) || replaced
+                let last_good = if last.content.is_some() { "; its last good version stays in use" } else { "" };
+                let problem = SecretProblem::Invalid(format!("Secret {}: {error}{last_good}", secret.name));
+                last.set_problem(problem) || replaced
             }
         }
     }
 
-    /// Takes note that the source does not show a Secret. What was seen of it stays in use.
+    /// Notes that the service may not read a Secret. The version that was read before stays in use.
     pub fn forbid(&mut self, name: &ObjectName) -> bool {
-        self.entries.entry(name.clone()).or_default().trouble(SecretProblem::Forbidden(name.clone()))
+        self.entries.entry(name.clone()).or_default().set_problem(SecretProblem::Forbidden(name.clone()))
     }
 
-    /// Stops the use of a Secret that is not there.
+    /// Stops the use of a Secret that no longer exists.
     pub fn remove(&mut self, name: &ObjectName) -> bool {
         self.entries.remove(name).is_some()
     }
 
-    /// The Secrets there are.
+    /// The Secrets that are known.
     pub fn names(&self) -> impl Iterator<Item = &ObjectName> {
         self.entries.keys()
     }
 
     /// The tokens of each callers' Secret.
     pub fn callers(&self) -> HashMap<&ObjectName, &HashSet<TokenDigest>> {
-        let callers = |(name, entry)| match entry {
-            &Entry { content: Some(Content::Callers(ref tokens)), .. } => Some((name, tokens)),
+        let tokens = self.entries.iter().filter_map(|(name, entry)| match &entry.content {
+            Some(SecretContent::Callers(tokens)) => Some((name, tokens)),
             _ => None,
-        };
-        self.entries.iter().filter_map(callers).collect()
+        });
+        tokens.collect()
     }
 
-    /// Takes a tenant's word on a credential. That it cannot be asked now takes nothing back that it said before.
+    /// Takes the result of a credential probe. A tenant that does not respond now takes back no earlier result.
     pub fn probed(&mut self, key: CredentialKey, result: ProbeResult) -> bool {
         let last = self.probe_results.get(&key);
         let known = matches!(
@@ -174,7 +177,7 @@ impl Secrets {
         true
     }
 
-    /// The credential that a policy uses, and what there is to say about it.
+    /// The credential that a policy uses, and a report on it.
     pub fn credential(&self, policy: &Policy) -> (Option<&Arc<Credentials>>, CredentialReport) {
         let scope = &policy.scope;
         let name = &scope.credentials;
@@ -183,52 +186,54 @@ impl Secrets {
         };
         let invalid = |error: &dyn std::fmt::Display| SecretProblem::Invalid(format!("Secret {name}: {error}"));
         let versions = match &entry.content {
-            Some(Content::Credentials(versions)) => versions,
-            Some(Content::Callers(_)) => {
-                let problem = format!("it holds callers' tokens, its type must be {CREDENTIALS_TYPE}");
+            Some(SecretContent::Credentials(versions)) => versions,
+            Some(SecretContent::Callers(_)) => {
+                let problem = format!("it holds callers' tokens; the type of a credential is {CREDENTIALS_TYPE}");
                 return (None, CredentialReport::Secret(invalid(&problem)));
             }
             None => {
-                let trouble = entry.trouble.clone().unwrap_or_else(|| SecretProblem::Awaited(name.clone()));
-                return (None, CredentialReport::Secret(trouble));
+                let problem = entry.problem.clone().unwrap_or_else(|| SecretProblem::Awaited(name.clone()));
+                return (None, CredentialReport::Secret(problem));
             }
         };
-        // Its owner's newest word on where it may be sent holds for all versions.
+        // The newest version says to which tenant its owner allows all versions to be sent.
         if let Err(error) = versions[0].allows(scope.tenant.domain(), scope.tenant.custom_domain()) {
             return (None, CredentialReport::Secret(invalid(&error)));
         }
         let chosen = versions.iter().position(|version| self.suffices(version, policy)).unwrap_or(0);
-        let state = match &entry.trouble {
-            Some(trouble) => CredentialReport::Secret(trouble.clone()),
-            None => self.state(&versions[0], policy, chosen > 0),
+        let report = match &entry.problem {
+            Some(problem) => CredentialReport::Secret(problem.clone()),
+            None => self.report(&versions[0], policy, chosen > 0),
         };
-        (Some(&versions[chosen]), state)
+        (Some(&versions[chosen]), report)
     }
 
-    fn result(&self, credentials: &Credentials, scope: &PolicyScope) -> Option<&ProbeResult> {
+    fn probe_result(&self, credentials: &Credentials, scope: &PolicyScope) -> Option<&ProbeResult> {
         self.probe_results.get(&CredentialKey { credential: credentials.fingerprint(), tenant: scope.tenant.clone() })
     }
 
-    /// Whether a policy can rely on a credential.
+    /// Whether a credential is proven for a policy.
     fn suffices(&self, credentials: &Credentials, policy: &Policy) -> bool {
-        let result = self.result(credentials, &policy.scope);
+        let result = self.probe_result(credentials, &policy.scope);
         let allowed = credentials.allows(policy.scope.tenant.domain(), policy.scope.tenant.custom_domain()).is_ok();
-        allowed && matches!(result, Some(ProbeResult::Granted(scopes)) if missing(scopes.as_ref(), policy).is_empty())
+        allowed && matches!(result, Some(ProbeResult::Granted(granted)) if missing(granted.as_ref(), policy).is_empty())
     }
 
-    fn state(&self, newest: &Credentials, policy: &Policy, kept: bool) -> CredentialReport {
-        match self.result(newest, &policy.scope) {
-            None => CredentialReport::Unproven { kept },
-            Some(ProbeResult::Rejected) => CredentialReport::Rejected { kept },
-            Some(ProbeResult::Unreachable(failure)) => CredentialReport::Unreachable { failure: *failure, kept },
-            Some(ProbeResult::Granted(scopes)) => match missing(scopes.as_ref(), policy) {
+    fn report(&self, newest: &Credentials, policy: &Policy, previous_in_use: bool) -> CredentialReport {
+        match self.probe_result(newest, &policy.scope) {
+            None => CredentialReport::Unproven { previous_in_use },
+            Some(ProbeResult::Rejected) => CredentialReport::Rejected { previous_in_use },
+            Some(ProbeResult::Unreachable(failure)) => {
+                CredentialReport::Unreachable { failure: *failure, previous_in_use }
+            }
+            Some(ProbeResult::Granted(granted)) => match missing(granted.as_ref(), policy) {
                 missing if missing.is_empty() => CredentialReport::Proven,
-                missing => CredentialReport::InsufficientScope { missing, kept },
+                missing => CredentialReport::InsufficientScope { missing, previous_in_use },
             },
         }
     }
 
-    /// What there is to say about the callers that a policy names.
+    /// A report on the callers that a policy names.
     pub fn callers_of(&self, name: Option<&ObjectName>, caller_access: &CallerAccess) -> CallersReport {
         let Some(name) = name else {
             let closed = caller_access.tokens.is_empty() && !caller_access.allow_anonymous;
@@ -239,23 +244,23 @@ impl Secrets {
         };
         let invalid =
             |problem: &str| CallersReport::Secret(SecretProblem::Invalid(format!("Secret {name}: {problem}")));
-        match (&entry.trouble, &entry.content) {
-            (Some(trouble), _) => CallersReport::Secret(trouble.clone()),
-            (None, Some(Content::Callers(_))) if entry.refused.is_empty() => CallersReport::Ready,
-            (None, Some(Content::Callers(_))) => {
-                let refused: Vec<String> = entry.refused.iter().map(ToString::to_string).collect();
-                invalid(&refused.join("; "))
+        match (&entry.problem, &entry.content) {
+            (Some(problem), _) => CallersReport::Secret(problem.clone()),
+            (None, Some(SecretContent::Callers(_))) if entry.rejected.is_empty() => CallersReport::Ready,
+            (None, Some(SecretContent::Callers(_))) => {
+                let rejected: Vec<String> = entry.rejected.iter().map(ToString::to_string).collect();
+                invalid(&rejected.join("; "))
             }
-            (None, _) => invalid(&format!("it holds a credential, its type must be {CALLERS_TYPE}")),
+            (None, _) => invalid(&format!("it holds a credential; the type of callers' tokens is {CALLERS_TYPE}")),
         }
     }
 
-    /// The credentials whose proof these policies depend on: the newest version for each.
+    /// The credentials to probe for these policies: the newest version for each.
     pub fn probe_targets<'a>(&self, policies: impl Iterator<Item = &'a Policy>) -> HashMap<CredentialKey, ProbeTarget> {
         let mut probe_targets: HashMap<CredentialKey, ProbeTarget> = HashMap::new();
         for policy in policies {
             let scope = &policy.scope;
-            let Some(Entry { content: Some(Content::Credentials(versions)), .. }) =
+            let Some(SecretEntry { content: Some(SecretContent::Credentials(versions)), .. }) =
                 self.entries.get(&scope.credentials)
             else {
                 continue;
@@ -264,11 +269,11 @@ impl Secrets {
             if newest.allows(scope.tenant.domain(), scope.tenant.custom_domain()).is_err() {
                 continue;
             }
-            let state = match self.result(newest, scope) {
+            let state = match self.probe_result(newest, scope) {
                 None => CredentialState::Unknown,
                 Some(ProbeResult::Rejected) => CredentialState::Rejected,
                 Some(ProbeResult::Unreachable(_)) => CredentialState::Unreachable,
-                Some(ProbeResult::Granted(scopes)) if missing(scopes.as_ref(), policy).is_empty() => {
+                Some(ProbeResult::Granted(granted)) if missing(granted.as_ref(), policy).is_empty() => {
                     CredentialState::Sufficient
                 }
                 Some(ProbeResult::Granted(_)) => CredentialState::Lacking,
@@ -276,7 +281,7 @@ impl Secrets {
             let key = CredentialKey { credential: newest.fingerprint(), tenant: scope.tenant.clone() };
             let target = || ProbeTarget { credentials: Arc::clone(newest), tenant: scope.tenant.clone(), state };
             let target = probe_targets.entry(key).or_insert_with(target);
-            // Policies can differ only in what they need.
+            // Policies of one credential differ only in the OAuth scopes that they need.
             if state == CredentialState::Lacking {
                 target.state = state;
             }
@@ -284,20 +289,20 @@ impl Secrets {
         probe_targets
     }
 
-    /// Forgets versions that no policy uses any more, and what was known of them.
+    /// Drops versions that no policy uses any more, and their probe results.
     pub fn forget<'a>(&mut self, policies: impl Iterator<Item = &'a Policy>) {
-        if self.entries.values().any(Entry::has_older_versions) {
+        if self.entries.values().any(SecretEntry::has_older_versions) {
             let used: HashSet<Fingerprint> =
                 policies.filter_map(|policy| Some(self.credential(policy).0?.fingerprint())).collect();
             for entry in self.entries.values_mut() {
-                if let Some(Content::Credentials(versions)) = &mut entry.content {
+                if let Some(SecretContent::Credentials(versions)) = &mut entry.content {
                     let newest = versions[0].fingerprint();
                     versions.retain(|version| version.fingerprint() == newest || used.contains(&version.fingerprint()));
                 }
             }
         }
         let versions = self.entries.values().filter_map(|entry| match &entry.content {
-            Some(Content::Credentials(versions)) => Some(versions),
+            Some(SecretContent::Credentials(versions)) => Some(versions),
             _ => None,
         });
         let known: HashSet<Fingerprint> = versions.flatten().map(|version| version.fingerprint()).collect();
@@ -305,38 +310,39 @@ impl Secrets {
     }
 }
 
-/// What a policy does that a token does not permit. A tenant that does not say is believed to permit it.
-fn missing(scopes: Option<&BTreeSet<String>>, policy: &Policy) -> Vec<&'static str> {
-    let needed = policy.scopes().iter().copied();
-    scopes.map(|scopes| needed.filter(|scope| !scopes.contains(*scope)).collect()).unwrap_or_default()
+/// The OAuth scopes that a policy needs and a token does not have. When the tenant does not name a token's scopes, it is
+/// assumed to have all.
+fn missing(granted: Option<&BTreeSet<String>>, policy: &Policy) -> Vec<&'static str> {
+    let Some(granted) = granted else { return Vec::new() };
+    policy.oauth_scopes().iter().copied().filter(|needed| !granted.contains(*needed)).collect()
 }
 
-impl Entry {
+impl SecretEntry {
     fn has_older_versions(&self) -> bool {
-        matches!(&self.content, Some(Content::Credentials(versions)) if versions.len() > 1)
+        matches!(&self.content, Some(SecretContent::Credentials(versions)) if versions.len() > 1)
     }
 
-    fn trouble(&mut self, trouble: SecretProblem) -> bool {
-        let changed = self.trouble.as_ref() != Some(&trouble);
-        self.trouble = Some(trouble);
-        self.refused.clear();
+    fn set_problem(&mut self, problem: SecretProblem) -> bool {
+        let changed = self.problem.as_ref() != Some(&problem);
+        self.problem = Some(problem);
+        self.rejected.clear();
         changed
     }
 }
 
-impl Content {
+impl SecretContent {
     fn read(secret: &SecretManifest) -> Result<(Self, Vec<SecretError>), SecretError> {
         let data = secret.data.as_ref().map_err(Clone::clone)?;
         if secret.kind == CALLERS_TYPE {
             let callers = CallerTokens::from_secret(&secret.kind, data)?;
             let tokens = callers.callers.iter().map(|caller| TokenDigest::of(caller.token.expose_secret())).collect();
-            return Ok((Self::Callers(tokens), callers.refused));
+            return Ok((Self::Callers(tokens), callers.rejected));
         }
         let credentials = Credentials::from_secret(&secret.kind, data)?;
         Ok((Self::Credentials(vec![Arc::new(credentials)]), Vec::new()))
     }
 
-    /// Whether it says what the last version says.
+    /// Whether it has the same content as the last version.
     fn is_current(&self, last: Option<&Self>) -> bool {
         match (self, last) {
             (Self::Credentials(new), Some(Self::Credentials(last))) => new[0].fingerprint() == last[0].fingerprint(),
@@ -345,8 +351,8 @@ impl Content {
         }
     }
 
-    /// Puts the new version before those that may still be in use. One that comes back is the same as before, so that what
-    /// was learned with it is not lost.
+    /// Puts the new version before those that may still be in use. A version that comes back is the same object as before, so
+    /// that clients that were made with it stay.
     fn after(self, last: Option<Self>) -> Self {
         match (self, last) {
             (Self::Credentials(mut new), Some(Self::Credentials(last))) => {

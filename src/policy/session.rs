@@ -1,8 +1,8 @@
-//! A user's sessions as the tenant listed them, in the form the decision reads.
+//! A user's sessions as the tenant listed them, in the form that decisions read.
 //!
-//! [`ListedSession`] is one entry of the list, [`SessionList`] the whole list after the first step of the rule: entries of
-//! another user are gone, entries with the same id are one. That step needs neither clock nor policy, so it is done once
-//! when the list arrives; everything after it is `decide`.
+//! [`ListedSession`] is one entry of the list. [`SessionList`] is the whole list after the first step of the rule: entries of
+//! other users are dropped, and entries with the same id are merged. That step needs neither the time nor a policy, so it
+//! happens once, when the list arrives. All other steps are in [`decide`](super::decide).
 
 use std::collections::BTreeSet;
 
@@ -10,44 +10,44 @@ use indexmap::map::Entry;
 use indexmap::{IndexMap, IndexSet};
 use jiff::Timestamp;
 
-/// One session as the Management API lists it. Every field but the id may be missing: Auth0 documents all of them as
+/// A session as the Management API lists it. Every field but the id may be missing: Auth0 documents all of them as
 /// optional (`SessionResponseContent` of its OpenAPI document).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListedSession {
-    /// The session id: what an Action reads as `event.session.id`, and what a revocation names.
+    /// The session id: `event.session.id` in an Action, and the id in a revocation.
     pub id: String,
-    /// Whose session it is, when the entry says so.
+    /// The user whose session it is, when the entry says so.
     pub user_id: Option<String>,
     /// When the user first authenticated in it; `None` when absent or unreadable, as for all dates here.
     pub created_at: Option<Timestamp>,
     /// When the user last authenticated in it.
     pub authenticated_at: Option<Timestamp>,
-    /// When it was last used with success.
+    /// When the session was last used successfully.
     pub last_interacted_at: Option<Timestamp>,
-    /// When it ends unless it is used.
+    /// When the session ends unless it is used.
     pub idle_expires_at: Option<Timestamp>,
-    /// When it ends in any case.
+    /// When the session ends in any case.
     pub expires_at: Option<Timestamp>,
     /// The applications that completed a login on it; `None` when the entry does not say.
     pub clients: Option<Vec<String>>,
 }
 
-/// The sessions of one user, without entries of others and without duplicates.
+/// The sessions of one user, without entries of other users and without duplicates.
 #[derive(Clone, Debug, Default)]
 pub struct SessionList {
     sessions: IndexMap<String, Session>,
-    /// Every application named by any session, once.
+    /// Every application of any session, once.
     clients: IndexSet<String>,
-    /// Every set of applications that some session has, once. Users have many sessions but few such sets, and what a set
-    /// means for the limits is worked out only once.
+    /// Every set of applications of any session, once. A user has many sessions but few such sets, and which limits count a
+    /// set is computed once per set.
     client_sets: IndexSet<ClientSet>,
     dropped: usize,
 }
 
-/// Positions in the list's table of applications; `None` when the entry did not say.
+/// Positions in [`SessionList::clients`]; `None` when the entry does not name its applications.
 pub(super) type ClientSet = Option<BTreeSet<usize>>;
 
-/// One session of a [`SessionList`].
+/// A session of a [`SessionList`].
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub created_at: Option<Timestamp>,
@@ -59,25 +59,25 @@ pub(super) struct Session {
     pub clients: usize,
 }
 
-/// A session as people are shown it.
+/// A session in the form in which it is shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionView<'a> {
-    /// Its id.
+    /// The session id.
     pub id: &'a str,
-    /// When it began; `None` when the list does not say, as for all that follows.
+    /// When the session was created; `None` when the list does not say, as for all fields below.
     pub created_at: Option<Timestamp>,
-    /// When it was last used.
+    /// When the session was last used.
     pub last_used_at: Option<Timestamp>,
-    /// When it ends.
+    /// When the session ends.
     pub ends_at: Option<Timestamp>,
     /// The applications that completed a login on it.
     pub clients: Option<Vec<&'a str>>,
 }
 
 impl SessionList {
-    /// Takes the entries of a list in the order in which they came. An entry whose `user_id` is present and not `user_id`
-    /// is dropped and counted; of entries with one id the first stays, and their applications are joined (missing on any
-    /// of them = missing).
+    /// Takes the entries of a list in their order. An entry of another user than `user_id` is dropped and counted. Entries
+    /// with the same id are merged: the first one's dates stay, the applications are joined, and they are unknown when one
+    /// of the entries does not name them.
     pub fn new(user_id: &str, entries: impl IntoIterator<Item = ListedSession>) -> Self {
         let mut list = Self::default();
         for entry in entries {
@@ -95,16 +95,16 @@ impl SessionList {
             .clients
             .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<BTreeSet<_>>());
         match self.sessions.entry(entry.id) {
-            Entry::Vacant(place) => {
-                place.insert(Session {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Session {
                     created_at: entry.created_at,
                     ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
                     last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
                     clients: self.client_sets.insert_full(clients).0,
                 });
             }
-            Entry::Occupied(mut place) => {
-                let first = place.get_mut();
+            Entry::Occupied(mut occupied) => {
+                let first = occupied.get_mut();
                 let joined = match (&self.client_sets[first.clients], &clients) {
                     (Some(mine), Some(more)) => Some(mine | more),
                     _ => None,
@@ -114,17 +114,17 @@ impl SessionList {
         }
     }
 
-    /// How many sessions there are, expired ones included.
+    /// The number of sessions, expired ones included.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether there is no session at all.
+    /// Whether the list has no session.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
 
-    /// How many entries were dropped because they belong to another user.
+    /// The number of entries that were dropped because they belong to another user.
     pub fn dropped(&self) -> usize {
         self.dropped
     }
@@ -134,14 +134,14 @@ impl SessionList {
         self.sessions.keys().map(String::as_str)
     }
 
-    /// Whether the list names the application on the session. An entry that does not say which it has shows none.
+    /// Whether the list shows the application on the session. An entry that does not name its applications shows none.
     pub fn shows(&self, id: &str, client_id: &str) -> bool {
         let listed = self.sessions.get(id).and_then(|session| self.client_sets[session.clients].as_ref());
         let client = self.clients.get_index_of(client_id);
         listed.zip(client).is_some_and(|(clients, client)| clients.contains(&client))
     }
 
-    /// Every session, for people.
+    /// Every session, in the form in which it is shown to people.
     pub fn views(&self) -> impl Iterator<Item = SessionView<'_>> {
         self.sessions.iter().map(|(id, session)| SessionView {
             id,
@@ -160,7 +160,7 @@ impl SessionList {
         self.sessions.iter().map(|(id, session)| (id.as_str(), session))
     }
 
-    /// The applications of a session; `None` when its entry did not say.
+    /// The applications of a session; `None` when its entry does not name them.
     pub(super) fn clients_of(&self, session: &Session) -> Option<impl Iterator<Item = &str>> {
         let clients = self.client_sets[session.clients].as_ref()?;
         Some(clients.iter().map(|client| self.clients[*client].as_str()))
@@ -171,7 +171,7 @@ impl SessionList {
         self.clients.iter().map(String::as_str)
     }
 
-    /// The table that [`Session::clients`] points into.
+    /// The table that [`Session::clients`] is a position in.
     pub(super) fn client_sets(&self) -> impl Iterator<Item = &ClientSet> {
         self.client_sets.iter()
     }

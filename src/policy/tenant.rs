@@ -1,10 +1,11 @@
-//! A tenant's names.
+//! The domains of a tenant.
 
 use url::Url;
 
-use crate::crd::bounds;
+/// The longest domain name, in characters (RFC 1035).
+pub(super) const MAX_DOMAIN: usize = 253;
 
-/// A tenant by its domains, both in lower case and plain host names.
+/// A tenant by its domains, both plain host names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tenant {
     domain: String,
@@ -12,37 +13,29 @@ pub struct Tenant {
     origin: Url,
 }
 
-/// A domain that is not a plain host name.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a tenant's domain is a host name alone, like acme.eu.auth0.com: no scheme, port, path or IP address")]
-pub struct InvalidDomain;
-
 impl Tenant {
-    /// Takes the canonical domain and, when the tenant has one that is used, the custom domain.
-    ///
-    /// # Errors
-    /// Either is not a host name alone.
-    pub fn new(domain: &str, custom_domain: Option<&str>) -> Result<Self, InvalidDomain> {
+    /// Takes the canonical domain, and the custom domain when it is used; `None` when one of them is not a plain host name.
+    pub fn new(domain: &str, custom_domain: Option<&str>) -> Option<Self> {
         let (domain, mut origin) = host(domain)?;
         let mut custom = None;
         if let Some(name) = custom_domain {
             let (name, url) = host(name)?;
             (custom, origin) = (Some(name), url);
         }
-        Ok(Self { domain, custom_domain: custom, origin })
+        Some(Self { domain, custom_domain: custom, origin })
     }
 
-    /// The canonical domain, which names the tenant everywhere.
+    /// The canonical domain: the tenant's name in policies, logs and metrics.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// The custom domain that is used.
+    /// The custom domain, when it is used.
     pub fn custom_domain(&self) -> Option<&str> {
         self.custom_domain.as_deref()
     }
 
-    /// Whether this is one of the tenant's names, in any case.
+    /// Whether `name` is one of the tenant's domains, in upper or lower case.
     pub fn is_called(&self, name: &str) -> bool {
         [Some(&self.domain), self.custom_domain.as_ref()]
             .into_iter()
@@ -50,24 +43,22 @@ impl Tenant {
             .any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// `https://<custom or canonical domain>/`: where the tenant is, and what it calls itself there.
+    /// `https://<custom or canonical domain>/`: the root of the tenant's URLs, and its issuer.
     pub fn origin(&self) -> &Url {
         &self.origin
     }
 }
 
-/// The name in lower case and its root, when nothing is lost on the way: whatever a URL would take for more than a name,
-/// write differently or read as an address is refused.
-fn host(name: &str) -> Result<(String, Url), InvalidDomain> {
+/// The name in lower case and its root URL. Only a name that comes out of the URL unchanged is valid: anything that a URL
+/// reads as more than a name or as an address, or writes differently, is `None`.
+fn host(name: &str) -> Option<(String, Url)> {
     let name = name.to_ascii_lowercase();
-    let url = Url::parse(&format!("https://{name}/")).map_err(|_| InvalidDomain)?;
-    if !is_host_name(&name) || url.domain() != Some(&name) || url.as_str() != format!("https://{name}/") {
-        return Err(InvalidDomain);
-    }
-    Ok((name, url))
+    let url = Url::parse(&format!("https://{name}/")).ok()?;
+    let unchanged = url.domain() == Some(&name) && url.as_str() == format!("https://{name}/");
+    (is_host_name(&name) && unchanged).then_some((name, url))
 }
 
-/// The rule of the resource's schema; a name whose last label begins with a digit would be read as an IP address.
+/// The rule of the resource's schema. A URL would read a name whose last label begins with a digit as an IP address.
 fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -75,7 +66,7 @@ fn is_host_name(name: &str) -> bool {
     };
     let mut labels = name.rsplit('.');
     let last_is_a_name = labels.next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()));
-    (4..=bounds::DOMAIN).contains(&name.len()) && name.contains('.') && last_is_a_name && name.split('.').all(is_label)
+    (4..=MAX_DOMAIN).contains(&name.len()) && name.contains('.') && last_is_a_name && name.split('.').all(is_label)
 }
 
 #[cfg(test)]
@@ -83,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn case_does_not_matter() {
+    fn domains_are_kept_in_lower_case() {
         let tenant = Tenant::new("ACME.eu.auth0.com", Some("Login.Acme.com")).unwrap();
         assert_eq!(tenant.domain(), "acme.eu.auth0.com");
         assert_eq!(tenant.custom_domain(), Some("login.acme.com"));
@@ -91,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_a_host_name_is_refused() {
+    fn only_plain_host_names_are_domains() {
         for name in [
             "",
             ".",
@@ -118,8 +109,8 @@ mod tests {
             "münchen.example",
             "%61cme.eu.auth0.com",
         ] {
-            assert_eq!(Tenant::new(name, None), Err(InvalidDomain), "{name}");
-            assert_eq!(Tenant::new("acme.eu.auth0.com", Some(name)), Err(InvalidDomain), "{name}");
+            assert_eq!(Tenant::new(name, None), None, "{name}");
+            assert_eq!(Tenant::new("acme.eu.auth0.com", Some(name)), None, "{name}");
         }
     }
 }

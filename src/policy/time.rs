@@ -1,11 +1,11 @@
-//! RFC 3339 date-times, and nothing else that date libraries are kind enough to read.
+//! RFC 3339 date-times, and none of the other notations that date libraries accept.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
 /// Reads an RFC 3339 `date-time`: any offset, any number of fraction digits (those past nanoseconds are cut off). Anything
-/// else is `None`, as is a moment outside the years that can be represented. A leap second is read as the second before it.
+/// else is `None`, as is a time outside the representable years. A leap second is read as the second before it.
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let (date_time, rest) = text.as_bytes().split_at_checked(19)?;
     let [y0, y1, y2, y3, b'-', mo0, mo1, b'-', d0, d1, b'T' | b't', h0, h1, b':', m0, m1, b':', s0, s1] = *date_time
@@ -25,7 +25,7 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
         .ok()
 }
 
-/// Splits `.123Z` into nanoseconds and zone; without a point there are none.
+/// Splits `.123Z` into nanoseconds and zone; without a point the nanoseconds are 0.
 fn fraction(rest: &[u8]) -> Option<(i32, &[u8])> {
     let [b'.', digits @ ..] = rest else { return Some((0, rest)) };
     let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -65,7 +65,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn any_offset_and_any_number_of_fraction_digits_are_read() {
+    fn any_offset_and_any_fraction_digits_are_read() {
         for (text, same) in [
             ("2024-05-01T13:00:30.380Z", "2024-05-01T13:00:30.38Z"),
             ("2024-05-01t13:00:30z", "2024-05-01T13:00:30Z"),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_unreadable() {
+    fn other_notations_are_not_read() {
         for text in [
             "",
             "2024-05-01",
@@ -114,13 +114,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_jiff_writes_is_read_back(nanoseconds in any::<i64>()) {
-            let moment = Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap();
-            prop_assert_eq!(parse_rfc3339(&moment.to_string()), Some(moment));
+        fn times_that_jiff_writes_are_read(nanoseconds in any::<i64>()) {
+            let time = Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap();
+            prop_assert_eq!(parse_rfc3339(&time.to_string()), Some(time));
         }
 
         #[test]
-        fn nothing_makes_it_panic(text in "\\PC{0,40}") {
+        fn no_text_causes_a_panic(text in "\\PC{0,40}") {
             parse_rfc3339(&text);
         }
     }

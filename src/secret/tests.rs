@@ -17,12 +17,12 @@ fn read(more: &[(&str, &str)]) -> Result<Credentials, SecretError> {
     Credentials::from_secret(CREDENTIALS_TYPE, &data(&[&BASE[..], more].concat()))
 }
 
-fn refusal(more: &[(&str, &str)]) -> SecretError {
+fn error_of(more: &[(&str, &str)]) -> SecretError {
     read(more).map(|_| ()).unwrap_err()
 }
 
 #[test]
-fn a_client_secret_is_read_without_the_line_end_of_an_editor() {
+fn client_secret_is_read_without_the_final_line_break() {
     let credentials = read(&[("clientSecret", "  s3cret \n")]).unwrap();
     assert_eq!(credentials.domain, "acme.eu.auth0.com");
     assert_eq!((credentials.custom_domain.as_deref(), credentials.client_id.as_str()), (None, "machine"));
@@ -31,7 +31,7 @@ fn a_client_secret_is_read_without_the_line_end_of_an_editor() {
 }
 
 #[test]
-fn a_private_key_signs_with_rs256_unless_the_secret_says_otherwise() {
+fn private_key_signs_with_rs256_by_default() {
     for (more, expected) in [
         (vec![], (Algorithm::RS256, None)),
         (vec![("signingAlgorithm", "RS384\n"), ("keyId", "k1\n")], (Algorithm::RS384, Some("k1"))),
@@ -44,78 +44,78 @@ fn a_private_key_signs_with_rs256_unless_the_secret_says_otherwise() {
 }
 
 #[test]
-fn the_first_thing_wrong_is_named() {
+fn first_invalid_key_is_named() {
     let secret = ("clientSecret", "s3cret");
-    assert_eq!(refusal(&[]), SecretError::NoProof);
-    assert_eq!(refusal(&[("clientSecret", "\n")]), SecretError::NoProof);
-    assert_eq!(refusal(&[secret, ("privateKey", &RSA)]), SecretError::TwoProofs);
-    assert_eq!(refusal(&[secret, ("domain", "")]), SecretError::Missing { key: "domain" });
-    assert_eq!(refusal(&[secret, ("clientId", "")]), SecretError::Missing { key: "clientId" });
+    assert_eq!(error_of(&[]), SecretError::NoClientAuth);
+    assert_eq!(error_of(&[("clientSecret", "\n")]), SecretError::NoClientAuth);
+    assert_eq!(error_of(&[secret, ("privateKey", &RSA)]), SecretError::TwoClientAuths);
+    assert_eq!(error_of(&[secret, ("domain", "")]), SecretError::Missing { key: "domain" });
+    assert_eq!(error_of(&[secret, ("clientId", "")]), SecretError::Missing { key: "clientId" });
     for algorithm in ["HS256", "rs256", "RS512", "none"] {
-        assert_eq!(refusal(&[("privateKey", &RSA), ("signingAlgorithm", algorithm)]), SecretError::SigningAlgorithm);
+        assert_eq!(error_of(&[("privateKey", &RSA), ("signingAlgorithm", algorithm)]), SecretError::SigningAlgorithm);
     }
 }
 
 #[test]
-fn a_private_key_that_could_not_sign_is_refused_at_once() {
+fn private_key_that_cannot_sign_is_an_error() {
     let elliptic = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let torn = RSA.lines().take(5).collect::<Vec<_>>().join("\n");
     for key in ["no", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", &elliptic, &torn] {
-        assert_eq!(refusal(&[("privateKey", key)]), SecretError::PrivateKey);
+        assert_eq!(error_of(&[("privateKey", key)]), SecretError::PrivateKey);
     }
 }
 
 #[test]
-fn another_type_of_secret_is_never_used() {
+fn secret_of_another_type_is_an_error() {
     let entries = data(&[("domain", "acme.eu.auth0.com"), ("clientId", "machine"), ("clientSecret", "s3cret")]);
     for type_ in ["Opaque", "", CALLERS_TYPE] {
-        let refused = Credentials::from_secret(type_, &entries).map(|_| ()).unwrap_err();
-        assert_eq!(refused, SecretError::Type { expected: CREDENTIALS_TYPE, found: type_.to_owned() });
+        let error = Credentials::from_secret(type_, &entries).map(|_| ()).unwrap_err();
+        assert_eq!(error, SecretError::Type { expected: CREDENTIALS_TYPE, found: type_.to_owned() });
     }
     assert!(CallerTokens::from_secret(CREDENTIALS_TYPE, &entries).is_err());
 }
 
 #[test]
-fn a_value_that_is_not_text_is_named_by_its_key() {
+fn value_that_is_not_text_is_named_by_its_key() {
     let mut entries = data(&BASE);
     entries.insert("clientSecret".to_owned(), vec![0xff]);
-    let refused = Credentials::from_secret(CREDENTIALS_TYPE, &entries).map(|_| ()).unwrap_err();
-    assert_eq!(refused, SecretError::NotText { key: "clientSecret".to_owned() });
+    let error = Credentials::from_secret(CREDENTIALS_TYPE, &entries).map(|_| ()).unwrap_err();
+    assert_eq!(error, SecretError::NotText { key: "clientSecret".to_owned() });
 }
 
 #[test]
-fn no_message_and_no_debug_output_repeats_a_value() {
+fn messages_and_debug_output_never_contain_a_value() {
     let values = ["s3cret-value", "privat3", "alg0", "shor7"];
-    let refused = [
-        refusal(&[("clientSecret", values[0]), ("privateKey", values[1])]),
-        refusal(&[("privateKey", values[1])]),
-        refusal(&[("privateKey", &RSA), ("signingAlgorithm", values[2])]),
+    let errors = [
+        error_of(&[("clientSecret", values[0]), ("privateKey", values[1])]),
+        error_of(&[("privateKey", values[1])]),
+        error_of(&[("privateKey", &RSA), ("signingAlgorithm", values[2])]),
         Caller::new("one", values[3]).unwrap_err(),
     ];
     let credentials = read(&[("clientSecret", values[0])]).unwrap();
     let fingerprint = credentials.fingerprint();
     let shown =
-        format!("{refused:?} {} {credentials:?} {fingerprint:?}", refused.each_ref().map(ToString::to_string).concat());
+        format!("{errors:?} {} {credentials:?} {fingerprint:?}", errors.each_ref().map(ToString::to_string).concat());
     for value in values {
         assert!(!shown.contains(value), "{shown}");
     }
 }
 
 #[test]
-fn the_secrets_owner_says_where_it_may_be_sent() {
+fn credential_is_allowed_for_the_domains_of_its_secret() {
     let plain = read(&[("clientSecret", "s3cret")]).unwrap();
     assert_eq!(plain.allows("ACME.eu.auth0.com", None), Ok(()));
     assert!(plain.allows("evil.example", None).is_err());
     assert!(plain.allows("acme.eu.auth0.com", Some("evil.example")).is_err());
 
     let custom = read(&[("clientSecret", "s3cret"), ("customDomain", "Login.Acme.com")]).unwrap();
-    assert_eq!(custom.allows("acme.eu.auth0.com", None), Ok(()), "an unused custom domain is no harm");
+    assert_eq!(custom.allows("acme.eu.auth0.com", None), Ok(()), "the policy does not have to use the custom domain");
     assert_eq!(custom.allows("acme.eu.auth0.com", Some("login.ACME.com")), Ok(()));
     assert!(custom.allows("acme.eu.auth0.com", Some("evil.example")).is_err());
 }
 
 #[test]
-fn a_fingerprint_changes_with_every_part_and_with_nothing_else() {
+fn fingerprint_changes_with_every_part_and_nothing_else() {
     let secret = [("clientSecret", "s3cret")];
     let same = read(&[("clientSecret", "s3cret\n"), ("domain", "acme.EU.auth0.com"), ("customDomain", "")]).unwrap();
     assert_eq!(read(&secret).unwrap().fingerprint(), same.fingerprint());
@@ -139,23 +139,23 @@ fn a_fingerprint_changes_with_every_part_and_with_nothing_else() {
 }
 
 #[test]
-fn callers_are_trimmed_and_a_short_one_is_refused_alone() {
+fn short_token_is_rejected_and_the_others_are_trimmed() {
     let entries = data(&[("a", " 0123456789abcdef\n"), ("b", "  0123456789abcde  "), ("c", "ffffffffffffffffffff")]);
     let read = CallerTokens::from_secret(CALLERS_TYPE, &entries).unwrap();
     let tokens: Vec<_> = read.callers.iter().map(|c| (c.name.as_str(), c.token.expose_secret())).collect();
     assert_eq!(tokens, [("a", "0123456789abcdef"), ("c", "ffffffffffffffffffff")]);
-    assert_eq!(read.refused, [SecretError::ShortToken { name: "b".to_owned() }]);
+    assert_eq!(read.rejected, [SecretError::ShortToken { name: "b".to_owned() }]);
 }
 
 #[test]
-fn a_callers_length_is_counted_in_characters() {
+fn token_length_is_counted_in_characters() {
     assert!(matches!(Caller::new("a", &"£".repeat(15)), Err(SecretError::ShortToken { .. })));
     assert!(Caller::new("a", &"x".repeat(16)).is_ok());
 }
 
 #[test]
-fn a_callers_token_that_no_header_could_carry_is_refused() {
+fn token_that_no_header_can_carry_is_rejected() {
     for token in ["£".repeat(16), "sixteen characters".to_owned(), "sixteen\tcharacters".to_owned()] {
-        assert!(matches!(Caller::new("a", &token), Err(SecretError::UnfitToken { .. })), "{token}");
+        assert!(matches!(Caller::new("a", &token), Err(SecretError::UnsendableToken { .. })), "{token}");
     }
 }

@@ -48,9 +48,9 @@ pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 fn describe(report: &PolicyReport) -> Value {
-    let condition = |(kind, condition): (&str, Condition)| {
+    let condition = |condition: Condition| {
         let (status, reason) = (condition.status.as_str(), condition.reason.as_str());
-        json!({ "type": kind, "status": status, "reason": reason, "message": condition.message })
+        json!({ "type": condition.kind.as_str(), "status": status, "reason": reason, "message": condition.message })
     };
     json!({
         "name": report.name.to_string(),
@@ -61,7 +61,7 @@ fn describe(report: &PolicyReport) -> Value {
         "credentials": report.credentials_ready().problem().unwrap_or("ready"),
         "callers": report.callers.problem(),
         "conditions": report.conditions().map(condition),
-        "rule": report.rule.as_deref().map(describe_rule),
+        "rule": report.version.as_deref().map(describe_rule),
     })
 }
 

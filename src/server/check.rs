@@ -64,7 +64,7 @@ impl<'a> AnswerBody<'a> {
             revoke_session: answer.revoke_session,
             policy: answer.policy.as_ref().map(ToString::to_string),
             limit: answer.count.map(|count| count.limit),
-            limit_scope: answer.count.map(|count| count.scope.as_str()),
+            limit_scope: answer.count.map(|count| count.limit_scope.as_str()),
             active_sessions: answer.count.map(|count| count.active),
             revoked_sessions: answer.revoked_sessions,
             audited_reason: answer.audited_reason.map(Reason::as_str),
@@ -87,7 +87,7 @@ pub(super) async fn check(
     }
     let snapshot = app.checker.snapshot();
     let view = bearer(&head.headers)
-        .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).map_err(|_| ErrorKind::Unauthorized))
+        .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).ok_or(ErrorKind::Unauthorized))
         .map_err(|kind| {
             let message = "The caller token is missing or unknown. Send it as Authorization: Bearer TOKEN.";
             kind.with_message(message, &request_id)

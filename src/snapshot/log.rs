@@ -46,8 +46,9 @@ fn changed(old: Option<&PolicyReport>, report: &PolicyReport) {
         tracing::info!(policy, generation, in_force, "policy loaded");
     }
     let conditions = old.map(PolicyReport::conditions);
-    for (position, (kind, condition)) in report.conditions().into_iter().enumerate() {
-        let before = conditions.as_ref().map(|conditions| &conditions[position].1);
+    for (position, condition) in report.conditions().into_iter().enumerate() {
+        let kind = condition.kind.as_str();
+        let before = conditions.as_ref().map(|conditions| &conditions[position]);
         if before == Some(&condition) {
             continue;
         }

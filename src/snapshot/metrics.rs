@@ -6,7 +6,7 @@ use prometheus::{Gauge, IntGauge, IntGaugeVec};
 
 use super::Snapshot;
 use crate::metrics::{MetricRegistry, to_i64};
-use crate::policy::{ActiveVersion, CONDITIONS, ConditionStatus};
+use crate::policy::{ActiveVersion, ConditionStatus, ConditionType};
 
 /// Shows the snapshot that is in use.
 pub struct SnapshotMetrics {
@@ -63,19 +63,19 @@ impl SnapshotMetrics {
             let count = snapshot.reports.iter().filter(|report| report.active_version == state).count();
             self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
         }
-        let mut conditions: HashMap<(&str, ConditionStatus), usize> = HashMap::new();
+        let mut conditions: HashMap<(ConditionType, ConditionStatus), usize> = HashMap::new();
         for report in &snapshot.reports {
             let (policy, tenant) = (report.name.to_string(), report.tenant());
             self.policy_generation.with_label_values(&[policy.as_str(), tenant]).set(report.generation);
             self.policy_ready.with_label_values(&[policy.as_str(), tenant]).set(i64::from(report.is_ready()));
-            for (kind, condition) in report.conditions() {
-                *conditions.entry((kind, condition.status)).or_default() += 1;
+            for condition in report.conditions() {
+                *conditions.entry((condition.kind, condition.status)).or_default() += 1;
             }
         }
-        for kind in CONDITIONS {
+        for kind in ConditionType::ALL {
             for status in ConditionStatus::ALL {
                 let count = conditions.get(&(kind, status)).copied().unwrap_or_default();
-                self.policies_by_condition.with_label_values(&[kind, status.as_str()]).set(to_i64(count));
+                self.policies_by_condition.with_label_values(&[kind.as_str(), status.as_str()]).set(to_i64(count));
             }
         }
     }

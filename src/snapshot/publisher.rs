@@ -176,7 +176,7 @@ impl Publisher {
             if let Some(credentials) = &active_policy.credentials {
                 let key = CredentialKey {
                     credential: credentials.fingerprint(),
-                    tenant: active_policy.rule.scope().tenant.clone(),
+                    tenant: active_policy.version.scope().tenant.clone(),
                 };
                 needed.entry(key).or_insert_with(|| Arc::clone(credentials));
             }
@@ -199,7 +199,7 @@ impl Publisher {
         let mut tenants: HashMap<String, TenantState> = HashMap::new();
         let mut quotas: HashMap<&str, Option<u32>> = HashMap::new();
         for active_policy in policy_set.active_policies() {
-            let PolicyVersion::Compiled(policy) = &*active_policy.rule else { continue };
+            let PolicyVersion::Compiled(policy) = &*active_policy.version else { continue };
             let domain = policy.scope.tenant.domain();
             let places = || last.tenants.get(domain).map(|tenant| Arc::clone(&tenant.places));
             let state = tenants.entry(domain.to_owned()).or_insert_with(|| TenantState {
@@ -225,7 +225,7 @@ fn clients_of_policies(
     clients: &HashMap<CredentialKey, TenantClient>,
 ) -> HashMap<ObjectName, TenantClient> {
     let client = |active_policy: &Arc<ActivePolicy>| {
-        let scope = active_policy.rule.scope();
+        let scope = active_policy.version.scope();
         let credential = active_policy.credentials.as_ref()?.fingerprint();
         let client = clients.get(&CredentialKey { credential, tenant: scope.tenant.clone() })?;
         Some((scope.name.clone(), client.clone()))

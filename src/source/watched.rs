@@ -6,17 +6,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::policy::TokenDigest;
+use aws_lc_rs::digest::{SHA256, digest};
 
 /// A file, and what was last taken from it.
 pub(super) struct Watched {
     path: PathBuf,
     /// The version that was read, unless the next could look the same.
     version: Option<Version>,
-    /// A digest of the text that was taken: the text itself may be a Secret and is not kept.
-    taken: Option<TokenDigest>,
-    /// A digest of a text that was read once and may not be whole yet.
-    unsettled: Option<TokenDigest>,
+    /// The SHA-256 of the text that was taken: the text itself may be a Secret and is not kept.
+    taken: Option<[u8; 32]>,
+    /// The SHA-256 of a text that was read once and may not be whole yet.
+    unsettled: Option<[u8; 32]>,
 }
 
 /// What tells one version of a file from another without reading it.
@@ -64,7 +64,7 @@ impl Watched {
             return Ok(None);
         }
         let text = fs::read_to_string(&self.path)?;
-        let digest = Some(TokenDigest::of(&text));
+        let digest = Some(digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes"));
         let is_young = version.is_young(SystemTime::now());
         self.version = (!is_young).then_some(version);
         if digest == self.taken {

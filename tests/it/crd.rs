@@ -1,13 +1,13 @@
-//! The definition that is committed is the one that the program prints.
+//! The committed CRD is the one that the program prints.
 
 use std::path::Path;
 
-/// The second is the chart's: Helm reads nothing outside of a chart, and a link in it is not followed everywhere.
+/// The second file is the chart's: Helm reads no file outside of a chart, and not every tool follows a link.
 const COMMITTED: [&str; 2] = ["crds/sessionpolicies.yaml", "charts/session-checker/files/sessionpolicies.yaml"];
 
-/// With `UPDATE=1` in the environment the files are written instead.
+/// Writes the files instead when the environment has `UPDATE=1`.
 #[test]
-fn the_committed_crd_is_the_one_that_the_program_prints() {
+fn committed_crd_is_the_printed_one() {
     let printed = session_checker::crd::manifest().unwrap();
     for path in COMMITTED {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -1,4 +1,4 @@
-//! The documentation says what the program does.
+//! The documentation agrees with the program.
 
 use std::collections::BTreeSet;
 
@@ -23,21 +23,21 @@ const POLICY: &str = include_str!("../../docs/policy.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 
 #[test]
-fn every_reason_is_documented_and_every_error_word() {
+fn reasons_of_answers_are_documented() {
     for reason in Reason::all() {
         assert!(REASONS.contains(&format!("| `{reason}` |")), "{reason}");
     }
 }
 
 #[test]
-fn every_reason_of_a_condition_is_documented() {
+fn reasons_of_conditions_are_documented() {
     for reason in ConditionReason::ALL {
         assert!(REASONS.contains(&format!("| `{}` |", reason.as_str())), "{reason:?}");
     }
 }
 
 #[test]
-fn every_metric_is_documented_and_no_other() {
+fn documented_metrics_are_those_of_the_registry() {
     let registry = MetricRegistry::new();
     CheckMetrics::new(&registry);
     ServerMetrics::new(&registry);
@@ -56,7 +56,7 @@ fn every_metric_is_documented_and_no_other() {
 }
 
 #[test]
-fn every_option_is_documented_with_its_variable() {
+fn options_are_documented_with_their_variables() {
     let command = Args::command();
     let serve = command.find_subcommand("serve").unwrap();
     for option in serve.get_arguments().chain(command.get_arguments()).filter(|option| !option.is_hide_set()) {
@@ -67,7 +67,7 @@ fn every_option_is_documented_with_its_variable() {
 }
 
 #[test]
-fn every_field_of_a_policy_is_documented_with_its_default() {
+fn fields_of_a_policy_are_documented_with_their_defaults() {
     let schema = serde_json::to_value(SessionPolicy::crd()).unwrap();
     let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
     for (name, field) in spec.as_object().unwrap() {
@@ -91,11 +91,11 @@ fn every_field_of_a_policy_is_documented_with_its_default() {
 }
 
 #[test]
-fn every_manifest_of_the_policy_page_compiles() {
+fn manifests_of_the_policy_page_compile() {
     let tenant = json!({ "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "acme" } });
     let mut compiled = 0;
     for block in POLICY.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")) {
-        // A fragment shows only what is special about it.
+        // A fragment shows only the fields that it is about.
         let text = match block.0.strip_prefix("spec:\n") {
             Some(fields) => format!(
                 "apiVersion: sessionchecker.dev/v1alpha1\nkind: SessionPolicy\nmetadata:\n  name: fragment\nspec:\n{fields}"
@@ -116,7 +116,7 @@ fn every_manifest_of_the_policy_page_compiles() {
 }
 
 #[test]
-fn every_example_compiles() {
+fn examples_compile() {
     let mut policies = 0;
     for folder in ["examples", "examples/policies"] {
         for entry in std::fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {

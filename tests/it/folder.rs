@@ -313,8 +313,8 @@ async fn secrets_are_those_of_the_policys_own_namespace() {
     far["metadata"]["namespace"] = json!("team-b");
     let service = Running::folder(&tenant, &[credentials(), callers(), policy("near", json!({})), far], &[]).await;
     let far = service.policy("team-b/far").await;
-    assert!(far["credentials"].as_str().unwrap().contains("team-b/tenant is not there"), "{far}");
-    assert!(far["callers"].as_str().unwrap().contains("team-b/callers is not there"), "{far}");
+    assert!(far["credentials"].as_str().unwrap().contains("team-b/tenant does not exist"), "{far}");
+    assert!(far["callers"].as_str().unwrap().contains("team-b/callers does not exist"), "{far}");
     assert_eq!(service.check("u", APP, "s").await["policy"], "default/near", "nobody may use the other");
     service.stop().await.unwrap();
 }
@@ -408,7 +408,7 @@ async fn a_changed_credential_is_used_a_wrong_one_keeps_the_old_and_a_deleted_on
     assert_eq!(service.metric(&ready_series()).await, Some(0.0));
 
     std::fs::remove_file(folder.path().join("secret.yaml")).unwrap();
-    eventually("told", || async { told().await.contains("is not there") }).await;
+    eventually("told", || async { told().await.contains("does not exist") }).await;
     assert_eq!(service.reason("u3", "s").await, "credentials_missing");
     assert_eq!(service.ready().await, 200, "nothing later makes it unready");
 

@@ -33,3 +33,4 @@ mod simulator;
 mod soak;
 mod strategies;
 mod traces;
+mod walls;

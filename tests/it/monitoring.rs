@@ -1,4 +1,4 @@
-//! Code, documentation, dashboard, alerts, runbooks and the tests of the alerts say the same.
+//! Documentation, dashboard, alerts, runbooks and the tests of the alerts agree.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ const DASHBOARD: &str = include_str!("../../charts/session-checker/files/dashboa
 const RULES: &str = include_str!("../../charts/session-checker/files/rules.yaml");
 const TESTS: &str = include_str!("../alerts/rules_test.yaml");
 
-/// What `process_*` metrics the registry gives, and what Prometheus itself does.
+/// The `process_*` metrics of the registry, and the metric of Prometheus itself.
 const STANDARD: [&str; 5] = [
     "process_cpu_seconds_total",
     "process_open_fds",
@@ -87,7 +87,7 @@ fn series() -> BTreeSet<String> {
 }
 
 #[test]
-fn dashboard_and_rules_name_only_metrics_that_there_are() {
+fn dashboard_and_rules_use_only_documented_metrics() {
     let recorded: BTreeSet<_> =
         rules().iter().filter(|rule| !rule["record"].is_null()).map(|rule| text(rule, "record").to_owned()).collect();
     let standard = STANDARD.map(str::to_owned).into();
@@ -98,7 +98,7 @@ fn dashboard_and_rules_name_only_metrics_that_there_are() {
 }
 
 #[test]
-fn every_metric_is_on_the_dashboard_or_in_a_rule() {
+fn metrics_are_on_the_dashboard_or_in_a_rule() {
     let named: BTreeSet<_> = expressions().iter().flat_map(|expression| names(expression)).collect();
     let unused: Vec<_> = documented()
         .into_iter()
@@ -108,7 +108,7 @@ fn every_metric_is_on_the_dashboard_or_in_a_rule() {
 }
 
 #[test]
-fn every_panel_is_titled_described_and_has_a_unit_and_its_variables() {
+fn panels_have_a_title_description_unit_and_variables() {
     for panel in panels() {
         let title = text(&panel, "title");
         assert!(!title.is_empty() && text(&panel, "description").ends_with('.'), "{title}");
@@ -124,7 +124,7 @@ fn every_panel_is_titled_described_and_has_a_unit_and_its_variables() {
 }
 
 #[test]
-fn every_alert_says_what_is_wrong_and_has_a_runbook_and_a_test() {
+fn alerts_have_a_description_a_runbook_and_a_test() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
     let mut runbooks: BTreeSet<_> =
         std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
@@ -152,7 +152,7 @@ fn every_alert_says_what_is_wrong_and_has_a_runbook_and_a_test() {
 }
 
 #[test]
-fn runbooks_point_at_what_there_is() {
+fn runbooks_name_existing_files_and_panels() {
     let titles: BTreeSet<_> = panels().iter().map(|panel| text(panel, "title").to_owned()).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
     for file in std::fs::read_dir(&folder).unwrap() {

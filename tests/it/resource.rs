@@ -1,5 +1,4 @@
-//! The definition of the resource at work in a real API server: what it takes, what it refuses and in which words, what it
-//! fills in, and what people see of it.
+//! The CRD in a real API server: accepted and rejected values, messages, defaults, and the output of `kubectl`.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +8,9 @@ use serde_json::{Value, json};
 use session_checker::crd::SessionPolicy;
 
 use crate::control_plane::{self, Namespace, Rbac};
-use crate::session_policies::{accepted, broken_rules, full, refused, with};
+use crate::session_policies::{broken_rules, full, invalid, valid, with};
 
-/// A policy with this spec, as somebody writes it.
+/// A manifest of a policy with this spec.
 fn policy(name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "sessionchecker.dev/v1alpha1", "kind": "SessionPolicy",
@@ -19,7 +18,7 @@ fn policy(name: &str, spec: &Value) -> Value {
     })
 }
 
-/// What the API server says to a new policy, without keeping it: as `kubectl apply` it refuses fields that do not exist.
+/// Creates a policy as a dry run. Like `kubectl apply`, this rejects unknown fields.
 async fn created(client: &Client, namespace: &str, spec: &Value) -> Result<Value, String> {
     let url = format!(
         "/apis/sessionchecker.dev/v1alpha1/namespaces/{namespace}/sessionpolicies?dryRun=All&fieldValidation=Strict"
@@ -28,7 +27,7 @@ async fn created(client: &Client, namespace: &str, spec: &Value) -> Result<Value
     let request = axum::http::Request::post(url).header("content-type", "application/json").body(body).unwrap();
     client.request(request).await.map_err(|error| match error {
         kube::Error::Api(status) if matches!(status.code, 400 | 422) => status.message.clone(),
-        other => panic!("neither taken nor refused: {other}"),
+        other => panic!("neither accepted nor rejected: {other}"),
     })
 }
 
@@ -37,11 +36,11 @@ fn policies(team: &Namespace<'_>, client: Client) -> Api<DynamicObject> {
 }
 
 #[tokio::test]
-async fn every_value_within_the_bounds_is_taken() {
+async fn values_within_the_bounds_are_accepted() {
     let Some(plane) = control_plane::shared().await else { return };
     let admin = plane.admin().await;
     created(&admin, "default", &full()).await.unwrap();
-    for (pointer, value) in accepted() {
+    for (pointer, value) in valid() {
         if let Err(told) = created(&admin, "default", &with(pointer, Some(value.clone()))).await {
             panic!("{pointer} {value}: {told}");
         }
@@ -49,13 +48,13 @@ async fn every_value_within_the_bounds_is_taken() {
 }
 
 #[tokio::test]
-async fn every_value_that_breaks_a_bound_is_refused_and_the_message_names_its_field() {
+async fn values_out_of_bounds_are_rejected_by_their_field() {
     let Some(plane) = control_plane::shared().await else { return };
     let admin = plane.admin().await;
-    // What a rule between fields says stands at their parent.
+    // The error of a rule between fields names their parent, so its message is enough.
     let rules: Vec<&str> = broken_rules().into_iter().map(|(_, words)| words).collect();
     let mut wrong = Vec::new();
-    for (pointer, value, field, _) in refused() {
+    for (pointer, value, field, _) in invalid() {
         match created(&admin, "default", &with(pointer, value.clone())).await {
             Err(told) if told.contains(field) || rules.iter().any(|words| told.contains(words)) => {}
             told => wrong.push(format!("{pointer} {value:?}: {field}: {told:?}")),
@@ -65,7 +64,7 @@ async fn every_value_that_breaks_a_bound_is_refused_and_the_message_names_its_fi
 }
 
 #[tokio::test]
-async fn every_rule_of_the_resource_says_what_to_write() {
+async fn rules_of_the_resource_say_what_to_write() {
     let Some(plane) = control_plane::shared().await else { return };
     let admin = plane.admin().await;
     let mut silent: BTreeSet<String> = BTreeSet::new();
@@ -95,19 +94,19 @@ fn messages(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn kubectl_shows_the_words_of_the_rule_to_whoever_applies() {
+async fn kubectl_apply_shows_the_message_of_the_rule() {
     let Some(plane) = control_plane::shared().await else { return };
     let spec = with("/timeout", Some(json!("1h")));
     let said = plane.kubectl(&["apply", "--dry-run=server", "-f", "-"], &policy("a", &spec).to_string()).await;
     assert!(!said.done);
-    // What stands between is the value, or the type of it where the API server is older.
+    // Between the two is the value, or its type in older API servers.
     let (field, words) =
         ("spec.timeout: Invalid value: ", "write a duration above zero and up to 10s, such as 3s or 1500ms");
     assert!(said.err.contains(field) && said.err.contains(words), "{}", said.err);
 }
 
 #[tokio::test]
-async fn the_tenant_of_a_policy_is_for_life_but_its_spelling_is_not() {
+async fn tenant_of_a_policy_changes_only_in_upper_case() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     team.apply(policy("a", &full())).await;
@@ -122,12 +121,12 @@ async fn the_tenant_of_a_policy_is_for_life_but_its_spelling_is_not() {
 }
 
 #[tokio::test]
-async fn the_largest_policy_that_the_bounds_allow_stays_within_the_cost_of_the_rules() {
+async fn largest_policy_stays_within_the_cost_of_the_rules() {
     let Some(plane) = control_plane::shared().await else { return };
     let texts = |count: usize, length: usize| -> Value {
         (0..count).map(|n| format!("{n:0>4}{}", "x".repeat(length - 4))).collect()
     };
-    // So many users would be more than etcd takes; the API server weighs the rules before.
+    // The object is larger than etcd accepts; the API server estimates the cost of the rules before that.
     let overrides: Value = (0..32)
         .map(|n| {
             json!({
@@ -148,7 +147,7 @@ async fn the_largest_policy_that_the_bounds_allow_stays_within_the_cost_of_the_r
 }
 
 #[tokio::test]
-async fn what_is_left_out_is_filled_in_and_applying_it_again_changes_nothing() {
+async fn omitted_fields_get_defaults_and_reapplying_is_a_no_op() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     let written = json!({
@@ -171,7 +170,7 @@ async fn what_is_left_out_is_filled_in_and_applying_it_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn two_managers_share_a_set_and_replace_the_overrides_as_a_whole() {
+async fn sets_merge_and_overrides_are_replaced_between_managers() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     team.apply(policy("a", &full())).await;
@@ -188,7 +187,7 @@ async fn two_managers_share_a_set_and_replace_the_overrides_as_a_whole() {
 }
 
 #[tokio::test]
-async fn kubectl_get_shows_what_is_limited_and_whether_it_is_in_force() {
+async fn kubectl_get_shows_the_limit_and_the_readiness() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     team.apply(policy("seats", &with("/mode", Some(json!("Audit"))))).await;
@@ -214,7 +213,7 @@ async fn kubectl_get_shows_what_is_limited_and_whether_it_is_in_force() {
 }
 
 #[tokio::test]
-async fn kubectl_explain_documents_every_field() {
+async fn kubectl_explain_describes_every_field() {
     let Some(plane) = control_plane::shared().await else { return };
     let said = plane.kubectl(&["explain", "sesspol.spec.limits.perUser"], "").await;
     assert!(said.out.contains("Sessions with any application of the tenant, together."), "{said:?}");
@@ -238,7 +237,7 @@ fn find_undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn every_example_goes_through_the_api_server_unchanged_and_without_a_warning() {
+async fn examples_are_applied_unchanged_and_without_a_warning() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     let admin = plane.admin().await;
@@ -269,7 +268,7 @@ async fn kept(client: &Client, namespace: &str, written: &Value) -> Value {
     serde_json::to_value(api.get(object.metadata.name.as_deref().unwrap()).await.unwrap()).unwrap()
 }
 
-/// Everything that was written is there as it was written.
+/// Asserts that every written field is stored unchanged.
 fn assert_part(written: &Value, kept: &Value, place: &str) {
     match written {
         Value::Object(fields) => {
@@ -288,7 +287,7 @@ fn assert_part(written: &Value, kept: &Value, place: &str) {
 }
 
 #[tokio::test]
-async fn the_definition_is_installed_without_a_warning() {
+async fn definition_is_installed_without_a_warning() {
     let Some(plane) = control_plane::shared().await else { return };
     let definition = session_checker::crd::manifest().unwrap();
     let said = plane
@@ -298,7 +297,7 @@ async fn the_definition_is_installed_without_a_warning() {
 }
 
 #[tokio::test]
-async fn a_status_can_be_written_in_parts_and_leaves_the_spec_alone() {
+async fn status_is_written_in_parts_and_without_the_spec() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     let api = policies(&team, plane.admin().await);

@@ -17,7 +17,8 @@ const MAX_MESSAGE_CHARS: usize = 2000;
 
 /// The status that a policy should have, when the API server holds `last`.
 pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
-    let condition = |(kind, condition): (&str, Condition)| {
+    let condition = |condition: Condition| {
+        let kind = condition.kind.as_str();
         let status = condition.status.as_str().to_owned();
         let since =
             find(last, kind).filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
@@ -33,7 +34,7 @@ pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp)
     SessionPolicyStatus {
         observed_generation: Some(report.generation),
         conditions: report.conditions().into_iter().map(condition).collect(),
-        limits: match report.rule.as_deref() {
+        limits: match report.version.as_deref() {
             Some(PolicyVersion::Compiled(policy)) => Some(policy.limits.to_string()),
             Some(PolicyVersion::Invalid(_)) | None => None,
         },
@@ -166,7 +167,7 @@ mod tests {
     }
 
     fn rejected() -> PolicyReport {
-        PolicyReport { credential: CredentialReport::Rejected { kept: false }, ..proven() }
+        PolicyReport { credential: CredentialReport::Rejected { previous_in_use: false }, ..proven() }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -206,7 +207,7 @@ mod tests {
     fn a_transition_is_a_change_of_the_status_and_of_nothing_else() {
         let first = status(&rejected(), &nothing(), at(0));
         let other_words = PolicyReport {
-            credential: CredentialReport::InsufficientScope { missing: vec!["read:sessions"], kept: false },
+            credential: CredentialReport::InsufficientScope { missing: vec!["read:sessions"], previous_in_use: false },
             ..proven()
         };
         let second = status(&other_words, &first, at(60));

@@ -1,12 +1,12 @@
-//! The examples that the documentation gives.
+//! The examples of the documentation.
 
 use super::*;
 
 #[test]
-fn every_example_of_the_specification_is_answered_as_it_says() {
+fn examples_of_the_specification_are_decided_as_written() {
     let one = |extra: Value| {
         let mut spec = json!({ "limits": { "perClient": 1 } });
-        lay_over(&mut spec, extra);
+        merge(&mut spec, extra);
         Check::new(spec)
     };
     let plain = || one(json!({}));
@@ -18,14 +18,14 @@ fn every_example_of_the_specification_is_answered_as_it_says() {
 
     for (example, check, answer) in [
         ("no session", plain(), within(Client, 1, 0, false)),
-        ("the login's own", plain().oldest_first([s("s9", &["c1"])]), within(Client, 1, 0, true)),
+        ("the login's own session", plain().oldest_first([s("s9", &["c1"])]), within(Client, 1, 0, true)),
         (
-            "one for another application",
+            "a session for another application",
             plain().oldest_first([s("s1", &["c2"]), s("s9", &[])]),
             within(Client, 1, 0, false),
         ),
         (
-            "one for this application",
+            "a session for this application",
             plain().oldest_first([s("s1", &["c1"]), s("s9", &[])]),
             exceeded(Client, 1, 1, true),
         ),
@@ -35,7 +35,7 @@ fn every_example_of_the_specification_is_answered_as_it_says() {
             exceeded(Client, 1, 1, false),
         ),
         (
-            "a holder who came second",
+            "a holder that came second",
             plain().oldest_first([s("s1", &["c1"]), s("s9", &["c1"])]),
             exceeded(Client, 1, 1, false),
         ),
@@ -45,7 +45,7 @@ fn every_example_of_the_specification_is_answered_as_it_says() {
             exceeded(Client, 1, 1, false),
         ),
         (
-            "a holder who came first",
+            "a holder that came first",
             plain().oldest_first([s("s9", &["c1"]), s("s1", &["c1"])]),
             within(Client, 1, 0, true),
         ),
@@ -54,11 +54,15 @@ fn every_example_of_the_specification_is_answered_as_it_says() {
             count_others().oldest_first([s("s9", &["c1"]), s("s1", &["c1"])]),
             exceeded(Client, 1, 1, false),
         ),
-        ("expired a second ago", plain().oldest_first([s("s1", &["c1"]).ends(-1)]), within(Client, 1, 0, false)),
-        ("another user's", plain().oldest_first([s("s1", &["c1"]).of("v")]), within(Client, 1, 0, false)),
-        ("on the second page", plain().oldest_first(two_pages), exceeded(Client, 1, 1, true)),
         (
-            "two too many",
+            "a session that expired a second ago",
+            plain().oldest_first([s("s1", &["c1"]).ends(-1)]),
+            within(Client, 1, 0, false),
+        ),
+        ("a session of another user", plain().oldest_first([s("s1", &["c1"]).of("v")]), within(Client, 1, 0, false)),
+        ("a session on the second page", plain().oldest_first(two_pages), exceeded(Client, 1, 1, true)),
+        (
+            "two sessions over the limit",
             revoke_oldest().oldest_first([s("s1", &["c1"]), s("s2", &["c1"]), s("s9", &[])]),
             evict(Client, 1, 2, &["s1", "s2"]),
         ),
@@ -68,7 +72,7 @@ fn every_example_of_the_specification_is_answered_as_it_says() {
             within(Client, 1, 1, true),
         ),
         (
-            "only remembered",
+            "a session that is only remembered",
             revoke_oldest().oldest_first([s("s9", &[])]).remembering([admitted("s1", "c1", -1)]),
             exceeded(Client, 1, 1, true),
         ),

@@ -1,12 +1,11 @@
-//! What an index makes of policies, Secrets and what tenants say: which credential is used, what is said, who stands before
-//! whom.
+//! The index: which credential a policy uses, its conditions, and which policy takes precedence.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::secret::CREDENTIALS_TYPE;
 
-/// An index with policies, each by its name and what its spec adds.
+/// An index with policies, each with a name and fields for its spec; earlier ones are older.
 fn index(policies: &[(&str, Value)]) -> Index {
     let mut index = Index::default();
     for (age, (name, extra)) in policies.iter().enumerate() {
@@ -17,7 +16,7 @@ fn index(policies: &[(&str, Value)]) -> Index {
 
 fn apply(index: &mut Index, name: &str, age: usize, extra: Value) {
     let mut spec = json!({ "limits": { "perUser": 1 }, "callerSecretRef": { "name": "callers" } });
-    lay_over(&mut spec, extra);
+    merge(&mut spec, extra);
     let created_at = Some(at(i64::try_from(age).unwrap()));
     index.apply_policy(&Manifest { name: ObjectName::new("team", name), created_at, ..manifest(spec) });
 }
@@ -37,11 +36,14 @@ fn report(index: &Index, name: &str) -> PolicyReport {
     reports.into_iter().find(|report| report.name.name == name).unwrap()
 }
 
-/// The secret that a policy's checks use.
-fn used(index: &Index, name: &str) -> Option<String> {
+/// The client secret that a policy uses.
+fn secret_in_use(index: &Index, name: &str) -> Option<String> {
     let (policy_set, _) = index.publish(&CallerAccess::default());
-    let active_policy =
-        policy_set.active_policies().iter().find(|active_policy| active_policy.rule.scope().name.name == name)?.clone();
+    let active_policy = policy_set
+        .active_policies()
+        .iter()
+        .find(|active_policy| active_policy.version.scope().name.name == name)?
+        .clone();
     let credentials = active_policy.credentials.clone()?;
     match &credentials.client_auth {
         crate::secret::ClientAuth::ClientSecret(secret) => {
@@ -51,8 +53,8 @@ fn used(index: &Index, name: &str) -> Option<String> {
     }
 }
 
-/// The tenant's word on the newest credential.
-fn says(index: &mut Index, result: &ProbeResult) {
+/// Applies a probe result to every credential that is probed.
+fn probe(index: &mut Index, result: &ProbeResult) {
     let keys: Vec<CredentialKey> = index.probe_targets().into_keys().collect();
     keys.into_iter().for_each(|key| index.probed(key, result.clone()));
     index.forget_replaced();
@@ -62,168 +64,192 @@ fn granted(scopes: &[&str]) -> ProbeResult {
     ProbeResult::Granted(Some(scopes.iter().map(|scope| (*scope).to_owned()).collect::<BTreeSet<_>>()))
 }
 
-fn word(index: &Index, name: &str) -> (ConditionStatus, ConditionReason) {
+fn credential_condition(index: &Index, name: &str) -> (ConditionStatus, ConditionReason) {
     let condition = report(index, name).credentials_ready();
     (condition.status, condition.reason)
 }
 
-const PLAIN: &[&str] = &["read:sessions"];
+const READ: &[&str] = &["read:sessions"];
 const ALL: &[&str] = &["read:sessions", "delete:sessions", "delete:refresh_tokens"];
 
 #[test]
-fn a_first_credential_is_used_before_it_is_proven_and_that_is_said() {
+fn first_credential_is_used_unproven_and_reported() {
     let mut index = index(&[("a", json!({}))]);
     assert_eq!(
-        (used(&index, "a"), word(&index, "a")),
+        (secret_in_use(&index, "a"), credential_condition(&index, "a")),
         (None, (ConditionStatus::False, ConditionReason::SecretMissing))
     );
     index.apply_secret(&credential("one"));
     let one = Some("one".to_owned());
     assert_eq!(
-        (used(&index, "a"), word(&index, "a")),
+        (secret_in_use(&index, "a"), credential_condition(&index, "a")),
         (one.clone(), (ConditionStatus::Unknown, ConditionReason::Unproven))
     );
-    says(&mut index, &ProbeResult::Unreachable(Failure::UpstreamTimeout));
-    let told = word(&index, "a");
+    probe(&mut index, &ProbeResult::Unreachable(Failure::UpstreamTimeout));
+    let condition = credential_condition(&index, "a");
     assert_eq!(
-        (used(&index, "a"), told),
+        (secret_in_use(&index, "a"), condition),
         (one.clone(), (ConditionStatus::Unknown, ConditionReason::TenantUnreachable))
     );
-    says(&mut index, &ProbeResult::Rejected);
-    let told = word(&index, "a");
+    probe(&mut index, &ProbeResult::Rejected);
+    let condition = credential_condition(&index, "a");
     assert_eq!(
-        (used(&index, "a"), told),
+        (secret_in_use(&index, "a"), condition),
         (one.clone(), (ConditionStatus::False, ConditionReason::CredentialsRejected))
     );
-    says(&mut index, &granted(PLAIN));
-    assert_eq!((used(&index, "a"), word(&index, "a")), (one, (ConditionStatus::True, ConditionReason::Proven)));
+    probe(&mut index, &granted(READ));
+    assert_eq!(
+        (secret_in_use(&index, "a"), credential_condition(&index, "a")),
+        (one, (ConditionStatus::True, ConditionReason::Proven))
+    );
 }
 
 #[test]
-fn a_new_credential_takes_over_when_it_is_proven_and_the_old_one_never_comes_back() {
+fn new_credential_replaces_the_old_one_for_good_once_proven() {
     let mut index = index(&[("a", json!({}))]);
     index.apply_secret(&credential("one"));
-    says(&mut index, &granted(PLAIN));
+    probe(&mut index, &granted(READ));
     index.apply_secret(&credential("two"));
-    assert_eq!(used(&index, "a").unwrap(), "one");
+    assert_eq!(secret_in_use(&index, "a").unwrap(), "one");
     assert_eq!(
-        word(&index, "a"),
+        credential_condition(&index, "a"),
         (ConditionStatus::True, ConditionReason::Proven),
-        "nothing has happened that anybody would notice"
+        "the previous credential is in use"
     );
-    says(&mut index, &ProbeResult::Unreachable(Failure::UpstreamTimeout));
-    assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("one", ConditionReason::TenantUnreachable));
-    says(&mut index, &ProbeResult::Rejected);
-    assert_eq!(used(&index, "a").unwrap(), "one");
-    assert_eq!(word(&index, "a"), (ConditionStatus::False, ConditionReason::NewCredentialsRejected));
-    says(&mut index, &granted(PLAIN));
-    assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("two", ConditionReason::Proven));
-    says(&mut index, &ProbeResult::Rejected);
+    probe(&mut index, &ProbeResult::Unreachable(Failure::UpstreamTimeout));
     assert_eq!(
-        (used(&index, "a").unwrap().as_str(), word(&index, "a").1),
+        (secret_in_use(&index, "a").unwrap().as_str(), credential_condition(&index, "a").1),
+        ("one", ConditionReason::TenantUnreachable)
+    );
+    probe(&mut index, &ProbeResult::Rejected);
+    assert_eq!(secret_in_use(&index, "a").unwrap(), "one");
+    assert_eq!(credential_condition(&index, "a"), (ConditionStatus::False, ConditionReason::NewCredentialsRejected));
+    probe(&mut index, &granted(READ));
+    assert_eq!(
+        (secret_in_use(&index, "a").unwrap().as_str(), credential_condition(&index, "a").1),
+        ("two", ConditionReason::Proven)
+    );
+    probe(&mut index, &ProbeResult::Rejected);
+    assert_eq!(
+        (secret_in_use(&index, "a").unwrap().as_str(), credential_condition(&index, "a").1),
         ("two", ConditionReason::CredentialsRejected)
     );
 }
 
 #[test]
-fn of_several_new_credentials_the_newest_is_proven_and_the_proven_one_serves() {
+fn newest_credential_is_probed_while_the_proven_one_is_used() {
     let mut index = index(&[("a", json!({}))]);
     index.apply_secret(&credential("one"));
-    says(&mut index, &granted(PLAIN));
+    probe(&mut index, &granted(READ));
     for wrong in ["two", "three"] {
         index.apply_secret(&credential(wrong));
-        says(&mut index, &ProbeResult::Rejected);
-        assert_eq!(used(&index, "a").unwrap(), "one");
+        probe(&mut index, &ProbeResult::Rejected);
+        assert_eq!(secret_in_use(&index, "a").unwrap(), "one");
     }
-    // Back to the one that serves: known already.
+    // The credential that is in use is proven already.
     index.apply_secret(&credential("one"));
-    assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("one", ConditionReason::Proven));
+    assert_eq!(
+        (secret_in_use(&index, "a").unwrap().as_str(), credential_condition(&index, "a").1),
+        ("one", ConditionReason::Proven)
+    );
 }
 
 #[test]
-fn a_tenant_that_is_down_takes_back_nothing_that_it_said() {
+fn unreachable_tenant_keeps_the_earlier_probe_result() {
     let mut index = index(&[("a", json!({}))]);
     index.apply_secret(&credential("one"));
-    says(&mut index, &granted(PLAIN));
+    probe(&mut index, &granted(READ));
     let revision = index.revision();
-    says(&mut index, &ProbeResult::Unreachable(Failure::CircuitOpen));
-    assert_eq!((word(&index, "a").1, index.revision()), (ConditionReason::Proven, revision));
+    probe(&mut index, &ProbeResult::Unreachable(Failure::CircuitOpen));
+    assert_eq!((credential_condition(&index, "a").1, index.revision()), (ConditionReason::Proven, revision));
 }
 
 #[test]
-fn what_a_credential_must_permit_depends_on_the_strategy_of_each_policy() {
+fn oauth_scopes_depend_on_the_strategy_of_each_policy() {
     let mut index = index(&[("deny", json!({})), ("revoke", json!({ "strategy": "RevokeOldest", "priority": 1 }))]);
     index.apply_secret(&credential("one"));
-    says(&mut index, &granted(ALL));
+    probe(&mut index, &granted(ALL));
     index.apply_secret(&credential("two"));
-    says(&mut index, &granted(PLAIN));
-    assert_eq!((used(&index, "deny").unwrap().as_str(), word(&index, "deny").1), ("two", ConditionReason::Proven));
-    let told = report(&index, "revoke").credentials_ready();
+    probe(&mut index, &granted(READ));
     assert_eq!(
-        (used(&index, "revoke").unwrap().as_str(), told.reason),
+        (secret_in_use(&index, "deny").unwrap().as_str(), credential_condition(&index, "deny").1),
+        ("two", ConditionReason::Proven)
+    );
+    let condition = report(&index, "revoke").credentials_ready();
+    assert_eq!(
+        (secret_in_use(&index, "revoke").unwrap().as_str(), condition.reason),
         ("one", ConditionReason::NewCredentialsRejected)
     );
-    assert!(told.message.contains("lacks delete:sessions and delete:refresh_tokens"), "{}", told.message);
-    says(&mut index, &granted(ALL));
-    assert_eq!((used(&index, "revoke").unwrap().as_str(), word(&index, "revoke").1), ("two", ConditionReason::Proven));
-    // The first is forgotten: a policy that needs more does not bring it back.
-    says(&mut index, &granted(PLAIN));
-    assert_eq!(used(&index, "revoke").unwrap(), "two");
-    assert_eq!(word(&index, "revoke"), (ConditionStatus::False, ConditionReason::InsufficientScope));
-    // A tenant that does not say is believed.
-    says(&mut index, &ProbeResult::Granted(None));
-    assert_eq!(word(&index, "revoke").1, ConditionReason::Proven);
+    assert!(condition.message.contains("lacks delete:sessions and delete:refresh_tokens"), "{}", condition.message);
+    probe(&mut index, &granted(ALL));
+    assert_eq!(
+        (secret_in_use(&index, "revoke").unwrap().as_str(), credential_condition(&index, "revoke").1),
+        ("two", ConditionReason::Proven)
+    );
+    // The first one is dropped: a policy that needs more does not bring it back.
+    probe(&mut index, &granted(READ));
+    assert_eq!(secret_in_use(&index, "revoke").unwrap(), "two");
+    assert_eq!(credential_condition(&index, "revoke"), (ConditionStatus::False, ConditionReason::InsufficientScope));
+    // When the tenant does not name the scopes, the token is assumed to have all.
+    probe(&mut index, &ProbeResult::Granted(None));
+    assert_eq!(credential_condition(&index, "revoke").1, ConditionReason::Proven);
 }
 
 #[test]
-fn a_deleted_secret_stops_its_use_and_comes_back_unproven() {
+fn deleted_secret_is_not_used_and_returns_unproven() {
     let mut index = index(&[("a", json!({}))]);
     index.apply_secret(&credential("one"));
-    says(&mut index, &granted(PLAIN));
+    probe(&mut index, &granted(READ));
     index.remove_secret(&ObjectName::new("team", "auth0"));
     index.forget_replaced();
-    assert_eq!((used(&index, "a"), word(&index, "a").1), (None, ConditionReason::SecretMissing));
+    assert_eq!(
+        (secret_in_use(&index, "a"), credential_condition(&index, "a").1),
+        (None, ConditionReason::SecretMissing)
+    );
     index.apply_secret(&credential("one"));
-    assert_eq!(word(&index, "a").1, ConditionReason::Unproven);
+    assert_eq!(credential_condition(&index, "a").1, ConditionReason::Unproven);
 }
 
 #[test]
-fn a_secret_made_anew_while_nobody_looked_leaves_nothing_of_the_one_before_in_use() {
-    let made = |uid: &str, secret| SecretManifest { uid: Some(uid.to_owned()), ..credential(secret) };
+fn recreated_secret_ends_the_use_of_the_deleted_one() {
+    let with_uid = |uid: &str, secret| SecretManifest { uid: Some(uid.to_owned()), ..credential(secret) };
     let mut index = index(&[("one", json!({}))]);
-    index.apply_secret(&made("1", "leaked"));
-    says(&mut index, &granted(&["read:sessions"]));
-    // The same one goes on with what it had.
-    index.apply_secret(&made("1", "next"));
-    assert_eq!(used(&index, "one").as_deref(), Some("leaked"));
-    index.apply_secret(&made("2", "anew"));
-    assert_eq!(used(&index, "one").as_deref(), Some("anew"));
-    let unreadable = SecretManifest { kind: "Opaque".to_owned(), ..made("3", "typeless") };
+    index.apply_secret(&with_uid("1", "leaked"));
+    probe(&mut index, &granted(&["read:sessions"]));
+    // The same Secret keeps its proven version.
+    index.apply_secret(&with_uid("1", "next"));
+    assert_eq!(secret_in_use(&index, "one").as_deref(), Some("leaked"));
+    index.apply_secret(&with_uid("2", "recreated"));
+    assert_eq!(secret_in_use(&index, "one").as_deref(), Some("recreated"));
+    let unreadable = SecretManifest { kind: "Opaque".to_owned(), ..with_uid("3", "typeless") };
     index.apply_secret(&unreadable);
-    assert_eq!(used(&index, "one"), None);
+    assert_eq!(secret_in_use(&index, "one"), None);
 }
 
 #[test]
-fn a_secret_that_is_not_shown_any_more_stays_in_use_and_that_is_said() {
+fn forbidden_secret_stays_in_use_and_is_reported() {
     let mut index = index(&[("a", json!({}))]);
     let name = ObjectName::new("team", "auth0");
     index.await_secret(&name);
-    assert_eq!(word(&index, "a"), (ConditionStatus::Unknown, ConditionReason::Pending));
+    assert_eq!(credential_condition(&index, "a"), (ConditionStatus::Unknown, ConditionReason::Pending));
     index.forbid_secret(&name);
     assert_eq!(
-        (used(&index, "a"), word(&index, "a")),
+        (secret_in_use(&index, "a"), credential_condition(&index, "a")),
         (None, (ConditionStatus::False, ConditionReason::SecretForbidden))
     );
     index.apply_secret(&credential("one"));
-    says(&mut index, &granted(PLAIN));
+    probe(&mut index, &granted(READ));
     index.forbid_secret(&name);
-    assert_eq!((used(&index, "a").unwrap().as_str(), word(&index, "a").1), ("one", ConditionReason::SecretForbidden));
+    assert_eq!(
+        (secret_in_use(&index, "a").unwrap().as_str(), credential_condition(&index, "a").1),
+        ("one", ConditionReason::SecretForbidden)
+    );
     index.apply_secret(&credential("one"));
-    assert_eq!(word(&index, "a").1, ConditionReason::Proven);
+    assert_eq!(credential_condition(&index, "a").1, ConditionReason::Proven);
 }
 
 #[test]
-fn what_changes_nothing_is_no_change() {
+fn updates_without_a_change_keep_the_revision() {
     let mut index = index(&[("a", json!({}))]);
     index.apply_secret(&credential("one"));
     let revision = index.revision();
@@ -234,7 +260,7 @@ fn what_changes_nothing_is_no_change() {
 }
 
 #[test]
-fn a_policy_made_anew_under_the_same_name_does_not_inherit_the_last_good_version() {
+fn recreated_policy_does_not_inherit_the_last_good_version() {
     let mut index = index(&[("a", json!({}))]);
     apply(&mut index, "a", 0, json!({ "limits": { "perUser": 0 } }));
     assert_eq!(report(&index, "a").active_version, ActiveVersion::LastGood);
@@ -248,14 +274,14 @@ fn a_policy_made_anew_under_the_same_name_does_not_inherit_the_last_good_version
 }
 
 fn overshadowing(index: &Index, name: &str) -> Option<(String, Extent)> {
-    report(index, name).overshadowing.map(|overshadowing| (overshadowing.policy.name, overshadowing.share))
+    report(index, name).overshadowing.map(|overshadowing| (overshadowing.policy.name, overshadowing.extent))
 }
 
 #[test]
-fn of_two_policies_that_claim_the_same_the_newer_is_in_conflict_until_the_older_goes() {
+fn newer_of_two_equal_policies_conflicts_until_the_older_goes() {
     let same = || json!({ "selector": { "clientIds": ["c1", "c2"] } });
-    let turned = json!({ "selector": { "clientIds": ["c2", "c1"] } });
-    let mut index = index(&[("old", same()), ("new", turned), ("higher", json!({ "priority": 5 }))]);
+    let reordered = json!({ "selector": { "clientIds": ["c2", "c1"] } });
+    let mut index = index(&[("old", same()), ("new", reordered), ("higher", json!({ "priority": 5 }))]);
     assert_eq!(overshadowing(&index, "new"), Some(("old".to_owned(), Extent::Conflict)));
     let accepted = report(&index, "new").accepted();
     assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::Conflicted));
@@ -267,7 +293,7 @@ fn of_two_policies_that_claim_the_same_the_newer_is_in_conflict_until_the_older_
 }
 
 #[test]
-fn a_policy_behind_another_stays_accepted_and_says_which() {
+fn overshadowed_policy_stays_accepted_and_names_the_other() {
     let by = |list: &str, values: &[&str]| json!({ "selector": { list: values } });
     let index = index(&[
         ("client", by("clientIds", &["c1"])),
@@ -281,5 +307,5 @@ fn a_policy_behind_another_stays_accepted_and_says_which() {
     assert_eq!(overshadowing(&index, "rest"), Some(("client".to_owned(), Extent::Part)));
     let accepted = report(&index, "rest").accepted();
     assert_eq!((accepted.status, accepted.reason), (ConditionStatus::True, ConditionReason::Accepted));
-    assert!(accepted.message.contains("team/client stands before it"), "{}", accepted.message);
+    assert!(accepted.message.contains("team/client takes precedence"), "{}", accepted.message);
 }

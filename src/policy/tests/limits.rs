@@ -1,16 +1,16 @@
-//! What belongs to a limit, who holds a place under it, and when it is exceeded.
+//! Which sessions a limit counts, which session holds a place under it, and when it is exceeded.
 
 use super::*;
 
 use LimitScope::{Client, Group, User};
 
-#[expect(clippy::needless_pass_by_value, reason = "a literal reads better at the calls")]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass literals")]
 fn group(limits: Value) -> Check {
     Check::new(json!({ "selector": { "clientIds": ["c1", "c2"] }, "limits": limits }))
 }
 
 #[test]
-fn each_limit_counts_the_sessions_that_belong_to_it() {
+fn limits_count_the_sessions_that_belong_to_them() {
     let others = [
         session("a", &["c1"]),
         session("b", &["c2"]),
@@ -29,7 +29,7 @@ fn each_limit_counts_the_sessions_that_belong_to_it() {
 }
 
 #[test]
-fn a_newcomer_is_over_a_limit_as_soon_as_as_many_others_count() {
+fn newcomer_is_over_the_limit_that_others_fill() {
     let check = |limit: u32| {
         Check::new(json!({ "limits": { "perClient": limit } })).listed([
             session("s1", &["c1"]),
@@ -43,7 +43,7 @@ fn a_newcomer_is_over_a_limit_as_soon_as_as_many_others_count() {
 }
 
 #[test]
-fn after_a_limit_was_lowered_the_first_ones_keep_their_places() {
+fn first_holders_keep_their_places_under_a_lower_limit() {
     let listed = || ["a", "b", "c", "d"].map(|id| session(id, &["c1"]));
     let answers = ["a", "b", "c", "d"].map(|sid| {
         let check = Check::new(json!({ "limits": { "perClient": 2 } })).by(sid, "c1").oldest_first(listed());
@@ -53,7 +53,7 @@ fn after_a_limit_was_lowered_the_first_ones_keep_their_places() {
 }
 
 #[test]
-fn with_count_others_everybody_over_the_limit_is_refused() {
+fn count_others_blocks_everybody_over_the_limit() {
     for sid in ["a", "b"] {
         let spec = json!({ "limits": { "perClient": 1 }, "reentry": "CountOthers" });
         let check = Check::new(spec).by(sid, "c1").oldest_first([session("a", &["c1"]), session("b", &["c1"])]);
@@ -62,13 +62,13 @@ fn with_count_others_everybody_over_the_limit_is_refused() {
 }
 
 #[test]
-fn holders_stand_in_order_of_creation_then_id_and_an_unreadable_date_comes_first() {
+fn holders_are_ordered_by_creation_then_by_id() {
     let check = |own: ListedSession, other: ListedSession| {
         let check = Check::new(json!({ "limits": { "perClient": 1 } })).by(&own.id, "c1");
         is_within(&check.listed([other, own]).decide())
     };
     let s = |id: &str| session(id, &["c1"]);
-    for (own, other, goes_first) in [
+    for (own, other, comes_first) in [
         (s("b").created(-2), s("a").created(-1), true),
         (s("a").created(-1), s("b").created(-2), false),
         (s("a").created(-1), s("b").created(-1), true),
@@ -79,38 +79,38 @@ fn holders_stand_in_order_of_creation_then_id_and_an_unreadable_date_comes_first
         (s("a"), s("b"), true),
         (s("b"), s("a"), false),
     ] {
-        assert_eq!(check(own.clone(), other.clone()), goes_first, "{own:?} before {other:?}");
+        assert_eq!(check(own.clone(), other.clone()), comes_first, "{own:?} before {other:?}");
     }
 }
 
 #[test]
-fn only_other_holders_count_against_a_holder() {
+fn other_holders_alone_count_against_a_holder() {
     let check = |limits: Value| group(limits).by("s9", "c1");
     let own = || session("s9", &["c1"]).created(-1);
     let earlier = || session("s1", &["c2"]).created(-9);
     assert_eq!(check(json!({ "perClient": 1 })).listed([earlier(), own()]).decide(), within(Client, 1, 0, true));
     assert_eq!(check(json!({ "perGroup": 1 })).listed([earlier(), own()]).decide(), exceeded(Group, 1, 1, false));
     assert_eq!(check(json!({ "perUser": 1 })).listed([earlier(), own()]).decide(), exceeded(User, 1, 1, false));
-    let under_way = check(json!({ "perClient": 1 })).listed([own()]).remembering([admitted("s1", "c1", -99)]);
-    assert_eq!(under_way.decide(), within(Client, 1, 0, true), "a login that is only remembered holds no place");
+    let in_progress = check(json!({ "perClient": 1 })).listed([own()]).remembering([admitted("s1", "c1", -99)]);
+    assert_eq!(in_progress.decide(), within(Client, 1, 0, true), "a login that is only remembered holds no place");
 }
 
 #[test]
-fn who_is_only_in_the_ledger_is_a_newcomer() {
+fn session_that_is_only_in_the_ledger_is_a_newcomer() {
     let check = Check::new(json!({ "limits": { "perClient": 1 } })).remembering([admitted("s9", "c1", -1)]);
     assert_eq!(check.clone().decide(), within(Client, 1, 0, false));
     assert_eq!(check.listed([session("s1", &["c1"])]).decide(), exceeded(Client, 1, 1, true));
 }
 
 #[test]
-fn who_is_listed_and_remembered_for_the_client_holds_a_place() {
+fn listed_session_holds_a_place_for_a_remembered_client() {
     let check = Check::new(json!({ "limits": { "perClient": 1 } })).remembering([admitted("s9", "c1", -1)]);
     let check = check.listed([session("s9", &[]).created(-9), session("s1", &["c1"]).created(-1)]);
     assert_eq!(check.decide(), within(Client, 1, 0, true));
 }
 
 #[test]
-fn one_may_hold_a_place_under_one_limit_and_be_new_to_another() {
+fn holder_under_one_limit_can_be_new_to_another() {
     let check = group(json!({ "perClient": 1, "perUser": 9 })).listed([session("s9", &["c3"])]);
     assert_eq!(check.decide(), within(Client, 1, 0, false));
     let check = group(json!({ "perClient": 1, "perGroup": 1 }));
@@ -119,17 +119,17 @@ fn one_may_hold_a_place_under_one_limit_and_be_new_to_another() {
 }
 
 #[test]
-fn a_session_without_readable_clients_holds_a_place_per_user_alone() {
+fn session_without_clients_holds_a_place_per_user_alone() {
     let own = || session("s9", &[]).without_clients().created(-9);
     let other = || session("s1", &["c1"]).created(-1);
     let per_user = Check::new(json!({ "limits": { "perUser": 1 } })).listed([own(), other()]);
     assert_eq!(per_user.decide(), within(User, 1, 0, true));
     let per_client = Check::new(json!({ "limits": { "perClient": 1 } })).listed([own(), other()]);
-    assert_eq!(per_client.decide(), exceeded(Client, 1, 1, false), "its clients are not known, so it is left alone");
+    assert_eq!(per_client.decide(), exceeded(Client, 1, 1, false), "its clients are unknown, so it is not ended");
 }
 
 #[test]
-fn under_every_revoking_strategy_a_holder_stays_with_or_without_a_second_factor() {
+fn holder_stays_under_every_revoking_strategy() {
     for strategy in ["RevokeOldest", "RevokeLeastRecentlyUsed", "RevokeNextToExpire"] {
         for revoke_requires_mfa in [false, true] {
             let spec = json!({
@@ -143,14 +143,14 @@ fn under_every_revoking_strategy_a_holder_stays_with_or_without_a_second_factor(
 }
 
 #[test]
-fn with_count_others_a_holder_makes_room_for_itself_under_a_revoking_strategy() {
+fn count_others_lets_a_holder_evict_others() {
     let spec = json!({ "limits": { "perClient": 1 }, "strategy": "RevokeOldest", "reentry": "CountOthers" });
     let check = Check::new(spec).oldest_first([session("s9", &["c1"]), session("s1", &["c1"])]);
     assert_eq!(check.decide(), evict(Client, 1, 1, &["s1"]));
 }
 
 #[test]
-fn the_first_exceeded_limit_is_the_one_that_is_answered() {
+fn first_exceeded_limit_is_answered() {
     let listed = [session("s1", &["c1"]), session("s2", &["c2"]), session("s3", &["c3"])];
     for (limits, expected) in [
         (json!({ "perClient": 1, "perGroup": 1, "perUser": 1 }), exceeded(Client, 1, 1, true)),
@@ -162,7 +162,7 @@ fn the_first_exceeded_limit_is_the_one_that_is_answered() {
 }
 
 #[test]
-fn within_all_limits_the_one_with_the_least_room_is_told_and_the_first_of_equals() {
+fn limit_with_the_least_room_is_answered() {
     let listed = [session("s1", &["c1"]), session("s2", &["c2"]), session("s3", &["c3"])];
     for (limits, expected) in [
         (json!({ "perClient": 2, "perGroup": 3, "perUser": 4 }), within(Client, 2, 1, false)),

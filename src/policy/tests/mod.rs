@@ -1,15 +1,15 @@
-//! The rule, held to its specification. This file has the words in which the tests are written; user `u` logs in to
-//! application `c1` with session `s9` unless a test says otherwise.
+//! Tests of the core against its specification. This file has their helpers: user `u` logs in to application `c1` with
+//! session `s9`, unless a test says otherwise.
 
-mod answers;
-mod before;
+mod answer;
+mod compile;
 mod counting;
 mod examples;
-mod explained;
+mod explain;
 mod index;
 mod limits;
-mod manifests;
 mod oracle;
+mod pre_checks;
 mod properties;
 mod schema;
 #[path = "../../../tests/fixtures/session_policies.rs"]
@@ -22,42 +22,41 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::crd::{AllowDeny, Mode};
 
-/// When every test takes place.
+/// The time of every test.
 fn now() -> Timestamp {
     Timestamp::from_second(1_767_323_045).unwrap()
 }
 
-/// So many seconds after now; before it when negative.
+/// A time `seconds` after now; before it when negative.
 fn at(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
-/// A manifest with the fields that every policy needs and no limit; `extra` is laid over it.
+/// A manifest with the required fields and no limit; `extra` is merged into its spec.
 fn manifest(extra: Value) -> Manifest {
     let mut spec = json!({ "tenant": { "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "auth0" } } });
-    lay_over(&mut spec, extra);
+    merge(&mut spec, extra);
     Manifest { name: ObjectName::new("team", "seats"), generation: 1, created_at: None, spec }
 }
 
-fn lay_over(base: &mut Value, extra: Value) {
+fn merge(base: &mut Value, extra: Value) {
     match (base, extra) {
         (Value::Object(base), Value::Object(extra)) => {
             for (name, value) in extra {
-                lay_over(base.entry(name).or_insert(Value::Null), value);
+                merge(base.entry(name).or_insert(Value::Null), value);
             }
         }
         (base, extra) => *base = extra,
     }
 }
 
-/// A policy from what its `spec` adds to the tenant.
+/// A policy whose spec has the fields of `extra` beside the tenant.
 fn policy(extra: Value) -> Policy {
     compile(&manifest(extra)).unwrap()
 }
 
-/// A session as listed, without any date.
+/// A listed session without dates.
 fn session(id: &str, clients: &[&str]) -> ListedSession {
     ListedSession {
         id: id.to_owned(),
@@ -66,8 +65,8 @@ fn session(id: &str, clients: &[&str]) -> ListedSession {
     }
 }
 
-/// What can be said about a listed session; times are seconds after now.
-trait Listed: Sized {
+/// Builder methods for listed sessions; times are seconds after now.
+trait ListedSessionExt: Sized {
     fn created(self, seconds: i64) -> Self;
     fn authenticated(self, seconds: i64) -> Self;
     fn used(self, seconds: i64) -> Self;
@@ -77,7 +76,7 @@ trait Listed: Sized {
     fn without_clients(self) -> Self;
 }
 
-impl Listed for ListedSession {
+impl ListedSessionExt for ListedSession {
     fn created(self, seconds: i64) -> Self {
         Self { created_at: Some(at(seconds)), ..self }
     }
@@ -101,12 +100,12 @@ impl Listed for ListedSession {
     }
 }
 
-/// An admission that the ledger remembers, `seconds` after now.
+/// An admission `seconds` after now.
 fn admitted(sid: &str, client: &str, seconds: i64) -> Admission {
     Admission { sid: sid.to_owned(), client_id: client.to_owned(), admitted_at: at(seconds) }
 }
 
-/// A login and all that is known when it is decided.
+/// A login with the policy and the inputs of its decision.
 #[derive(Clone, Debug)]
 struct Check {
     policy: Policy,
@@ -139,12 +138,12 @@ impl Check {
         Self { mfa: true, ..self }
     }
 
-    /// The list as it came; sessions keep the dates that they have.
+    /// Sets the list; sessions keep their dates.
     fn listed(self, listed: impl IntoIterator<Item = ListedSession>) -> Self {
         Self { listed: listed.into_iter().collect(), ..self }
     }
 
-    /// The list, each session created a minute after the one before it.
+    /// Sets the list, with each session created a minute after the one before it.
     fn oldest_first(self, listed: impl IntoIterator<Item = ListedSession>) -> Self {
         let minutes = (-600..).step_by(60);
         Self { listed: listed.into_iter().zip(minutes).map(|(session, at)| session.created(at)).collect(), ..self }
@@ -174,7 +173,7 @@ impl Check {
         })
     }
 
-    /// How many others count, whatever the answer.
+    /// How many other sessions count.
     fn active(&self) -> usize {
         count(&self.decide()).active
     }
@@ -190,15 +189,15 @@ fn is_within(decision: &Decision) -> bool {
     matches!(decision, Decision::Within { .. })
 }
 
-fn within(scope: LimitScope, limit: u32, active: usize, holder: bool) -> Decision {
-    Decision::Within { count: Count { scope, limit, active }, holder }
+fn within(limit_scope: LimitScope, limit: u32, active: usize, holder: bool) -> Decision {
+    Decision::Within { count: Count { limit_scope, limit, active }, holder }
 }
 
-fn exceeded(scope: LimitScope, limit: u32, active: usize, revoke_session: bool) -> Decision {
-    Decision::Exceeded { count: Count { scope, limit, active }, revoke_session }
+fn exceeded(limit_scope: LimitScope, limit: u32, active: usize, revoke_session: bool) -> Decision {
+    Decision::Exceeded { count: Count { limit_scope, limit, active }, revoke_session }
 }
 
-fn evict(scope: LimitScope, limit: u32, active: usize, victims: &[&str]) -> Decision {
+fn evict(limit_scope: LimitScope, limit: u32, active: usize, victims: &[&str]) -> Decision {
     let victims = victims.iter().map(|sid| (*sid).to_owned()).collect();
-    Decision::Evict { count: Count { scope, limit, active }, victims }
+    Decision::Evict { count: Count { limit_scope, limit, active }, victims }
 }

@@ -1,17 +1,16 @@
-//! The rule a second time, slowly: sentence by sentence from its specification, sharing nothing with `decide` but the types
-//! that go in and come out. The property tests compare the two.
+//! A second implementation of the rule, slow and sentence by sentence from its specification. It shares only the input and
+//! output types with `decide`. The property tests compare the two.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::crd::{Reentry, Strategy};
 
 #[derive(Clone)]
 struct Known {
     id: String,
-    /// The list after its first step has it.
+    /// Whether the list contains it after the first step.
     listed: bool,
-    /// `None` where an entry did not say.
+    /// `None` when an entry does not name its applications.
     clients: Option<BTreeSet<String>>,
     remembered: BTreeSet<String>,
     created: Option<Timestamp>,
@@ -20,11 +19,11 @@ struct Known {
 }
 
 impl Known {
-    fn belongs(&self, scope: LimitScope, check: &Check) -> bool {
+    fn belongs(&self, limit_scope: LimitScope, check: &Check) -> bool {
         let unknown = self.clients.is_none();
         let mut all = self.clients.clone().unwrap_or_default();
         all.extend(self.remembered.iter().cloned());
-        match scope {
+        match limit_scope {
             LimitScope::Client => all.contains(&check.client),
             LimitScope::Group => {
                 let group = check.policy.scope.selector.clients.clone().unwrap_or_default();
@@ -58,7 +57,7 @@ fn first_step(check: &Check) -> Vec<Known> {
             } else {
                 Some(entries.iter().flat_map(|entry| entry.clients.clone().unwrap()).collect())
             };
-            // The entries of a revoked session end at once.
+            // The admissions of a revoked session end at once.
             let mine: Vec<&Admission> = check
                 .admissions
                 .iter()
@@ -85,7 +84,7 @@ fn first_step(check: &Check) -> Vec<Known> {
         .collect()
 }
 
-/// What the specification says to the check.
+/// The decision by the specification.
 pub(super) fn oracle(check: &Check) -> Decision {
     let now = now();
     let listed = first_step(check);
@@ -96,7 +95,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
 
     let current = listed.iter().find(|session| session.id == check.sid).cloned();
 
-    // Those of the list that count.
+    // The listed sessions that count.
     let mut others: Vec<Known> = Vec::new();
     for session in &listed {
         if session.id == check.sid {
@@ -122,7 +121,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
         }
         others.push(session);
     }
-    // Those that only the ledger knows.
+    // The sessions that are only in the ledger.
     let unlisted: BTreeSet<&str> = ledger
         .iter()
         .map(|admission| admission.sid.as_str())
@@ -149,19 +148,19 @@ pub(super) fn oracle(check: &Check) -> Decision {
     }
 
     // Every limit, in order.
-    struct Looked {
-        scope: LimitScope,
+    struct MeasuredLimit {
+        limit_scope: LimitScope,
         limit: usize,
         counted: Vec<Known>,
         holder: bool,
         exceeded: bool,
     }
     let strategy = check.policy.strategy;
-    let mut looked: Vec<Looked> = Vec::new();
-    for (scope, limit) in check.policy.limits.iter() {
+    let mut measured: Vec<MeasuredLimit> = Vec::new();
+    for (limit_scope, limit) in check.policy.limits.iter() {
         let limit = limit as usize;
-        let belonging: Vec<Known> = others.iter().filter(|other| other.belongs(scope, check)).cloned().collect();
-        let holder = current.as_ref().is_some_and(|current| current.belongs(scope, check));
+        let belonging: Vec<Known> = others.iter().filter(|other| other.belongs(limit_scope, check)).cloned().collect();
+        let holder = current.as_ref().is_some_and(|current| current.belongs(limit_scope, check));
         if holder && check.policy.reentry == Reentry::KeepPlace {
             let current = current.as_ref().unwrap();
             let before = |other: &Known| match (other.created, current.created) {
@@ -172,27 +171,30 @@ pub(super) fn oracle(check: &Check) -> Decision {
             };
             let counted: Vec<Known> = belonging.into_iter().filter(|other| other.listed && before(other)).collect();
             let exceeded = strategy == Strategy::Deny && counted.len() >= limit;
-            looked.push(Looked { scope, limit, counted, holder, exceeded });
+            measured.push(MeasuredLimit { limit_scope, limit, counted, holder, exceeded });
         } else {
             let exceeded = belonging.len() >= limit;
-            looked.push(Looked { scope, limit, counted: belonging, holder, exceeded });
+            measured.push(MeasuredLimit { limit_scope, limit, counted: belonging, holder, exceeded });
         }
     }
-    let told = |looked: &Looked| Count {
-        scope: looked.scope,
-        limit: u32::try_from(looked.limit).unwrap(),
-        active: looked.counted.len(),
+    let count = |measured: &MeasuredLimit| Count {
+        limit_scope: measured.limit_scope,
+        limit: u32::try_from(measured.limit).unwrap(),
+        active: measured.counted.len(),
     };
 
-    let Some(first) = looked.iter().find(|looked| looked.exceeded) else {
-        let mut least: Option<&Looked> = None;
-        for one in &looked {
-            let room = |looked: &Looked| looked.limit as i64 - looked.counted.len() as i64;
+    let Some(first) = measured.iter().find(|measured| measured.exceeded) else {
+        let mut least: Option<&MeasuredLimit> = None;
+        for one in &measured {
+            let room = |measured: &MeasuredLimit| measured.limit as i64 - measured.counted.len() as i64;
             if least.is_none_or(|least| room(one) < room(least)) {
                 least = Some(one);
             }
         }
-        return Decision::Within { count: told(least.unwrap()), holder: looked.iter().all(|looked| looked.holder) };
+        return Decision::Within {
+            count: count(least.unwrap()),
+            holder: measured.iter().all(|measured| measured.holder),
+        };
     };
 
     let only_this_client =
@@ -201,13 +203,13 @@ pub(super) fn oracle(check: &Check) -> Decision {
             Some(Known { clients: Some(clients), .. }) => clients.iter().all(|client| *client == check.client),
             None => true,
         } && ledger.iter().all(|admission| admission.sid != check.sid || admission.client_id == check.client);
-    let refused = Decision::Exceeded { count: told(first), revoke_session: !first.holder && only_this_client };
+    let blocked = Decision::Exceeded { count: count(first), revoke_session: !first.holder && only_this_client };
 
     if strategy == Strategy::Deny || (check.policy.revoke_requires_mfa && !check.mfa) {
-        return refused;
+        return blocked;
     }
     let mut chosen: Vec<Known> = Vec::new();
-    for one in looked.iter().filter(|looked| looked.exceeded) {
+    for one in measured.iter().filter(|measured| measured.exceeded) {
         let still: Vec<&Known> =
             one.counted.iter().filter(|other| chosen.iter().all(|gone| gone.id != other.id)).collect();
         if still.len() < one.limit {
@@ -218,17 +220,17 @@ pub(super) fn oracle(check: &Check) -> Decision {
         let as_listed = |other: &Known| Known { remembered: BTreeSet::new(), ..other.clone() };
         let mut can_go: Vec<Known> = still
             .into_iter()
-            .filter(|other| other.listed && as_listed(other).belongs(one.scope, check))
+            .filter(|other| other.listed && as_listed(other).belongs(one.limit_scope, check))
             .cloned()
             .collect();
         can_go.sort_by(|a, b| by_strategy(strategy, a, b));
         if can_go.len() < surplus {
-            return refused;
+            return blocked;
         }
         chosen.extend(can_go.into_iter().take(surplus));
     }
     chosen.sort_by(|a, b| by_strategy(strategy, a, b));
-    Decision::Evict { count: told(first), victims: chosen.into_iter().map(|gone| gone.id).collect() }
+    Decision::Evict { count: count(first), victims: chosen.into_iter().map(|gone| gone.id).collect() }
 }
 
 fn by_strategy(strategy: Strategy, a: &Known, b: &Known) -> std::cmp::Ordering {

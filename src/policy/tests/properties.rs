@@ -1,14 +1,15 @@
-//! What holds of every case: the promises that no table can show.
+//! Properties that hold for every check, which no table of examples can show.
 
 use proptest::collection::{hash_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+use proptest::strategy::Strategy;
 
-use super::explained::said_to_count;
+use super::explain::counting;
 use super::oracle::oracle;
 use super::*;
-use crate::crd::{Reentry, Strategy as Revoke};
+use crate::policy::Strategy as Revocation;
 
 const SIDS: [&str; 8] = ["s1", "s2", "s3", "s4", "s5", "S6", "s10", "s9"];
 const CLIENTS: [&str; 4] = ["c1", "c2", "c3", "c4"];
@@ -17,7 +18,7 @@ fn sid() -> impl Strategy<Value = String> {
     select(&SIDS[..]).prop_map(str::to_owned)
 }
 
-/// Few instants, so that ties and both sides of every bound are met often.
+/// A date out of few, so that ties and both sides of every bound are frequent.
 fn date(seconds: std::ops::Range<i64>) -> impl Strategy<Value = Option<Timestamp>> {
     option::weighted(0.8, seconds.prop_map(|n| at(n * 5)))
 }
@@ -30,7 +31,7 @@ fn clients() -> impl Strategy<Value = Option<Vec<String>>> {
 fn listed_session() -> impl Strategy<Value = ListedSession> {
     let owner = select(vec![None, None, None, Some("u".to_owned()), Some("v".to_owned())]);
     let past = || date(-6..1);
-    // Mostly in the future: an expired session says nothing else.
+    // Mostly in the future: no other field of an expired session matters.
     let end = || option::weighted(0.5, select(vec![-1, 0, 1, 5, 5, 9, 9]).prop_map(|n| at(n * 5)));
     (sid(), owner, (past(), past(), past()), (end(), end()), clients()).prop_map(
         |(id, user_id, (created_at, authenticated_at, last_interacted_at), (idle_expires_at, expires_at), clients)| {
@@ -55,8 +56,12 @@ fn any_limits() -> impl Strategy<Value = Limits> {
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
-    let strategies =
-        vec![Revoke::Deny, Revoke::RevokeOldest, Revoke::RevokeLeastRecentlyUsed, Revoke::RevokeNextToExpire];
+    let strategies = vec![
+        Revocation::Deny,
+        Revocation::RevokeOldest,
+        Revocation::RevokeLeastRecentlyUsed,
+        Revocation::RevokeNextToExpire,
+    ];
     (
         any_limits(),
         select(vec![Reentry::KeepPlace, Reentry::CountOthers]),
@@ -96,7 +101,7 @@ fn any_check() -> impl Strategy<Value = Check> {
         })
 }
 
-/// Cases in which all that is known is a list, and no two entries have one id.
+/// A check whose only input is a list without duplicate ids.
 fn plain_check() -> impl Strategy<Value = Check> {
     any_check().prop_map(|mut check| {
         let mut seen = HashSet::new();
@@ -108,8 +113,8 @@ fn plain_check() -> impl Strategy<Value = Check> {
 }
 
 fn raised(limits: &Limits, by: [u32; 3]) -> Limits {
-    let of = |scope: LimitScope| {
-        limits.iter().find(|(other, _)| *other == scope).map(|(_, limit)| limit + by[scope as usize])
+    let of = |limit_scope: LimitScope| {
+        limits.iter().find(|(other, _)| *other == limit_scope).map(|(_, limit)| limit + by[limit_scope as usize])
     };
     Limits::new(of(LimitScope::Client), of(LimitScope::Group), of(LimitScope::User)).unwrap()
 }
@@ -118,12 +123,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_rule_is_what_the_specification_says(check in any_check()) {
+    fn decision_equals_the_oracle(check in any_check()) {
         prop_assert_eq!(check.decide(), oracle(&check));
     }
 
     #[test]
-    fn a_session_that_does_not_count_never_changes_the_answer(
+    fn session_that_does_not_count_never_changes_the_decision(
         check in any_check(),
         session in listed_session(),
         place in any::<prop::sample::Index>(),
@@ -143,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_the_list_never_matters(
+    fn order_of_the_list_never_matters(
         (check, shuffled) in plain_check().prop_flat_map(|check| {
             let listed = Just(check.listed.clone()).prop_shuffle();
             (Just(check), listed)
@@ -153,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_the_ledger_never_matters(
+    fn order_of_the_admissions_never_matters(
         (check, shuffled) in any_check().prop_flat_map(|check| {
             let admissions = Just(check.admissions.clone()).prop_shuffle();
             (Just(check), admissions)
@@ -163,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn raising_a_limit_never_turns_an_allow_into_a_block(check in any_check(), by in prop::array::uniform3(0..3u32)) {
+    fn higher_limit_never_blocks_an_allowed_login(check in any_check(), by in prop::array::uniform3(0..3u32)) {
         let limits = raised(&check.policy.limits, by);
         let generous = Check { policy: Policy { limits, ..check.policy.clone() }, ..check.clone() };
         let blocked = |check: &Check| matches!(check.decide(), Decision::Exceeded { .. });
@@ -171,9 +176,9 @@ proptest! {
     }
 
     #[test]
-    fn of_the_holders_of_a_limit_as_many_as_it_allows_are_let_in_and_so_at_least_one(
+    fn holders_are_allowed_up_to_the_limit(
         check in plain_check(),
-        scope in select(&LimitScope::ALL[..]),
+        limit_scope in select(&LimitScope::ALL[..]),
         limit in 1..4u32,
     ) {
         let listed = check.listed.iter().cloned().map(|session| ListedSession {
@@ -181,19 +186,19 @@ proptest! {
         });
         let check = check.clone().listed(listed);
         let logs_in = |sid: &str, limit: u32| {
-            let only = |this| (scope == this).then_some(limit);
+            let only = |this| (limit_scope == this).then_some(limit);
             let limits = Limits::new(only(LimitScope::Client), only(LimitScope::Group), only(LimitScope::User)).unwrap();
             let policy = Policy { limits, reentry: Reentry::KeepPlace, active_within: None, ..check.policy.clone() };
             matches!(Check { policy, ..check.clone() }.by(sid, "c1").decide(), Decision::Within { holder: true, .. })
         };
         let holders = SIDS.iter().filter(|sid| logs_in(sid, 1000)).count();
-        let let_in = SIDS.iter().filter(|sid| logs_in(sid, limit)).count();
-        let places = if check.policy.strategy == Revoke::Deny { holders.min(limit as usize) } else { holders };
-        prop_assert_eq!(let_in, places);
+        let allowed = SIDS.iter().filter(|sid| logs_in(sid, limit)).count();
+        let places = if check.policy.strategy == Revocation::Deny { holders.min(limit as usize) } else { holders };
+        prop_assert_eq!(allowed, places);
     }
 
     #[test]
-    fn whoever_came_first_is_let_in_again_whatever_the_limits(check in plain_check()) {
+    fn first_holder_is_allowed_again_under_any_limits(check in plain_check()) {
         let named = |session: &&ListedSession| {
             let clients = session.clients.as_deref().unwrap_or_default();
             clients.iter().any(|client| client == "c1" || client == "c2")
@@ -211,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn victims_are_others_no_more_than_the_surplus_and_without_them_the_user_is_within_every_limit(
+    fn victims_are_the_surplus_and_their_end_restores_the_limits(
         check in any_check()
     ) {
         let Decision::Evict { count, victims } = check.decide() else { return Ok(()) };
@@ -230,9 +235,9 @@ proptest! {
     }
 
     #[test]
-    fn as_many_sessions_are_said_to_count_as_the_answer_counts(check in plain_check()) {
+    fn explained_sessions_add_up_to_the_count(check in plain_check()) {
         let count = count(&check.decide());
-        prop_assert_eq!(said_to_count(&check, count.scope), count.active);
+        prop_assert_eq!(counting(&check, count.limit_scope), count.active);
     }
 
     #[test]
@@ -246,10 +251,10 @@ proptest! {
             (decision, answer)
         };
         let (enforced, answer) = with(Mode::Enforce);
-        let (audited, told) = with(Mode::Audit);
+        let (audited, audit_answer) = with(Mode::Audit);
         prop_assert_eq!(enforced, audited);
-        prop_assert_eq!(told.audited_reason.unwrap_or(told.reason), answer.reason);
-        prop_assert_eq!((&told.policy, told.count), (&answer.policy, answer.count));
-        prop_assert_eq!((told.block, told.message, told.revoke_session, told.revoked_sessions), (false, None, false, None));
+        prop_assert_eq!(audit_answer.audited_reason.unwrap_or(audit_answer.reason), answer.reason);
+        prop_assert_eq!((&audit_answer.policy, audit_answer.count), (&answer.policy, answer.count));
+        prop_assert_eq!((audit_answer.block, audit_answer.message, audit_answer.revoke_session, audit_answer.revoked_sessions), (false, None, false, None));
     }
 }

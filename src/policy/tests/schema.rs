@@ -1,5 +1,5 @@
 //! The resource's own schema and CEL rules, evaluated here as the API server evaluates them, agree with `compile` on every
-//! manifest: what `kubectl apply` takes compiles, and what it refuses does not.
+//! manifest: those that `kubectl apply` accepts compile, and those that it rejects do not.
 //!
 //! Every CEL rule is evaluated here. Two things are not compared, because the evaluators at hand are not the API server's:
 //! odd spellings of `expiresAt` (its `date-time` takes an offset of 99 hours and no space for the `T`; `compile` is the other
@@ -11,10 +11,11 @@ use kube::CustomResourceExt;
 use kube::core::cel::{ErrorKind, Validator, compile_schema};
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::Strategy;
 use serde_json::Map;
 
-use super::manifests::compiled;
-use super::session_policies::{accepted, broken_rules, full, refused, with};
+use super::compile::compiled;
+use super::session_policies::{broken_rules, full, invalid, valid, with};
 use super::*;
 use crate::crd::SessionPolicy;
 
@@ -31,8 +32,8 @@ static STRUCTURE: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
 });
 
-/// Says in JSON Schema what the API server and `kubectl` add to it: sets have no duplicates, `int32` is a range, and a
-/// field that is not there is a mistake.
+/// Adds in JSON Schema what the API server and `kubectl` check beside it: sets have no duplicates, `int32` is a range, and
+/// an unknown field is an error.
 fn as_json_schema(schema: &mut Value) {
     let Value::Object(schema) = schema else { return };
     if schema.get("x-kubernetes-list-type") == Some(&json!("set")) {
@@ -54,7 +55,7 @@ fn as_json_schema(schema: &mut Value) {
     }
 }
 
-/// The API server takes a `null` for a field that was left out, unless the field is nullable; none is.
+/// The API server treats `null` as an omitted field, unless the field is nullable; none is.
 fn pruned(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -66,7 +67,7 @@ fn pruned(value: Value) -> Value {
     }
 }
 
-/// What the API server says to a new policy with this spec: nothing, or what it tells the user.
+/// The answer of the API server to a new policy with this spec.
 fn applied(spec: &Value) -> Result<(), Vec<String>> {
     let spec = pruned(spec.clone());
     let broken: Vec<String> =
@@ -85,47 +86,47 @@ fn applied(spec: &Value) -> Result<(), Vec<String>> {
 }
 
 #[test]
-fn every_rule_of_the_resource_can_be_compiled() {
+fn rules_of_the_resource_are_valid_cel() {
     assert_eq!(compile_schema(&SPEC).compilation_errors().len(), 0);
 }
 
 #[test]
-fn no_field_of_the_spec_is_nullable() {
+fn spec_has_no_nullable_field() {
     assert!(!SPEC.to_string().contains("nullable"));
 }
 
 #[test]
-fn what_compiles_can_be_applied() {
+fn valid_specs_can_be_applied() {
     assert_eq!(applied(&full()), Ok(()));
-    for (pointer, value) in accepted() {
+    for (pointer, value) in valid() {
         assert_eq!(applied(&with(pointer, Some(value.clone()))), Ok(()), "{pointer} {value}");
     }
 }
 
 #[test]
-fn what_does_not_compile_cannot_be_applied() {
-    for (pointer, value, ..) in refused() {
+fn invalid_specs_cannot_be_applied() {
+    for (pointer, value, ..) in invalid() {
         assert!(applied(&with(pointer, value.clone())).is_err(), "{pointer} {value:?}");
     }
 }
 
 #[test]
-fn every_rule_tells_the_user_what_to_write() {
-    for (spec, told) in broken_rules() {
+fn broken_rules_say_what_to_write() {
+    for (spec, words) in broken_rules() {
         let errors = applied(&spec).unwrap_err();
-        assert!(errors.iter().any(|error| error.contains(told)), "{errors:?}");
+        assert!(errors.iter().any(|error| error.contains(words)), "{errors:?}");
     }
 }
 
 #[test]
-fn a_group_limit_with_clients_can_be_applied() {
+fn group_limit_with_clients_can_be_applied() {
     for limits in ["/limits", "/overrides/0/limits"] {
         assert_eq!(applied(&with(limits, Some(json!({ "perGroup": 1 })))), Ok(()), "{limits}");
     }
 }
 
 #[test]
-fn the_tenant_of_a_policy_cannot_be_changed_but_written_otherwise() {
+fn tenant_cannot_change_except_for_upper_case() {
     let change = |domain: &str| {
         Validator::new().validate(&SPEC, &with("/tenant/domain", Some(json!(domain))), Some(&full())).is_ok()
     };
@@ -217,15 +218,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn compiling_and_salvaging_any_json_never_panics(spec in any_json()) {
+    fn compiling_any_json_never_panics(spec in any_json()) {
         let manifest = Manifest { spec, ..manifest(json!({})) };
         let _ = (compile(&manifest), fallback(&manifest));
     }
 
     #[test]
-    fn a_manifest_compiles_exactly_when_it_can_be_applied(pointer in select(&POINTERS[..]), value in any_json()) {
+    fn manifest_compiles_exactly_when_it_can_be_applied(pointer in select(&POINTERS[..]), value in any_json()) {
         let spec = with(pointer, Some(value));
-        // The CEL of these tests does not read what Go's does.
+        // The CEL implementation of these tests does not accept `µ`, unlike Go's.
         prop_assume!(!spec.to_string().contains(['µ', 'μ']));
         let compiled = compiled(&spec);
         let applied = applied(&spec);
@@ -233,15 +234,15 @@ proptest! {
     }
 
     #[test]
-    fn what_does_not_compile_names_fields_of_the_spec_and_can_be_salvaged_with_its_tenant(
+    fn errors_name_fields_and_leave_a_fallback_with_the_tenant(
         pointer in select(&POINTERS[..]), value in any_json()
     ) {
         let spec = with(pointer, Some(value));
-        let tenant_is_meant = pointer.starts_with("/tenant");
+        let in_tenant = pointer.starts_with("/tenant");
         if let Err(errors) = compiled(&spec) {
             prop_assert!(errors.iter().all(|error| error.field.starts_with("spec") && !error.message.is_empty()));
-            let saved = fallback(&Manifest { spec, ..manifest(json!({})) });
-            prop_assert!(saved.is_some() || tenant_is_meant);
+            let fallback = fallback(&Manifest { spec, ..manifest(json!({})) });
+            prop_assert!(fallback.is_some() || in_tenant);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who is refused, whose session the Action ends, and who has to go.
+//! Which logins are blocked, which session the Action ends, and which sessions are revoked.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn revoking(strategy: &str, limit: u32) -> Check {
 }
 
 #[test]
-fn the_session_of_a_refused_login_is_ended_only_when_it_serves_nothing_else_for_certain() {
+fn blocked_session_is_ended_only_if_it_serves_nothing_else() {
     let check = || Check::new(json!({ "limits": { "perClient": 1 } }));
     let other = || session("s1", &["c1"]).created(-9);
     for (own, admissions, revoke_session) in [
@@ -30,14 +30,18 @@ fn the_session_of_a_refused_login_is_ended_only_when_it_serves_nothing_else_for_
 }
 
 #[test]
-fn a_newcomer_to_the_answered_limit_may_hold_a_place_under_another() {
+fn session_is_ended_by_its_place_under_the_first_limit() {
     let spec = json!({ "limits": { "perClient": 1, "perUser": 1 }, "reentry": "CountOthers" });
     let check = Check::new(spec).listed([session("s1", &["c2"]), session("s9", &["c1"])]);
-    assert_eq!(check.decide(), exceeded(User, 1, 1, false), "a holder of the limit that is answered");
+    assert_eq!(
+        check.decide(),
+        exceeded(User, 1, 1, false),
+        "the session holds a place under the limit that is answered"
+    );
 }
 
 #[test]
-fn the_oldest_go_first_and_an_unreadable_date_is_the_oldest() {
+fn oldest_sessions_go_first_and_unreadable_dates_are_oldest() {
     let listed = [
         session("d", &["c1"]).created(-10),
         session("b", &["c1"]).created(-30),
@@ -51,7 +55,7 @@ fn the_oldest_go_first_and_an_unreadable_date_is_the_oldest() {
 }
 
 #[test]
-fn the_least_recently_used_go_first_by_the_first_date_that_can_be_read() {
+fn least_recently_used_is_read_from_the_first_readable_date() {
     let listed = [
         session("a", &["c1"]).created(-99).authenticated(-98).used(-10),
         session("b", &["c1"]).created(-99).authenticated(-20),
@@ -63,7 +67,7 @@ fn the_least_recently_used_go_first_by_the_first_date_that_can_be_read() {
 }
 
 #[test]
-fn an_admission_is_a_use() {
+fn admission_counts_as_a_use() {
     let listed = || [session("a", &["c1"]).used(-90), session("b", &["c1"]).used(-60), session("c", &["c1"])];
     let check = revoking("RevokeLeastRecentlyUsed", 3).listed(listed());
     assert_eq!(check.decide(), evict(Client, 3, 3, &["c"]));
@@ -72,7 +76,7 @@ fn an_admission_is_a_use() {
 }
 
 #[test]
-fn the_next_to_expire_go_first_by_the_earlier_of_both_ends_and_who_has_none_goes_last() {
+fn next_to_expire_go_first_and_sessions_without_end_go_last() {
     let listed = [
         session("a", &["c1"]).created(-999),
         session("b", &["c1"]).idle_ends(40),
@@ -85,7 +89,7 @@ fn the_next_to_expire_go_first_by_the_earlier_of_both_ends_and_who_has_none_goes
 }
 
 #[test]
-fn ties_go_by_creation_then_by_id() {
+fn ties_are_broken_by_creation_then_by_id() {
     let same = |id: &str| session(id, &["c1"]).used(-5).idle_ends(50);
     let listed = [same("c").created(-10), same("b").created(-10), same("d").created(-20), same("a")];
     for strategy in ["RevokeOldest", "RevokeLeastRecentlyUsed", "RevokeNextToExpire"] {
@@ -95,7 +99,7 @@ fn ties_go_by_creation_then_by_id() {
 }
 
 #[test]
-fn only_sessions_that_belong_to_the_limit_go() {
+fn victims_belong_to_the_exceeded_limit() {
     let check = revoking("RevokeOldest", 1).oldest_first([
         session("a", &["c2"]),
         session("b", &[]).without_clients(),
@@ -106,7 +110,7 @@ fn only_sessions_that_belong_to_the_limit_go() {
 }
 
 #[test]
-fn who_goes_for_one_limit_is_not_asked_for_again_by_the_next() {
+fn victim_of_one_limit_counts_for_the_next_one() {
     let spec = |limits: Value| json!({ "selector": { "clientIds": ["c1", "c2"] }, "limits": limits, "strategy": "RevokeOldest" });
     let listed = || {
         [
@@ -130,14 +134,14 @@ fn who_goes_for_one_limit_is_not_asked_for_again_by_the_next() {
 }
 
 #[test]
-fn a_login_under_way_cannot_be_revoked_but_counts() {
+fn login_in_progress_counts_and_cannot_be_revoked() {
     let check = revoking("RevokeOldest", 2).oldest_first([session("a", &["c1"]), session("s9", &[])]);
     let check = check.remembering([admitted("b", "c1", -1)]);
     assert_eq!(check.decide(), evict(Client, 2, 2, &["a"]));
 }
 
 #[test]
-fn when_the_listed_sessions_do_not_make_up_the_surplus_nobody_goes_and_the_login_is_refused() {
+fn login_is_blocked_when_too_few_sessions_can_be_revoked() {
     let check = revoking("RevokeOldest", 1).oldest_first([session("a", &["c1"]), session("s9", &["c2"])]);
     let check = check.remembering([admitted("b", "c1", -1)]);
     assert_eq!(check.decide(), exceeded(Client, 1, 2, false));
@@ -148,14 +152,14 @@ fn when_the_listed_sessions_do_not_make_up_the_surplus_nobody_goes_and_the_login
 }
 
 #[test]
-fn a_login_under_way_on_a_listed_session_cannot_be_revoked() {
+fn login_in_progress_on_a_listed_session_is_not_revoked() {
     let check = revoking("RevokeOldest", 1).oldest_first([session("a", &[]), session("s9", &[])]);
     let check = check.remembering([admitted("a", "c1", -1)]);
     assert_eq!(check.decide(), exceeded(Client, 1, 1, true));
 }
 
 #[test]
-fn without_the_second_factor_that_the_policy_asks_for_nobody_is_signed_out() {
+fn sessions_are_not_revoked_without_the_required_mfa() {
     let spec = |required: bool| json!({ "limits": { "perClient": 1 }, "strategy": "RevokeOldest", "revokeRequiresMfa": required });
     let check = |required| Check::new(spec(required)).oldest_first([session("a", &["c1"]), session("s9", &[])]);
     assert_eq!(check(true).decide(), exceeded(Client, 1, 1, true));

@@ -100,7 +100,7 @@ async fn each_reason_is_said_with_its_remedy_and_told_once() {
     let unreadable = json!([{ "name": "a", "users": ["u"], "exempt": true, "expiresAt": "2027-01-01T00:00:00+99:00" }]);
     let silent = json!({ "tenant": { "domain": silent, "credentialsSecretRef": { "name": "silent" } } });
     let cases = [
-        (apart("fine", json!({})), READY, "in force as written"),
+        (apart("fine", json!({})), READY, "active as written"),
         (
             apart("late", json!({ "selector": { "clientIds": ["fine"] } })),
             ["False Conflicted", "True Proven", "False Conflicted"],
@@ -114,12 +114,12 @@ async fn each_reason_is_said_with_its_remedy_and_told_once() {
         (
             with_credentials("missing", "absent"),
             ["True Accepted", "False SecretMissing", "False SecretMissing"],
-            "absent is not there: create it",
+            "absent does not exist: create it",
         ),
         (
             with_credentials("mistyped", "tokens"),
             ["True Accepted", "False SecretInvalid", "False SecretInvalid"],
-            "its type must be sessionchecker.dev/credentials",
+            "the type of a credential is sessionchecker.dev/credentials",
         ),
         (
             with_credentials("elsewhere", "elsewhere"),
@@ -134,22 +134,22 @@ async fn each_reason_is_said_with_its_remedy_and_told_once() {
         (
             apart("narrow", revoking),
             ["True Accepted", "False InsufficientScope", "False InsufficientScope"],
-            "lacks delete:sessions and delete:refresh_tokens: grant it",
+            "lacks delete:sessions and delete:refresh_tokens: grant",
         ),
         (
             apart("silent", silent),
             ["True Accepted", "Unknown TenantUnreachable", "Unknown TenantUnreachable"],
-            "it is asked again",
+            "retrying",
         ),
         (
             apart("closed", json!({ "callerSecretRef": null })),
             ["True Accepted", "True Proven", "False NoCallers"],
-            "name a callerSecretRef",
+            "set callerSecretRef",
         ),
         (
             apart("lonely", json!({ "callerSecretRef": { "name": "absent" } })),
             ["True Accepted", "True Proven", "False SecretMissing"],
-            "absent is not there: create it",
+            "absent does not exist: create it",
         ),
     ];
     for (policy, expected, words) in cases {
@@ -185,7 +185,7 @@ async fn a_secret_that_may_not_be_read_is_said_of_its_policy_alone() {
     becomes(&team, "allowed", READY).await;
     let messages =
         becomes(&team, "forbidden", ["True Accepted", "False SecretForbidden", "False SecretForbidden"]).await;
-    assert!(messages.contains("let the service's account get, list and watch it"), "{messages}");
+    assert!(messages.contains("allow the service's account to get, list and watch it"), "{messages}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +203,7 @@ async fn a_new_credential_that_is_rejected_is_told_and_so_is_the_recovery() {
     rotate("wrong").await;
     let rejected = ["True Accepted", "False NewCredentialsRejected", "False NewCredentialsRejected"];
     let messages = becomes(&team, "one", rejected).await;
-    assert!(messages.contains("the credential before it stays in use"), "{messages}");
+    assert!(messages.contains("the previous credential stays in use"), "{messages}");
     rotate("checker-secret").await;
     becomes(&team, "one", READY).await;
     let told = ["Warning NewCredentialsRejected", "Normal Recovered"];

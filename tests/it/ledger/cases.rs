@@ -150,7 +150,7 @@ async fn an_auditing_policy_remembers_every_login_and_reserves_nothing() {
     let attempt = Attempt { enforced: false, ..login.attempt(&user) };
     let listed = Listed { sessions: &list, since: opened.since };
     let evict = |_: &[_], _: &_| Decision::Evict {
-        count: Count { scope: LimitScope::Client, limit: 1, active: 1 },
+        count: Count { limit_scope: LimitScope::Client, limit: 1, active: 1 },
         victims: vec!["s1".to_owned()],
     };
     ledger.admit(&attempt, listed, soon(), evict).await.unwrap();

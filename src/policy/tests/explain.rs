@@ -1,8 +1,8 @@
-//! What people are told about each session is what the rule made of it.
+//! The role of each session agrees with the decision.
 
 use super::*;
 
-fn standings(check: &Check) -> Vec<(String, SessionRole)> {
+fn roles(check: &Check) -> Vec<(String, SessionRole)> {
     let (login, sessions) = (check.login(), SessionList::new("u", check.listed.iter().cloned()));
     let limit_check = check.policy.pre_checks(&login, now()).unwrap();
     let inputs =
@@ -10,14 +10,14 @@ fn standings(check: &Check) -> Vec<(String, SessionRole)> {
     sessions.ids().map(str::to_owned).zip(limit_check.explain(inputs)).collect()
 }
 
-/// How many listed sessions are said to count towards a limit.
-pub(super) fn said_to_count(check: &Check, scope: LimitScope) -> usize {
-    let counts = |(_, role): &(String, SessionRole)| matches!(role, SessionRole::Counts(of) if of.contains(&scope));
-    standings(check).iter().filter(|session| counts(session)).count()
+/// How many listed sessions have the role of counting towards a limit.
+pub(super) fn counting(check: &Check, limit_scope: LimitScope) -> usize {
+    let counts = |role: &SessionRole| matches!(role, SessionRole::Counts(limits) if limits.contains(&limit_scope));
+    roles(check).iter().filter(|(_, role)| counts(role)).count()
 }
 
 #[test]
-fn each_session_is_told_with_the_first_reason_that_the_rule_had_for_it() {
+fn role_of_a_session_is_the_first_that_applies() {
     let check = Check::new(json!({ "limits": { "perClient": 1, "perUser": 5 }, "activeWithin": "1h" }))
         .listed([
             session("s9", &[]),
@@ -39,16 +39,16 @@ fn each_session_is_told_with_the_first_reason_that_the_rule_had_for_it() {
         ("user", counts(&[LimitScope::User])),
         ("none", counts(&[])),
     ];
-    assert_eq!(standings(&check), expected.map(|(id, role)| (id.to_owned(), role)));
+    assert_eq!(roles(&check), expected.map(|(id, role)| (id.to_owned(), role)));
 }
 
 #[test]
-fn towards_a_kept_place_only_those_count_that_came_before() {
+fn earlier_sessions_alone_count_towards_a_kept_place() {
     let check = Check::new(json!({ "limits": { "perClient": 1 } })).oldest_first([
         session("s1", &["c1"]),
         session("s9", &["c1"]),
         session("s2", &["c1"]),
     ]);
-    let [first, _, last] = <[_; 3]>::try_from(standings(&check)).unwrap();
+    let [first, _, last] = <[_; 3]>::try_from(roles(&check)).unwrap();
     assert_eq!((first.1, last.1), (SessionRole::Counts(vec![LimitScope::Client]), SessionRole::Counts(vec![])));
 }

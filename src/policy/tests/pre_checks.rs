@@ -1,4 +1,4 @@
-//! What is answered before Auth0 is asked, and which override holds.
+//! The steps without a list of sessions, and which override applies.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn login(sid: Option<&str>, context: LoginContext) -> Login {
 }
 
 fn answer(policy: &Policy, login: &Login) -> Result<String, Verdict> {
-    policy.pre_checks(login, now()).map(|limit_check| limit_check.limits.to_string())
+    policy.pre_checks(login, now()).map(|limit_check| limit_check.limits().to_string())
 }
 
 fn verdict(extra: Value, login: &Login) -> Option<Verdict> {
@@ -15,18 +15,18 @@ fn verdict(extra: Value, login: &Login) -> Option<Verdict> {
 }
 
 #[test]
-fn each_row_ends_the_check_before_the_next_one_is_looked_at() {
+fn pre_checks_answer_in_their_order() {
     let exempt = json!([{ "name": "vip", "users": ["u"], "exempt": true }]);
     let renewal = || LoginContext { protocol: Some("oauth2-refresh-token".into()), ..LoginContext::default() };
     let spec = |missing: &str, overrides: &Value| json!({ "limits": { "perClient": 1 }, "missingSession": missing, "overrides": overrides });
     let none = json!([]);
     for (row, extra, login, expected) in [
-        ("an exemption, before all others", spec("Deny", &exempt), login(None, renewal()), Some(Verdict::Exempt)),
+        ("an exemption, before all other steps", spec("Deny", &exempt), login(None, renewal()), Some(Verdict::Exempt)),
         ("a protocol, before the session", spec("Deny", &none), login(None, renewal()), Some(Verdict::SkippedProtocol)),
         (
-            "a protocol, before a dying session",
+            "a protocol, before a revoked session",
             spec("Deny", &none),
-            login(Some("dying"), renewal()),
+            login(Some("revoked"), renewal()),
             Some(Verdict::SkippedProtocol),
         ),
         (
@@ -36,7 +36,7 @@ fn each_row_ends_the_check_before_the_next_one_is_looked_at() {
             Some(Verdict::NoSession(AllowDeny::Allow)),
         ),
         (
-            "an empty session, refused",
+            "an empty session, blocked",
             spec("Deny", &none),
             login(Some(""), LoginContext::default()),
             Some(Verdict::NoSession(AllowDeny::Deny)),
@@ -48,7 +48,7 @@ fn each_row_ends_the_check_before_the_next_one_is_looked_at() {
 }
 
 #[test]
-fn the_refresh_token_exchange_is_skipped_unless_the_policy_lists_protocols_of_its_own() {
+fn refresh_token_exchange_is_skipped_by_default() {
     let by =
         |protocol: &str| login(Some("s9"), LoginContext { protocol: Some(protocol.into()), ..LoginContext::default() });
     let with = |protocols: Option<Value>| {
@@ -73,7 +73,7 @@ fn the_refresh_token_exchange_is_skipped_unless_the_policy_lists_protocols_of_it
 }
 
 #[test]
-fn an_override_matches_when_every_list_that_it_names_has_the_logins_value() {
+fn override_matches_when_each_of_its_lists_matches() {
     let full = || LoginContext {
         organization_id: Some("org_1".into()),
         connection: Some("db".into()),
@@ -103,7 +103,7 @@ fn an_override_matches_when_every_list_that_it_names_has_the_logins_value() {
         (json!({ "users": ["u"], "organizations": ["org_2"] }), full(), false),
     ] {
         let mut policy_override = json!({ "name": "vip", "exempt": true });
-        lay_over(&mut policy_override, lists.clone());
+        merge(&mut policy_override, lists.clone());
         let extra = json!({ "limits": { "perClient": 1 }, "overrides": [policy_override] });
         let expected = matches.then_some(Verdict::Exempt);
         assert_eq!(verdict(extra, &login(Some("s9"), context)), expected, "{lists}");
@@ -111,7 +111,7 @@ fn an_override_matches_when_every_list_that_it_names_has_the_logins_value() {
 }
 
 #[test]
-fn an_override_ends_at_its_expiry() {
+fn override_ends_at_its_expiry() {
     for (seconds, expected) in [(1, Some(Verdict::Exempt)), (0, None), (-1, None)] {
         let policy_override =
             json!({ "name": "vip", "users": ["u"], "exempt": true, "expiresAt": at(seconds).to_string() });
@@ -121,7 +121,7 @@ fn an_override_ends_at_its_expiry() {
 }
 
 #[test]
-fn the_first_override_that_matches_wins_and_its_limits_hold_as_a_whole() {
+fn first_matching_override_replaces_all_limits() {
     let vip = json!({ "name": "vip", "users": ["u"], "limits": { "perUser": 9 } });
     let other = json!({ "name": "other", "users": ["v"], "exempt": true });
     let ended = json!({ "name": "ended", "users": ["u"], "exempt": true, "expiresAt": at(-1).to_string() });
@@ -141,7 +141,7 @@ fn the_first_override_that_matches_wins_and_its_limits_hold_as_a_whole() {
 }
 
 #[test]
-fn the_question_says_which_override_chose_the_limits() {
+fn limit_check_names_the_override_that_chose_the_limits() {
     let overrides = json!([
         { "name": "a", "users": ["v"], "limits": { "perUser": 1 } },
         { "name": "b", "users": ["u"], "limits": { "perUser": 2 } },

@@ -1,8 +1,8 @@
-//! From a verdict to an answer: modes, failures, messages.
+//! From a verdict to an answer: mode, failure policy, message.
 
 use super::*;
 
-const COUNT: Count = Count { scope: LimitScope::Client, limit: 1, active: 2 };
+const COUNT: Count = Count { limit_scope: LimitScope::Client, limit: 1, active: 2 };
 const DEFAULT_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
 
 fn enforcement(mode: Mode, failure_policy: AllowDeny) -> Enforcement {
@@ -10,7 +10,7 @@ fn enforcement(mode: Mode, failure_policy: AllowDeny) -> Enforcement {
     Enforcement { policy: ObjectName::new("team", "seats"), mode, failure_policy, message }
 }
 
-/// Every verdict there is, failures aside, with what Enforce says to it: whether it blocks, and why.
+/// Every verdict but failures, with whether `Enforce` blocks, and the reason.
 fn verdicts() -> Vec<(Verdict, bool, Reason)> {
     vec![
         (Verdict::Exempt, false, Reason::Exempt),
@@ -33,7 +33,7 @@ fn failures() -> Vec<Verdict> {
 }
 
 #[test]
-fn enforced_verdicts_are_answered_as_they_are() {
+fn verdicts_under_enforce_are_answered_unchanged() {
     for (verdict, block, reason) in verdicts() {
         let answer = enforcement(Mode::Enforce, AllowDeny::Deny).answer(verdict, false);
         assert_eq!((answer.block, answer.reason), (block, reason), "{verdict:?}");
@@ -48,7 +48,7 @@ fn enforced_verdicts_are_answered_as_they_are() {
 }
 
 #[test]
-fn a_failure_is_answered_by_the_failure_policy_with_its_own_word() {
+fn failure_is_answered_by_the_failure_policy() {
     for verdict in failures() {
         let Verdict::Failed { failure, count, revoked } = verdict else { unreachable!() };
         for (failure_policy, block) in [(AllowDeny::Allow, false), (AllowDeny::Deny, true)] {
@@ -62,13 +62,13 @@ fn a_failure_is_answered_by_the_failure_policy_with_its_own_word() {
 }
 
 #[test]
-fn audit_takes_the_effect_away_and_says_what_it_would_have_been() {
+fn audit_removes_the_effect_and_keeps_the_reason() {
     for (verdict, block, reason) in verdicts() {
         for (mode, force_audit) in [(Mode::Audit, false), (Mode::Audit, true), (Mode::Enforce, true)] {
             let answer = enforcement(mode, AllowDeny::Deny).answer(verdict, force_audit);
             let enforced = enforcement(Mode::Enforce, AllowDeny::Deny).answer(verdict, false);
-            let plain = !block && reason != Reason::Evicted;
-            let expected = if plain { (reason, None) } else { (Reason::Audit, Some(reason)) };
+            let has_effect = block || reason == Reason::Evicted;
+            let expected = if has_effect { (Reason::Audit, Some(reason)) } else { (reason, None) };
             assert_eq!((answer.reason, answer.audited_reason), expected, "{verdict:?}");
             assert_eq!((answer.block, &answer.message, answer.revoke_session), (false, &None, false));
             assert_eq!((answer.revoked_sessions, answer.count), (None, enforced.count));
@@ -78,7 +78,7 @@ fn audit_takes_the_effect_away_and_says_what_it_would_have_been() {
 }
 
 #[test]
-fn a_failure_in_audit_never_blocks() {
+fn failure_under_audit_never_blocks() {
     for verdict in failures() {
         let Verdict::Failed { failure, count, .. } = verdict else { unreachable!() };
         let own = Reason::Failed(failure);
@@ -96,21 +96,21 @@ fn a_failure_in_audit_never_blocks() {
 }
 
 #[test]
-fn a_blocked_user_always_reads_something_and_after_a_failure_something_else() {
-    let silent = Enforcement { message: None, ..enforcement(Mode::Enforce, AllowDeny::Deny) };
-    let message = |verdict| silent.answer(verdict, false).message;
+fn blocked_login_has_a_message_and_a_failure_another_one() {
+    let without_message = Enforcement { message: None, ..enforcement(Mode::Enforce, AllowDeny::Deny) };
+    let message = |verdict| without_message.answer(verdict, false).message;
     for (verdict, block, _) in verdicts() {
         assert_eq!(message(verdict), block.then(|| DEFAULT_MESSAGE.to_owned()), "{verdict:?}");
     }
     for verdict in failures() {
-        let said = message(verdict).unwrap();
-        assert!(!said.is_empty() && said != DEFAULT_MESSAGE, "{verdict:?}");
+        let message = message(verdict).unwrap();
+        assert!(!message.is_empty() && message != DEFAULT_MESSAGE, "{verdict:?}");
     }
 }
 
 #[test]
-fn the_machine_words_are_those_of_the_contract() {
-    let words: Vec<&str> = Reason::all().map(Reason::as_str).collect();
+fn reasons_and_limit_scopes_are_those_of_the_contract() {
+    let reasons: Vec<&str> = Reason::all().map(Reason::as_str).collect();
     let contract = [
         "within_limit",
         "limit_exceeded",
@@ -134,6 +134,6 @@ fn the_machine_words_are_those_of_the_contract() {
         "credentials_missing",
         "policy_invalid",
     ];
-    assert_eq!(words, contract);
+    assert_eq!(reasons, contract);
     assert_eq!(LimitScope::ALL.map(LimitScope::as_str), ["client", "group", "user"]);
 }

@@ -1,7 +1,8 @@
-//! What a manifest may say: for every rule something that is accepted and something that is refused, with the field that
-//! is named and the words that help.
+//! Which manifests compile: valid and invalid values for every rule, with the field and the message of the error.
 
-use super::session_policies::{accepted, full, refused, with};
+use super::session_policies::{full, invalid, valid, with};
+use std::time::Duration;
+
 use super::*;
 
 pub(super) fn compiled(spec: &Value) -> Result<Policy, Vec<SpecError>> {
@@ -9,7 +10,7 @@ pub(super) fn compiled(spec: &Value) -> Result<Policy, Vec<SpecError>> {
 }
 
 #[test]
-fn a_ceiling_is_what_is_written_and_none_where_nothing_is() {
+fn requests_per_second_is_optional() {
     for rate in [1, 16, 10_000] {
         let policy = compiled(&with("/tenant/requestsPerSecond", Some(json!(rate)))).unwrap();
         assert_eq!(policy.requests_per_second, Some(rate));
@@ -18,33 +19,33 @@ fn a_ceiling_is_what_is_written_and_none_where_nothing_is() {
 }
 
 #[test]
-fn what_the_bounds_allow_compiles() {
+fn values_within_the_bounds_compile() {
     assert!(compiled(&full()).is_ok());
-    for (pointer, value) in accepted() {
+    for (pointer, value) in valid() {
         if let Err(errors) = compiled(&with(pointer, Some(value.clone()))) {
-            panic!("{pointer} {value} is refused: {errors:?}");
+            panic!("{pointer} {value} does not compile: {errors:?}");
         }
     }
 }
 
 #[test]
-fn what_breaks_a_rule_is_refused_by_its_field_with_what_to_write() {
-    for (pointer, value, field, hint) in refused() {
+fn broken_rules_name_their_field_and_what_to_write() {
+    for (pointer, value, field, hint) in invalid() {
         let errors = compiled(&with(pointer, value.clone())).expect_err(&format!("{pointer} {value:?}"));
-        let told = errors.iter().any(|error| error.field == field && error.message.contains(hint));
-        assert!(told, "{pointer} {value:?} is told as {errors:?}, not as {field}: …{hint}…");
+        let named = errors.iter().any(|error| error.field == field && error.message.contains(hint));
+        assert!(named, "{pointer} {value:?}: {errors:?} instead of {field}: …{hint}…");
     }
 }
 
 #[test]
-fn a_spec_is_an_object() {
+fn spec_must_be_an_object() {
     for spec in [json!(null), json!([]), json!("x"), json!([full()["tenant"]])] {
         assert_eq!(compiled(&spec).unwrap_err()[0].field, "spec", "{spec}");
     }
 }
 
 #[test]
-fn a_group_limit_needs_the_clients_that_make_the_group() {
+fn group_limit_requires_clients_in_the_selector() {
     let without_group = |limits: Value, overrides: Value| {
         compiled(&json!({
             "tenant": { "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "auth0" } },
@@ -60,9 +61,9 @@ fn a_group_limit_needs_the_clients_that_make_the_group() {
 }
 
 #[test]
-fn every_rule_that_is_broken_is_told_at_once_and_reads_as_a_line() {
+fn errors_of_all_fields_are_reported_together() {
     let mut spec = with("/timeout", Some(json!("1h")));
-    lay_over(&mut spec, json!({ "limits": { "perClient": 0 }, "message": "", "typo": 1 }));
+    merge(&mut spec, json!({ "limits": { "perClient": 0 }, "message": "", "typo": 1 }));
     let errors = compiled(&spec).unwrap_err();
     let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(fields, ["spec.typo", "spec.limits.perClient", "spec.timeout", "spec.message"]);
@@ -70,10 +71,8 @@ fn every_rule_that_is_broken_is_told_at_once_and_reads_as_a_line() {
 }
 
 #[test]
-fn what_is_left_out_has_the_defaults_of_the_resource() {
+fn omitted_fields_have_the_defaults_of_the_resource() {
     let policy = policy(json!({ "limits": { "perClient": 1 } }));
-    use crate::crd::{Reentry, Strategy};
-    use std::time::Duration;
     assert_eq!((policy.reentry, policy.strategy), (Reentry::KeepPlace, Strategy::Deny));
     assert_eq!((policy.enforcement.mode, policy.enforcement.failure_policy), (Mode::Enforce, AllowDeny::Allow));
     assert_eq!((policy.missing_session, policy.revoke_requires_mfa), (AllowDeny::Allow, false));
@@ -88,9 +87,9 @@ fn what_is_left_out_has_the_defaults_of_the_resource() {
 }
 
 #[test]
-fn domains_are_kept_in_lower_case_and_secrets_in_the_policys_namespace() {
+fn domains_are_in_lower_case_and_secrets_in_the_namespace() {
     let mut spec = full();
-    lay_over(&mut spec, json!({ "tenant": { "domain": "ACME.EU.auth0.com", "customDomain": "Login.Acme.com" } }));
+    merge(&mut spec, json!({ "tenant": { "domain": "ACME.EU.auth0.com", "customDomain": "Login.Acme.com" } }));
     let scope = compiled(&spec).unwrap().scope;
     assert_eq!(scope.tenant.domain(), "acme.eu.auth0.com");
     assert_eq!(scope.tenant.custom_domain(), Some("login.acme.com"));
@@ -98,64 +97,64 @@ fn domains_are_kept_in_lower_case_and_secrets_in_the_policys_namespace() {
     assert_eq!(scope.callers, Some(ObjectName::new("team", "callers")));
 }
 
-fn salvaged(pointer: &str, value: Value) -> Option<FallbackPolicy> {
+fn fallback_with(pointer: &str, value: Value) -> Option<FallbackPolicy> {
     let spec = with(pointer, Some(value));
-    assert!(compiled(&spec).is_err(), "{spec} compiles and needs no salvage");
+    assert!(compiled(&spec).is_err(), "{spec} compiles");
     fallback(&Manifest { spec, ..manifest(json!({})) })
 }
 
 #[test]
-fn a_policy_that_does_not_compile_still_governs_what_it_selects() {
+fn invalid_policy_still_governs_the_logins_it_selects() {
     let mut spec = full();
-    lay_over(
+    merge(
         &mut spec,
         json!({
             "tenant": { "customDomain": "Login.acme.com" }, "selector": { "organizations": ["org_1"] }, "priority": 7,
             "mode": "Audit", "failurePolicy": "Deny", "message": "No.", "limits": { "perClient": 0 },
         }),
     );
-    let saved = fallback(&Manifest { spec, ..manifest(json!({})) }).unwrap();
-    assert_eq!(saved.scope.tenant.domain(), "acme.eu.auth0.com");
-    assert_eq!(saved.scope.tenant.custom_domain(), Some("login.acme.com"));
-    assert_eq!(saved.scope.credentials, ObjectName::new("team", "auth0"));
-    assert_eq!(saved.scope.callers, Some(ObjectName::new("team", "callers")));
-    assert_eq!(saved.scope.selector.clients, Some(HashSet::from(["c1".to_owned()])));
-    assert_eq!(saved.scope.selector.organizations, Some(HashSet::from(["org_1".to_owned()])));
-    assert_eq!((saved.scope.selector.connections, saved.scope.priority), (None, 7));
-    assert_eq!((saved.enforcement.mode, saved.enforcement.failure_policy), (Mode::Audit, AllowDeny::Deny));
-    assert_eq!(saved.enforcement.message.as_deref(), Some("No."));
+    let fallback = fallback(&Manifest { spec, ..manifest(json!({})) }).unwrap();
+    assert_eq!(fallback.scope.tenant.domain(), "acme.eu.auth0.com");
+    assert_eq!(fallback.scope.tenant.custom_domain(), Some("login.acme.com"));
+    assert_eq!(fallback.scope.credentials, ObjectName::new("team", "auth0"));
+    assert_eq!(fallback.scope.callers, Some(ObjectName::new("team", "callers")));
+    assert_eq!(fallback.scope.selector.clients, Some(HashSet::from(["c1".to_owned()])));
+    assert_eq!(fallback.scope.selector.organizations, Some(HashSet::from(["org_1".to_owned()])));
+    assert_eq!((fallback.scope.selector.connections, fallback.scope.priority), (None, 7));
+    assert_eq!((fallback.enforcement.mode, fallback.enforcement.failure_policy), (Mode::Audit, AllowDeny::Deny));
+    assert_eq!(fallback.enforcement.message.as_deref(), Some("No."));
 }
 
 #[test]
-fn a_selector_list_that_cannot_be_read_selects_everything() {
+fn unreadable_selector_list_selects_everything() {
     for list in [json!("c1"), json!(["c1", 5]), json!([]), json!({ "c1": true }), json!(7)] {
-        let saved = salvaged("/selector/clientIds", list.clone()).unwrap();
-        assert_eq!(saved.scope.selector.clients, None, "{list}");
+        let fallback = fallback_with("/selector/clientIds", list.clone()).unwrap();
+        assert_eq!(fallback.scope.selector.clients, None, "{list}");
     }
-    let saved = salvaged("/selector", json!("everything")).unwrap();
-    assert_eq!(saved.scope.selector, Selector::default());
+    let fallback = fallback_with("/selector", json!("everything")).unwrap();
+    assert_eq!(fallback.scope.selector, Selector::default());
 }
 
 #[test]
-fn a_failure_policy_that_cannot_be_read_is_allow() {
+fn unreadable_failure_policy_is_allow() {
     for value in [json!("deny"), json!(1), json!({}), json!(["Deny"])] {
-        assert_eq!(salvaged("/failurePolicy", value).unwrap().enforcement.failure_policy, AllowDeny::Allow);
+        assert_eq!(fallback_with("/failurePolicy", value).unwrap().enforcement.failure_policy, AllowDeny::Allow);
     }
 }
 
 #[test]
-fn a_tenant_that_cannot_be_read_governs_nothing() {
+fn policy_with_an_unreadable_tenant_governs_nothing() {
     for value in [json!("https://acme.auth0.com"), json!("10.0.0.1"), json!(""), json!(1), json!(["acme.auth0.com"])] {
-        assert!(salvaged("/tenant/domain", value).is_none());
+        assert!(fallback_with("/tenant/domain", value).is_none());
     }
-    assert!(salvaged("/tenant", json!("acme.auth0.com")).is_none());
+    assert!(fallback_with("/tenant", json!("acme.auth0.com")).is_none());
     assert!(fallback(&Manifest { spec: json!(null), ..manifest(json!({})) }).is_none());
 }
 
 #[test]
-fn the_rest_that_cannot_be_read_has_its_default() {
-    assert_eq!(salvaged("/mode", json!("audit")).unwrap().enforcement.mode, Mode::Enforce);
-    assert_eq!(salvaged("/priority", json!("high")).unwrap().scope.priority, 0);
-    assert_eq!(salvaged("/message", json!("")).unwrap().enforcement.message, None);
-    assert_eq!(salvaged("/tenant/customDomain", json!("http://x")).unwrap().scope.tenant.custom_domain(), None);
+fn other_unreadable_fields_have_their_defaults() {
+    assert_eq!(fallback_with("/mode", json!("audit")).unwrap().enforcement.mode, Mode::Enforce);
+    assert_eq!(fallback_with("/priority", json!("high")).unwrap().scope.priority, 0);
+    assert_eq!(fallback_with("/message", json!("")).unwrap().enforcement.message, None);
+    assert_eq!(fallback_with("/tenant/customDomain", json!("http://x")).unwrap().scope.tenant.custom_domain(), None);
 }
