@@ -4,7 +4,7 @@
 //! replica has a bucket of its own with its part of the rate. That one starts with a tenth: replicas that crash and start
 //! again do not bring a burst each time.
 //!
-//! The arithmetic is the generic cell rate algorithm, as in the `active_policy` crate; that one has no room for a reserve, none
+//! The arithmetic is the generic cell rate algorithm, as in the `governor` crate; that one has no room for a reserve, none
 //! for a rate that changes, and always starts full.
 
 use std::time::Duration;
