@@ -70,7 +70,7 @@ pub(in crate::auth0) struct Permit {
     rate_limiter: Arc<RateLimiter>,
     /// `None` once the outcome is recorded.
     sent: Option<Sent>,
-    /// The breaker that allowed the request too. `None` before it was asked, and once the outcome is recorded.
+    /// The breaker that allowed the request too. `None` before it allowed it, and once the outcome is recorded.
     breaker: Option<Arc<Breaker>>,
     is_probe: bool,
 }
@@ -155,8 +155,8 @@ impl RateLimiter {
     /// Serves the queue until nothing waits.
     async fn serve(self: Arc<Self>) {
         loop {
-            // A permit that nobody takes any more is dropped, which locks the state: so no permit is handed out under the
-            // lock.
+            // The permit of a request that was given up is dropped, which locks the state. So no permit is handed out under
+            // the lock.
             let mut served = Vec::new();
             let (next, late) = self.step(&mut served);
             for (waiter, permit) in served {

@@ -124,7 +124,7 @@ async fn token_is_refreshed_at_four_fifths_of_its_lifetime() {
     assert_eq!(script.fetches(), 1);
     pass(102).await;
     for _ in 0..20 {
-        assert_eq!(get(&cache).await, Ok(1), "nobody waits for a refresh");
+        assert_eq!(get(&cache).await, Ok(1), "no check waits for a refresh");
     }
     sleep(Duration::from_secs(3)).await;
     assert_eq!(get(&cache).await, Ok(2));
