@@ -1,8 +1,8 @@
 //! Logs and traces.
 //!
-//! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces go out as OTLP over gRPC when one of the standard
-//! `OTEL_EXPORTER_OTLP_*` endpoints is set, and nowhere otherwise; with them W3C trace context is read and
-//! sent on.
+//! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces are exported as OTLP over gRPC when one of
+//! [`ENDPOINTS`] is set, and then W3C trace context is read from requests and added to requests. Otherwise there are no
+//! traces.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -26,19 +26,27 @@ pub enum LogFormat {
     Text,
 }
 
-/// Keeps traces flowing; [`flush`](Self::flush) it before the end.
+/// Exports traces. [`flush`](Self::flush) it before the process ends.
 #[must_use = "traces that were not flushed are lost"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
+/// The OpenTelemetry variables that name an endpoint for traces. The first that is set counts.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
+/// How long the exporter may take for the last traces, so that a dead collector does not hold up the end of the process.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the process waits for the exporter: a second more than the exporter itself waits.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
+
 impl Telemetry {
-    /// Sets up the process's logs and traces; `default_filter` holds where `RUST_LOG` says nothing. Needs the async runtime, which the exporter's connection lives on.
+    /// Sets up the logs and traces of the process, with `default_filter` where `RUST_LOG` is not set. Must be called within
+    /// the async runtime, which drives the exporter's connection.
     ///
     /// # Errors
-    /// When an endpoint is set that cannot be one.
+    /// The endpoint for traces is not a valid URL.
     pub fn init(format: LogFormat, default_filter: &str) -> Result<Self, ExporterBuildError> {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         let provider = tracer_provider()?;
@@ -57,14 +65,15 @@ impl Telemetry {
         Ok(Self { provider })
     }
 
-    /// Sends what is left, for a few seconds at most: away from the async workers, which the exporter itself needs.
+    /// Exports the remaining traces, for [`FLUSH_TIMEOUT`] at most. The call that waits runs outside of the async workers,
+    /// because the exporter needs them.
     pub async fn flush(self) {
         let Some(provider) = self.provider else { return };
-        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(Duration::from_secs(3)));
-        match tokio::time::timeout(Duration::from_secs(4), flushed).await {
+        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(EXPORT_TIMEOUT));
+        match tokio::time::timeout(FLUSH_TIMEOUT, flushed).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last traces could not be sent"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("the last traces could not be sent in time"),
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "cannot export the last traces"),
+            Ok(Err(_)) | Err(_) => tracing::warn!("cannot export the last traces in time"),
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Machine-to-machine applications of the tenant, and how they prove who they are.
+//! Machine-to-machine applications of the tenant, and how they authenticate.
 
 use std::fmt;
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
 
-/// The scopes that the service needs for everything it does.
+/// All scopes that the service needs.
 const DEFAULT_SCOPES: [&str; 3] = ["read:sessions", "delete:sessions", "delete:refresh_tokens"];
 
-/// An application that may ask for tokens with the client credentials grant.
+/// An application that may use the client credentials grant.
 #[derive(Clone, Debug)]
 pub struct Application {
     pub(super) client_id: String,
@@ -16,11 +16,11 @@ pub struct Application {
     pub(super) scopes: Vec<String>,
 }
 
-/// What the tenant knows of an application.
+/// How an application authenticates.
 #[derive(Clone)]
 pub(super) enum Credential {
     Secret(SecretString),
-    /// Auth0 allows two keys, so that one can replace the other.
+    /// More than one key, so that one can replace another.
     Keys(Vec<PublicKey>),
 }
 
@@ -33,12 +33,12 @@ pub(super) struct PublicKey {
 }
 
 impl Application {
-    /// An application with a client secret, granted the scopes that reading and revoking sessions take.
+    /// An application with a client secret and the scopes to list and revoke sessions.
     pub fn with_secret(client_id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self::new(client_id.into(), Credential::Secret(SecretString::from(secret.into())))
     }
 
-    /// An application that signs assertions (`private_key_jwt`), granted the same scopes; add its keys with
+    /// An application that signs assertions (`private_key_jwt`), with the same scopes. Add its keys with
     /// [`Self::public_key`].
     pub fn with_keys(client_id: impl Into<String>) -> Self {
         Self::new(client_id.into(), Credential::Keys(Vec::new()))
@@ -48,12 +48,12 @@ impl Application {
         Self { client_id, credential, scopes: DEFAULT_SCOPES.map(str::to_owned).to_vec() }
     }
 
-    /// Registers an RSA public key in PEM for assertions signed with `algorithm` (Auth0 takes RS256, RS384 and PS256), in
-    /// place of a secret and beside other keys. With a key id, an assertion that names another one is refused.
+    /// Registers an RSA public key in PEM for assertions signed with `algorithm` (Auth0 accepts RS256, RS384 and PS256). It
+    /// replaces a secret and adds to other keys. With a key id, an assertion with another key id is rejected.
     ///
     /// # Errors
     ///
-    /// When the PEM is not an RSA public key.
+    /// The PEM is not an RSA public key.
     pub fn public_key(
         mut self,
         pem: &str,
@@ -69,7 +69,7 @@ impl Application {
         Ok(self)
     }
 
-    /// Sets the scopes of the client grant for the Management API; without any there is no grant, and no token.
+    /// Sets the scopes of the client grant for the Management API. Without scopes there is no grant, and so no token.
     #[must_use]
     pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes = scopes.into_iter().map(Into::into).collect();

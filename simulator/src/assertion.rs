@@ -1,8 +1,8 @@
-//! `private_key_jwt`: what Auth0 asks of a client's signed assertion.
+//! `private_key_jwt`: the checks of a client's signed assertion.
 //!
-//! The rules are those of Auth0's page "Authenticate with Private Key JWT": signature and algorithm as registered, issuer
-//! and subject the client, audience the tenant's URL with its trailing slash, at most five minutes of life, each used once,
-//! at most 2048 bytes.
+//! The rules are those of Auth0's page "Authenticate with Private Key JWT": the registered key and algorithm, the client as
+//! issuer and subject, the tenant's URL with a trailing slash as audience, a lifetime of at most five minutes, at most 2048
+//! bytes, and each assertion is used once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,11 +18,11 @@ const MAX_LENGTH: usize = 2048;
 /// The longest issuer, subject and id, in bytes.
 const MAX_CLAIM: usize = 64;
 
-/// The longest life of an assertion, in seconds.
-const MAX_LIFE: i64 = 300;
+/// The longest lifetime of an assertion, in seconds.
+const MAX_LIFETIME: i64 = 300;
 
-/// How far the client's clock may be off, in seconds, where `iat` and `nbf` are concerned.
-const SKEW: i64 = 10;
+/// How far `iat` and `nbf` may be ahead of the tenant's clock, in seconds.
+const MAX_CLOCK_SKEW: i64 = 10;
 
 /// The claims of an assertion.
 #[derive(Debug, Deserialize)]
@@ -43,12 +43,12 @@ enum Audience {
     Many(Vec<String>),
 }
 
-/// The assertions that were used and are not expired: (client, id) and the Unix second of expiry.
+/// The used assertions that have not expired: (client, id) and the Unix time of expiry in seconds.
 #[derive(Debug, Default)]
 pub(super) struct UsedAssertions(Mutex<HashMap<(String, String), i64>>);
 
 impl UsedAssertions {
-    /// Notes an assertion; false when it was used before.
+    /// Remembers an assertion. False when it was used before.
     fn note(&self, claims: &Claims, now: i64) -> bool {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         used.retain(|_, expires| *expires > now);
@@ -56,13 +56,13 @@ impl UsedAssertions {
     }
 }
 
-/// The client that an assertion claims to be from, read before anything is verified.
+/// The client that an assertion claims to be from. Nothing is verified.
 pub(super) fn claimed_client(assertion: &str) -> Option<String> {
     let claims: Claims = jsonwebtoken::dangerous::insecure_decode(assertion).ok()?.claims;
     Some(claims.sub)
 }
 
-/// Accepts an assertion of `application` at the Unix second `now`, or says what is wrong with it.
+/// Verifies an assertion of `application` at the Unix time `now` in seconds. The error says what is wrong with it.
 pub(super) fn verify(
     assertion: &str,
     application: &Application,
@@ -88,7 +88,7 @@ fn verified_claims(assertion: &str, application: &Application) -> Result<Claims,
         _ => true,
     });
     for key in candidates.filter(|key| key.algorithm == header.alg) {
-        // Times and audience are checked against the tenant's own clock and names.
+        // `check_claims` checks the times and the audience, by the tenant's clock and names.
         let mut validation = Validation::new(key.algorithm);
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
@@ -114,10 +114,10 @@ fn check_claims(claims: &Claims, client_id: &str, audiences: &[String], now: i64
     if claims.exp <= now {
         return Err("client_assertion has expired");
     }
-    if claims.exp - now > MAX_LIFE || claims.iat.is_some_and(|issued| claims.exp - issued > MAX_LIFE) {
+    if claims.exp - now > MAX_LIFETIME || claims.iat.is_some_and(|issued| claims.exp - issued > MAX_LIFETIME) {
         return Err("exp must be at most five minutes ahead");
     }
-    if [claims.iat, claims.nbf].into_iter().flatten().any(|time| time > now + SKEW) {
+    if [claims.iat, claims.nbf].into_iter().flatten().any(|time| time > now + MAX_CLOCK_SKEW) {
         return Err("client_assertion is not valid yet");
     }
     if claims.jti.is_empty() || [&claims.iss, &claims.jti].into_iter().any(|claim| claim.len() > MAX_CLAIM) {

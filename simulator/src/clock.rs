@@ -1,4 +1,4 @@
-//! The tenant's clock, which a test can stop and move.
+//! The tenant's clock. A test can stop it and move it forward.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A clock. Clones show the same time, so that a test and the tenant can share one.
+/// A clock. Clones share the time, so that a test can move the clock of a tenant.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Arc<Source>);
+pub struct Clock(Arc<Time>);
 
 #[derive(Debug, Default)]
-struct Source {
+struct Time {
     stopped_at: Option<Timestamp>,
     /// Nanoseconds by which the clock was moved forward.
     ahead: AtomicI64,
@@ -23,18 +23,18 @@ impl Clock {
         Self::default()
     }
 
-    /// A clock that stands at `time` until it is moved.
+    /// A clock that shows `time` until it is moved.
     pub fn stopped_at(time: Timestamp) -> Self {
-        Self(Arc::new(Source { stopped_at: Some(time), ahead: AtomicI64::new(0) }))
+        Self(Arc::new(Time { stopped_at: Some(time), ahead: AtomicI64::new(0) }))
     }
 
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        let nanos = i64::try_from(by.as_nanos()).expect("nobody moves the clock by centuries");
+        let nanos = i64::try_from(by.as_nanos()).expect("a test moves the clock by less than centuries");
         self.0.ahead.fetch_add(nanos, Ordering::SeqCst);
     }
 
-    /// The time it shows.
+    /// The time that it shows.
     pub fn now(&self) -> Timestamp {
         let base = self.0.stopped_at.unwrap_or_else(Timestamp::now);
         base + SignedDuration::from_nanos(self.0.ahead.load(Ordering::SeqCst))

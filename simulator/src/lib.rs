@@ -1,53 +1,57 @@
-//! A simulated Auth0 tenant: what the demo, the tests and the benchmarks talk to over real sockets.
+//! A simulated Auth0 tenant for the demo, the tests and the benchmarks, over real sockets.
 //!
-//! It is stateful. A login makes a session, a completed login adds its application, a revocation takes the session away,
-//! and the Management API shows each a moment later, as Auth0 does. It verifies who asks (secret, Basic, or a signed
-//! assertion) and what they may do (scopes), cuts lists into pages, and limits the rate.
+//! It is stateful. A login makes a session, a completed login adds its application, a revocation ends the session, and the
+//! Management API shows each of these a moment later, as Auth0 does. The simulator authenticates the client (secret, Basic,
+//! or a signed assertion), checks its scopes, splits lists into pages, and limits the rate.
 //!
 //! ```text
-//!             wire          tenant                    token       ──▶ applications, assertions, tokens
+//!             connection    router                    token_endpoint ──▶ applications, assertions, tokens
 //!  socket ──▶ (reset, …) ──▶ record ─▶ fault? ─▶ rate ─┤
-//!                                                      management  ──▶ users and their sessions
-//!                                                                        ▲
-//!  test, demo ──▶ Simulator: sessions, logins, faults, clock ────────────┘
+//!                                                      management ─────▶ users and their sessions
+//!                                                                          ▲
+//!  test, demo ──▶ Simulator: sessions, logins, faults, clock ──────────────┘
 //! ```
 //!
-//! What it answers is held by tests to Auth0's OpenAPI documents and to recorded exchanges. Where neither says, it does
-//! what makes life harder for a client: an expired session stays in the list, a list comes in the order in which sessions
-//! were added and not by any date, and a token is good only on the host that it was fetched from. Refresh tokens, which a
-//! revocation also ends, are not modelled.
+//! `tenant` holds the state, and everything above works on it.
 //!
-//! Time comes from the tenant's [`Clock`]: a test that hands in a stopped one decides when a token expires, when a change
-//! becomes visible and when the rate limit lets the next request through, without waiting for any of them.
+//! Tests compare the answers with Auth0's OpenAPI documents and with recorded exchanges. Where neither decides, the
+//! simulator does what is harder for a client: an expired session stays in the list, a list has the order in which sessions
+//! were added and not that of a date, and a token is valid only on the host that issued it. Refresh tokens, which a
+//! revocation ends too, are not modelled.
+//!
+//! Time comes from the tenant's [`Clock`]. A test with a stopped clock decides when a token expires, when a change becomes
+//! visible and when the rate limit allows the next request, without waiting for any of them.
 
 mod answer;
 mod application;
 mod assertion;
 mod clock;
+mod connection;
 mod faults;
 mod login;
 mod management;
 mod operation;
+mod options;
 mod rate_limit;
 mod requests;
+mod router;
 mod session;
-mod state;
 mod tenant;
-mod token;
-mod wire;
+mod token_endpoint;
+mod tokens;
+mod users;
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -57,70 +61,15 @@ pub use clock::Clock;
 pub use faults::{Fault, InjectedFault, When};
 pub use login::Login;
 pub use operation::Operation;
+pub use options::{Options, Tls};
 pub use rate_limit::RateLimit;
 pub use requests::RecordedRequest;
 pub use session::Session;
 
+use connection::FaultyAcceptor;
 use tenant::Tenant;
-use wire::WireAcceptor;
 
-/// What kind of tenant it is.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The canonical domain, for example `demo.eu.auth0.com`; the audience of tokens is `https://<domain>/api/v2/`.
-    pub domain: String,
-    /// The custom domain, which the audience of an assertion may name instead.
-    pub custom_domain: Option<String>,
-    /// With it the tenant speaks HTTPS (HTTP/1.1 and HTTP/2).
-    pub tls: Option<Tls>,
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// How much later the Management API shows that a session ended, or that an application joined one.
-    pub visibility_delay: Duration,
-    /// The Management API's rate limit.
-    pub rate_limit: Option<RateLimit>,
-    /// The token endpoint's own.
-    pub token_rate_limit: Option<RateLimit>,
-    /// How long an access token lives, in whole seconds.
-    pub token_lifetime: Duration,
-    /// The largest page that is given, also when more is asked for.
-    pub page_size_cap: usize,
-    /// How many of the latest requests are kept for [`Simulator::requests`]; 0 keeps none.
-    pub recorded_requests: usize,
-    /// The time.
-    pub clock: Clock,
-}
-
-/// A certificate and its key, in PEM.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// The certificate chain.
-    pub certificate: String,
-    /// The private key.
-    pub key: SecretString,
-}
-
-impl Options {
-    /// A tenant on a free port of loopback, over plain HTTP, that shows changes at once, knows no rate limit, lets tokens
-    /// live for a day, gives pages of 50, and keeps 1,000 requests.
-    pub fn new(domain: impl Into<String>) -> Self {
-        Self {
-            domain: domain.into(),
-            custom_domain: None,
-            tls: None,
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            visibility_delay: Duration::ZERO,
-            rate_limit: None,
-            token_rate_limit: None,
-            token_lifetime: Duration::from_secs(86_400),
-            page_size_cap: 50,
-            recorded_requests: 1_000,
-            clock: Clock::system(),
-        }
-    }
-}
-
-/// A running tenant. Clones are the same tenant; it stops at [`Simulator::shutdown`], or when the last of them is dropped.
+/// A running tenant. Clones are the same tenant. It stops at [`Simulator::shutdown`], or when the last clone is dropped.
 #[derive(Clone)]
 pub struct Simulator(Arc<Running>);
 
@@ -132,11 +81,11 @@ struct Running {
 }
 
 impl Simulator {
-    /// Starts a tenant, which serves when this returns.
+    /// Starts a tenant. It serves requests when this returns.
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on, or certificate or key cannot be read.
+    /// The tenant cannot listen on the address, or the certificate or key is unreadable.
     pub async fn start(options: Options) -> io::Result<Self> {
         let tls = match &options.tls {
             Some(Tls { certificate, key }) => {
@@ -150,26 +99,26 @@ impl Simulator {
         let url = format!("{scheme}://{}", listener.local_addr()?);
 
         let tenant = Arc::new(Tenant::new(options));
-        let service = Router::new().fallback(tenant::answer).with_state(Arc::clone(&tenant)).into_make_service();
+        let service = Router::new().fallback(router::answer).with_state(Arc::clone(&tenant)).into_make_service();
         let handle = Handle::new();
         let server = axum_server::Server::<SocketAddr>::from_listener(listener).handle(handle.clone());
         let server = match tls {
-            Some(config) => tokio::spawn(server.acceptor(WireAcceptor(RustlsAcceptor::new(config))).serve(service)),
-            None => tokio::spawn(server.acceptor(WireAcceptor(DefaultAcceptor::new())).serve(service)),
+            Some(config) => tokio::spawn(server.acceptor(FaultyAcceptor(RustlsAcceptor::new(config))).serve(service)),
+            None => tokio::spawn(server.acceptor(FaultyAcceptor(DefaultAcceptor::new())).serve(service)),
         };
         Ok(Self(Arc::new(Running { tenant, url, handle, server: Mutex::new(Some(server)) })))
     }
 
-    /// Where it listens: `http://127.0.0.1:PORT`, with `https` under TLS.
+    /// The tenant's URL: `http://127.0.0.1:PORT`, with `https` under TLS.
     pub fn url(&self) -> String {
         self.0.url.clone()
     }
 
-    /// Stops it: connections end, also those with a request under way.
+    /// Stops the tenant. Connections end, also those with a request in flight.
     ///
     /// # Errors
     ///
-    /// When the server had already ended with an error.
+    /// The server had already ended with an error.
     pub async fn shutdown(&self) -> io::Result<()> {
         self.0.handle.shutdown();
         match self.0.server.lock().await.take() {
@@ -183,34 +132,34 @@ impl Simulator {
         self.0.tenant.now()
     }
 
-    /// Registers an application, in place of one with the same client id.
+    /// Registers an application. It replaces one with the same client id.
     pub fn add_application(&self, application: Application) {
         self.0.tenant.add_application(application);
     }
 
-    /// Adds a user without sessions; a user who exists stays as they are.
+    /// Adds a user without sessions. A user who exists is not changed.
     pub fn add_user(&self, user_id: &str) {
         self.0.tenant.users.add(user_id);
     }
 
-    /// Lists a session under a user, who is added when unknown.
+    /// Adds a session to a user. An unknown user is added.
     pub fn add_session(&self, user_id: &str, session: Session) {
         self.0.tenant.users.add_session(user_id, session);
     }
 
-    /// The sessions that a user truly has, whatever the Management API shows yet.
+    /// The sessions that a user really has, whatever the Management API shows.
     pub fn sessions_of(&self, user_id: &str) -> Vec<Session> {
         self.0.tenant.users.true_sessions(user_id)
     }
 
-    /// Begins a login: the user has authenticated, and the post-login Actions are next. `cookie` is the session that the
-    /// browser had; when it is still the user's and has not expired, the login goes on with it, else it gets a new one.
-    /// An unknown user is added.
+    /// Begins a login: the user has authenticated, and the post-login Actions are next. `cookie` is the session id that the
+    /// browser has. When that session is the user's and has not expired, the login continues it. Otherwise the login gets a
+    /// new session. An unknown user is added.
     pub fn begin_login(&self, user_id: &str, client_id: &str, cookie: Option<&str>) -> Login {
         Login::begin(Arc::clone(&self.0.tenant), user_id, client_id, cookie)
     }
 
-    /// Ends a session truly, as a log-out does; false when there is none.
+    /// Ends a session, as a logout does. False when there is none.
     pub fn end_session(&self, session_id: &str) -> bool {
         let tenant = &self.0.tenant;
         tenant.users.end_session(session_id, tenant.now(), tenant.visibility_delay())
@@ -221,22 +170,22 @@ impl Simulator {
         self.0.tenant.faults.inject(when.into(), fault)
     }
 
-    /// Ends all faults, and lets go the requests that hang on them.
+    /// Ends all faults. Requests that hang because of them continue.
     pub fn clear_faults(&self) {
         self.0.tenant.faults.clear();
     }
 
-    /// Makes all access tokens invalid.
+    /// Invalidates all access tokens.
     pub fn revoke_tokens(&self) {
         self.0.tenant.tokens.revoke_all();
     }
 
-    /// How many requests of an operation have come, with those that faults struck and the rate limit refused.
+    /// How many requests of an operation have arrived, including those that met a fault or the rate limit.
     pub fn count(&self, operation: Operation) -> u64 {
         self.0.tenant.requests.count(operation)
     }
 
-    /// Waits until `count` requests of an operation have come.
+    /// Waits until `count` requests of an operation have arrived.
     pub async fn reached(&self, operation: Operation, count: u64) {
         self.0.tenant.requests.reached(operation, count).await;
     }

@@ -1,8 +1,8 @@
-//! The login pipeline, as far as sessions are concerned.
+//! The login pipeline, as far as it concerns sessions.
 //!
 //! Auth0 makes the session before the post-login Actions run, and keeps it when one of them denies the login. The
-//! application is added to the session only when the login completes. A browser that comes back with the session's cookie
-//! goes through the same pipeline on the same session.
+//! application joins the session only when the login completes. A browser that returns with the session's cookie goes
+//! through the same pipeline with the same session.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use rand::distr::{Alphanumeric, SampleString};
 use super::session::Session;
 use super::tenant::Tenant;
 
-/// The length of the ids that the tenant gives to sessions, which is that of Auth0's examples.
+/// The length of a session id, as in Auth0's examples.
 const SESSION_ID_LENGTH: usize = 32;
 
-/// A login that has reached the post-login Actions. Its session exists; what becomes of the login is decided by one of
-/// [`Self::complete`], [`Self::deny`] and [`Self::revoke`]. Dropping it is a browser that was closed on the way.
+/// A login that has reached the post-login Actions. Its session exists. The login ends with [`Self::complete`],
+/// [`Self::deny`] or [`Self::revoke`]. To drop it is like closing the browser before the end.
 #[derive(Debug)]
 #[must_use = "a login that is dropped never completes"]
 pub struct Login {
@@ -39,42 +39,42 @@ impl Login {
         Self { tenant, user_id: user_id.to_owned(), client_id: client_id.to_owned(), sid, resumed: is_resumed }
     }
 
-    /// The session id: what the Action reads as `event.session.id`, and what the browser keeps.
+    /// The session id, which the Action reads as `event.session.id` and the browser keeps as a cookie.
     pub fn sid(&self) -> &str {
         &self.sid
     }
 
-    /// Who logs in.
+    /// The user id.
     pub fn user_id(&self) -> &str {
         &self.user_id
     }
 
-    /// The application that they log in to.
+    /// The client id of the application.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// Whether it goes on with the session that the browser had.
+    /// Whether it continues the session of the browser's cookie.
     pub fn is_resumed(&self) -> bool {
         self.resumed
     }
 
-    /// All Actions let it pass: the application joins the session. Gives the session id; `None` when the session was ended
-    /// while the login was under way, which leaves nothing.
+    /// Completes the login, as when all Actions allow it: the application joins the session. Returns the session id, or `None`
+    /// when the session has ended during the login.
     pub fn complete(self) -> Option<String> {
         let (now, delay) = (self.tenant.now(), self.tenant.visibility_delay());
         let completed = self.tenant.users.complete_login((&self.user_id, &self.sid), &self.client_id, now, delay);
         completed.then_some(self.sid)
     }
 
-    /// An Action called `api.access.deny`: the login fails, the session stays. Gives the session id, as
+    /// Fails the login, as when an Action calls `api.access.deny`: the session stays. Returns the session id, as
     /// [`Self::complete`] does.
     pub fn deny(self) -> Option<String> {
         let denied = self.tenant.users.deny_login((&self.user_id, &self.sid), self.tenant.now());
         denied.then_some(self.sid)
     }
 
-    /// An Action called `api.session.revoke`: the login fails and the session ends.
+    /// Fails the login and ends the session, as when an Action calls `api.session.revoke`.
     pub fn revoke(self) {
         self.tenant.users.end_session(&self.sid, self.tenant.now(), self.tenant.visibility_delay());
     }

@@ -3,21 +3,21 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::answer::{management, management_error};
+use super::answer::{management_answer, management_error};
 use super::requests::form;
-use super::state::{Page, parse_cursor};
 use super::tenant::Tenant;
-use super::token::Unauthorized;
+use super::tokens::Unauthorized;
+use super::users::{Page, parse_cursor};
 
-/// The longest session id that `revoke` takes, in characters (Auth0's OpenAPI document).
+/// The longest session id that `revoke` accepts, in characters (Auth0's OpenAPI document).
 const MAX_SESSION_ID: usize = 50;
 
 /// Lists a user's sessions.
 pub(super) fn list(tenant: &Tenant, user_id: &str, query: Option<&str>) -> Response {
     match page(tenant, user_id, query) {
-        Ok(Some(page)) => management(StatusCode::OK, page.to_json()),
+        Ok(Some(page)) => management_answer(StatusCode::OK, page.to_json()),
         Ok(None) => no_such_user(),
-        Err(refused) => refused.into_response(),
+        Err(error) => error.into_response(),
     }
 }
 
@@ -30,16 +30,16 @@ pub(super) fn delete_all(tenant: &Tenant, user_id: &str) -> Response {
 /// Shows a session.
 pub(super) fn read(tenant: &Tenant, session_id: &str) -> Response {
     let entry = tenant.users.entry(session_id, tenant.now());
-    entry.map_or_else(no_such_session, |entry| management(StatusCode::OK, entry))
+    entry.map_or_else(no_such_session, |entry| management_answer(StatusCode::OK, entry))
 }
 
-/// Ends a session. Auth0 documents no 404 here: one that is gone is as good as deleted.
+/// Ends a session. Auth0 documents no 404 here: a session that does not exist counts as deleted.
 pub(super) fn delete(tenant: &Tenant, session_id: &str) -> Response {
     tenant.users.end_session(session_id, tenant.now(), tenant.visibility_delay());
     accepted()
 }
 
-/// Ends a session, and says when there is none.
+/// Ends a session, or answers 404 when there is none.
 pub(super) fn revoke(tenant: &Tenant, session_id: &str) -> Response {
     if session_id.chars().count() > MAX_SESSION_ID {
         return BadRequest("Object didn't pass validation for format session-id", "invalid_uri").into_response();
@@ -48,10 +48,10 @@ pub(super) fn revoke(tenant: &Tenant, session_id: &str) -> Response {
     if known { accepted() } else { no_such_session() }
 }
 
-/// A parameter that is not as documented: what is wrong, and the `errorCode`.
+/// A parameter is not as documented. The message and the `errorCode`.
 pub(super) struct BadRequest(&'static str, &'static str);
 
-/// The page of a user's sessions that a query asks for; `None` when the user is unknown.
+/// The page of a user's sessions that a query names. `None` when the user is unknown.
 pub(super) fn page(tenant: &Tenant, user_id: &str, query: Option<&str>) -> Result<Option<Page>, BadRequest> {
     let query = form(query.unwrap_or_default());
     let take = match query.get("take").map(|take| take.parse::<usize>()) {
@@ -72,7 +72,7 @@ pub(super) fn page(tenant: &Tenant, user_id: &str, query: Option<&str>) -> Resul
 }
 
 fn accepted() -> Response {
-    management(StatusCode::ACCEPTED, "{}")
+    management_answer(StatusCode::ACCEPTED, "{}")
 }
 
 fn no_such_user() -> Response {

@@ -1,4 +1,4 @@
-//! What a request asks for, read from its method and from its path as it was sent.
+//! The operation of a request and its subject, read from the method and the undecoded path.
 
 use axum::http::header::ALLOW;
 use axum::http::{HeaderValue, Method, StatusCode};
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::answer::management_error;
 
-/// The requests that the tenant knows.
+/// The operations of the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `POST /oauth/token`.
@@ -28,8 +28,8 @@ impl Operation {
     /// Every operation.
     pub const ALL: [Self; 6] = [Self::Token, Self::List, Self::DeleteAll, Self::Read, Self::Delete, Self::Revoke];
 
-    /// The scopes of which an access token needs all (Auth0's OpenAPI document, `security` of the operation); `None` where
-    /// none is needed.
+    /// The scopes that an access token must have (Auth0's OpenAPI document, `security` of the operation). `None` where no
+    /// token is needed.
     pub(super) fn scopes(self) -> Option<&'static [&'static str]> {
         match self {
             Self::Token => None,
@@ -40,28 +40,28 @@ impl Operation {
     }
 }
 
-/// An operation and what it is about.
+/// An operation and its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub operation: Operation,
-    /// The user id or session id, decoded; empty for the token endpoint.
+    /// The user id or session id, decoded. Empty for the token endpoint.
     pub subject: String,
 }
 
 /// Why a request has no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// There is no such path.
+pub(super) enum TargetError {
+    /// The path does not exist.
     NotFound,
-    /// The path takes other methods, namely these.
+    /// The path has other methods: these.
     MethodNotAllowed(&'static str),
     /// The id in the path is not percent-encoded UTF-8.
     BadId,
 }
 
 impl Target {
-    /// Reads the path without decoding it first: an id is one segment, so that one with a bare slash is not found.
-    pub fn of(method: &Method, path: &str) -> Result<Self, Refusal> {
+    /// Reads the path without decoding it first: an id is one segment, so an id with an unencoded slash is not found.
+    pub fn of(method: &Method, path: &str) -> Result<Self, TargetError> {
         let segments: Vec<&str> = path.split('/').collect();
         let (subject, methods): (&str, &[(Method, Operation)]) = match segments[..] {
             ["", "oauth", "token"] => ("", &[(Method::POST, Operation::Token)]),
@@ -72,21 +72,21 @@ impl Target {
                 (id, &[(Method::GET, Operation::Read), (Method::DELETE, Operation::Delete)])
             }
             ["", "api", "v2", "sessions", id, "revoke"] if !id.is_empty() => (id, &[(Method::POST, Operation::Revoke)]),
-            _ => return Err(Refusal::NotFound),
+            _ => return Err(TargetError::NotFound),
         };
         let operation = methods.iter().find(|(known, _)| known == method).map(|(_, operation)| *operation);
         let operation = operation.ok_or_else(|| {
-            Refusal::MethodNotAllowed(match methods[0].0 {
+            TargetError::MethodNotAllowed(match methods[0].0 {
                 Method::GET => "GET, DELETE",
                 _ => "POST",
             })
         })?;
-        let subject = percent_decode_str(subject).decode_utf8().map_err(|_| Refusal::BadId)?.into_owned();
+        let subject = percent_decode_str(subject).decode_utf8().map_err(|_| TargetError::BadId)?.into_owned();
         Ok(Self { operation, subject })
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for TargetError {
     fn into_response(self) -> Response {
         match self {
             Self::NotFound => management_error(StatusCode::NOT_FOUND, "Not Found", None),

@@ -1,4 +1,4 @@
-//! What the tenant was asked: counts for all requests, and the latest requests themselves.
+//! The received requests: a count for each operation, and the latest requests themselves.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 
 use super::operation::Operation;
 
-/// A request as it came. Its `Debug` shows neither headers nor body: they hold secrets and tokens.
+/// A request as it arrived. Its `Debug` shows neither headers nor body, because they contain secrets and tokens.
 #[derive(Clone)]
 pub struct RecordedRequest {
-    /// What it asked for; `None` when there is no such path or method.
+    /// Its operation. `None` when there is no such path or method.
     pub operation: Option<Operation>,
     /// The method.
     pub method: Method,
@@ -29,12 +29,12 @@ pub struct RecordedRequest {
 }
 
 impl RecordedRequest {
-    /// A header, when it is there and text.
+    /// The value of a header, when it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The fields of a form in the body.
+    /// The fields of the form in the body.
     pub fn form(&self) -> HashMap<String, String> {
         form(&String::from_utf8_lossy(&self.body))
     }
@@ -50,7 +50,7 @@ impl fmt::Debug for RecordedRequest {
     }
 }
 
-/// Reads `application/x-www-form-urlencoded` (a query has the same form).
+/// Parses `application/x-www-form-urlencoded`, which a query is too.
 pub(super) fn form(text: &str) -> HashMap<String, String> {
     let decode = |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
     text.split('&')
@@ -70,7 +70,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Keeps the latest `kept` requests; none with 0.
+    /// Keeps the latest `kept` requests.
     pub fn new(kept: usize) -> Self {
         Self { counts: Default::default(), kept, latest: Mutex::default(), arrived: Notify::new() }
     }

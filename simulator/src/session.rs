@@ -1,15 +1,15 @@
-//! A session as a test or the demo gives it to the tenant, and as the tenant shows it back.
+//! A session, as a test or the demo adds it and as the tenant shows it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-/// How long an unused session lives: Auth0's default for self-service plans.
+/// The idle lifetime of a session: Auth0's default for self-service plans.
 pub(super) const IDLE_LIFETIME: SignedDuration = SignedDuration::from_hours(3 * 24);
 
-/// How long a session lives in any case: Auth0's default for self-service plans.
+/// The absolute lifetime of a session: Auth0's default for self-service plans.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// A session: an id and the entry that a list shows for it. Every field can be set, changed to nonsense, or left out.
+/// A session: an id and its entry in a list. Every field of the entry can be set to any value, or left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     pub(super) id: String,
@@ -19,7 +19,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session in which the user authenticated at `began_at` and has completed no login yet.
+    /// A session in which the user authenticated at `began_at` and completed no login.
     pub fn new(id: impl Into<String>, began_at: Timestamp) -> Self {
         let id = id.into();
         let began = date(began_at);
@@ -46,12 +46,12 @@ impl Session {
         Self { id, entry, names_owner: true }
     }
 
-    /// An entry that a list shows exactly as given; `id` is what revoking it takes.
+    /// An entry that a list shows exactly as given. `id` identifies it for a revocation.
     pub fn raw(id: impl Into<String>, entry: Value) -> Self {
         Self { id: id.into(), entry, names_owner: false }
     }
 
-    /// Adds an application that has completed a login on it.
+    /// Adds an application that completed a login.
     #[must_use]
     pub fn client(mut self, client_id: &str) -> Self {
         push_client(&mut self.entry, client_id);
@@ -91,18 +91,18 @@ impl Session {
         &self.entry
     }
 
-    /// The applications that have completed a login on it, in that order.
+    /// The applications that completed a login, in that order.
     pub fn clients(&self) -> Vec<&str> {
         let clients = self.entry["clients"].as_array().map(Vec::as_slice).unwrap_or_default();
         clients.iter().filter_map(|client| client["client_id"].as_str()).collect()
     }
 
-    /// A date of the entry, when it is one.
+    /// A date of the entry. `None` when the field is no date.
     pub fn date(&self, field: &str) -> Option<Timestamp> {
         self.entry[field].as_str()?.parse().ok()
     }
 
-    /// Whether a browser can still use it.
+    /// Whether a browser can use it: it has not expired.
     pub(super) fn is_alive(&self, now: Timestamp) -> bool {
         ["expires_at", "idle_expires_at"].into_iter().all(|field| self.date(field).is_none_or(|end| end > now))
     }
@@ -113,14 +113,14 @@ pub(super) fn date(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-/// Sets a field of an entry; an entry that is no object has none.
+/// Sets a field of an entry. An entry that is no object does not change.
 pub(super) fn set_field(entry: &mut Value, name: &str, value: Value) {
     if let Some(entry) = entry.as_object_mut() {
         entry.insert(name.to_owned(), value);
     }
 }
 
-/// Adds an application to an entry's list, which is begun when there is none.
+/// Adds an application to the `clients` of an entry.
 pub(super) fn push_client(entry: &mut Value, client_id: &str) {
     let Some(entry) = entry.as_object_mut() else { return };
     let clients = entry.entry("clients").or_insert_with(|| json!([]));

@@ -1,4 +1,4 @@
-//! `private_key_jwt`: a signed statement of who we are, good for one request.
+//! `private_key_jwt`: a signed client assertion for one token request.
 //!
 //! Claims and bounds as Auth0 documents them:
 //! <https://auth0.com/docs/get-started/authentication-and-authorization-flow/authenticate-with-private-key-jwt>.
@@ -11,16 +11,16 @@ use uuid::Uuid;
 use super::error::Error;
 use crate::policy::Failure;
 
-/// The form's `client_assertion_type`.
+/// The value of the form field `client_assertion_type`.
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Auth0 allows five minutes and advises one.
+/// Auth0 accepts up to five minutes and recommends one.
 const LIFETIME_SECONDS: i64 = 60;
 
-/// Auth0 refuses a longer one.
+/// The longest assertion that Auth0 accepts.
 const MAX_BYTES: usize = 2048;
 
-/// There is no `iat`: it is optional, and one from a clock that runs ahead would be refused.
+/// Without `iat`: it is optional, and Auth0 rejects one from a clock that runs ahead.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -49,8 +49,11 @@ pub(super) fn sign(
     };
     match encode(&header, &claims, key) {
         Ok(assertion) if assertion.len() <= MAX_BYTES => Ok(assertion),
-        Ok(_) => Err(Error::new(Failure::CredentialsRejected, "the signed assertion is longer than Auth0 accepts")),
-        Err(_) => Err(Error::new(Failure::CredentialsRejected, "the private key cannot sign")),
+        Ok(_) => Err(Error::new(
+            Failure::CredentialsRejected,
+            "the signed client assertion is longer than the 2048 bytes that Auth0 accepts",
+        )),
+        Err(_) => Err(Error::new(Failure::CredentialsRejected, "the private key cannot sign the client assertion")),
     }
 }
 
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn each_algorithm_gives_a_signature_that_verifies() {
+    fn assertion_of_each_algorithm_verifies() {
         for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::PS256] {
             let assertion = signed(algorithm, Some("key-1"));
             assert!(assertion.len() <= MAX_BYTES);
@@ -94,12 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_id_the_header_names_none() {
+    fn header_without_a_key_id_names_none() {
         assert_eq!(verified(Algorithm::RS256, &signed(Algorithm::RS256, None)).0.kid, None);
     }
 
     #[test]
-    fn it_lives_a_minute_and_is_never_the_same() {
+    fn assertion_lives_a_minute_and_is_unique() {
         let before = Timestamp::now().as_second();
         let claims: Vec<_> = (0..4).map(|_| verified(Algorithm::RS256, &signed(Algorithm::RS256, None)).1).collect();
         let after = Timestamp::now().as_second();
@@ -112,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn one_that_auth0_would_find_too_long_is_not_sent() {
+    fn too_long_assertion_is_an_error() {
         let key = EncodingKey::from_rsa_pem(KEY.serialize_pem().as_bytes()).unwrap();
-        let refused = sign(&"c".repeat(900), "https://acme.eu.auth0.com/", &key, Algorithm::RS256, None).unwrap_err();
-        assert_eq!(refused.failure, Failure::CredentialsRejected);
+        let error = sign(&"c".repeat(900), "https://acme.eu.auth0.com/", &key, Algorithm::RS256, None).unwrap_err();
+        assert_eq!(error.failure, Failure::CredentialsRejected);
     }
 }

@@ -1,18 +1,18 @@
-//! Names that lead into our own network are not resolved.
+//! A resolver that rejects names with private addresses.
 //!
-//! Whoever may write a policy chooses the host that a credential is posted to. Without this guard, that host could be a
-//! service inside the cluster or a cloud's metadata address. The check is made on the very addresses that are then connected
-//! to, so a name that changes its mind in between gains nothing.
+//! Whoever may write a policy chooses the host that a credential is posted to. Without this check, that host could be a
+//! service inside the cluster or a cloud's metadata address. The check is made on the addresses that the client then
+//! connects to, so it cannot be circumvented by a name that resolves differently the second time.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Resolves names as the system does, and refuses one of which any address is not public.
+/// Resolves names as the system does. A name is an error when any of its addresses is not public.
 pub(super) struct PublicOnly;
 
 #[derive(Debug, thiserror::Error)]
-#[error("{name} resolves to {address}, which is not a public address; --auth0-endpoint can name a private one")]
+#[error("{name} resolves to {address}, which is not a public address; name a private one with --auth0-endpoint")]
 struct NotPublic {
     name: String,
     address: IpAddr,
@@ -37,8 +37,8 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Everything but the blocks that the IANA registry of special-purpose addresses marks as not globally reachable, and
-/// multicast.
+/// True outside multicast and the blocks that the IANA registry of special-purpose addresses marks as not globally
+/// reachable.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     !matches!(
         address.octets(),
@@ -55,8 +55,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Only global unicast without the blocks that carry other addresses or are for documents; and NAT64, which is how a
-/// cluster without IPv4 sees a public IPv4 address.
+/// True for global unicast without the blocks that carry other addresses or are for documentation, and for NAT64, by which
+/// a cluster without IPv4 reaches a public IPv4 address.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))),
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_inside_a_network_are_not_public() {
+    fn special_purpose_addresses_are_not_public() {
         for address in [
             "0.0.0.0",
             "0.1.2.3",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_internet_are_public() {
+    fn internet_addresses_are_public() {
         for address in [
             "1.1.1.1",
             "100.63.255.255",
@@ -135,9 +135,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_resolves_to_loopback_is_refused_with_the_reason() {
-        let refused = PublicOnly.resolve("localhost".parse().unwrap()).await.map(|_| ()).unwrap_err().to_string();
-        assert!(refused.starts_with("localhost resolves to "), "{refused}");
-        assert!(refused.contains("not a public address"), "{refused}");
+    async fn name_that_resolves_to_loopback_is_an_error() {
+        let error = PublicOnly.resolve("localhost".parse().unwrap()).await.map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("localhost resolves to "), "{error}");
+        assert!(error.contains("not a public address"), "{error}");
     }
 }

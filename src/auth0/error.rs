@@ -1,4 +1,4 @@
-//! Why a call to a tenant failed, and what each answer of Auth0 means.
+//! Why a call to a tenant failed, and which failure each answer of Auth0 means.
 
 use std::borrow::Cow;
 
@@ -7,16 +7,16 @@ use serde_json::{Map, Value};
 
 use crate::policy::Failure;
 
-/// A call to a tenant that gave no result.
+/// A call to a tenant that failed.
 ///
-/// `failure` is the word that a check answers with. `detail` is for this service's own log: it never holds a token, a
-/// secret, a user id, a session id, or anything that a tenant wrote freely.
+/// `detail` is for this service's own log. It never holds a token, a secret, a user id, a session id, or free text of a
+/// tenant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{failure}: {detail}")]
 pub struct Error {
-    /// The closed word.
+    /// The reason that a check answers with.
     pub failure: Failure,
-    /// What happened, for people who run the service.
+    /// What happened, for the people who run the service.
     pub detail: Cow<'static, str>,
 }
 
@@ -26,32 +26,36 @@ impl Error {
     }
 
     pub(crate) fn timeout() -> Self {
-        Self::new(Failure::UpstreamTimeout, "the deadline passed")
+        Self::new(Failure::UpstreamTimeout, "there was no answer before the deadline")
     }
 
-    /// A task that asks ended before it had an answer, which only the end of the process can do.
+    /// The task of a shared request ended without a result: it panicked, or the process ends.
     pub(crate) fn ended() -> Self {
-        Self::new(Failure::UpstreamError, "the task that asks the tenant ended early")
+        Self::new(Failure::UpstreamError, "the task that calls the tenant ended without a result")
     }
 
     pub(super) fn unexpected(status: StatusCode) -> Self {
-        Self::new(Failure::UpstreamError, format!("answered {}", status.as_u16()))
+        Self::new(Failure::UpstreamError, format!("the tenant answered {}", status.as_u16()))
     }
 
-    /// What an answer of the Management API means that is neither a success nor one that the call has its own rule for.
-    pub(super) fn of_api(status: StatusCode, body: &[u8]) -> Self {
+    /// An answer of the Management API that is no success and that the call has no rule for.
+    pub(super) fn from_api(status: StatusCode, body: &[u8]) -> Self {
         match status {
-            StatusCode::UNAUTHORIZED => Self::new(Failure::CredentialsRejected, "the API refused a new token too"),
-            StatusCode::FORBIDDEN if says_insufficient_scope(body) => {
-                Self::new(Failure::InsufficientScope, "the API says that the token lacks a scope")
+            StatusCode::UNAUTHORIZED => {
+                Self::new(Failure::CredentialsRejected, "the Management API answered 401 to a new token too")
             }
-            StatusCode::FORBIDDEN => Self::new(Failure::NotEntitled, "the API refuses this call to the tenant"),
+            StatusCode::FORBIDDEN if says_insufficient_scope(body) => {
+                Self::new(Failure::InsufficientScope, "the Management API answered 403: the token lacks a scope")
+            }
+            StatusCode::FORBIDDEN => {
+                Self::new(Failure::NotEntitled, "the Management API answered 403: the tenant may not use this endpoint")
+            }
             other => Self::unexpected(other),
         }
     }
 
-    /// What an answer of the token endpoint means that is not a success.
-    pub(super) fn of_token_endpoint(status: StatusCode, body: &[u8]) -> Self {
+    /// An answer of the token endpoint that is no success.
+    pub(super) fn from_token_endpoint(status: StatusCode, body: &[u8]) -> Self {
         let detail = format!("the token endpoint answered {}{}", status.as_u16(), oauth_error(body));
         match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -62,19 +66,19 @@ impl Error {
     }
 }
 
-/// The members of a JSON object, or nothing when the body is anything else.
+/// The members of a JSON object. `None` when the body is anything else.
 pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(body).ok()
 }
 
-/// Auth0 says it in `errorCode`, older parts only in the words of `message`.
+/// Auth0 says so in `errorCode`, older parts of it only in `message`.
 fn says_insufficient_scope(body: &[u8]) -> bool {
     let Some(object) = object(body) else { return false };
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     text("errorCode") == "insufficient_scope" || text("message").to_ascii_lowercase().contains("insufficient scope")
 }
 
-/// The OAuth error word, when it is one that is known: anything else stays out of the log.
+/// The OAuth error code, when it is a known one. Anything else stays out of the log.
 fn oauth_error(body: &[u8]) -> String {
     const KNOWN: [&str; 8] = [
         "access_denied",
@@ -86,11 +90,11 @@ fn oauth_error(body: &[u8]) -> String {
         "unauthorized_client",
         "unsupported_grant_type",
     ];
-    let word = object(body).and_then(|object| {
-        let said = object.get("error")?.as_str()?;
-        KNOWN.into_iter().find(|known| *known == said)
+    let code = object(body).and_then(|object| {
+        let code = object.get("error")?.as_str()?;
+        KNOWN.into_iter().find(|known| *known == code)
     });
-    word.map(|word| format!(" ({word})")).unwrap_or_default()
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -98,25 +102,25 @@ mod tests {
     use super::*;
 
     fn api(status: u16, body: &str) -> Failure {
-        Error::of_api(StatusCode::from_u16(status).unwrap(), body.as_bytes()).failure
+        Error::from_api(StatusCode::from_u16(status).unwrap(), body.as_bytes()).failure
     }
 
     fn token(status: u16, body: &str) -> Error {
-        Error::of_token_endpoint(StatusCode::from_u16(status).unwrap(), body.as_bytes())
+        Error::from_token_endpoint(StatusCode::from_u16(status).unwrap(), body.as_bytes())
     }
 
     #[test]
-    fn a_403_is_a_missing_scope_only_when_it_says_so() {
+    fn status_403_is_a_missing_scope_only_when_it_says_so() {
         assert_eq!(api(403, r#"{"errorCode":"insufficient_scope"}"#), Failure::InsufficientScope);
-        let said = r#"{"message":"Insufficient scope, expected any of: read:sessions"}"#;
-        assert_eq!(api(403, said), Failure::InsufficientScope);
+        let by_message = r#"{"message":"Insufficient scope, expected any of: read:sessions"}"#;
+        assert_eq!(api(403, by_message), Failure::InsufficientScope);
         for other in ["", "no", "[]", "{}", r#"{"message":"feature not enabled"}"#, r#"{"errorCode":5}"#] {
             assert_eq!(api(403, other), Failure::NotEntitled, "{other}");
         }
     }
 
     #[test]
-    fn every_other_status_of_the_api_has_its_word() {
+    fn other_statuses_of_the_api_have_their_failure() {
         assert_eq!(api(401, "{}"), Failure::CredentialsRejected);
         for other in [400, 402, 404, 409, 418] {
             assert_eq!(api(other, "{}"), Failure::UpstreamError, "{other}");
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_endpoint_rejects_with_400_401_and_403_only() {
+    fn token_endpoint_rejects_with_400_401_and_403_only() {
         for status in [400, 401, 403] {
             assert_eq!(token(status, "{}").failure, Failure::CredentialsRejected, "{status}");
         }
@@ -134,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_detail_names_known_oauth_errors_and_repeats_nothing_else() {
+    fn detail_repeats_known_oauth_errors_only() {
         let known = token(401, r#"{"error":"invalid_client","error_description":"secret s3cr3t is wrong"}"#);
         assert_eq!(known.detail, "the token endpoint answered 401 (invalid_client)");
         assert_eq!(token(401, r#"{"error":"s3cr3t"}"#).detail, "the token endpoint answered 401");

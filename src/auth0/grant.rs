@@ -1,4 +1,4 @@
-//! The client credentials grant: what the token endpoint is sent, and what its answer says.
+//! The client credentials grant: the request to the token endpoint, and its answer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,39 +12,37 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::assertion;
+use super::call::{Operation, Priority};
 use super::error::{Error, object};
-use super::limiter::Priority;
-use super::observer::Operation;
 use super::transport::Endpoint;
-use crate::policy::Failure;
-use crate::policy::Tenant;
+use crate::policy::{Failure, Tenant};
 use crate::secret::{ClientAuth, Credentials};
 
-/// How long a token is taken to live whose answer does not say.
+/// The lifetime of a token whose answer does not give one. It is short, because such a token costs only more refreshes.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 
-/// The longest life that Auth0 lets an API's tokens have; a longer one is a mistake.
+/// The longest lifetime that Auth0 lets an API's tokens have. A longer one is a mistake.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// An access token, ready to be sent.
-pub(super) struct Token {
+pub(super) struct AccessToken {
     /// The `Authorization` header, marked as sensitive.
     pub authorization: HeaderValue,
-    /// What it permits, when the answer said so.
+    /// What it permits, when the answer says so.
     pub scopes: Option<BTreeSet<String>>,
-    /// When it was asked for.
+    /// When it was requested.
     pub issued_at: Instant,
     /// How long it lives from then.
     pub lifetime: Duration,
 }
 
-/// What asks for tokens of one credential.
+/// Requests the tokens of one credential.
 pub(super) struct Grant {
     endpoint: Arc<Endpoint>,
     credentials: Arc<Credentials>,
     /// `https://<canonical domain>/api/v2/`, also on a custom domain.
     audience: String,
-    /// `https://<custom or canonical domain>/`, also towards an override.
+    /// `https://<custom or canonical domain>/`, also with `--auth0-endpoint`.
     issuer: String,
 }
 
@@ -54,25 +52,26 @@ impl Grant {
         Self { endpoint, credentials, audience, issuer: tenant.origin().to_string() }
     }
 
-    /// Asks for a token, and tells how that went: most flights are in the background, where nobody else would.
-    pub async fn fetch(&self, deadline: Instant) -> Result<Token, Error> {
-        let fetched = self.ask(deadline).await;
+    /// Requests a token. Logs and counts the result here, because most fetches run in the background without a caller that
+    /// would.
+    pub async fn fetch(&self, deadline: Instant) -> Result<AccessToken, Error> {
+        let fetched = self.request_token(deadline).await;
         let (tenant, observer) = (self.endpoint.tenant(), self.endpoint.observer());
         if let Err(error) = &fetched {
-            warn!(tenant, failure = %error.failure, detail = %error.detail, "no token from the tenant");
+            warn!(tenant, failure = %error.failure, detail = %error.detail, "cannot get a token");
         }
         observer.token(tenant, fetched.as_ref().map(|_| ()).map_err(|error| error.failure));
         fetched
     }
 
-    async fn ask(&self, deadline: Instant) -> Result<Token, Error> {
+    async fn request_token(&self, deadline: Instant) -> Result<AccessToken, Error> {
         let issued_at = Instant::now();
-        let answer = self.endpoint.send(Operation::Token, Priority::Login, &deadline.into(), || self.request()).await?;
-        if !answer.status.is_success() {
-            return Err(Error::of_token_endpoint(answer.status, &answer.body));
+        let reply = self.endpoint.send(Operation::Token, Priority::Login, &deadline.into(), || self.request()).await?;
+        if !reply.status.is_success() {
+            return Err(Error::from_token_endpoint(reply.status, &reply.body));
         }
-        read(&answer.body, issued_at)
-            .ok_or_else(|| Error::new(Failure::UpstreamError, "the token endpoint answered without a token"))
+        read(&reply.body, issued_at)
+            .ok_or_else(|| Error::new(Failure::UpstreamError, "the token endpoint answered without a usable token"))
     }
 
     fn request(&self) -> Result<Request, Error> {
@@ -89,26 +88,26 @@ impl Grant {
         }
         let url = self.endpoint.url(Operation::Token.template());
         let request = self.endpoint.request(Operation::Token, url).form(&form).build();
-        request.map_err(|_| Error::new(Failure::UpstreamError, "the token request cannot be built"))
+        request.map_err(|_| Error::new(Failure::UpstreamError, "the request to the token endpoint is not valid HTTP"))
     }
 }
 
-/// Reads a successful answer; nothing when it holds no token that could be sent.
-fn read(body: &[u8], issued_at: Instant) -> Option<Token> {
-    let answer = object(body)?;
-    let token = answer.get("access_token")?.as_str().filter(|token| !token.is_empty())?;
+/// Reads a successful answer. `None` when it contains no token that can be sent.
+fn read(body: &[u8], issued_at: Instant) -> Option<AccessToken> {
+    let fields = object(body)?;
+    let token = fields.get("access_token")?.as_str().filter(|token| !token.is_empty())?;
     let mut authorization = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     authorization.set_sensitive(true);
-    let scopes = answer.get("scope").and_then(Value::as_str);
-    Some(Token {
+    let scopes = fields.get("scope").and_then(Value::as_str);
+    Some(AccessToken {
         authorization,
         scopes: scopes.map(|scopes| scopes.split_ascii_whitespace().map(str::to_owned).collect()),
         issued_at,
-        lifetime: lifetime(answer.get("expires_in")),
+        lifetime: lifetime(fields.get("expires_in")),
     })
 }
 
-/// A life that is missing or makes no sense is the usual one for an answer that does not say.
+/// The lifetime in `expires_in`, or the default where it is missing or makes no sense.
 fn lifetime(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::Number(number)) => number.as_f64(),
@@ -126,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_without_a_usable_token_is_none() {
+    async fn answer_without_a_usable_token_is_none() {
         let now = Instant::now();
         for body in
             ["", "no", "[]", "{}", r#"{"access_token":null}"#, r#"{"access_token":""}"#, r#"{"access_token":5}"#]
@@ -146,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_shows_itself_to_no_debug_output() {
+    fn debug_output_never_shows_the_token() {
         let token = read(br#"{"access_token":"t0ken"}"#, Instant::now()).unwrap();
         assert!(!format!("{:?}", token.authorization).contains("t0ken"));
     }
 
     #[test]
-    fn an_absurd_life_is_brought_to_reason() {
+    fn absurd_lifetime_is_the_default_or_the_longest() {
         let lifetime = |text: &str| lifetime(serde_json::from_str::<Value>(text).ok().as_ref()).as_secs();
         assert_eq!(lifetime("86400"), 86_400);
         assert_eq!(lifetime("\"86400\""), 86_400);

@@ -1,27 +1,27 @@
-//! A user's sessions: every page of them.
+//! `list_sessions`: all pages of a user's sessions.
 
 use std::collections::HashSet;
 
 use reqwest::StatusCode;
 
+use super::call::{CallContext, Operation, Priority};
+use super::client::TenantClient;
 use super::error::{Error, object};
-use super::limiter::{CallContext, Priority};
-use super::observer::Operation;
 use super::parse::Page;
-use super::{TenantClient, path};
+use super::path;
 use crate::policy::{Failure, SessionList};
 
-/// The most that Auth0's public cloud puts on a page.
+/// The largest page of Auth0's public cloud.
 const PAGE_SIZE: &str = "50";
 
-/// More than this is not a user's sessions.
+/// The most pages of one list: 2,000 sessions. A longer list is more likely an endless one.
 const MAX_PAGES: usize = 40;
 
 impl TenantClient {
-    /// Lists the sessions of a user, all pages of them, by the errand's deadline. A user whom the tenant does not know has none.
+    /// Lists all sessions of a user before the deadline of the call. A user whom the tenant does not know has none.
     ///
     /// # Errors
-    /// Any page that could not be had or read: there is no list with holes.
+    /// Any page that cannot be fetched or read: a list with a missing page would not be true.
     pub async fn list_sessions(&self, user_id: &str, context: &CallContext) -> Result<SessionList, Error> {
         let path = path::sessions_of(user_id)?;
         let (mut sessions, mut unreadable) = (Vec::new(), 0);
@@ -50,7 +50,7 @@ impl TenantClient {
         Ok(list)
     }
 
-    /// One page; nothing when the tenant does not know the user.
+    /// One page. `None` when the tenant does not know the user.
     async fn page(&self, path: &str, from: Option<&str>, context: &CallContext) -> Result<Option<Page>, Error> {
         let mut url = self.url(path);
         url.query_pairs_mut().append_pair("take", PAGE_SIZE).extend_pairs(from.map(|cursor| ("from", cursor)));
@@ -59,12 +59,12 @@ impl TenantClient {
             None if context.silent => Priority::Silent,
             None => Priority::Login,
         };
-        let answer = self.call(Operation::List, priority, &url, context).await?;
-        match answer.status {
-            status if status.is_success() => Page::read(&answer.body).map(Some),
-            // Without an object it was not the API that answered. On a later page it is not the user who is unknown.
-            StatusCode::NOT_FOUND if from.is_none() && object(&answer.body).is_some() => Ok(None),
-            status => Err(Error::of_api(status, &answer.body)),
+        let reply = self.call(Operation::List, priority, &url, context).await?;
+        match reply.status {
+            status if status.is_success() => Page::read(&reply.body).map(Some),
+            // Without a JSON object the 404 is not the API's. On a later page it is not the user who is unknown.
+            StatusCode::NOT_FOUND if from.is_none() && object(&reply.body).is_some() => Ok(None),
+            status => Err(Error::from_api(status, &reply.body)),
         }
     }
 }

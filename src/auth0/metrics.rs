@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
-use super::{BreakerState, Observer, Operation, Outcome, RateLimit};
+use super::call::Operation;
+use super::observer::{BreakerState, Observer, Outcome};
+use super::rate_limit::RateLimit;
 use crate::metrics::MetricRegistry;
 use crate::policy::Failure;
 

@@ -1,60 +1,19 @@
-//! What the client tells the metrics.
+//! What the client reports to the metrics.
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 
-use super::limiter::BreakerState;
-use super::rate::RateLimit;
+use super::call::Operation;
+use super::rate_limit::RateLimit;
 use crate::policy::Failure;
-
-/// The calls that this client makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// `POST /oauth/token`.
-    Token,
-    /// One page of `GET /api/v2/users/{id}/sessions`.
-    List,
-    /// `POST /api/v2/sessions/{id}/revoke`.
-    Revoke,
-}
-
-impl Operation {
-    /// Every operation, for tables and metrics.
-    pub const ALL: [Self; 3] = [Self::Token, Self::List, Self::Revoke];
-
-    /// The stable machine word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::List => "list",
-            Self::Revoke => "revoke",
-        }
-    }
-
-    pub(super) const fn method(self) -> Method {
-        match self {
-            Self::List => Method::GET,
-            Self::Token | Self::Revoke => Method::POST,
-        }
-    }
-
-    /// The path with its ids left out: what may be shown of it.
-    pub(super) const fn template(self) -> &'static str {
-        match self {
-            Self::Token => "/oauth/token",
-            Self::List => "/api/v2/users/{id}/sessions",
-            Self::Revoke => "/api/v2/sessions/{id}/revoke",
-        }
-    }
-}
 
 /// How one HTTP request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// 2xx.
     Ok,
-    /// 3xx, which is never followed.
+    /// 3xx. Redirects are not followed.
     Redirect,
     /// 401.
     Unauthorized,
@@ -70,9 +29,9 @@ pub enum Outcome {
     ServerError,
     /// The deadline passed.
     Timeout,
-    /// No connection, or it broke, or what came was not HTTP.
+    /// There was no connection, it broke, or the answer was not HTTP.
     Unreachable,
-    /// The body was larger than is read.
+    /// The body was larger than the client reads.
     TooLarge,
 }
 
@@ -123,27 +82,38 @@ impl Outcome {
     }
 }
 
-/// Receives what happens towards the tenants, to count it. `tenant` is always the canonical domain.
+/// The state of a tenant's circuit breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Requests are sent.
+    Closed,
+    /// One request is under way to probe the tenant; the others fail at once.
+    HalfOpen,
+    /// Requests fail at once.
+    Open,
+}
+
+/// Receives what happens between this client and the tenants, to count it. `tenant` is always the canonical domain.
 pub trait Observer: Send + Sync {
-    /// One HTTP request ended, retries counted singly.
+    /// One HTTP request ended. A retry is a request too.
     fn request(&self, _tenant: &str, _operation: Operation, _outcome: Outcome, _took: Duration) {}
-    /// An answer carried rate limit headers; the token endpoint has a limit of its own.
+    /// An answer carried rate limit headers. The token endpoint and the Management API have separate limits.
     fn rate_limit(&self, _tenant: &str, _operation: Operation, _limit: &RateLimit) {}
-    /// A request had to wait for the tenant's budget.
+    /// A request waited for the tenant's request budget.
     fn budget_wait(&self, _tenant: &str, _operation: Operation) {}
-    /// A request was not sent because the tenant's budget has no room for it in time.
+    /// A request was not sent because the tenant's request budget does not allow it before the deadline.
     fn budget_refusal(&self, _tenant: &str, _operation: Operation) {}
-    /// The tenant's breaker is in this state from now on.
+    /// The tenant's circuit breaker changed to this state.
     fn breaker(&self, _tenant: &str, _state: BreakerState) {}
-    /// A token was fetched, or could not be.
+    /// An attempt to fetch a token ended.
     fn token(&self, _tenant: &str, _result: Result<(), Failure>) {}
-    /// A tenant does not know a user, which is taken for a user without sessions.
+    /// A tenant does not know a user. The user counts as one without sessions.
     fn unknown_user(&self, _tenant: &str) {}
-    /// Entries of a list that cannot be read or belong to another user, never zero.
+    /// `count` entries of a list, at least one, are unreadable or belong to another user.
     fn dropped_entries(&self, _tenant: &str, _count: usize) {}
 }
 
-/// Nobody watches.
+/// Ignores every report.
 pub struct Unobserved;
 
 impl Observer for Unobserved {}

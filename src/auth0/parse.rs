@@ -1,7 +1,7 @@
-//! One page of a user's sessions, read leniently and in one pass.
+//! The lenient parser of a page of sessions. It reads the page in one pass.
 //!
-//! Auth0 documents every member of a session as optional, some as of several types, and the object as open. So a value of an
-//! unexpected shape costs at most its own entry; only a page that is not an object with a list in `sessions` is not an answer.
+//! Auth0 documents every member of a session as optional, some with several types, and the object as open. So a value of an
+//! unexpected shape costs at most its own entry. A page is an error only when it is not an object with a list in `sessions`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,17 +10,16 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error::Error;
-use crate::policy::parse_rfc3339;
-use crate::policy::{Failure, ListedSession};
+use crate::policy::{Failure, ListedSession, parse_rfc3339};
 
 /// One page of a list.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// The entries that could be read.
+    /// The readable entries.
     pub sessions: Vec<ListedSession>,
-    /// How many entries the page had, readable or not.
+    /// How many entries the page has, readable or not.
     pub entries: usize,
-    /// Where the next page starts, when the answer names a place.
+    /// The cursor of the next page.
     pub next: Option<String>,
 }
 
@@ -28,26 +27,41 @@ impl Page {
     /// Reads the body of a successful answer. A body that is not JSON, not an object, or whose `sessions` is neither a list,
     /// null nor absent is [`Failure::UpstreamError`].
     pub(super) fn read(body: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(body).map_err(|error| {
+        serde_json::from_slice(body).map_err(|cause| {
             // The message of serde_json would repeat a part of the body.
-            let (what, line, column) = (error.classify(), error.line(), error.column());
-            Error::new(Failure::UpstreamError, format!("not a list of sessions ({what:?} error at {line}:{column})"))
+            let (category, line, column) = (cause.classify(), cause.line(), cause.column());
+            let detail = format!("the answer is not a list of sessions ({category:?} error at {line}:{column})");
+            Error::new(Failure::UpstreamError, detail)
         })
     }
 }
 
+/// A key of any object that is read.
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    // Of the page.
+    Sessions,
+    Next,
+    // Of a session.
+    Id,
+    UserId,
+    CreatedAt,
+    AuthenticatedAt,
+    LastInteractedAt,
+    IdleExpiresAt,
+    ExpiresAt,
+    Clients,
+    // Of a client.
+    ClientId,
+    #[serde(other)]
+    Other,
+}
+
 impl<'de> Deserialize<'de> for Page {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(field_identifier, rename_all = "snake_case")]
-        enum Key {
-            Sessions,
-            Next,
-            #[serde(other)]
-            Other,
-        }
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
+        struct PageVisitor;
+        impl<'de> Visitor<'de> for PageVisitor {
             type Value = Page;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,19 +80,19 @@ impl<'de> Deserialize<'de> for Page {
                             Loose(Sessions::Wrong) => return Err(A::Error::custom("sessions is not a list")),
                         },
                         Key::Next => page.next = map.next_value::<Loose<Scalar<'_>>>()?.0.into_text(),
-                        Key::Other => drop(map.next_value::<IgnoredAny>()?),
+                        _ => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
                 page.next = page.next.filter(|cursor| !cursor.is_empty());
                 Ok(page)
             }
         }
-        from.deserialize_map(Members)
+        from.deserialize_map(PageVisitor)
     }
 }
 
-/// What is kept of a JSON value whose shape is not known beforehand. A shape that an implementation does not name is read
-/// past and gives the default.
+/// What is kept of a JSON value of unknown shape. A shape that an implementation does not name is skipped and gives the
+/// default.
 trait Keep<'de>: Default {
     fn null() -> Self {
         Self::default()
@@ -208,7 +222,7 @@ impl<'de> Keep<'de> for Sessions {
 
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
         let (mut sessions, mut entries) = (Vec::new(), 0);
-        while let Some(Loose(Entry(session))) = list.next_element()? {
+        while let Some(Loose(session)) = list.next_element::<Loose<Option<ListedSession>>>()? {
             entries += 1;
             sessions.extend(session);
         }
@@ -216,93 +230,63 @@ impl<'de> Keep<'de> for Sessions {
     }
 }
 
-/// One entry of the list: nothing when it is not an object, has no usable id, or an owner that is not a string.
-#[derive(Default)]
-struct Entry(Option<ListedSession>);
-
-impl<'de> Keep<'de> for Entry {
+/// One entry of the list. `None` when it is not an object, has no usable id, or has an owner that is not a string.
+impl<'de> Keep<'de> for Option<ListedSession> {
     fn object<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(field_identifier, rename_all = "snake_case")]
-        enum Key {
-            Id,
-            UserId,
-            CreatedAt,
-            AuthenticatedAt,
-            LastInteractedAt,
-            IdleExpiresAt,
-            ExpiresAt,
-            Clients,
-            #[serde(other)]
-            Other,
+        fn scalar<'de, A: MapAccess<'de>>(object: &mut A) -> Result<Scalar<'de>, A::Error> {
+            Ok(object.next_value::<Loose<Scalar<'de>>>()?.0)
         }
-        let (mut session, mut foreign) = (ListedSession::default(), false);
+        let (mut session, mut is_unusable) = (ListedSession::default(), false);
         while let Some(key) = object.next_key()? {
-            if let Key::Clients = key {
-                session.clients = object.next_value::<Loose<Clients>>()?.0.0;
-                continue;
-            }
-            if let Key::Other = key {
-                object.next_value::<IgnoredAny>()?;
-                continue;
-            }
-            let Loose(value) = object.next_value::<Loose<Scalar<'_>>>()?;
             match key {
-                Key::Id => session.id = value.into_text().unwrap_or_default(),
+                Key::Id => session.id = scalar(&mut object)?.into_text().unwrap_or_default(),
                 Key::UserId => {
-                    foreign = matches!(value, Scalar::Other);
-                    session.user_id = value.into_text();
+                    let owner = scalar(&mut object)?;
+                    is_unusable = matches!(owner, Scalar::Other);
+                    session.user_id = owner.into_text();
                 }
-                Key::CreatedAt => session.created_at = value.into_date(),
-                Key::AuthenticatedAt => session.authenticated_at = value.into_date(),
-                Key::LastInteractedAt => session.last_interacted_at = value.into_date(),
-                Key::IdleExpiresAt => session.idle_expires_at = value.into_date(),
-                Key::ExpiresAt => session.expires_at = value.into_date(),
-                Key::Clients | Key::Other => {}
+                Key::CreatedAt => session.created_at = scalar(&mut object)?.into_date(),
+                Key::AuthenticatedAt => session.authenticated_at = scalar(&mut object)?.into_date(),
+                Key::LastInteractedAt => session.last_interacted_at = scalar(&mut object)?.into_date(),
+                Key::IdleExpiresAt => session.idle_expires_at = scalar(&mut object)?.into_date(),
+                Key::ExpiresAt => session.expires_at = scalar(&mut object)?.into_date(),
+                Key::Clients => session.clients = object.next_value::<Loose<Option<Vec<String>>>>()?.0,
+                _ => drop(object.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Self((is_session_id(&session.id) && !foreign).then_some(session)))
+        Ok((is_session_id(&session.id) && !is_unusable).then_some(session))
     }
 }
 
-/// The applications of a session: nothing when the value is not a list, and without the items that name none.
-#[derive(Default)]
-struct Clients(Option<Vec<String>>);
-
-impl<'de> Keep<'de> for Clients {
+/// The applications of a session, without the items that have no client id. `None` when the value is not a list.
+impl<'de> Keep<'de> for Option<Vec<String>> {
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
         let mut clients = Vec::new();
-        while let Some(Loose(Client(id))) = list.next_element()? {
+        while let Some(Loose(ClientId(id))) = list.next_element()? {
             clients.extend(id);
         }
-        Ok(Self(Some(clients)))
+        Ok(Some(clients))
     }
 }
 
+/// The client id of an item in `clients`.
 #[derive(Default)]
-struct Client(Option<String>);
+struct ClientId(Option<String>);
 
-impl<'de> Keep<'de> for Client {
+impl<'de> Keep<'de> for ClientId {
     fn object<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(field_identifier, rename_all = "snake_case")]
-        enum Key {
-            ClientId,
-            #[serde(other)]
-            Other,
-        }
         let mut client = Self::default();
         while let Some(key) = object.next_key()? {
             match key {
                 Key::ClientId => client.0 = object.next_value::<Loose<Scalar<'_>>>()?.0.into_text(),
-                Key::Other => drop(object.next_value::<IgnoredAny>()?),
+                _ => drop(object.next_value::<IgnoredAny>()?),
             }
         }
         Ok(client)
     }
 }
 
-/// 1–128 of the characters that stand for themselves in a path, and not a step in one.
+/// Whether the id has 1–128 of RFC 3986's unreserved characters and is no dot segment.
 fn is_session_id(id: &str) -> bool {
     (1..=128).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))

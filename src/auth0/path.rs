@@ -1,28 +1,30 @@
-//! Ids as one segment of a path.
+//! Paths of the Management API, with each id as one segment.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::Error;
 use crate::policy::Failure;
 
-/// Everything outside RFC 3986's unreserved characters, `%` among them: an id is never taken to be encoded already.
+/// Everything but RFC 3986's unreserved characters. `%` is encoded too: an id never counts as encoded already.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// `/api/v2/users/{id}/sessions` for this user.
+/// `/api/v2/users/{id}/sessions`.
 pub(super) fn sessions_of(user_id: &str) -> Result<String, Error> {
     Ok(format!("/api/v2/users/{}/sessions", segment(user_id)?))
 }
 
-/// `/api/v2/sessions/{id}/revoke` for this session.
+/// `/api/v2/sessions/{id}/revoke`.
 pub(super) fn revoke(sid: &str) -> Result<String, Error> {
     Ok(format!("/api/v2/sessions/{}/revoke", segment(sid)?))
 }
 
-/// The id as exactly one segment. `.` and `..` are refused because every URL library takes them for steps, and an empty
-/// id because it would name the collection.
+/// The id as exactly one segment. `.` and `..` are errors because every URL library resolves them, and an empty id is one
+/// because it would name the collection.
 fn segment(id: &str) -> Result<String, Error> {
     match id {
-        "" | "." | ".." => Err(Error::new(Failure::UpstreamError, "an id that cannot be part of a path")),
+        "" | "." | ".." => {
+            Err(Error::new(Failure::UpstreamError, "the id is empty, \".\" or \"..\", and cannot be part of a URL"))
+        }
         id => Ok(utf8_percent_encode(id, RESERVED).to_string()),
     }
 }
@@ -50,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_and_nothing_are_refused() {
+    fn empty_id_and_dot_segments_are_errors() {
         for id in ["", ".", ".."] {
             assert_eq!(segment(id).unwrap_err().failure, Failure::UpstreamError);
         }
@@ -58,7 +60,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_id_changes_the_shape_of_the_url(id in "\\PC{1,40}") {
+        fn id_never_changes_the_shape_of_the_url(id in "\\PC{1,40}") {
             prop_assume!(id != "." && id != "..");
             let mut url = Url::parse("https://acme.eu.auth0.com/prefix").unwrap();
             url.set_path(&format!("/prefix{}", sessions_of(&id).unwrap()));

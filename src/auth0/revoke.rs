@@ -1,33 +1,33 @@
-//! Ending a session together with its refresh tokens.
+//! `revoke_session`: ends a session together with its refresh tokens.
 
 use reqwest::StatusCode;
 
+use super::call::{CallContext, Operation, Priority};
+use super::client::TenantClient;
 use super::error::Error;
-use super::limiter::{CallContext, Priority};
-use super::observer::Operation;
-use super::{TenantClient, path};
+use super::path;
 
-/// How a session that should end came to its end.
+/// How a session ended that was to be revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revoked {
-    /// The tenant took the order. It lists the session for a moment more.
+    /// The tenant accepted the revocation. It lists the session for a moment more.
     Done,
-    /// The tenant does not have the session any more.
+    /// The tenant has no such session any more.
     AlreadyGone,
 }
 
 impl TenantClient {
-    /// Revokes a session and its refresh tokens, by the errand's deadline. Doing it twice does no harm.
+    /// Revokes a session and its refresh tokens before the deadline of the call. A second revocation does no harm.
     ///
     /// # Errors
-    /// The tenant could not be asked in time or did not take the order; the session may have ended all the same.
+    /// The tenant did not accept the revocation in time. The session may have ended all the same.
     pub async fn revoke_session(&self, sid: &str, context: &CallContext) -> Result<Revoked, Error> {
         let url = self.url(&path::revoke(sid)?);
-        let answer = self.call(Operation::Revoke, Priority::Revocation, &url, context).await?;
-        match answer.status {
+        let reply = self.call(Operation::Revoke, Priority::Revocation, &url, context).await?;
+        match reply.status {
             status if status.is_success() => Ok(Revoked::Done),
             StatusCode::NOT_FOUND => Ok(Revoked::AlreadyGone),
-            status => Err(Error::of_api(status, &answer.body)),
+            status => Err(Error::from_api(status, &reply.body)),
         }
     }
 }

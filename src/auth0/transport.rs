@@ -1,5 +1,7 @@
-//! One call to a tenant: its requests, its one retry, its spans. Every request of this client leaves through
-//! [`Endpoint::send`], where it passes the tenant's [`TenantLimiter`], and the headers of every answer are looked at in one place.
+//! Sends the requests of a call, with its one retry and a span for each request.
+//!
+//! Every request of this client goes through [`Endpoint::send`]. There it gets a permit of the tenant's [`TenantLimiter`],
+//! and the rate limit headers of its answer are read.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -13,19 +15,26 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use super::call::{CallContext, Operation, Priority};
 use super::error::Error;
-use super::limiter::{CallContext, Permit, Priority, TenantLimiter};
-use super::observer::{Observer, Operation, Outcome};
-use super::rate::RateLimit;
+use super::limiter::{Permit, TenantLimiter};
+use super::observer::{Observer, Outcome};
+use super::rate_limit::RateLimit;
 use crate::policy::Failure;
 
-/// The most that is read of one answer.
+/// How long a connection may take to come about. It leaves time for an answer within the default timeout of a check (3 s).
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The largest body that is read. A page of 50 sessions has about 50 KiB, and a hostile answer must not fill the memory.
 const MAX_BODY_BYTES: usize = 4 << 20;
 
-/// The longest pause before the one retry.
-const MAX_JITTER_MS: u64 = 100;
+/// How much is allocated at once for an announced body: somewhat more than a page of 50 sessions.
+const MAX_PREALLOCATED_BYTES: usize = 64 << 10;
 
-/// Where the requests of one tenant go, and who is told about them.
+/// The longest pause before the one retry. It is random, so that the requests that fail together do not come back together.
+const MAX_RETRY_DELAY_MS: u64 = 100;
+
+/// Where the requests of one tenant go, what limits them, and what observes them.
 pub(super) struct Endpoint {
     http: Client,
     base: Url,
@@ -35,30 +44,30 @@ pub(super) struct Endpoint {
     limiter: Arc<TenantLimiter>,
 }
 
-/// A whole answer that the call itself has to judge: 2xx, or 4xx other than 429.
+/// A complete answer that the call itself interprets: 2xx, or 4xx except 429.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     pub status: StatusCode,
     pub body: Vec<u8>,
 }
 
-/// What can be done about a request that gave no [`Answer`].
+/// Whether a request that gave no [`Reply`] is sent again.
 enum Retry {
-    /// It may work the next moment.
-    Passing(Error),
-    /// The tenant takes no more for now. Its budget knows until when.
-    Throttled,
-    /// Another try would not help, or there is no time for it.
-    Lasting(Error),
+    /// Once, after a pause: the failure may be gone by then.
+    Once(Error),
+    /// As soon as the tenant's budget allows it, because the tenant answered 429.
+    WhenAllowed,
+    /// Not at all: it would not help, or there is no time for it.
+    Never(Error),
 }
 
-/// Why an exchange did not give a whole answer.
+/// Why a request has no complete answer.
 enum TransportError {
     /// The deadline passed.
     Timeout,
-    /// No connection within [`super::http::CONNECT_TIMEOUT`].
-    NoConnection,
-    /// No connection, or it broke, or what came was not HTTP.
+    /// There was no connection within [`CONNECT_TIMEOUT`].
+    ConnectTimeout,
+    /// The connection failed or broke, or the answer was not HTTP.
     Broken(reqwest::Error),
     /// The body is larger than [`MAX_BODY_BYTES`].
     TooLarge,
@@ -83,7 +92,7 @@ impl Endpoint {
         &*self.observer
     }
 
-    /// The URL of an encoded absolute path, below the path of an override.
+    /// The URL of an encoded absolute path. With `--auth0-endpoint` it is below the path of that endpoint.
     pub fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
@@ -95,55 +104,55 @@ impl Endpoint {
         self.http.request(operation.method(), url)
     }
 
-    /// Sends one request, and gives the answer that the call has to judge. `request` is asked for each try anew, since an
-    /// assertion is good for one request only.
+    /// Sends one request, and returns the answer that the call interprets. `request` makes the request for each try,
+    /// because a client assertion is valid for one request only.
     ///
-    /// A connection that fails and a 5xx are tried once more, a moment later. A 429 is waited out when the tenant's budget
-    /// opens before the deadline.
+    /// A request is sent once more a moment later when its connection fails or the answer is a 5xx. A 429 is waited out when
+    /// the tenant's budget allows a request before the deadline.
     pub async fn send(
         &self,
         operation: Operation,
         priority: Priority,
         context: &CallContext,
         request: impl Fn() -> Result<Request, Error>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Reply, Error> {
         let deadline = context.deadline;
         let (mut resend, mut retried, mut last_error) = (0, false, None);
         loop {
             if Instant::now() >= deadline {
                 return Err(last_error.unwrap_or_else(Error::timeout));
             }
-            let permit = match self.limiter.enter(operation, priority, context).await {
+            let permit = match self.limiter.acquire(operation, priority, context).await {
                 Ok(permit) => permit,
-                // What went wrong with the request itself says more.
-                Err(refused) => return Err(last_error.unwrap_or(refused)),
+                // The failure of the request itself says more.
+                Err(not_allowed) => return Err(last_error.unwrap_or(not_allowed)),
             };
             match self.exchange(operation, deadline, resend, request()?, permit).await {
-                Ok(answer) => return Ok(answer),
-                Err(Retry::Passing(error)) if !retried => {
-                    let pause = Duration::from_millis(rand::random_range(0..=MAX_JITTER_MS));
+                Ok(reply) => return Ok(reply),
+                Err(Retry::Once(error)) if !retried => {
+                    let pause = Duration::from_millis(rand::random_range(0..=MAX_RETRY_DELAY_MS));
                     if pause >= deadline.saturating_duration_since(Instant::now()) {
                         return Err(error);
                     }
                     (retried, last_error) = (true, Some(error));
                     sleep(pause).await;
                 }
-                Err(Retry::Throttled) => last_error = None,
-                Err(Retry::Passing(error) | Retry::Lasting(error)) => return Err(error),
+                Err(Retry::WhenAllowed) => last_error = None,
+                Err(Retry::Once(error) | Retry::Never(error)) => return Err(error),
             }
             resend += 1;
         }
     }
 
-    /// One request and its answer, seen by the trace and the metrics.
+    /// Sends one request and records its outcome in the trace, the metrics and the limiter.
     async fn exchange(
         &self,
         operation: Operation,
         deadline: Instant,
         resend: u32,
         mut request: Request,
-        permit: Permit<'_>,
-    ) -> Result<Answer, Retry> {
+        permit: Permit,
+    ) -> Result<Reply, Retry> {
         let started = Instant::now();
         let span = self.span(operation, resend, request.url());
         opentelemetry::global::get_text_map_propagator(|propagator| {
@@ -154,26 +163,28 @@ impl Endpoint {
             .await
             .unwrap_or(Err(TransportError::Timeout));
         let outcome = match &result {
-            Ok((answer, _)) => Outcome::of(answer.status),
+            Ok((reply, _)) => Outcome::of(reply.status),
             Err(error) => error.outcome(),
         };
-        record(&span, outcome, result.as_ref().ok().map(|(answer, _)| answer.status));
-        self.observer.request(&self.tenant, operation, outcome, started.elapsed());
-        permit.over(outcome, result.as_ref().map_or(&RateLimit::default(), |(_, limit)| limit), started);
-        judge(result.map(|(answer, _)| answer))
+        let took = started.elapsed();
+        record(&span, outcome, result.as_ref().ok().map(|(reply, _)| reply.status));
+        self.observer.request(&self.tenant, operation, outcome, took);
+        permit.record(outcome, took, result.as_ref().map_or(&RateLimit::default(), |(_, limits)| limits));
+        result.map_err(TransportError::into_retry).and_then(|(reply, _)| complete(reply))
     }
 
-    async fn round_trip(&self, operation: Operation, request: Request) -> Result<(Answer, RateLimit), TransportError> {
+    async fn round_trip(&self, operation: Operation, request: Request) -> Result<(Reply, RateLimit), TransportError> {
         let mut response = self.http.execute(request).await?;
-        let limit = RateLimit::read(response.headers(), Timestamp::now());
-        if limit != RateLimit::default() {
-            self.observer.rate_limit(&self.tenant, operation, &limit);
+        let limits = RateLimit::read(response.headers(), Timestamp::now());
+        if limits != RateLimit::default() {
+            self.observer.rate_limit(&self.tenant, operation, &limits);
         }
         let body = read(&mut response).await?;
-        Ok((Answer { status: response.status(), body }, limit))
+        Ok((Reply { status: response.status(), body }, limits))
     }
 
-    /// A client span after the OpenTelemetry conventions for HTTP. Paths carry user ids, so it has their template only.
+    /// A client span by the OpenTelemetry conventions for HTTP. It has the template of the path, because paths contain user
+    /// ids.
     fn span(&self, operation: Operation, resend: u32, url: &Url) -> Span {
         let (method, template) = (operation.method(), operation.template());
         let span = info_span!(
@@ -216,8 +227,7 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, TransportError> {
     if announced > MAX_BODY_BYTES as u64 {
         return Err(TransportError::TooLarge);
     }
-    // What is announced is believed up to a page's usual size.
-    let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).min(64 << 10));
+    let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).min(MAX_PREALLOCATED_BYTES));
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > MAX_BODY_BYTES {
             return Err(TransportError::TooLarge);
@@ -227,20 +237,20 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, TransportError> {
     Ok(body)
 }
 
-fn judge(result: Result<Answer, TransportError>) -> Result<Answer, Retry> {
-    let answer = result.map_err(TransportError::into_retry)?;
-    match Outcome::of(answer.status) {
-        Outcome::ServerError => Err(Retry::Passing(Error::unexpected(answer.status))),
-        Outcome::RateLimited => Err(Retry::Throttled),
-        Outcome::Redirect => Err(Retry::Lasting(Error::unexpected(answer.status))),
-        _ => Ok(answer),
+/// The reply that the call interprets, or what to do about a status that no call interprets.
+fn complete(reply: Reply) -> Result<Reply, Retry> {
+    match Outcome::of(reply.status) {
+        Outcome::ServerError => Err(Retry::Once(Error::unexpected(reply.status))),
+        Outcome::RateLimited => Err(Retry::WhenAllowed),
+        Outcome::Redirect => Err(Retry::Never(Error::unexpected(reply.status))),
+        _ => Ok(reply),
     }
 }
 
 impl From<reqwest::Error> for TransportError {
     fn from(error: reqwest::Error) -> Self {
-        // A ping that nobody answered is a timeout as well, but of a connection that was there.
-        if error.is_connect() && error.is_timeout() { Self::NoConnection } else { Self::Broken(error) }
+        // An unanswered ping is a timeout as well, but of a connection that existed.
+        if error.is_connect() && error.is_timeout() { Self::ConnectTimeout } else { Self::Broken(error) }
     }
 }
 
@@ -248,24 +258,24 @@ impl TransportError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Timeout => Outcome::Timeout,
-            Self::NoConnection | Self::Broken(_) => Outcome::Unreachable,
+            Self::ConnectTimeout | Self::Broken(_) => Outcome::Unreachable,
             Self::TooLarge => Outcome::TooLarge,
         }
     }
 
     fn into_retry(self) -> Retry {
         match self {
-            Self::Timeout => Retry::Lasting(Error::timeout()),
-            Self::NoConnection => {
-                Retry::Lasting(Error::new(Failure::UpstreamUnreachable, "no connection within two seconds"))
+            Self::Timeout => Retry::Never(Error::timeout()),
+            Self::ConnectTimeout => {
+                Retry::Never(Error::new(Failure::UpstreamUnreachable, "there was no connection within 2 s"))
             }
-            Self::Broken(error) => Retry::Passing(Error::new(Failure::UpstreamUnreachable, describe(error))),
-            Self::TooLarge => Retry::Lasting(Error::new(Failure::UpstreamError, "the answer is larger than 4 MiB")),
+            Self::Broken(cause) => Retry::Once(Error::new(Failure::UpstreamUnreachable, describe(cause))),
+            Self::TooLarge => Retry::Never(Error::new(Failure::UpstreamError, "the answer is larger than 4 MiB")),
         }
     }
 }
 
-/// The error and its causes, without the URL: its path names the user.
+/// The error and its causes, without the URL, whose path contains the user id.
 fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

@@ -108,7 +108,7 @@ pub async fn probe_credentials(publisher: Arc<Publisher>) -> Result<Infallible, 
 
 async fn run_probe(key: CredentialKey, client: TenantClient, places: Arc<Semaphore>) -> ProbeOutcome {
     let _place = places.acquire().await.expect("never closed");
-    let result = match client.prove(Instant::now() + PROBE_TIMEOUT).await {
+    let result = match client.verify(Instant::now() + PROBE_TIMEOUT).await {
         Ok(scopes) => ProbeResult::Granted(scopes),
         Err(error) if error.failure == Failure::CredentialsRejected => ProbeResult::Rejected,
         Err(error) => ProbeResult::Unreachable(error.failure),

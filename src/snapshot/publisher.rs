@@ -214,7 +214,7 @@ impl Publisher {
             *ceiling = [*ceiling, policy.requests_per_second].into_iter().flatten().min();
         }
         for (domain, ceiling) in quotas {
-            tenants[domain].limiter.limit(ceiling);
+            tenants[domain].limiter.set_quota(ceiling);
         }
         tenants
     }

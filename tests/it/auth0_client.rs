@@ -1,4 +1,4 @@
-//! The tenant client against a server that does what a test tells it, over real sockets.
+//! The tenant client against a scripted server, over real sockets.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests")]
 
@@ -27,13 +27,13 @@ const TOKEN: &str = "/oauth/token";
 /// What the server does with one request.
 #[derive(Clone)]
 enum Reply {
-    /// Writes this as it stands, and keeps the connection.
+    /// Writes these bytes and keeps the connection.
     Http(Vec<u8>),
-    /// Writes this and closes.
+    /// Writes these bytes and closes the connection.
     Raw(Vec<u8>),
     /// Resets the connection.
     Reset,
-    /// Says nothing until the other side goes.
+    /// Sends nothing until the client closes the connection.
     Silence,
 }
 
@@ -47,12 +47,12 @@ fn ok(body: &Value) -> Reply {
 }
 
 fn status(status: u16) -> Reply {
-    http(status, &[], r#"{"message":"as told"}"#)
+    http(status, &[], r#"{"message":"scripted"}"#)
 }
 
-/// One request as it came.
+/// One request as it arrived.
 #[derive(Clone, Debug)]
-struct Seen {
+struct SeenRequest {
     method: String,
     /// The raw target: path and query.
     target: String,
@@ -60,7 +60,7 @@ struct Seen {
     body: String,
 }
 
-impl Seen {
+impl SeenRequest {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -71,15 +71,15 @@ impl Seen {
     }
 }
 
-/// A server with two scripts, one for the token endpoint and one for the API. Without a line for it, a token request gets
+/// A server with two scripts, one for the token endpoint and one for the API. At the end of its script, a token request gets
 /// the next token and an API request an empty list.
 #[derive(Default)]
 struct Server {
     port: u16,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<SeenRequest>>,
     token: Mutex<VecDeque<Reply>>,
     api: Mutex<VecDeque<Reply>>,
-    /// An `Authorization` that the API answers with 401, whatever its script says.
+    /// An `Authorization` that the API always answers with 401.
     dead_token: Mutex<Option<String>>,
 }
 
@@ -119,7 +119,7 @@ impl Server {
         }
     }
 
-    fn reply(&self, request: Seen) -> Reply {
+    fn reply(&self, request: SeenRequest) -> Reply {
         let is_token = request.target.ends_with(TOKEN);
         let is_dead = self
             .dead_token
@@ -153,11 +153,11 @@ impl Server {
         self.api.lock().unwrap().extend(replies);
     }
 
-    fn tokens_asked(&self) -> Vec<Seen> {
+    fn tokens_asked(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().iter().filter(|request| request.target.ends_with(TOKEN)).cloned().collect()
     }
 
-    fn calls(&self) -> Vec<Seen> {
+    fn calls(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().iter().filter(|request| !request.target.ends_with(TOKEN)).cloned().collect()
     }
 
@@ -166,7 +166,7 @@ impl Server {
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<SeenRequest> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
     let mut words = line.split_whitespace().map(str::to_owned);
@@ -178,7 +178,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
         let Some((name, value)) = line.split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut seen = Seen { method, target, headers, body: String::new() };
+    let mut seen = SeenRequest { method, target, headers, body: String::new() };
     let mut body = vec![0; seen.header("content-length").map_or(0, |length| length.parse().unwrap())];
     stream.read_exact(&mut body).await.ok()?;
     seen.body = String::from_utf8(body).unwrap();
@@ -187,11 +187,11 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
 
 // The client ------------------------------------------------------------------------------------------------------------
 
-/// Writes down what it is told.
+/// An observer that records what it receives.
 #[derive(Default)]
-struct Ledger(Mutex<Vec<String>>);
+struct Recorder(Mutex<Vec<String>>);
 
-impl Ledger {
+impl Recorder {
     fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
@@ -202,7 +202,7 @@ impl Ledger {
     }
 }
 
-impl Observer for Ledger {
+impl Observer for Recorder {
     fn request(&self, tenant: &str, operation: Operation, outcome: Outcome, took: Duration) {
         assert!(took < Duration::from_secs(30));
         self.note(tenant, format!("{} {}", operation.as_str(), outcome.as_str()));
@@ -236,9 +236,9 @@ fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn 
     .unwrap()
 }
 
-fn credentials(proof: &[(&str, &str)], domain: &str) -> Arc<Credentials> {
+fn credentials(auth: &[(&str, &str)], domain: &str) -> Arc<Credentials> {
     let base = [("domain", domain), ("customDomain", "login.acme.com"), ("clientId", "machine")];
-    let data = base.iter().chain(proof).map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
+    let data = base.iter().chain(auth).map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
     Arc::new(Credentials::from_secret(CREDENTIALS_TYPE, &data).unwrap())
 }
 
@@ -251,7 +251,7 @@ fn client_of(server: &Server, observer: Arc<dyn Observer>) -> TenantClient {
 
 async fn pair() -> (Arc<Server>, TenantClient) {
     let server = Server::start().await;
-    let client = client_of(&server, Arc::new(Ledger::default()));
+    let client = client_of(&server, Arc::new(Recorder::default()));
     (server, client)
 }
 
@@ -259,16 +259,16 @@ fn within(milliseconds: u64) -> Instant {
     Instant::now() + Duration::from_millis(milliseconds)
 }
 
-/// Long enough for everything that is not about time.
-fn patience() -> Instant {
+/// A deadline late enough for every test that is not about time.
+fn late() -> Instant {
     within(20_000)
 }
 
 async fn list(client: &TenantClient) -> Result<SessionList, Error> {
-    client.list_sessions(USER, &patience().into()).await
+    client.list_sessions(USER, &late().into()).await
 }
 
-/// The failure's word; its detail must not tell what it may not.
+/// The failure of an error, whose detail must not contain a secret or a personal id.
 fn failure<T: Debug>(result: Result<T, Error>) -> Failure {
     let error = result.unwrap_err();
     for secret in [USER, "5f7c8ec7c33c6c004bbafe82", "s1d-of-a-session", "t0ken", "s3cret"] {
@@ -284,7 +284,7 @@ fn sessions(ids: &[&str], next: &Value) -> Reply {
 // Lists -----------------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_list_is_asked_for_as_the_api_documents_it() {
+async fn list_request_is_as_the_api_documents_it() {
     let (server, client) = pair().await;
     server.api([sessions(&["s1", "s2"], &json!(null))]);
     assert_eq!(list(&client).await.unwrap().len(), 2);
@@ -299,21 +299,21 @@ async fn a_list_is_asked_for_as_the_api_documents_it() {
 }
 
 #[tokio::test]
-async fn an_odd_user_id_is_one_segment_on_the_wire() {
+async fn odd_user_id_is_one_segment_of_the_request_path() {
     let (server, client) = pair().await;
     for (id, path) in [("auth0|a/b", "auth0%7Ca%2Fb"), ("waad|x%3A", "waad%7Cx%253A"), ("£?#", "%C2%A3%3F%23")] {
-        client.list_sessions(id, &patience().into()).await.unwrap();
+        client.list_sessions(id, &late().into()).await.unwrap();
         assert_eq!(server.calls().last().unwrap().target, format!("/api/v2/users/{path}/sessions?take=50"));
     }
     let before = server.calls().len();
     for id in ["", ".", ".."] {
-        assert_eq!(failure(client.list_sessions(id, &patience().into()).await), Failure::UpstreamError);
+        assert_eq!(failure(client.list_sessions(id, &late().into()).await), Failure::UpstreamError);
     }
     assert_eq!(server.calls().len(), before, "nothing was sent");
 }
 
 #[tokio::test]
-async fn pages_are_followed_to_the_end_with_the_cursor_encoded() {
+async fn pages_are_fetched_to_the_end_with_the_cursor_encoded() {
     let (server, client) = pair().await;
     server.api([
         sessions(&["s1"], &json!("a&b=c/+")),
@@ -326,7 +326,7 @@ async fn pages_are_followed_to_the_end_with_the_cursor_encoded() {
 }
 
 #[tokio::test]
-async fn a_list_ends_where_there_is_no_way_on() {
+async fn list_ends_at_a_page_without_a_usable_cursor() {
     for (pages, calls, found) in [
         (vec![sessions(&["s1"], &json!(null))], 1, 1),
         (vec![sessions(&["s1"], &json!(""))], 1, 1),
@@ -335,7 +335,7 @@ async fn a_list_ends_where_there_is_no_way_on() {
         (vec![sessions(&["s1"], &json!("a")), sessions(&[], &json!("b"))], 2, 1),
         (vec![sessions(&["s1"], &json!("a")), sessions(&["s2"], &json!("a"))], 2, 2),
         (vec![sessions(&["s1"], &json!("a")), sessions(&["s2"], &json!("b")), sessions(&["s3"], &json!("a"))], 3, 3),
-        // A page of entries that cannot be used is not an empty page.
+        // A page of unusable entries is not an empty page.
         (vec![ok(&json!({"sessions": [null], "next": "a"})), sessions(&["s1"], &json!(null))], 2, 1),
     ] {
         let (server, client) = pair().await;
@@ -346,7 +346,7 @@ async fn a_list_ends_where_there_is_no_way_on() {
 }
 
 #[tokio::test]
-async fn forty_pages_are_a_list_and_more_are_not() {
+async fn list_of_more_than_forty_pages_is_an_error() {
     let page = |number: usize, last: usize| {
         let next = if number < last { json!(format!("cursor-{number}")) } else { json!(null) };
         sessions(&[&format!("s{number}")], &next)
@@ -357,11 +357,11 @@ async fn forty_pages_are_a_list_and_more_are_not() {
 
     server.api((1..=41).map(|number| page(number, 41)));
     assert_eq!(failure(list(&client).await), Failure::UpstreamError);
-    assert_eq!(server.calls().len(), 80, "the 41st page is not asked for");
+    assert_eq!(server.calls().len(), 80, "the 41st page is not requested");
 }
 
 #[tokio::test]
-async fn any_page_that_fails_fails_the_list() {
+async fn failed_page_fails_the_list() {
     for (reply, expected) in [
         (status(400), Failure::UpstreamError),
         (status(403), Failure::NotEntitled),
@@ -375,7 +375,7 @@ async fn any_page_that_fails_fails_the_list() {
 }
 
 #[tokio::test]
-async fn every_answer_has_its_word() {
+async fn each_answer_has_its_failure() {
     for (reply, expected) in [
         (http(403, &[], r#"{"errorCode":"insufficient_scope"}"#), Failure::InsufficientScope),
         (
@@ -396,30 +396,30 @@ async fn every_answer_has_its_word() {
         let (server, client) = pair().await;
         server.api([reply]);
         assert_eq!(failure(list(&client).await), expected);
-        assert_eq!(server.calls().len(), 1, "none of these is worth another try");
+        assert_eq!(server.calls().len(), 1, "none of these is retried");
     }
 }
 
 #[tokio::test]
-async fn the_content_type_does_not_matter() {
+async fn content_type_does_not_matter() {
     let (server, client) = pair().await;
     server.api([http(200, &[("content-type", "text/html; charset=latin1")], r#"{"sessions":[{"id":"s1"}]}"#)]);
     assert_eq!(list(&client).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn a_user_whom_the_tenant_does_not_know_has_no_sessions_and_is_counted() {
+async fn unknown_user_has_no_sessions_and_is_counted() {
     let server = Server::start().await;
-    let ledger = Arc::new(Ledger::default());
-    let client = client_of(&server, Arc::clone(&ledger) as _);
+    let recorder = Arc::new(Recorder::default());
+    let client = client_of(&server, Arc::clone(&recorder) as _);
     server.api([http(404, &[], r#"{"statusCode":404,"errorCode":"inexistent_user"}"#)]);
     assert!(list(&client).await.unwrap().is_empty());
-    assert!(ledger.lines().contains(&"unknown user".to_owned()));
+    assert!(recorder.lines().contains(&"unknown user".to_owned()));
     for body in ["", "<html>not here</html>", "[]", "null", "404"] {
         server.api([http(404, &[], body)]);
         assert_eq!(failure(list(&client).await), Failure::UpstreamError, "{body}");
     }
-    assert_eq!(ledger.lines().iter().filter(|line| *line == "unknown user").count(), 1);
+    assert_eq!(recorder.lines().iter().filter(|line| *line == "unknown user").count(), 1);
 }
 
 #[tokio::test]
@@ -439,7 +439,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn a_page_of_four_mebibytes_is_read_and_a_larger_one_is_not() {
+async fn page_of_more_than_four_mebibytes_is_an_error() {
     let body = |size: usize| {
         let frame = r#"{"sessions":[],"x":""}"#.len();
         format!(r#"{{"sessions":[],"x":"{}"}}"#, "x".repeat(size - frame))
@@ -452,7 +452,7 @@ async fn a_page_of_four_mebibytes_is_read_and_a_larger_one_is_not() {
     server.api([http(200, &[], &body(4 << 20)), chunked(&body(4 << 20))]);
     assert!(list(&client).await.is_ok());
     assert!(list(&client).await.is_ok());
-    // The head announces it; and it comes without an announcement.
+    // Once the headers announce the length, once they do not.
     server.api([http(200, &[], &body((4 << 20) + 1))]);
     assert_eq!(failure(list(&client).await), Failure::UpstreamError);
     let endless = format!("HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n400001\r\n{}", body((4 << 20) + 1));
@@ -461,14 +461,14 @@ async fn a_page_of_four_mebibytes_is_read_and_a_larger_one_is_not() {
 }
 
 #[tokio::test]
-async fn entries_that_are_dropped_are_counted() {
+async fn dropped_entries_are_counted() {
     let server = Server::start().await;
-    let ledger = Arc::new(Ledger::default());
-    let client = client_of(&server, Arc::clone(&ledger) as _);
+    let recorder = Arc::new(Recorder::default());
+    let client = client_of(&server, Arc::clone(&recorder) as _);
     let entries = json!([{"id": "s1", "user_id": USER}, {"id": "s2", "user_id": "auth0|other"}, null, {"id": "a/b"}]);
     server.api([ok(&json!({ "sessions": entries }))]);
     assert_eq!(list(&client).await.unwrap().len(), 1);
-    assert!(ledger.lines().contains(&"3 dropped".to_owned()), "{:?}", ledger.lines());
+    assert!(recorder.lines().contains(&"3 dropped".to_owned()), "{:?}", recorder.lines());
 }
 
 // Faults ----------------------------------------------------------------------------------------------------------------
@@ -485,20 +485,20 @@ fn broken() -> [Reply; 6] {
 }
 
 #[tokio::test]
-async fn a_single_hiccup_is_invisible() {
+async fn single_failure_is_retried_unnoticed() {
     for reply in broken().into_iter().chain([status(500), status(502), status(503), status(504)]) {
         let (server, client) = pair().await;
         server.token([reply.clone()]);
         server.api([reply.clone(), sessions(&["s1"], &json!("a")), reply.clone(), sessions(&["s2"], &json!(null))]);
         assert_eq!(list(&client).await.unwrap().len(), 2);
         server.api([reply, http(202, &[], "{}")]);
-        assert_eq!(client.revoke_session("s1", &patience().into()).await.unwrap(), Revoked::Done);
+        assert_eq!(client.revoke_session("s1", &late().into()).await.unwrap(), Revoked::Done);
         assert_eq!((server.tokens_asked().len(), server.calls().len()), (2, 6));
     }
 }
 
 #[tokio::test]
-async fn a_second_hiccup_is_told_by_its_word() {
+async fn second_failure_is_reported() {
     let unreachable = broken().map(|reply| (reply, Failure::UpstreamUnreachable));
     for (reply, expected) in unreachable.into_iter().chain([(status(503), Failure::UpstreamError)]) {
         let (server, client) = pair().await;
@@ -512,32 +512,32 @@ async fn a_second_hiccup_is_told_by_its_word() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_unreachable() {
+async fn closed_port_is_unreachable() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let server = Server { port: closed, ..Server::default() };
-    let client = client_of(&server, Arc::new(Ledger::default()));
+    let client = client_of(&server, Arc::new(Recorder::default()));
     assert_eq!(failure(list(&client).await), Failure::UpstreamUnreachable);
 }
 
 #[tokio::test]
-async fn a_connection_that_does_not_come_about_is_unreachable_well_before_a_late_deadline() {
-    // The kernel takes the connection; nobody answers the TLS handshake.
+async fn connection_attempt_ends_well_before_a_late_deadline() {
+    // The kernel accepts the connection, and nothing answers the TLS handshake.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
-    let upstream = upstream(&[(DOMAIN, &url)], None, Arc::new(Ledger::default()));
+    let upstream = upstream(&[(DOMAIN, &url)], None, Arc::new(Recorder::default()));
     let tenant = Tenant::new(DOMAIN, None).unwrap();
     let client = TenantClient::new(&upstream, &tenant, credentials(SECRET, DOMAIN)).unwrap();
-    let error = client.list_sessions(USER, &patience().into()).await.unwrap_err();
+    let error = client.list_sessions(USER, &late().into()).await.unwrap_err();
     assert_eq!(error.failure, Failure::UpstreamUnreachable);
-    assert_eq!(error.detail, "no connection within two seconds", "and no second try");
+    assert_eq!(error.detail, "there was no connection within 2 s", "without a retry");
 }
 
 #[tokio::test]
-async fn silence_ends_at_the_deadline_and_is_not_tried_again() {
+async fn silence_ends_at_the_deadline_without_a_retry() {
     let cut = Reply::Http(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{".to_vec());
     for reply in [Reply::Silence, cut] {
         let (server, client) = pair().await;
-        client.prove(patience()).await.unwrap();
+        client.verify(late()).await.unwrap();
         server.api([reply]);
         let started = Instant::now();
         assert_eq!(failure(client.list_sessions(USER, &within(200).into()).await), Failure::UpstreamTimeout);
@@ -547,7 +547,7 @@ async fn silence_ends_at_the_deadline_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_silent_token_endpoint_is_a_timeout_too() {
+async fn silent_token_endpoint_is_a_timeout() {
     let (server, client) = pair().await;
     server.token([Reply::Silence]);
     assert_eq!(failure(client.list_sessions(USER, &within(200).into()).await), Failure::UpstreamTimeout);
@@ -557,17 +557,17 @@ async fn a_silent_token_endpoint_is_a_timeout_too() {
 #[tokio::test]
 async fn nothing_is_sent_after_the_deadline() {
     let (server, client) = pair().await;
-    client.prove(patience()).await.unwrap();
+    client.verify(late()).await.unwrap();
     assert_eq!(failure(client.list_sessions(USER, &Instant::now().into()).await), Failure::UpstreamTimeout);
     assert_eq!(server.calls().len(), 0);
 }
 
 #[tokio::test]
-async fn a_closed_window_is_waited_for_only_inside_the_deadline() {
+async fn exhausted_limit_is_waited_out_only_before_the_deadline() {
     let closed = |headers: &[(&str, &str)]| http(429, headers, r#"{"errorCode":"too_many_requests"}"#);
     let (server, client) = pair().await;
-    client.prove(patience()).await.unwrap();
-    // Open again at once: asked again, as often as it takes.
+    client.verify(late()).await.unwrap();
+    // The reset is in the past: retried after a second each time.
     server.api([
         closed(&[("retry-after", "0")]),
         closed(&[("x-ratelimit-reset", "1")]),
@@ -575,16 +575,16 @@ async fn a_closed_window_is_waited_for_only_inside_the_deadline() {
     ]);
     assert_eq!(list(&client).await.unwrap().len(), 1);
     assert_eq!(server.calls().len(), 3);
-    // Without a header it opens in a second.
+    // Without a header the wait is a second.
     server.api([closed(&[])]);
     let started = Instant::now();
     assert!(list(&client).await.is_ok());
     assert!(started.elapsed() >= Duration::from_secs(1));
     assert_eq!(server.calls().len(), 5);
-    // Too late: not waited for at all.
+    // The reset is too late: no wait at all.
     for headers in [&[("retry-after", "60")][..], &[("x-ratelimit-reset", "99999999999")], &[]] {
         let (server, client) = pair().await;
-        client.prove(patience()).await.unwrap();
+        client.verify(late()).await.unwrap();
         server.api([closed(headers)]);
         let started = Instant::now();
         assert_eq!(failure(client.list_sessions(USER, &within(900).into()).await), Failure::RateLimited);
@@ -594,20 +594,20 @@ async fn a_closed_window_is_waited_for_only_inside_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_token_endpoint_that_limits_is_rate_limited() {
+async fn status_429_of_the_token_endpoint_is_rate_limited() {
     let (server, client) = pair().await;
     server.token([http(429, &[("retry-after", "60")], "{}")]);
     assert_eq!(failure(list(&client).await), Failure::RateLimited);
-    assert_eq!(failure(list(&client).await), Failure::RateLimited, "which is known now");
+    assert_eq!(failure(list(&client).await), Failure::RateLimited, "the limit is known now");
     assert_eq!((server.tokens_asked().len(), server.calls().len()), (1, 0));
 }
 
 // Tokens ----------------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_client_secret_goes_into_the_form() {
+async fn client_secret_is_sent_in_the_form() {
     let (server, client) = pair().await;
-    let scopes = client.prove(patience()).await.unwrap().unwrap();
+    let scopes = client.verify(late()).await.unwrap().unwrap();
     assert!(scopes.iter().eq(["read:sessions"]));
     let asked = &server.tokens_asked()[0];
     assert_eq!((asked.method.as_str(), asked.target.as_str()), ("POST", TOKEN));
@@ -635,16 +635,17 @@ fn verified(assertion: &str, algorithm: Algorithm, audience: &str) -> Map<String
 }
 
 #[tokio::test]
-async fn a_private_key_signs_a_new_assertion_for_each_request() {
+async fn private_key_signs_a_new_assertion_for_each_request() {
     let server = Server::start().await;
-    // The claims are of the tenant's own names, wherever the requests go; the audience is always the canonical domain's.
+    // The claims name the tenant's domains, wherever the requests go. The audience always names the canonical domain.
     for (custom_domain, issuer) in
         [(None, "https://acme.eu.auth0.com/"), (Some("login.acme.com"), "https://login.acme.com/")]
     {
-        let upstream = upstream(&[(DOMAIN, &format!("{}/gateway/", server.url()))], None, Arc::new(Ledger::default()));
-        let proof = [("privateKey", &*KEY.serialize_pem()), ("signingAlgorithm", "PS256"), ("keyId", "k1")];
+        let upstream =
+            upstream(&[(DOMAIN, &format!("{}/gateway/", server.url()))], None, Arc::new(Recorder::default()));
+        let auth = [("privateKey", &*KEY.serialize_pem()), ("signingAlgorithm", "PS256"), ("keyId", "k1")];
         let tenant = Tenant::new(DOMAIN, custom_domain).unwrap();
-        let client = TenantClient::new(&upstream, &tenant, credentials(&proof, DOMAIN)).unwrap();
+        let client = TenantClient::new(&upstream, &tenant, credentials(&auth, DOMAIN)).unwrap();
         let before = server.tokens_asked().len();
         server.token([status(503)]);
         list(&client).await.unwrap();
@@ -668,7 +669,7 @@ async fn a_private_key_signs_a_new_assertion_for_each_request() {
 }
 
 #[tokio::test]
-async fn a_crowd_shares_one_token() {
+async fn concurrent_calls_share_one_token() {
     let (server, client) = pair().await;
     let all = futures::future::join_all((0..50).map(|_| list(&client))).await;
     assert!(all.iter().all(Result::is_ok));
@@ -676,7 +677,7 @@ async fn a_crowd_shares_one_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_the_api_does_not_accept_is_replaced_once() {
+async fn token_that_the_api_rejects_is_replaced_once() {
     let (server, client) = pair().await;
     server.api([status(401), sessions(&["s1"], &json!(null))]);
     assert_eq!(list(&client).await.unwrap().len(), 1);
@@ -689,17 +690,17 @@ async fn a_token_that_the_api_does_not_accept_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn a_crowd_with_a_dead_token_asks_for_one_new_one_and_nobody_fails() {
+async fn concurrent_calls_replace_a_dead_token_once_and_succeed() {
     let (server, client) = pair().await;
-    client.prove(patience()).await.unwrap();
+    client.verify(late()).await.unwrap();
     *server.dead_token.lock().unwrap() = Some("Bearer t0ken-1".to_owned());
     let all = futures::future::join_all((0..50).map(|_| list(&client))).await;
     assert!(all.iter().all(Result::is_ok));
-    assert_eq!(server.tokens_asked().len(), 2, "one for all, however late they report");
+    assert_eq!(server.tokens_asked().len(), 2, "one new token for all calls, however late they report");
 }
 
 #[tokio::test]
-async fn a_refused_credential_is_shown_once() {
+async fn rejected_credential_is_sent_once() {
     for code in [400, 401, 403] {
         let (server, client) = pair().await;
         server.token([http(code, &[], r#"{"error":"access_denied","error_description":"t0ken s3cret"}"#)]);
@@ -711,20 +712,20 @@ async fn a_refused_credential_is_shown_once() {
 }
 
 #[tokio::test]
-async fn a_token_endpoint_that_makes_no_sense_is_an_error_of_the_upstream() {
+async fn undocumented_answer_of_the_token_endpoint_is_upstream_error() {
     for reply in
         [status(404), status(405), status(418), http(200, &[], "{}"), http(200, &[], "t0ken"), http(204, &[], "")]
     {
         let (server, client) = pair().await;
         server.token([reply]);
         assert_eq!(failure(list(&client).await), Failure::UpstreamError);
-        assert!(list(&client).await.is_ok(), "the next check asks again");
+        assert!(list(&client).await.is_ok(), "the next check fetches again");
     }
 }
 
 #[test]
-fn a_credential_is_bound_to_the_domain_of_its_secret() {
-    let upstream = upstream(&[], None, Arc::new(Ledger::default()));
+fn credential_is_bound_to_the_domain_of_its_secret() {
+    let upstream = upstream(&[], None, Arc::new(Recorder::default()));
     let bound = |domain: &str, custom_domain| {
         TenantClient::new(&upstream, &Tenant::new(domain, custom_domain).unwrap(), credentials(SECRET, DOMAIN)).is_ok()
     };
@@ -737,11 +738,11 @@ fn a_credential_is_bound_to_the_domain_of_its_secret() {
 // Revocations -----------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_session_is_revoked_with_its_refresh_tokens() {
+async fn session_is_revoked_with_its_refresh_tokens() {
     let (server, client) = pair().await;
     server.api([http(202, &[], "{}"), http(204, &[], ""), status(404), http(404, &[], "")]);
     for expected in [Revoked::Done, Revoked::Done, Revoked::AlreadyGone, Revoked::AlreadyGone] {
-        assert_eq!(client.revoke_session("s1d-of-a-session", &patience().into()).await.unwrap(), expected);
+        assert_eq!(client.revoke_session("s1d-of-a-session", &late().into()).await.unwrap(), expected);
     }
     let call = &server.calls()[0];
     assert_eq!((call.method.as_str(), call.target.as_str()), ("POST", "/api/v2/sessions/s1d-of-a-session/revoke"));
@@ -750,7 +751,7 @@ async fn a_session_is_revoked_with_its_refresh_tokens() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_fails_has_its_word() {
+async fn failed_revocation_has_its_failure() {
     for (reply, expected) in [
         (http(403, &[], r#"{"errorCode":"insufficient_scope"}"#), Failure::InsufficientScope),
         (status(403), Failure::NotEntitled),
@@ -759,44 +760,44 @@ async fn a_revocation_that_fails_has_its_word() {
     ] {
         let (server, client) = pair().await;
         server.api([reply]);
-        assert_eq!(failure(client.revoke_session("s1d-of-a-session", &patience().into()).await), expected);
+        assert_eq!(failure(client.revoke_session("s1d-of-a-session", &late().into()).await), expected);
     }
     let (server, client) = pair().await;
     for sid in ["", ".", ".."] {
-        assert_eq!(failure(client.revoke_session(sid, &patience().into()).await), Failure::UpstreamError);
+        assert_eq!(failure(client.revoke_session(sid, &late().into()).await), Failure::UpstreamError);
     }
     assert_eq!(server.calls().len(), 0);
 }
 
 #[tokio::test]
-async fn the_recorded_revocation_is_understood() {
+async fn recorded_revocation_is_understood() {
     let path = format!("{}/tests/fixtures/auth0/recordings/TestSessionManager_Revoke.yaml", env!("CARGO_MANIFEST_DIR"));
     let recorded: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let exchange = &recorded["interactions"][0];
     let (server, client) = pair().await;
     let code = u16::try_from(exchange["response"]["code"].as_u64().unwrap()).unwrap();
     server.api([http(code, &[], exchange["response"]["body"].as_str().unwrap())]);
-    assert_eq!(client.revoke_session("SessionID", &patience().into()).await.unwrap(), Revoked::Done);
+    assert_eq!(client.revoke_session("SessionID", &late().into()).await.unwrap(), Revoked::Done);
     let sent = &server.calls()[0];
     assert_eq!(sent.method, exchange["request"]["method"]);
     let url = exchange["request"]["url"].as_str().unwrap();
     assert!(url.ends_with(&sent.target), "{url}");
 }
 
-// The way out -----------------------------------------------------------------------------------------------------------
+// Connections -----------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_private_address_is_reached_only_where_an_endpoint_names_it() {
+async fn private_address_is_reached_only_by_a_named_endpoint() {
     let server = Server::start().await;
     let named = format!("http://localhost:{}", server.port);
-    let upstream = upstream(&[(DOMAIN, &named)], None, Arc::new(Ledger::default()));
+    let upstream = upstream(&[(DOMAIN, &named)], None, Arc::new(Recorder::default()));
     let client = |domain: &str| {
         TenantClient::new(&upstream, &Tenant::new(domain, None).unwrap(), credentials(SECRET, domain)).unwrap()
     };
     assert!(list(&client(DOMAIN)).await.is_ok());
 }
 
-/// Serves one endpoint over TLS with a certificate of a CA of its own, given in PEM.
+/// Serves one endpoint over TLS with a certificate of a new CA. Returns the port and the CA in PEM.
 async fn tls_server() -> (u16, String) {
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let ca_key = rcgen::KeyPair::generate().unwrap();
@@ -819,10 +820,10 @@ async fn tls_server() -> (u16, String) {
 }
 
 #[tokio::test]
-async fn an_extra_ca_is_trusted_and_an_unknown_one_is_not() {
+async fn additional_ca_is_trusted_and_an_unknown_one_is_not() {
     let (port, ca_pem) = tls_server().await;
     let client = |host: &str, ca_pem| {
-        let upstream = upstream(&[(DOMAIN, &format!("https://{host}:{port}"))], ca_pem, Arc::new(Ledger::default()));
+        let upstream = upstream(&[(DOMAIN, &format!("https://{host}:{port}"))], ca_pem, Arc::new(Recorder::default()));
         TenantClient::new(&upstream, &Tenant::new(DOMAIN, None).unwrap(), credentials(SECRET, DOMAIN)).unwrap()
     };
     assert_eq!(list(&client("localhost", Some(&*ca_pem))).await.unwrap().len(), 1);
@@ -831,13 +832,13 @@ async fn an_extra_ca_is_trusted_and_an_unknown_one_is_not() {
     assert_eq!(failure(list(&client("127.0.0.1", Some(&*ca_pem))).await), Failure::UpstreamUnreachable);
 }
 
-// What is seen of it ----------------------------------------------------------------------------------------------------
+// Observation ----------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn the_metrics_hear_of_every_request() {
+async fn observer_receives_every_request() {
     let server = Server::start().await;
-    let ledger = Arc::new(Ledger::default());
-    let client = client_of(&server, Arc::clone(&ledger) as _);
+    let recorder = Arc::new(Recorder::default());
+    let client = client_of(&server, Arc::clone(&recorder) as _);
     server.token([status(503)]);
     let budget = [("x-ratelimit-limit", "50"), ("x-ratelimit-remaining", "49"), ("x-ratelimit-reset", "1714568407")];
     server.api([http(200, &budget, r#"{"sessions":[]}"#)]);
@@ -845,9 +846,9 @@ async fn the_metrics_hear_of_every_request() {
     server.api([Reply::Silence]);
     _ = client.list_sessions(USER, &within(100).into()).await;
     server.api([status(404)]);
-    client.revoke_session("s1", &patience().into()).await.unwrap();
+    client.revoke_session("s1", &late().into()).await.unwrap();
     assert_eq!(
-        ledger.lines(),
+        recorder.lines(),
         [
             "token server_error",
             "token ok",
@@ -872,7 +873,7 @@ mod trace {
 
     use super::*;
 
-    /// Writes down the fields of all spans.
+    /// Records the fields of all spans.
     #[derive(Clone, Default)]
     struct Fields(Arc<Mutex<Vec<String>>>);
 
@@ -894,12 +895,11 @@ mod trace {
         }
     }
 
-    /// Which spans are on is settled once for all threads of a process, and the other tests have no subscriber: so this
-    /// promise is kept in a process of its own.
+    /// Whether a span is enabled is cached for all threads of a process, and the other tests have no subscriber. So this test
+    /// runs in a separate process.
     #[test]
     fn requests_are_traced_without_naming_a_user() {
-        let name =
-            format!("{}::a_request_is_a_client_span_that_names_no_user_and_hands_its_context_on", module_path!());
+        let name = format!("{}::client_span_names_no_user_and_passes_its_context_on", module_path!());
         let (_, name) = name.split_once("::").unwrap();
         let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
         let output = alone.args(["--ignored", "--exact", name]).output().unwrap();
@@ -909,7 +909,7 @@ mod trace {
 
     #[tokio::test]
     #[ignore = "run by the test above"]
-    async fn a_request_is_a_client_span_that_names_no_user_and_hands_its_context_on() {
+    async fn client_span_names_no_user_and_passes_its_context_on() {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         let provider = SdkTracerProvider::builder().build();
         let fields = Fields::default();

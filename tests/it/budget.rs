@@ -1,4 +1,4 @@
-//! The budget and the breaker of a tenant, through services and simulated tenants.
+//! A tenant's request budget and circuit breaker, with real services and simulated tenants.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::common::{
 };
 use crate::redis_server::RedisServer;
 
-const REFUSED: &str =
+const RATE_LIMITED: &str =
     "session_checker_auth0_requests_total{operation=\"list\",outcome=\"rate_limited\",tenant=\"acme.eu.auth0.com\"}";
 const BREAKER: &str = "session_checker_auth0_breaker_state{tenant=\"acme.eu.auth0.com\"}";
 
@@ -21,18 +21,18 @@ async fn service(tenant: &Simulator, spec: Value, options: &[&str]) -> Running {
     Running::folder(tenant, &[credentials(), callers(), policy("one", spec)], options).await
 }
 
-/// A check of a user of this number, at a login of their own: the reason.
+/// The reason that a check of this user answers. Each user logs in to a separate session.
 async fn reason(service: &Running, user: usize) -> String {
     let answer = service.check(&format!("user-{user}"), APP, &format!("sid-{user}")).await;
     answer["reason"].as_str().unwrap().to_owned()
 }
 
 fn count(reasons: &[String], reason: &str) -> usize {
-    reasons.iter().filter(|word| *word == reason).count()
+    reasons.iter().filter(|known| *known == reason).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_never_sends_more_than_the_tenant_takes_and_the_rest_is_rate_limited() {
+async fn burst_of_checks_stays_within_the_rate_limit() {
     let limit = RateLimit { burst: 20, per_second: 1 };
     let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
     let service = service(&tenant, json!({ "timeout": "900ms" }), &[]).await;
@@ -42,14 +42,14 @@ async fn a_crowd_never_sends_more_than_the_tenant_takes_and_the_rest_is_rate_lim
     assert_eq!(count(&reasons, "rate_limited"), 200 - decided, "{reasons:?}");
     let most = 20 + began.elapsed().as_secs() as usize + 1;
     assert!((18..=most).contains(&decided), "all but the reserve is used: {decided}");
-    assert_eq!(service.metric(REFUSED).await, None, "nothing was sent that the tenant did not take");
+    assert_eq!(service.metric(RATE_LIMITED).await, None, "the tenant accepted every request");
     assert_eq!(tenant.count(Operation::List), decided as u64);
-    let refused = "session_checker_auth0_budget_refusals_total{operation=\"list\",tenant=\"acme.eu.auth0.com\"}";
-    assert_eq!(service.metric(refused).await, Some((200 - decided) as f64));
+    let refusals = "session_checker_auth0_budget_refusals_total{operation=\"list\",tenant=\"acme.eu.auth0.com\"}";
+    assert_eq!(service.metric(refusals).await, Some((200 - decided) as f64));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_budget_known_to_be_empty_sends_nothing_and_outlives_a_change_of_the_policy() {
+async fn exhausted_budget_sends_nothing_after_a_policy_change_too() {
     let limit = RateLimit { burst: 2, per_second: 0 };
     let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
@@ -60,7 +60,7 @@ async fn a_budget_known_to_be_empty_sends_nothing_and_outlives_a_change_of_the_p
     other_secret["stringData"]["clientId"] = "another".into();
     tenant.add_application(Application::with_secret("another", "checker-secret"));
     write(folder.path(), "policies.yaml", &[other_secret, callers(), changed]);
-    eventually("the change is in force", async || service.admin("/debug/policies").await.contains("client=2")).await;
+    eventually("the change is active", async || service.admin("/debug/policies").await.contains("client=2")).await;
     for user in 2..5 {
         assert_eq!(reason(&service, user).await, "rate_limited");
     }
@@ -68,12 +68,12 @@ async fn a_budget_known_to_be_empty_sends_nothing_and_outlives_a_change_of_the_p
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_endpoint_has_a_budget_of_its_own() {
+async fn token_endpoint_has_a_separate_budget() {
     let limit = RateLimit { burst: 1, per_second: 0 };
     let tenant = tenant_with(Options { token_rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
     let service = service(&tenant, json!({}), &[]).await;
     for user in 0..5 {
-        assert_eq!(reason(&service, user).await, "within_limit", "its budget is spent, the API's is not");
+        assert_eq!(reason(&service, user).await, "within_limit", "only the token endpoint's budget is spent");
     }
     tenant.revoke_tokens();
     for user in 5..8 {
@@ -83,7 +83,7 @@ async fn the_token_endpoint_has_a_budget_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lowest_ceiling_of_a_tenants_policies_holds() {
+async fn lowest_quota_of_a_tenants_policies_holds() {
     let tenant = tenant().await;
     let with = |name: &str, rate: Value| {
         let selector = json!({ "clientIds": [name] });
@@ -103,8 +103,8 @@ async fn the_lowest_ceiling_of_a_tenants_policies_holds() {
     assert_eq!(tenant.count(Operation::List), decided as u64);
 }
 
-/// Asks three replicas for so long, all the time, and says how many requests a second reached the tenant beyond a burst.
-async fn pressed(tenant: &Simulator, replicas: &[Running], seconds: f64) -> f64 {
+/// Sends checks to three replicas without pause for this time. Returns how many requests a second reached the tenant.
+async fn rate_under_load(tenant: &Simulator, replicas: &[Running], seconds: f64) -> f64 {
     let (before, began) = (tenant.count(Operation::List), Instant::now());
     let mut user = 0;
     while began.elapsed().as_secs_f64() < seconds {
@@ -115,7 +115,7 @@ async fn pressed(tenant: &Simulator, replicas: &[Running], seconds: f64) -> f64 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_keep_a_ceiling_together_through_redis_and_by_their_parts_without_it() {
+async fn replicas_keep_a_quota_with_redis_and_without_it() {
     let Some(mut server) = RedisServer::start().await else { return };
     let tenant = tenant().await;
     let mut replicas = Vec::new();
@@ -126,17 +126,17 @@ async fn replicas_keep_a_ceiling_together_through_redis_and_by_their_parts_witho
         replicas.push(service(&tenant, spec, &options).await);
     }
     assert_eq!(replicas[0].metric("session_checker_ledger_shared").await, Some(1.0));
-    let together = pressed(&tenant, &replicas, 2.0).await;
-    // A burst of 30, and 30 a second: of these all but the last is used.
+    let together = rate_under_load(&tenant, &replicas, 2.0).await;
+    // A burst of 30, and 30 a second, of which all but the last are used.
     assert!((30.0..=46.0).contains(&together), "{together} a second");
 
     server.kill();
-    let apart = pressed(&tenant, &replicas, 2.0).await;
+    let apart = rate_under_load(&tenant, &replicas, 2.0).await;
     assert!((15.0..=46.0).contains(&apart), "{apart} a second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_breaker_opens_for_its_tenant_alone_and_answers_at_once() {
+async fn breaker_opens_for_its_tenant_only_and_answers_at_once() {
     let (failing, sound) = (tenant().await, tenant_with(Options::new("other.eu.auth0.com")).await);
     let of = |name: &str, domain: &str| {
         let selector = json!({ "clientIds": [name] });
@@ -174,7 +174,7 @@ async fn a_breaker_opens_for_its_tenant_alone_and_answers_at_once() {
         assert_eq!(ask(user, "failing").await, (json!(true), json!("upstream_error")), "{user}");
     }
     let sent = failing.count(Operation::List);
-    assert_eq!(sent, 11, "each was tried twice");
+    assert_eq!(sent, 11, "each was sent twice");
     assert_eq!(service.metric(BREAKER).await, Some(2.0));
     failing.clear_faults();
     for user in 0..20 {
@@ -207,7 +207,7 @@ async fn no_number_of_4xx_opens_the_breaker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_that_hangs_opens_the_breaker_too() {
+async fn tenant_that_hangs_opens_the_breaker() {
     let tenant = tenant().await;
     let service = service(&tenant, json!({ "timeout": "200ms" }), &[]).await;
     assert_eq!(reason(&service, 0).await, "within_limit");
@@ -218,7 +218,7 @@ async fn a_tenant_that_hangs_opens_the_breaker_too() {
     tenant.clear_faults();
     let deadline = Instant::now() + Duration::from_secs(20);
     while reason(&service, 0).await != "within_limit" {
-        assert!(Instant::now() < deadline, "it is asked again after a while");
+        assert!(Instant::now() < deadline, "the breaker closes again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(service.metric(BREAKER).await, Some(0.0));

@@ -1,5 +1,5 @@
-//! What a check answers when it cannot be decided: each reason, by each failure policy and in an audit, through a service
-//! and a tenant that fails on command.
+//! The answer of a check that cannot be decided: each reason, with each failure policy and in audit mode, from a real service
+//! and a tenant with injected faults.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use simulator::{Application, Fault, Operation, Session, Simulator};
 
 use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, serve_args, tenant};
 
-/// The sentences are for people and may change; that they differ from the one for a limit may not.
+/// The messages for people may change, but they must differ from this one for a limit.
 const LIMIT_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
 
-/// One policy for each way to answer a failure, each for the application of its name.
+/// One policy for each answer to a failure. Each selects the application of its name.
 fn policies(more: &Value) -> Vec<Value> {
     let of = |name: &str, spec: Value| {
         let mut whole = more.clone();
@@ -31,7 +31,7 @@ fn policies(more: &Value) -> Vec<Value> {
     ]
 }
 
-/// A service with these policies, which may fail in their own ways.
+/// A service with these policies, each with the additional fields.
 async fn start(tenant: &Simulator, more: Value, secrets: &[Value], options: &[&str]) -> Running {
     let documents = [policies(&more), secrets.to_vec()].concat();
     Running::folder(tenant, &documents, options).await
@@ -41,7 +41,7 @@ async fn service(tenant: &Simulator) -> Running {
     start(tenant, json!({}), &[credentials(), callers()], &[]).await
 }
 
-/// Asks under every policy at once: all of them answer with this reason, each in its way, and say nothing else.
+/// Sends a check for every policy. Each answers with this reason, as its failure policy says, and with nothing else.
 async fn fails_as(service: &Running, reason: &str) {
     let ask = |name: &'static str| async move {
         let mut answer = service.check("u", name, "s1").await;
@@ -57,16 +57,16 @@ async fn fails_as(service: &Running, reason: &str) {
     let blocked =
         |message: &Value| json!({ "block": true, "reason": reason, "revoke_session": false, "message": message });
     assert_eq!(allow, allowed);
-    assert_eq!(audit_allow, allowed, "a failure that would have let the login in is no would-block");
+    assert_eq!(audit_allow, allowed, "a failure that allows the login is no would-block");
     assert_eq!(deny, blocked(&deny["message"]));
-    let sentence = deny["message"].as_str().unwrap();
-    assert!(!sentence.is_empty() && sentence != LIMIT_MESSAGE, "{sentence}");
+    let text = deny["message"].as_str().unwrap();
+    assert!(!text.is_empty() && text != LIMIT_MESSAGE, "{text}");
     assert_eq!(message, blocked(&json!("Please call us.")));
     let audited = json!({ "block": false, "reason": "audit", "audited_reason": reason, "revoke_session": false });
     assert_eq!(audit_deny, audited);
 }
 
-/// The reason of a fault that lasts.
+/// A lasting fault has this reason.
 async fn fault_is(operation: Operation, fault: Fault, reason: &str) {
     let tenant = tenant().await;
     tenant.add_session("u", Session::new("s1", tenant.now()));
@@ -89,12 +89,12 @@ async fn no_answer_before_the_deadline_is_upstream_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_hangs_fails_the_check_whatever_the_first_page_said() {
+async fn second_page_that_hangs_fails_the_check() {
     let tenant = tenant().await;
     for number in 0..60 {
         tenant.add_session("u", Session::new(format!("s{number}"), tenant.now()).client("deny"));
     }
-    // The token's request is another operation, so the first list request passes and the second does not.
+    // The token request is another operation, so the first list request succeeds and the second hangs.
     let first = tenant.fault(Operation::List.times(1), Fault::Delay(Duration::ZERO));
     tenant.fault(Operation::List, Fault::Hang);
     let service = start(&tenant, json!({ "timeout": "2s" }), &[credentials(), callers()], &[]).await;
@@ -105,7 +105,7 @@ async fn a_page_that_hangs_fails_the_check_whatever_the_first_page_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_breaks_is_upstream_unreachable() {
+async fn broken_connection_is_upstream_unreachable() {
     fault_is(Operation::Token, Fault::Reset, "upstream_unreachable").await;
     for fault in [Fault::Reset, Fault::CutShort, Fault::NotHttp] {
         fault_is(Operation::List, fault, "upstream_unreachable").await;
@@ -113,9 +113,9 @@ async fn a_connection_that_breaks_is_upstream_unreachable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_port_is_upstream_unreachable() {
+async fn closed_port_is_upstream_unreachable() {
     crate::common::provider();
-    // A socket that is bound but does not listen keeps others from the port.
+    // A socket that is bound but does not listen keeps the port closed.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let closed = socket.local_addr().unwrap();
@@ -128,7 +128,7 @@ async fn a_closed_port_is_upstream_unreachable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_5xx_and_an_undocumented_answer_are_upstream_error() {
+async fn status_5xx_or_an_undocumented_answer_is_upstream_error() {
     for status in [500, 502, 503] {
         fault_is(Operation::List, Fault::status(StatusCode::from_u16(status).unwrap()), "upstream_error").await;
     }
@@ -153,21 +153,21 @@ async fn a_5xx_and_an_undocumented_answer_are_upstream_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_hiccup_is_invisible() {
+async fn single_failure_is_invisible() {
     for operation in [Operation::Token, Operation::List] {
         for fault in [Fault::status(StatusCode::SERVICE_UNAVAILABLE), Fault::Reset] {
             let tenant = tenant().await;
             tenant.add_session("u", Session::new("s1", tenant.now()));
-            let hiccup = tenant.fault(operation.times(1), fault);
+            let fault = tenant.fault(operation.times(1), fault);
             let answer = service(&tenant).await.check("u", "deny", "s1").await;
             assert_eq!(answer["reason"], "within_limit", "{answer}");
-            assert_eq!(hiccup.strikes(), 1);
+            assert_eq!(fault.strikes(), 1);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_429_that_lasts_is_rate_limited() {
+async fn lasting_429_is_rate_limited() {
     let tenant = tenant().await;
     let reset = (tenant.now().as_second() + 3600).to_string();
     let limited = || {
@@ -180,7 +180,7 @@ async fn a_429_that_lasts_is_rate_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credential_that_auth0_refuses_is_credentials_rejected() {
+async fn credential_that_auth0_rejects_is_credentials_rejected() {
     let tenant = tenant().await;
     let mut wrong = credentials();
     wrong["stringData"]["clientSecret"] = "not-the-secret".into();
@@ -192,7 +192,7 @@ async fn a_credential_that_auth0_refuses_is_credentials_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_403_says_whether_a_scope_or_the_plan_is_missing() {
+async fn status_403_says_whether_a_scope_or_the_plan_is_missing() {
     let tenant = tenant().await;
     tenant.add_application(Application::with_secret("checker", "checker-secret").scopes(["delete:sessions"]));
     fails_as(&service(&tenant).await, "insufficient_scope").await;
@@ -201,7 +201,7 @@ async fn a_403_says_whether_a_scope_or_the_plan_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_usable_secret_is_credentials_missing_and_sends_nothing() {
+async fn unusable_secret_is_credentials_missing_and_sends_nothing() {
     let other_domain = {
         let mut secret = credentials();
         secret["stringData"]["domain"] = "other.eu.auth0.com".into();
@@ -226,7 +226,7 @@ async fn no_usable_secret_is_credentials_missing_and_sends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_does_not_compile_is_policy_invalid_and_sends_nothing() {
+async fn invalid_policy_is_policy_invalid_and_sends_nothing() {
     let tenant = tenant().await;
     let service = start(&tenant, json!({ "limits": { "perClient": 0 } }), &[credentials(), callers()], &[]).await;
     fails_as(&service, "policy_invalid").await;
@@ -234,7 +234,7 @@ async fn a_policy_that_does_not_compile_is_policy_invalid_and_sends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_checks_than_may_wait_are_overloaded_and_the_others_are_answered() {
+async fn checks_beyond_the_bound_are_overloaded() {
     let tenant = tenant().await;
     let hangs = tenant.fault(Operation::List.of("waits"), Fault::Hang);
     let more = json!({ "timeout": "10s" });
@@ -249,8 +249,8 @@ async fn more_checks_than_may_wait_are_overloaded_and_the_others_are_answered() 
     assert_eq!(service.check("u2", "deny", "s1").await["reason"], "within_limit", "there is room again");
 }
 
-/// Logs in on `s1` while the tenant fails, and then on `s2` while it does not: how many sessions the second login meets.
-async fn met_by_the_next(first: &str) -> Value {
+/// Logs in with `s1` while the tenant fails, and then with `s2` while it works. Returns the second answer.
+async fn next_answer(first: &str) -> Value {
     let tenant = tenant().await;
     for sid in ["s1", "s2"] {
         tenant.add_session("u", Session::new(sid, tenant.now()));
@@ -281,11 +281,11 @@ async fn met_by_the_next(first: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_the_failure_policy_lets_in_counts_and_one_that_it_refuses_does_not() {
+async fn login_counts_only_when_the_failure_policy_allows_it() {
     for first in ["allow", "audit"] {
-        let next = met_by_the_next(first).await;
+        let next = next_answer(first).await;
         assert_eq!((&next["reason"], &next["active_sessions"]), (&json!("limit_exceeded"), &json!(1)), "{first}");
     }
-    let next = met_by_the_next("deny").await;
+    let next = next_answer("deny").await;
     assert_eq!((&next["reason"], &next["active_sessions"]), (&json!("within_limit"), &json!(0)));
 }

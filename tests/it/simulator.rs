@@ -1,6 +1,6 @@
-//! The simulated tenant behaves as Auth0 documents it, and as Auth0 was recorded.
+//! The simulated tenant behaves as Auth0's documents and recordings say.
 
-// Clippy allows it in tests, but does not see that the functions beside them belong to tests.
+// Clippy allows it in tests, but does not see that the helper functions belong to tests.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const SECRET: &str = "correct horse battery staple";
 const USER: &str = "auth0|ann";
 const START: &str = "2026-01-02T03:04:05.678Z";
 
-/// A tenant with a stopped clock, one application and one user, and somebody who talks to it.
+/// A tenant with a stopped clock, one application and one user, and an HTTP client with a token for it.
 struct Tenant {
     simulator: Simulator,
     clock: Clock,
@@ -102,7 +102,7 @@ fn secret_form() -> [(&'static str, &'static str); 4] {
     ]
 }
 
-/// The form with some fields replaced; an empty value leaves the field out.
+/// The form with some fields replaced. An empty value leaves the field out.
 fn form_with<'a>(changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let kept = secret_form().into_iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
     kept.chain(changes.iter().copied().filter(|(_, value)| !value.is_empty())).collect()
@@ -114,7 +114,7 @@ async fn read(response: Response) -> (StatusCode, Value) {
     (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
 }
 
-// What Auth0 documents
+// Auth0's documents
 
 mod documents {
     use super::*;
@@ -122,8 +122,8 @@ mod documents {
     pub const MANAGEMENT: &str = include_str!("../fixtures/auth0/management-openapi.json");
     pub const AUTHENTICATION: &str = include_str!("../fixtures/auth0/authentication-openapi.json");
 
-    /// Asserts that the document lists the status for the operation, and that the body is what its schema says. The
-    /// Management API's document describes errors only in words there; their schemas are those of the same document.
+    /// Asserts that the document has the status for the operation, and that the body matches its schema. The Management API's
+    /// document gives no schema for errors at the operation, but has schemas for them.
     pub fn assert_documented(document: &str, path: &str, method: &str, status: StatusCode, body: &Value) {
         let document: Value = serde_json::from_str(document).unwrap();
         let response = &document["paths"][path][method]["responses"][status.as_str()];
@@ -149,7 +149,7 @@ mod documents {
 }
 
 #[tokio::test]
-async fn every_answer_of_the_management_api_is_one_that_auth0_documents() {
+async fn management_api_gives_only_documented_answers() {
     const LIST: &str = "/users/{user_id}/sessions";
     const SESSION: &str = "/sessions/{id}";
     const REVOKE: &str = "/sessions/{id}/revoke";
@@ -189,7 +189,7 @@ async fn every_answer_of_the_management_api_is_one_that_auth0_documents() {
 }
 
 #[tokio::test]
-async fn every_answer_of_the_token_endpoint_is_one_that_auth0_documents() {
+async fn token_endpoint_gives_only_documented_answers() {
     let limit = RateLimit { burst: 8, per_second: 1 };
     let tenant = Tenant::start(|options| options.token_rate_limit = Some(limit)).await;
     tenant.simulator.add_application(Application::with_secret("bare", SECRET).scopes(Vec::<String>::new()));
@@ -212,7 +212,7 @@ async fn every_answer_of_the_token_endpoint_is_one_that_auth0_documents() {
     }
 }
 
-// What Auth0 was recorded to answer
+// Auth0's recordings
 
 #[derive(serde::Deserialize)]
 struct Cassette {
@@ -254,7 +254,7 @@ async fn assert_answers_as_recorded(request: RequestBuilder, recorded: &Recorded
     answered
 }
 
-/// Asserts that all that was recorded is answered too, with values of the same kind.
+/// Asserts that the answer has every member of the recorded one, with a value of the same kind.
 fn same_shape(answered: &Value, recorded: &Value, at: &str) {
     match (answered, recorded) {
         (Value::Object(answered), Value::Object(recorded)) => {
@@ -278,7 +278,7 @@ fn same_shape(answered: &Value, recorded: &Value, at: &str) {
 }
 
 #[tokio::test]
-async fn sessions_are_answered_as_auth0_was_recorded() {
+async fn session_answers_match_the_recordings() {
     let tenant = Tenant::plain().await;
     let replay = async |cassette: &str, about: &str| {
         let Interaction { request, response } = recorded(cassette, about);
@@ -307,10 +307,10 @@ async fn sessions_are_answered_as_auth0_was_recorded() {
 }
 
 #[tokio::test]
-async fn tokens_are_answered_as_auth0_was_recorded() {
+async fn token_answers_match_the_recordings() {
     let tenant = Tenant::plain().await;
     let signer = Signer::new(Algorithm::RS256);
-    let assertion = signer.sign(&scopes(&tenant));
+    let assertion = signer.sign(&claims(&tenant));
     let secret = include_str!("../fixtures/auth0/recordings/Should_return_tokens.yaml");
     let assert = include_str!("../fixtures/auth0/recordings/Should_support_using_private_key_jwt_auth.yaml");
     for (cassette, application) in [(secret, Application::with_secret(CLIENT, SECRET)), (assert, signer.application())]
@@ -337,7 +337,7 @@ async fn tokens_are_answered_as_auth0_was_recorded() {
 // Tokens
 
 #[tokio::test]
-async fn a_secret_is_taken_from_a_form_from_json_and_from_basic() {
+async fn secret_is_accepted_in_a_form_in_json_and_in_basic() {
     let tenant = Tenant::plain().await;
     let url = format!("{}/oauth/token", tenant.simulator.url());
     let as_json: HashMap<_, _> = secret_form().into_iter().collect();
@@ -371,17 +371,17 @@ impl Signer {
         Application::with_keys(CLIENT).public_key(&self.public, self.algorithm, Some("k1")).unwrap()
     }
 
-    fn sign(&self, scopes: &Value) -> String {
-        self.sign_with(&Header::new(self.algorithm), scopes)
+    fn sign(&self, claims: &Value) -> String {
+        self.sign_with(&Header::new(self.algorithm), claims)
     }
 
-    fn sign_with(&self, header: &Header, scopes: &Value) -> String {
-        jsonwebtoken::encode(header, scopes, &self.key).unwrap()
+    fn sign_with(&self, header: &Header, claims: &Value) -> String {
+        jsonwebtoken::encode(header, claims, &self.key).unwrap()
     }
 }
 
-/// The claims of an assertion that is good.
-fn scopes(tenant: &Tenant) -> Value {
+/// The claims of a valid assertion.
+fn claims(tenant: &Tenant) -> Value {
     let now = tenant.clock.now().as_second();
     json!({ "iss": CLIENT, "sub": CLIENT, "aud": "https://demo.eu.auth0.com/", "iat": now, "exp": now + 60, "jti": "j1" })
 }
@@ -396,12 +396,12 @@ async fn try_assertion(tenant: &Tenant, assertion: &str) -> (StatusCode, Value) 
 }
 
 #[tokio::test]
-async fn an_assertion_is_accepted_once() {
+async fn assertion_is_accepted_once() {
     for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::PS256] {
         let tenant = Tenant::plain().await;
         let signer = Signer::new(algorithm);
         tenant.simulator.add_application(signer.application());
-        let assertion = signer.sign(&scopes(&tenant));
+        let assertion = signer.sign(&claims(&tenant));
         assert_eq!(try_assertion(&tenant, &assertion).await.0, 200, "{algorithm:?}");
         let (status, body) = try_assertion(&tenant, &assertion).await;
         assert_eq!((status.as_u16(), &body["error"]), (401, &json!("invalid_client")), "{algorithm:?}");
@@ -409,38 +409,38 @@ async fn an_assertion_is_accepted_once() {
 }
 
 #[tokio::test]
-async fn an_assertion_must_be_signed_with_a_registered_key_and_its_algorithm() {
+async fn assertion_needs_a_registered_key_and_its_algorithm() {
     let tenant = Tenant::plain().await;
     let (signer, stranger) = (Signer::new(Algorithm::RS256), Signer::new(Algorithm::RS256));
     tenant.simulator.add_application(signer.application());
-    let scopes = scopes(&tenant);
+    let claims = claims(&tenant);
     let of_key = |kid: &str| Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::RS256) };
     let secret = EncodingKey::from_secret(signer.public.as_bytes());
-    for refused in [
-        stranger.sign(&scopes),
-        signer.sign_with(&Header::new(Algorithm::RS384), &scopes),
-        signer.sign_with(&of_key("k2"), &scopes),
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &scopes, &secret).unwrap(),
+    for rejected in [
+        stranger.sign(&claims),
+        signer.sign_with(&Header::new(Algorithm::RS384), &claims),
+        signer.sign_with(&of_key("k2"), &claims),
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret).unwrap(),
         "not.a.jwt".to_owned(),
     ] {
-        assert_eq!(try_assertion(&tenant, &refused).await.0, 401, "{refused}");
+        assert_eq!(try_assertion(&tenant, &rejected).await.0, 401, "{rejected}");
     }
-    assert_eq!(try_assertion(&tenant, &signer.sign_with(&of_key("k1"), &scopes)).await.0, 200);
-    // Its secret does not do for an application that signs.
+    assert_eq!(try_assertion(&tenant, &signer.sign_with(&of_key("k1"), &claims)).await.0, 200);
+    // An application that signs cannot use its secret.
     assert_eq!(tenant.ask_token(&secret_form()).send().await.unwrap().status(), 401);
 }
 
 #[tokio::test]
-async fn an_assertion_must_name_client_tenant_and_a_short_life() {
+async fn assertion_names_client_tenant_and_a_short_lifetime() {
     let tenant = Tenant::start(|options| options.custom_domain = Some("login.example.com".to_owned())).await;
     let signer = Signer::new(Algorithm::RS256);
     tenant.simulator.add_application(signer.application());
     let now = tenant.clock.now().as_second();
     let changed = |name: &str, value: Value| {
-        let mut scopes = scopes(&tenant);
-        scopes["jti"] = format!("{name} {value}").into();
-        scopes[name] = value;
-        signer.sign(&scopes)
+        let mut claims = claims(&tenant);
+        claims["jti"] = format!("{name} {value}").into();
+        claims[name] = value;
+        signer.sign(&claims)
     };
     for (name, value) in [
         ("aud", json!("https://login.example.com/")),
@@ -468,7 +468,7 @@ async fn an_assertion_must_name_client_tenant_and_a_short_life() {
 }
 
 #[tokio::test]
-async fn a_token_ends_with_its_life_and_when_all_are_revoked() {
+async fn token_ends_with_its_lifetime_or_a_revocation_of_all() {
     let tenant = Tenant::start(|options| options.token_lifetime = Duration::from_secs(60)).await;
     tenant.clock.advance(Duration::from_millis(59_999));
     tenant.list().await;
@@ -485,7 +485,7 @@ async fn a_token_ends_with_its_life_and_when_all_are_revoked() {
 }
 
 #[tokio::test]
-async fn a_token_without_the_scope_is_forbidden() {
+async fn token_without_the_scope_is_forbidden() {
     let tenant = Tenant::plain().await;
     tenant
         .simulator
@@ -501,7 +501,7 @@ async fn a_token_without_the_scope_is_forbidden() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_only_on_the_host_that_it_was_fetched_from() {
+async fn token_is_valid_only_on_the_host_that_issued_it() {
     let tenant = Tenant::plain().await;
     let elsewhere = tenant.request(Method::GET, "users/auth0%7Cann/sessions").header(HOST, "login.example.com");
     assert_eq!(elsewhere.send().await.unwrap().status(), 401);
@@ -511,7 +511,7 @@ async fn a_token_is_good_only_on_the_host_that_it_was_fetched_from() {
 // The login pipeline
 
 #[tokio::test]
-async fn the_session_exists_before_the_actions_run() {
+async fn session_exists_before_the_actions_run() {
     let tenant = Tenant::plain().await;
     let login = tenant.simulator.begin_login(USER, "c1", None);
     assert_eq!(tenant.listed().await, [(login.sid().to_owned(), vec![])]);
@@ -519,7 +519,7 @@ async fn the_session_exists_before_the_actions_run() {
 }
 
 #[tokio::test]
-async fn the_client_is_listed_only_after_the_login_completes() {
+async fn client_is_listed_only_after_the_login_completes() {
     let tenant = Tenant::start(|options| options.visibility_delay = Duration::from_secs(3)).await;
     let sid = tenant.simulator.begin_login(USER, "c1", None).complete().unwrap();
     assert_eq!(tenant.simulator.sessions_of(USER)[0].clients(), ["c1"]);
@@ -530,7 +530,7 @@ async fn the_client_is_listed_only_after_the_login_completes() {
 }
 
 #[tokio::test]
-async fn a_denied_login_leaves_its_session_behind() {
+async fn denied_login_leaves_its_session() {
     let tenant = Tenant::plain().await;
     let login = tenant.simulator.begin_login(USER, "c1", None);
     tenant.clock.advance(Duration::from_secs(1));
@@ -539,12 +539,12 @@ async fn a_denied_login_leaves_its_session_behind() {
     let session = &tenant.simulator.sessions_of(USER)[0];
     assert_eq!(session.date("last_interacted_at"), session.date("created_at"));
     assert_eq!(session.date("updated_at"), Some(tenant.clock.now()));
-    // The browser tries again, and has it still.
+    // The browser tries again with the same session.
     assert_eq!(tenant.simulator.begin_login(USER, "c1", Some(&sid)).sid(), sid);
 }
 
 #[tokio::test]
-async fn a_revoked_login_ends_its_session() {
+async fn revoked_login_ends_its_session() {
     let tenant = Tenant::start(|options| options.visibility_delay = Duration::from_secs(3)).await;
     let login = tenant.simulator.begin_login(USER, "c1", None);
     let sid = login.sid().to_owned();
@@ -573,7 +573,7 @@ async fn single_sign_on_adds_the_second_client_to_the_same_session() {
 }
 
 #[tokio::test]
-async fn a_browser_with_an_expired_session_or_another_users_gets_a_new_one() {
+async fn browser_with_an_unusable_session_gets_a_new_one() {
     let tenant = Tenant::plain().await;
     let now = tenant.clock.now();
     tenant.simulator.add_session(USER, Session::new("old", now).at("expires_at", now));
@@ -587,7 +587,7 @@ async fn a_browser_with_an_expired_session_or_another_users_gets_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_login_whose_session_was_revoked_meanwhile_does_not_complete() {
+async fn login_with_a_revoked_session_does_not_complete() {
     let tenant = Tenant::plain().await;
     let login = tenant.simulator.begin_login(USER, "c1", None);
     assert_eq!(tenant.send(Method::POST, &format!("sessions/{}/revoke", login.sid())).await.0, 202);
@@ -598,7 +598,7 @@ async fn a_login_whose_session_was_revoked_meanwhile_does_not_complete() {
 // Lists, deletions
 
 #[tokio::test]
-async fn a_revocation_shows_only_after_the_visibility_delay() {
+async fn revocation_shows_only_after_the_visibility_delay() {
     let tenant = Tenant::start(|options| options.visibility_delay = Duration::from_secs(2)).await;
     tenant.add_session("s1");
     tenant.add_session("s2");
@@ -607,7 +607,7 @@ async fn a_revocation_shows_only_after_the_visibility_delay() {
     assert_eq!(tenant.simulator.sessions_of(USER).len(), 1);
     tenant.clock.advance(Duration::from_secs(1));
     assert_eq!(tenant.listed_ids().await, ["s1", "s2"]);
-    assert_eq!(revoke().await.0, 202, "asking again neither fails nor puts it off");
+    assert_eq!(revoke().await.0, 202, "a second revocation succeeds and does not delay the first");
     tenant.clock.advance(Duration::from_secs(1));
     assert_eq!(tenant.listed_ids().await, ["s2"]);
     assert_eq!(revoke().await.0, 404);
@@ -630,18 +630,18 @@ async fn pages_follow_each_other_until_all_are_listed() {
     for expected in [3, 3] {
         let (_, page) = tenant.send(Method::GET, &path).await;
         let sessions = page["sessions"].as_array().unwrap();
-        assert_eq!(sessions.len(), expected, "100 are asked for, the cap is 3");
+        assert_eq!(sessions.len(), expected, "100 are requested, the cap is 3");
         seen.extend(sessions.iter().map(|session| session["id"].as_str().unwrap().to_owned()));
         let Some(next) = page["next"].as_str() else { break };
         path = format!("users/auth0%7Cann/sessions?take=100&from={next}");
-        // What changes between two pages neither hides nor repeats the others.
+        // A change between two pages neither hides nor repeats other sessions.
         tenant.simulator.end_session("s0");
     }
     assert_eq!(seen, ["s0", "s1", "s2", "s3", "s4", "s5"], "an exactly full last page has no next");
 }
 
 #[tokio::test]
-async fn a_query_outside_the_documented_bounds_is_refused() {
+async fn query_outside_the_documented_bounds_is_an_error() {
     let tenant = Tenant::plain().await;
     for query in ["take=0", "take=101", "take=x", "from=nowhere"] {
         let (status, body) = tenant.send(Method::GET, &format!("users/auth0%7Cann/sessions?{query}")).await;
@@ -650,7 +650,7 @@ async fn a_query_outside_the_documented_bounds_is_refused() {
 }
 
 #[tokio::test]
-async fn a_user_id_is_one_encoded_segment() {
+async fn user_id_is_one_encoded_segment() {
     let tenant = Tenant::plain().await;
     for id in ["samlp|idp|CN=Ann/OU=Ä", "waad|a%3Ab", "auth0|ann+b"] {
         tenant.simulator.add_session(id, Session::new(id.len().to_string(), tenant.clock.now()));
@@ -664,7 +664,7 @@ async fn a_user_id_is_one_encoded_segment() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_told_apart() {
+async fn unknown_paths_are_404_and_unknown_methods_405() {
     let tenant = Tenant::plain().await;
     for path in ["", "users", "users/auth0%7Cann", "users//sessions", "users/u/sessions/", "sessions/s/x", "sessions/"]
     {
@@ -682,7 +682,7 @@ async fn unknown_paths_and_methods_are_told_apart() {
 }
 
 #[tokio::test]
-async fn an_entry_is_listed_exactly_as_given() {
+async fn entry_is_listed_exactly_as_given() {
     let tenant = Tenant::plain().await;
     let now = tenant.clock.now();
     let entries = [json!("not an object"), json!({ "id": 7 }), json!({ "id": "x", "clients": {} })];
@@ -703,7 +703,7 @@ async fn an_entry_is_listed_exactly_as_given() {
 // Rate limit
 
 #[tokio::test]
-async fn the_rate_limit_empties_and_refills_with_the_clock() {
+async fn rate_limit_empties_and_refills_with_the_clock() {
     let limit = RateLimit { burst: 2, per_second: 2 };
     let tenant = Tenant::start(|options| options.rate_limit = Some(limit)).await;
     let ask = async || {
@@ -712,7 +712,7 @@ async fn the_rate_limit_empties_and_refills_with_the_clock() {
         let limits = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"].map(header);
         (response.status().as_u16(), limits)
     };
-    // The clock stands at .678: the next token comes half a second later, in the second after next.
+    // The clock shows .678. The next token comes half a second later, so it is announced for the second after that.
     let now = tenant.clock.now().as_second();
     assert_eq!(ask().await, (200, [2, 1, now + 2]));
     assert_eq!(ask().await, (200, [2, 0, now + 2]));
@@ -723,7 +723,7 @@ async fn the_rate_limit_empties_and_refills_with_the_clock() {
     assert_eq!(ask().await, (200, [2, 0, now + 2]));
     tenant.clock.advance(Duration::from_secs(3600));
     assert_eq!(ask().await.1[..2], [2, 1]);
-    // The token endpoint is not in it.
+    // The token endpoint has no part in it.
     let response = tenant.ask_token(&secret_form()).send().await.unwrap();
     assert!(!response.headers().contains_key("x-ratelimit-limit"));
 }
@@ -731,7 +731,7 @@ async fn the_rate_limit_empties_and_refills_with_the_clock() {
 // Faults
 
 #[tokio::test]
-async fn faults_strike_in_the_order_in_which_they_were_injected() {
+async fn faults_apply_in_the_order_of_their_injection() {
     let tenant = Tenant::plain().await;
     tenant.add_session("s1");
     let retry_after = (HeaderName::from_static("retry-after"), HeaderValue::from_static("7"));
@@ -747,21 +747,21 @@ async fn faults_strike_in_the_order_in_which_they_were_injected() {
 }
 
 #[tokio::test]
-async fn a_fault_can_strike_one_session_and_no_other() {
+async fn fault_can_apply_to_one_session_only() {
     let tenant = Tenant::plain().await;
     tenant.add_session("s1");
     tenant.add_session("s2");
     let fault = tenant.simulator.fault(Operation::Revoke.of("s1"), Fault::status(StatusCode::INTERNAL_SERVER_ERROR));
     assert_eq!(tenant.send(Method::POST, "sessions/s1/revoke").await.0, 500);
     assert_eq!(tenant.send(Method::POST, "sessions/s2/revoke").await.0, 202);
-    assert_eq!(tenant.listed_ids().await, ["s1"], "what a fault answers is not carried out");
+    assert_eq!(tenant.listed_ids().await, ["s1"], "a request with a fault has no effect");
     assert_eq!(fault.strikes(), 1);
     fault.clear();
     assert_eq!(tenant.send(Method::POST, "sessions/s1/revoke").await.0, 202);
 }
 
 #[tokio::test]
-async fn a_request_hangs_until_the_fault_is_cleared() {
+async fn request_hangs_until_the_fault_is_cleared() {
     let tenant = Tenant::plain().await;
     let fault = tenant.simulator.fault(Operation::List.times(1), Fault::Hang);
     let hanging = tokio::spawn(tenant.request(Method::GET, "users/auth0%7Cann/sessions").send());
@@ -774,7 +774,7 @@ async fn a_request_hangs_until_the_fault_is_cleared() {
 }
 
 #[tokio::test]
-async fn a_delayed_request_is_answered_later() {
+async fn delayed_request_is_answered_later() {
     let tenant = Tenant::plain().await;
     tenant.simulator.fault(Operation::List, Fault::Delay(Duration::from_millis(20)));
     let sent = std::time::Instant::now();
@@ -783,7 +783,7 @@ async fn a_delayed_request_is_answered_later() {
 }
 
 #[tokio::test]
-async fn a_connection_is_reset_cut_short_or_not_http() {
+async fn connection_can_be_reset_cut_short_or_not_http() {
     let tenant = Tenant::plain().await;
     tenant.add_session("s1");
     let ask = || tenant.request(Method::GET, "users/auth0%7Cann/sessions").send();
@@ -802,7 +802,7 @@ async fn a_connection_is_reset_cut_short_or_not_http() {
     tenant.list().await;
 }
 
-/// All that an error says about itself.
+/// An error and its causes.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -814,7 +814,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 #[tokio::test]
-async fn a_list_can_be_made_endless_repeating_or_empty() {
+async fn list_can_be_endless_repeating_or_empty() {
     let tenant = Tenant::plain().await;
     tenant.add_session("s1");
     let page = async |from: &str| tenant.send(Method::GET, &format!("users/auth0%7Cann/sessions?{from}")).await.1;
@@ -836,7 +836,7 @@ async fn a_list_can_be_made_endless_repeating_or_empty() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_huge_wrong_or_a_redirect() {
+async fn answer_can_be_huge_wrong_or_a_redirect() {
     let tenant = Tenant::plain().await;
     let ask = async |fault: Fault| {
         tenant.simulator.fault(Operation::List.times(1), fault);
@@ -851,7 +851,7 @@ async fn an_answer_can_be_huge_wrong_or_a_redirect() {
 // The handle
 
 #[tokio::test]
-async fn requests_are_recorded_as_sent_and_their_debug_shows_no_secret() {
+async fn requests_are_recorded_and_their_debug_shows_no_secret() {
     let tenant = Tenant::start(|options| options.recorded_requests = 2).await;
     tenant.send(Method::GET, "users/auth0%7Cann/sessions?take=50").await;
     tenant.send(Method::GET, "nowhere").await;
@@ -877,7 +877,7 @@ async fn requests_are_recorded_as_sent_and_their_debug_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn it_serves_https_with_http_2() {
+async fn simulator_serves_https_with_http_2() {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let tls = Tls { certificate: cert.pem(), key: signing_key.serialize_pem().into() };
@@ -900,13 +900,13 @@ async fn it_serves_https_with_http_2() {
 }
 
 #[tokio::test]
-async fn it_stops_when_told_and_when_its_last_handle_goes() {
+async fn simulator_stops_at_shutdown_or_with_its_last_handle() {
     let first = Tenant::plain().await;
     let fault = first.simulator.fault(Operation::List, Fault::Hang);
     let hanging = tokio::spawn(first.request(Method::GET, "users/auth0%7Cann/sessions").send());
     fault.struck(1).await;
     first.simulator.shutdown().await.unwrap();
-    assert!(hanging.await.unwrap().is_err(), "a request under way ends with the tenant");
+    assert!(hanging.await.unwrap().is_err(), "a request in flight ends with the tenant");
     assert!(first.request(Method::GET, "sessions/s").send().await.is_err());
 
     let second = Tenant::plain().await;
@@ -915,10 +915,10 @@ async fn it_stops_when_told_and_when_its_last_handle_goes() {
     drop(simulator.clone());
     assert!(http.get(&url).send().await.is_ok());
     drop(simulator);
-    let refused = async {
+    let closed = async {
         while http.get(&url).send().await.is_ok() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Traces, as a collector receives them from the real program.
+//! The traces that a collector receives from the real program.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -21,7 +21,7 @@ use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder
 
 type Received = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
 
-/// A collector that keeps what it is sent: one unary gRPC call, which is a length-prefixed message over HTTP/2.
+/// A collector that keeps what it receives: one unary gRPC call, which is a length-prefixed message over HTTP/2.
 async fn collector() -> (SocketAddr, Received) {
     async fn export(State(received): State<Received>, body: Body) -> Response<Body> {
         let frame: Bytes = body.collect().await.unwrap().to_bytes();
@@ -41,12 +41,12 @@ async fn collector() -> (SocketAddr, Received) {
     (address, received)
 }
 
-/// The program, ended with the test.
+/// The program. It is killed at the end of the test.
 struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -61,7 +61,7 @@ fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_continues_the_callers_trace_to_auth0_and_is_flushed_at_the_end() {
+async fn check_continues_the_callers_trace_and_is_flushed() {
     let tenant = tenant().await;
     tenant.add_session("auth0|trace-user", Session::new("sid-of-the-trace", tenant.now()));
     let folder = folder(&[credentials(), callers(), policy("one", serde_json::json!({}))]);
@@ -95,10 +95,10 @@ async fn a_check_continues_the_callers_trace_to_auth0_and_is_flushed_at_the_end(
         .unwrap();
     assert!(answer.status().is_success());
     let list = tenant.requests().into_iter().find(|request| request.path.contains("/sessions")).unwrap();
-    assert!(list.header("traceparent").unwrap().contains(trace_id), "Auth0 is told the trace");
+    assert!(list.header("traceparent").unwrap().contains(trace_id), "the trace continues to Auth0");
 
-    let told = Command::new("kill").arg(program.0.id().to_string()).status().unwrap();
-    assert!(told.success());
+    let signalled = Command::new("kill").arg(program.0.id().to_string()).status().unwrap();
+    assert!(signalled.success());
     let ended = tokio::task::spawn_blocking(move || program.0.wait().unwrap()).await.unwrap();
     assert!(ended.success(), "SIGTERM ends it with 0: {ended}");
 
@@ -117,8 +117,8 @@ async fn a_check_continues_the_callers_trace_to_auth0_and_is_flushed_at_the_end(
     let client =
         of_trace("GET /api/v2/users/{id}/sessions").unwrap_or_else(|| panic!("the client's span, in {names:?}"));
     assert_eq!(client.parent_span_id, server.span_id);
-    let shown = format!("{received:?}");
+    let exported = format!("{received:?}");
     for private in ["trace-user", "sid-of-the-trace", TOKEN, "checker-secret"] {
-        assert!(!shown.contains(private), "{private} is in the traces");
+        assert!(!exported.contains(private), "{private} is in the traces");
     }
 }

@@ -1,8 +1,12 @@
-//! The breaker: a tenant that does not answer is left alone for a moment, and checks are answered at once.
+//! The circuit breaker of a tenant: while the tenant does not answer, calls fail at once and nothing is sent.
 //!
-//! It opens after [`MAX_CONSECUTIVE_FAILURES`] failures in a row, or when of at least [`MIN_REQUESTS`] requests in [`FAILURE_SPAN`] half failed. After
-//! [`OPEN_DURATION`] one single request goes to see: if it is answered, the breaker closes. A failure is a timeout, a connection
-//! that does not come about or breaks, or a 5xx. An answer below 500 is an answer, whatever it says, so no 4xx ever opens it.
+//! It opens after [`MAX_CONSECUTIVE_FAILURES`] failures in a row, or when at least [`MIN_REQUESTS`] requests ended within
+//! [`FAILURE_SPAN`] and half of them failed. After [`OPEN_DURATION`] it sends one probe. An answer to the probe closes it. A
+//! failure is a timeout, a connection that fails or breaks, or a 5xx. Any status below 500 is an answer, so no number of
+//! 4xx opens the breaker.
+//!
+//! It is written by hand because libraries wrap the call and count each error of it: this breaker must leave out requests
+//! that had too little time, and must free the probe's place when a check is cancelled.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,47 +15,38 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::auth0::observer::{Observer, Outcome};
+use crate::auth0::observer::{BreakerState, Observer, Outcome};
 
-/// So many failures in a row open it.
+/// This many failures in a row open the breaker. A call sends a request at most twice, so at least five calls failed.
 const MAX_CONSECUTIVE_FAILURES: u32 = 10;
-/// From so many requests on, half of them open it.
+/// Below this number of requests, half of them is too few to judge a tenant by.
 const MIN_REQUESTS: u32 = 20;
-/// What counts for that is this young, counted in whole seconds.
+/// Only requests that ended within this span count towards the half, rounded to whole seconds.
 const FAILURE_SPAN: Duration = Duration::from_secs(10);
-/// How long it stays open.
+/// How long the breaker stays open before it probes: half of [`FAILURE_SPAN`].
 const OPEN_DURATION: Duration = Duration::from_secs(5);
-/// A request that was sent shortly before its deadline, after a wait for the budget, says nothing when it comes to nothing.
+/// A timeout of a request that had less time than this is no failure: it was sent just before its deadline, after a wait
+/// for the budget.
 const MIN_ATTEMPT_TIME: Duration = Duration::from_millis(100);
-
-/// Whether a tenant is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerState {
-    /// It is.
-    Closed,
-    /// One request goes to see.
-    HalfOpen,
-    /// It is not.
-    Open,
-}
 
 pub(super) struct Breaker {
     tenant: Box<str>,
     observer: Arc<dyn Observer>,
-    state: Mutex<State>,
+    phase: Mutex<Phase>,
 }
 
-enum State {
+/// A [`BreakerState`] with what is known in it.
+enum Phase {
     Closed(Tally),
     HalfOpen,
     Open { until: Instant },
 }
 
-/// What came of the latest requests.
+/// How the latest requests ended.
 #[derive(Default)]
 struct Tally {
-    in_a_row: u32,
-    /// By the second, oldest first.
+    consecutive_failures: u32,
+    /// Oldest first.
     seconds: VecDeque<Second>,
 }
 
@@ -61,59 +56,87 @@ struct Second {
     failures: u32,
 }
 
-/// The leave to send one request.
-pub(super) struct BreakerPermit<'a> {
-    breaker: &'a Breaker,
-    /// Whether it is the one that goes to see and has not come back.
-    probing: bool,
-}
-
 impl Breaker {
     pub fn new(tenant: &str, observer: Arc<dyn Observer>) -> Self {
         observer.breaker(tenant, BreakerState::Closed);
-        Self { tenant: tenant.into(), observer, state: Mutex::new(State::Closed(Tally::default())) }
+        Self { tenant: tenant.into(), observer, phase: Mutex::new(Phase::Closed(Tally::default())) }
     }
 
-    /// Whether nobody is let through now.
+    /// Whether [`allow`](Self::allow) would allow no request.
     pub fn is_open(&self, now: Instant) -> bool {
         match *self.lock() {
-            State::Closed(_) => false,
-            State::HalfOpen => true,
-            State::Open { until } => now < until,
+            Phase::Closed(_) => false,
+            Phase::HalfOpen => true,
+            Phase::Open { until } => now < until,
         }
     }
 
-    /// Lets a request through; nothing when the breaker is open.
-    pub fn pass(&self, now: Instant) -> Option<BreakerPermit<'_>> {
-        let mut state = self.lock();
-        match *state {
-            State::Closed(_) => Some(BreakerPermit { breaker: self, probing: false }),
-            State::Open { until } if now >= until => {
-                self.turn(&mut state, State::HalfOpen);
-                Some(BreakerPermit { breaker: self, probing: true })
+    /// Allows a request, and says whether it is the probe. A probe has to end in [`record`](Self::record) or in
+    /// [`cancel_probe`](Self::cancel_probe), or no other is sent. `None` when the breaker is open.
+    pub fn allow(&self, now: Instant) -> Option<bool> {
+        let mut phase = self.lock();
+        match *phase {
+            Phase::Closed(_) => Some(false),
+            Phase::Open { until } if now >= until => {
+                self.change(&mut phase, Phase::HalfOpen);
+                Some(true)
             }
-            State::HalfOpen | State::Open { .. } => None,
+            Phase::HalfOpen | Phase::Open { .. } => None,
         }
     }
 
-    fn turn(&self, state: &mut State, next: State) {
-        *state = next;
-        let (tenant, next) = (&*self.tenant, state.name());
-        match next {
-            BreakerState::Open => warn!(tenant, "the tenant does not answer: it is not asked for five seconds"),
+    /// Counts a request that ended `took` after it was sent.
+    pub fn record(&self, is_probe: bool, outcome: Outcome, took: Duration) {
+        let failed = match outcome {
+            Outcome::Timeout if took < MIN_ATTEMPT_TIME => {
+                if is_probe {
+                    self.cancel_probe();
+                }
+                return;
+            }
+            Outcome::Timeout | Outcome::Unreachable | Outcome::ServerError => true,
+            _ => false,
+        };
+        let now = Instant::now();
+        let mut phase = self.lock();
+        let opened = Phase::Open { until: now + OPEN_DURATION };
+        match &mut *phase {
+            Phase::Closed(tally) => {
+                if tally.record(failed, now) {
+                    self.change(&mut phase, opened);
+                }
+            }
+            Phase::HalfOpen if is_probe && failed => self.change(&mut phase, opened),
+            Phase::HalfOpen if is_probe => self.change(&mut phase, Phase::Closed(Tally::default())),
+            // The request was sent before the breaker opened, so its outcome is older than what is known.
+            Phase::HalfOpen | Phase::Open { .. } => {}
+        }
+    }
+
+    /// Lets the next request be the probe, because this one ended without an outcome.
+    pub fn cancel_probe(&self) {
+        let mut phase = self.lock();
+        self.change(&mut phase, Phase::Open { until: Instant::now() });
+    }
+
+    fn change(&self, phase: &mut Phase, next: Phase) {
+        *phase = next;
+        let (tenant, state) = (&*self.tenant, phase.state());
+        match state {
+            BreakerState::Open => warn!(tenant, "circuit breaker open: the tenant does not answer"),
             BreakerState::HalfOpen => {}
-            BreakerState::Closed => info!(tenant, "the tenant answers again"),
+            BreakerState::Closed => info!(tenant, "circuit breaker closed: the tenant answers again"),
         }
-        self.observer.breaker(tenant, next);
+        self.observer.breaker(tenant, state);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn name(&self) -> BreakerState {
+impl Phase {
+    fn state(&self) -> BreakerState {
         match self {
             Self::Closed(_) => BreakerState::Closed,
             Self::HalfOpen => BreakerState::HalfOpen,
@@ -122,47 +145,10 @@ impl State {
     }
 }
 
-impl BreakerPermit<'_> {
-    /// Tells how the request ended that was sent when it `started`.
-    pub fn over(mut self, outcome: Outcome, started: Instant) {
-        let now = Instant::now();
-        let failed = match outcome {
-            Outcome::Timeout if now.duration_since(started) < MIN_ATTEMPT_TIME => return,
-            Outcome::Timeout | Outcome::Unreachable | Outcome::ServerError => true,
-            _ => false,
-        };
-        let probing = std::mem::take(&mut self.probing);
-        let mut state = self.breaker.lock();
-        match &mut *state {
-            State::Closed(tally) => {
-                if tally.opens(failed, now) {
-                    self.breaker.turn(&mut state, State::Open { until: now + OPEN_DURATION });
-                }
-            }
-            State::HalfOpen if probing && failed => {
-                self.breaker.turn(&mut state, State::Open { until: now + OPEN_DURATION })
-            }
-            State::HalfOpen if probing => self.breaker.turn(&mut state, State::Closed(Tally::default())),
-            // It was sent before the breaker opened, and says nothing new.
-            State::HalfOpen | State::Open { .. } => {}
-        }
-    }
-}
-
-impl Drop for BreakerPermit<'_> {
-    /// One that went to see and did not come back leaves the place to another.
-    fn drop(&mut self) {
-        if self.probing {
-            let mut state = self.breaker.lock();
-            self.breaker.turn(&mut state, State::Open { until: Instant::now() });
-        }
-    }
-}
-
 impl Tally {
-    /// Takes a request to account: whether the breaker has to open.
-    fn opens(&mut self, failed: bool, now: Instant) -> bool {
-        self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
+    /// Counts a request, and says whether the breaker has to open.
+    fn record(&mut self, failed: bool, now: Instant) -> bool {
+        self.consecutive_failures = if failed { self.consecutive_failures + 1 } else { 0 };
         while self.seconds.front().is_some_and(|oldest| now.duration_since(oldest.begins) >= FAILURE_SPAN) {
             self.seconds.pop_front();
         }
@@ -179,7 +165,8 @@ impl Tally {
             .seconds
             .iter()
             .fold((0, 0), |(requests, failures), second| (requests + second.requests, failures + second.failures));
-        failed && (self.in_a_row >= MAX_CONSECUTIVE_FAILURES || (requests >= MIN_REQUESTS && failures * 2 >= requests))
+        let half_failed = requests >= MIN_REQUESTS && failures * 2 >= requests;
+        failed && (self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES || half_failed)
     }
 }
 
@@ -194,14 +181,13 @@ mod tests {
         Breaker::new("acme.eu.auth0.com", Arc::new(Unobserved))
     }
 
-    /// Sends a request that ends like this; false when it was not let through.
+    /// Sends a request that ends like this. False when the breaker does not allow it.
     fn send(breaker: &Breaker, outcome: Outcome) -> bool {
-        let long_ago = Instant::now() - Duration::from_secs(1);
-        breaker.pass(Instant::now()).map(|pass| pass.over(outcome, long_ago)).is_some()
+        breaker.allow(Instant::now()).map(|is_probe| breaker.record(is_probe, outcome, MIN_ATTEMPT_TIME)).is_some()
     }
 
     fn state(breaker: &Breaker) -> BreakerState {
-        breaker.lock().name()
+        breaker.lock().state()
     }
 
     async fn opened() -> Breaker {
@@ -214,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ten_failures_in_a_row_open_it_whatever_kind_they_are() {
+    async fn ten_failures_in_a_row_of_any_kind_open_it() {
         advance(FAILURE_SPAN).await;
         let breaker = breaker();
         let failures = [Outcome::Timeout, Outcome::Unreachable, Outcome::ServerError];
@@ -230,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_of_twenty_in_ten_seconds_open_it_and_older_ones_are_forgotten() {
+    async fn half_of_twenty_failures_within_ten_seconds_open_it() {
         advance(FAILURE_SPAN).await;
         let one_second = Duration::from_secs(1);
         let breaker = breaker();
@@ -249,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_answer_below_500_ever_opens_it() {
+    async fn status_below_500_never_opens_it() {
         advance(FAILURE_SPAN).await;
         let breaker = breaker();
         for outcome in Outcome::ALL.into_iter().cycle().take(Outcome::ALL.len() * 50) {
@@ -260,51 +246,49 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_five_seconds_a_single_request_goes_to_see() {
+    async fn one_probe_is_sent_after_five_seconds() {
         let breaker = opened().await;
         advance(OPEN_DURATION - Duration::from_millis(1)).await;
-        assert!(breaker.is_open(Instant::now()) && breaker.pass(Instant::now()).is_none());
+        assert!(breaker.is_open(Instant::now()) && breaker.allow(Instant::now()).is_none());
         advance(Duration::from_millis(1)).await;
         assert!(!breaker.is_open(Instant::now()));
-        let long_ago = Instant::now() - MIN_ATTEMPT_TIME;
-        let probe = breaker.pass(Instant::now()).unwrap();
-        assert!(breaker.is_open(Instant::now()) && breaker.pass(Instant::now()).is_none(), "a single one");
-        probe.over(Outcome::ServerError, long_ago);
-        assert!(breaker.pass(Instant::now()).is_none(), "it failed: another five seconds");
+        assert_eq!(breaker.allow(Instant::now()), Some(true));
+        assert!(breaker.is_open(Instant::now()) && breaker.allow(Instant::now()).is_none(), "one probe");
+        breaker.record(true, Outcome::ServerError, MIN_ATTEMPT_TIME);
+        assert!(breaker.allow(Instant::now()).is_none(), "the probe failed: another five seconds");
         advance(OPEN_DURATION).await;
-        breaker.pass(Instant::now()).unwrap().over(Outcome::NotFound, long_ago);
+        assert!(send(&breaker, Outcome::NotFound));
         assert_eq!(state(&breaker), BreakerState::Closed);
-        assert!(send(&breaker, Outcome::Timeout) && send(&breaker, Outcome::Timeout), "and nothing is held against it");
+        assert!(send(&breaker, Outcome::Timeout) && send(&breaker, Outcome::Timeout), "earlier failures do not count");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_goes_to_see_and_never_comes_back_leaves_the_place_to_another() {
+    async fn probe_without_an_outcome_is_followed_by_another() {
         let breaker = opened().await;
         advance(OPEN_DURATION).await;
-        drop(breaker.pass(Instant::now()).unwrap());
-        let hasty = breaker.pass(Instant::now()).unwrap();
-        hasty.over(Outcome::Timeout, Instant::now());
-        assert!(send(&breaker, Outcome::Ok), "one without a chance says nothing");
+        assert_eq!(breaker.allow(Instant::now()), Some(true));
+        breaker.cancel_probe();
+        assert_eq!(breaker.allow(Instant::now()), Some(true));
+        breaker.record(true, Outcome::Timeout, Duration::ZERO);
+        assert!(send(&breaker, Outcome::Ok), "a request with too little time says nothing");
         assert_eq!(state(&breaker), BreakerState::Closed);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_sent_before_it_opened_says_nothing_after() {
+    async fn request_sent_before_it_opened_does_not_count_after() {
         advance(FAILURE_SPAN).await;
         let breaker = breaker();
-        let long_ago = Instant::now() - Duration::from_secs(1);
-        let early: Vec<_> = (0..2).map(|_| breaker.pass(Instant::now()).unwrap()).collect();
+        assert_eq!([0, 1].map(|_| breaker.allow(Instant::now())), [Some(false); 2]);
         for _ in 0..MAX_CONSECUTIVE_FAILURES {
             send(&breaker, Outcome::Timeout);
         }
-        let mut early = early.into_iter();
-        early.next().unwrap().over(Outcome::Ok, long_ago);
+        breaker.record(false, Outcome::Ok, MIN_ATTEMPT_TIME);
         assert!(breaker.is_open(Instant::now()));
         advance(OPEN_DURATION).await;
-        let probe = breaker.pass(Instant::now()).unwrap();
-        early.next().unwrap().over(Outcome::Timeout, long_ago);
+        assert_eq!(breaker.allow(Instant::now()), Some(true));
+        breaker.record(false, Outcome::Timeout, MIN_ATTEMPT_TIME);
         assert_eq!(state(&breaker), BreakerState::HalfOpen);
-        probe.over(Outcome::Ok, long_ago);
+        breaker.record(true, Outcome::Ok, MIN_ATTEMPT_TIME);
         assert_eq!(state(&breaker), BreakerState::Closed);
     }
 }

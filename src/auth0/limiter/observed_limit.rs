@@ -1,162 +1,156 @@
 //! What is known of a tenant's rate limit: how many requests it still takes, and when it takes more.
 //!
-//! Every answer says how many requests were left when it was made, but it says so late, and of several under way each was
-//! made at another moment. What is kept is therefore a number that is certainly there. An answer with `remaining` r proves
-//! that r, less whatever the tenant may have taken after it, are left: those still under way, and those that were answered
-//! while this one was on its way. Of what is kept and what is proven the greater holds, and never more than r, for there may be
-//! other callers. So a single process never sends more than the tenant takes, however many answers cross each other.
+//! Each answer says how many requests were left when the tenant made it. The number is old when it arrives, and of several
+//! answers in flight each was made at another time. So the number that is kept here is one that is certainly left: an
+//! answer with `remaining` r proves that r are left, less whatever the tenant may have taken after it. That is the requests
+//! in flight, and the requests that ended while this answer was on its way. Of the number that is kept and the number that
+//! is proven the greater holds, and never more than r, because the tenant may have other callers. So a single process never
+//! sends more than the tenant takes, in whatever order the answers arrive.
 //!
-//! With nothing left, nothing is sent until the reset. Then one request is, since the headers promise no more than one
+//! With nothing left, nothing is sent until the reset. Then one probe is sent, because the headers promise one request
 //! (<https://auth0.com/docs/troubleshoot/customer-support/operational-policies/rate-limit-policy/rate-limit-use-cases>), and
-//! its answer tells how many have gathered. Before the first answer of all, a few go at once and the others wait: a
-//! process that starts into a crowd does not send all of it.
+//! its answer says how many more there are. Before the first answer of all, [`UNKNOWN_LIMIT_REQUESTS`] are sent and the
+//! others wait, so that a process that starts under load does not send all of its requests at once.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::super::observer::Outcome;
-use super::super::rate::{DEFAULT_REFILL, RateLimit};
+use super::availability::Availability;
+use crate::auth0::observer::Outcome;
+use crate::auth0::rate_limit::{DEFAULT_REFILL, RateLimit};
 
-/// How many requests are sent to a tenant that has not answered yet.
+/// How many requests are sent to a tenant that has not answered yet: the smallest burst of a paid Auth0 plan.
 const UNKNOWN_LIMIT_REQUESTS: u64 = 10;
-/// A closed window is looked at again after this long at the latest: a reset that is further away is more likely a mistake
-/// of somebody in between.
-const MAX_CLOSED: Duration = Duration::from_secs(300);
+/// The longest wait for a reset. A reset that is further away is more likely a mistake of a gateway than one of Auth0's
+/// limits, which refill within a minute.
+const MAX_EXHAUSTED: Duration = Duration::from_secs(300);
 
 pub(super) struct ObservedLimit {
-    known: Known,
+    left: Left,
     /// By then the tenant takes one more request.
     refills_at: Instant,
-    under_way: u64,
-    /// Those under way that were sent since the window last closed. Only their answers may open it.
+    in_flight: u64,
+    /// The requests in flight that were sent since the limit was last exhausted. Only their answers may say that there is
+    /// more.
     probes: u64,
-    /// How many answers there were.
-    answers: u64,
-    /// How often it has closed.
-    closings: u64,
-    /// What a rested tenant takes at once, where it says so.
-    limit: u64,
+    /// How many requests have ended.
+    ended: u64,
+    /// How many times the limit was exhausted.
+    exhaustions: u64,
+    /// How many requests a rested tenant takes at once. 0 where it does not say.
+    burst: u64,
 }
 
-enum Known {
-    /// No answer yet.
-    Nothing,
-    /// Answers say nothing of a limit.
-    NoLimit,
-    /// So many are certainly left.
-    Left(u64),
+/// How many requests the tenant still takes.
+enum Left {
+    /// There was no answer yet.
+    Unknown,
+    /// The answers carry no limit.
+    Unlimited,
+    /// At least this many.
+    AtLeast(u64),
 }
 
-/// When a request was sent, in terms of the window.
+/// When a request was sent: the counts of [`ObservedLimit`] at that time.
 #[derive(Clone, Copy)]
 pub(super) struct Sent {
-    answers: u64,
-    closings: u64,
-}
-
-/// When the next request may be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opening {
-    Now,
-    /// Not before this.
-    At(Instant),
-    /// When an answer comes that says so, or at this moment.
-    Unsure(Option<Instant>),
+    ended: u64,
+    exhaustions: u64,
 }
 
 impl ObservedLimit {
     pub fn new(now: Instant) -> Self {
-        Self { known: Known::Nothing, refills_at: now, under_way: 0, probes: 0, answers: 0, closings: 0, limit: 0 }
+        Self { left: Left::Unknown, refills_at: now, in_flight: 0, probes: 0, ended: 0, exhaustions: 0, burst: 0 }
     }
 
-    /// When a request may be sent; one that has to leave the reserve needs more room than one that may use it.
-    pub fn opening(&self, uses_reserve: bool, now: Instant) -> Opening {
-        match self.known {
-            Known::NoLimit => Opening::Now,
-            Known::Nothing if self.under_way < UNKNOWN_LIMIT_REQUESTS => Opening::Now,
-            Known::Nothing => Opening::Unsure(None),
-            Known::Left(left) if left > self.kept_back(uses_reserve) => Opening::Now,
-            Known::Left(_) if now >= self.refills_at => Opening::Now,
-            Known::Left(_) if self.probes > 0 => Opening::Unsure(Some(self.refills_at)),
-            Known::Left(_) => Opening::At(self.refills_at),
+    /// When a request may be sent. One that leaves the reserve needs more left than one that uses it.
+    pub fn availability(&self, uses_reserve: bool, now: Instant) -> Availability {
+        match self.left {
+            Left::Unlimited => Availability::Now,
+            Left::Unknown if self.in_flight < UNKNOWN_LIMIT_REQUESTS => Availability::Now,
+            Left::Unknown => Availability::Unknown(None),
+            Left::AtLeast(left) if left > self.reserve(uses_reserve) => Availability::Now,
+            Left::AtLeast(_) if now >= self.refills_at => Availability::Now,
+            Left::AtLeast(_) if self.probes > 0 => Availability::Unknown(Some(self.refills_at)),
+            Left::AtLeast(_) => Availability::At(self.refills_at),
         }
     }
 
-    /// A tenth of what a rested tenant takes at once is kept for revocations.
-    fn kept_back(&self, uses_reserve: bool) -> u64 {
-        if uses_reserve { 0 } else { self.limit / 10 }
+    /// A tenth of the burst is kept for revocations.
+    fn reserve(&self, uses_reserve: bool) -> u64 {
+        if uses_reserve { 0 } else { self.burst / 10 }
     }
 
-    /// What a rested tenant takes at once; 0 where it does not say so.
-    pub fn limit(&self) -> u64 {
-        self.limit
+    /// How many requests a rested tenant takes at once. `None` where it does not say.
+    pub fn burst(&self) -> Option<u64> {
+        Some(self.burst).filter(|burst| *burst > 0)
     }
 
     /// Whether the tenant has not answered anything yet.
     pub fn is_unknown(&self) -> bool {
-        matches!(self.known, Known::Nothing)
+        matches!(self.left, Left::Unknown)
     }
 
-    /// Sends a request, which [`opening`](Self::opening) allowed.
+    /// Counts a request that is sent now, which [`availability`](Self::availability) allowed.
     pub fn send(&mut self, uses_reserve: bool, now: Instant) -> Sent {
-        let kept_back = self.kept_back(uses_reserve);
-        match &mut self.known {
-            Known::Nothing | Known::NoLimit => {}
-            Known::Left(left) if *left > kept_back => {
+        let reserve = self.reserve(uses_reserve);
+        match &mut self.left {
+            Left::Unknown | Left::Unlimited => {}
+            Left::AtLeast(left) if *left > reserve => {
                 *left -= 1;
-                // A rested tenant has been full since: it makes up for this one only from now on.
+                // A tenant at rest was full until now, so it starts to refill for this request only now.
                 if self.refills_at <= now {
                     self.refills_at = now + DEFAULT_REFILL;
                 }
             }
-            // The one that is there by now. It goes to see: unless its answer says more, there is one a second.
-            Known::Left(_) => self.refills_at = now + DEFAULT_REFILL,
+            // This is the probe. Unless its answer says more, one request a second is sent.
+            Left::AtLeast(_) => self.refills_at = now + DEFAULT_REFILL,
         }
-        self.under_way += 1;
+        self.in_flight += 1;
         self.probes += 1;
-        Sent { answers: self.answers, closings: self.closings }
+        Sent { ended: self.ended, exhaustions: self.exhaustions }
     }
 
-    /// A request was answered, with these headers.
+    /// Counts the answer to a request, with these headers.
     pub fn answered(&mut self, sent: Sent, outcome: Outcome, limit: &RateLimit, now: Instant, wall: Timestamp) {
-        let overtaken_by = self.answers - sent.answers;
-        self.lost(sent);
-        self.limit = limit.limit.unwrap_or(self.limit);
-        let opens_at = now + limit.opens_in(wall).min(MAX_CLOSED);
+        let overtaken_by = self.ended - sent.ended;
+        self.end(sent);
+        self.burst = limit.limit.unwrap_or(self.burst);
+        let refills_at = now + limit.wait(wall).min(MAX_EXHAUSTED);
         match limit.remaining {
-            _ if outcome == Outcome::RateLimited => self.close(opens_at),
-            Some(0) => self.close(opens_at),
-            _ if sent.closings < self.closings => {}
+            _ if outcome == Outcome::RateLimited => self.exhaust(refills_at),
+            Some(0) => self.exhaust(refills_at),
+            _ if sent.exhaustions < self.exhaustions => {}
             Some(remaining) => {
-                let proven = remaining.saturating_sub(self.under_way + overtaken_by);
-                let left = match self.known {
-                    Known::Left(left) => left.max(proven).min(remaining),
-                    Known::Nothing | Known::NoLimit => proven,
+                let proven = remaining.saturating_sub(self.in_flight + overtaken_by);
+                let left = match self.left {
+                    Left::AtLeast(left) => left.max(proven).min(remaining),
+                    Left::Unknown | Left::Unlimited => proven,
                 };
-                self.known = Known::Left(left);
-                self.refills_at = opens_at;
+                self.left = Left::AtLeast(left);
+                self.refills_at = refills_at;
             }
-            // A gateway's own error page says nothing of the tenant.
+            // The error page of a gateway says nothing about the tenant.
             None if outcome == Outcome::ServerError => {}
-            // Nor does any other page of somebody in between: a tenant that has said its limit keeps it.
-            None if outcome != Outcome::Ok && matches!(self.known, Known::Left(_)) => {}
-            None => self.known = Known::NoLimit,
+            // Nor does another page of a gateway: a tenant whose limit is known keeps it.
+            None if outcome != Outcome::Ok && matches!(self.left, Left::AtLeast(_)) => {}
+            None => self.left = Left::Unlimited,
         }
     }
 
-    /// A request came to nothing: the tenant may have counted it all the same.
-    pub fn lost(&mut self, sent: Sent) {
-        self.answers += 1;
-        self.under_way -= 1;
-        self.probes -= u64::from(sent.closings == self.closings);
+    /// Counts the end of a request. Where there was no answer, the tenant may have counted the request all the same.
+    pub fn end(&mut self, sent: Sent) {
+        self.ended += 1;
+        self.in_flight -= 1;
+        self.probes -= u64::from(sent.exhaustions == self.exhaustions);
     }
 
-    fn close(&mut self, until: Instant) {
-        self.known = Known::Left(0);
+    fn exhaust(&mut self, until: Instant) {
+        self.left = Left::AtLeast(0);
         self.refills_at = self.refills_at.max(until);
-        self.closings += 1;
+        self.exhaustions += 1;
         self.probes = 0;
     }
 }
@@ -178,7 +172,7 @@ mod tests {
         observed.answered(sent, outcome, limit, now, WALL.parse().unwrap());
     }
 
-    /// A window of which one answer is known.
+    /// A limit of which one answer is known.
     fn known(left: u64, now: Instant) -> ObservedLimit {
         let mut observed = ObservedLimit::new(now);
         let sent = observed.send(true, now);
@@ -187,24 +181,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn before_the_first_answer_a_few_go_and_then_as_many_as_it_proves() {
+    async fn first_answer_proves_how_many_may_be_sent() {
         let now = Instant::now();
         let mut observed = ObservedLimit::new(now);
         let sent: Vec<_> = (0..UNKNOWN_LIMIT_REQUESTS).map(|_| observed.send(false, now)).collect();
-        assert_eq!(observed.opening(false, now), Opening::Unsure(None));
+        assert_eq!(observed.availability(false, now), Availability::Unknown(None));
         assert!(observed.is_unknown());
         answer(&mut observed, sent[3], Outcome::Ok, &remaining(30, 1), now);
-        // Nine are still under way, and each may be one that the answer did not count.
+        // Nine are in flight, and the answer may have counted none of them.
         for left in (0..21).rev() {
-            assert_eq!(observed.opening(true, now), Opening::Now);
+            assert_eq!(observed.availability(true, now), Availability::Now);
             observed.send(true, now);
-            assert!(matches!(observed.known, Known::Left(it) if it == left));
+            assert!(matches!(observed.left, Left::AtLeast(it) if it == left));
         }
-        assert_eq!(observed.opening(true, now), Opening::Unsure(Some(now + Duration::from_secs(1))));
+        assert_eq!(observed.availability(true, now), Availability::Unknown(Some(now + Duration::from_secs(1))));
     }
 
     #[tokio::test]
-    async fn without_headers_there_is_no_limit_unless_it_was_an_error_page() {
+    async fn answer_without_headers_lifts_the_limit_except_a_5xx() {
         let now = Instant::now();
         let mut observed = ObservedLimit::new(now);
         let sent = [observed.send(false, now), observed.send(false, now)];
@@ -212,13 +206,13 @@ mod tests {
         assert!(observed.is_unknown());
         answer(&mut observed, sent[1], Outcome::NotFound, &RateLimit::default(), now);
         for _ in 0..1_000 {
-            assert_eq!(observed.opening(false, now), Opening::Now);
+            assert_eq!(observed.availability(false, now), Availability::Now);
             observed.send(false, now);
         }
     }
 
     #[tokio::test]
-    async fn a_page_of_somebody_in_between_does_not_lift_a_limit_that_is_known() {
+    async fn page_of_a_gateway_does_not_lift_a_known_limit() {
         let now = Instant::now();
         for (outcome, lifted) in [
             (Outcome::Forbidden, false),
@@ -231,82 +225,82 @@ mod tests {
             let sent = observed.send(true, now);
             answer(&mut observed, sent, outcome, &RateLimit::default(), now);
             observed.send(true, now);
-            assert_eq!(observed.opening(true, now) == Opening::Now, lifted, "{outcome:?}");
+            assert_eq!(observed.availability(true, now) == Availability::Now, lifted, "{outcome:?}");
         }
     }
 
     #[tokio::test]
-    async fn an_empty_window_is_closed_until_its_reset_and_then_one_goes_to_see() {
+    async fn exhausted_limit_sends_one_probe_after_its_reset() {
         let now = Instant::now();
         let mut observed = known(3, now);
         let sent: Vec<_> = (0..3).map(|_| observed.send(true, now)).collect();
         answer(&mut observed, sent[2], Outcome::Ok, &remaining(0, 7), now);
         let reset = now + Duration::from_secs(7);
-        // Those that were sent before say nothing of later.
+        // An answer to a request that was sent before says nothing about later.
         answer(&mut observed, sent[0], Outcome::Ok, &remaining(2, 1), now);
-        assert_eq!(observed.opening(true, now), Opening::At(reset));
-        assert_eq!(observed.opening(true, reset - Duration::from_nanos(1)), Opening::At(reset));
-        assert_eq!(observed.opening(false, reset), Opening::Now);
-        let scout = observed.send(false, reset);
-        assert_eq!(observed.opening(true, reset), Opening::Unsure(Some(reset + DEFAULT_REFILL)));
+        assert_eq!(observed.availability(true, now), Availability::At(reset));
+        assert_eq!(observed.availability(true, reset - Duration::from_nanos(1)), Availability::At(reset));
+        assert_eq!(observed.availability(false, reset), Availability::Now);
+        let probe = observed.send(false, reset);
+        assert_eq!(observed.availability(true, reset), Availability::Unknown(Some(reset + DEFAULT_REFILL)));
         answer(&mut observed, sent[1], Outcome::Ok, &remaining(1, 1), reset);
-        assert_eq!(observed.opening(true, reset), Opening::Unsure(Some(reset + DEFAULT_REFILL)));
-        answer(&mut observed, scout, Outcome::Ok, &remaining(15, 8), reset);
-        // One came while the scout was out, which the tenant may have counted after it.
+        assert_eq!(observed.availability(true, reset), Availability::Unknown(Some(reset + DEFAULT_REFILL)));
+        answer(&mut observed, probe, Outcome::Ok, &remaining(15, 8), reset);
+        // One request ended while the probe was in flight. The tenant may have counted it after the probe.
         for _ in 0..14 {
-            assert_eq!(observed.opening(true, reset), Opening::Now);
+            assert_eq!(observed.availability(true, reset), Availability::Now);
             observed.send(true, reset);
         }
-        assert_ne!(observed.opening(true, reset), Opening::Now);
+        assert_ne!(observed.availability(true, reset), Availability::Now);
     }
 
     #[tokio::test]
-    async fn a_refusal_closes_it_for_as_long_as_it_says_though_not_for_ever() {
+    async fn rate_limited_answer_exhausts_until_its_reset_within_bounds() {
         let now = Instant::now();
-        let refused = |limit: &RateLimit| {
+        let after_429 = |limit: &RateLimit| {
             let mut observed = known(20, now);
             let sent = observed.send(true, now);
             answer(&mut observed, sent, Outcome::RateLimited, limit, now);
-            observed.opening(true, now)
+            observed.availability(true, now)
         };
-        assert_eq!(refused(&RateLimit::default()), Opening::At(now + DEFAULT_REFILL));
-        assert_eq!(refused(&remaining(20, 30)), Opening::At(now + Duration::from_secs(30)));
-        assert_eq!(refused(&remaining(0, 1_000_000_000)), Opening::At(now + MAX_CLOSED));
+        assert_eq!(after_429(&RateLimit::default()), Availability::At(now + DEFAULT_REFILL));
+        assert_eq!(after_429(&remaining(20, 30)), Availability::At(now + Duration::from_secs(30)));
+        assert_eq!(after_429(&remaining(0, 1_000_000_000)), Availability::At(now + MAX_EXHAUSTED));
     }
 
     #[tokio::test]
-    async fn a_scout_that_is_lost_is_followed_by_another() {
+    async fn probe_without_an_answer_is_followed_by_another() {
         let now = Instant::now();
         let mut observed = known(0, now);
         for second in 1..5 {
             let then = now + Duration::from_secs(second);
-            assert_eq!(observed.opening(false, then), Opening::Now);
-            let scout = observed.send(false, then);
-            observed.lost(scout);
-            assert_eq!(observed.opening(false, then), Opening::At(then + DEFAULT_REFILL));
+            assert_eq!(observed.availability(false, then), Availability::Now);
+            let probe = observed.send(false, then);
+            observed.end(probe);
+            assert_eq!(observed.availability(false, then), Availability::At(then + DEFAULT_REFILL));
         }
     }
 
     #[tokio::test]
-    async fn a_tenth_is_kept_for_those_who_may_use_it() {
+    async fn tenth_is_kept_for_those_that_may_use_it() {
         let now = Instant::now();
         let mut observed = known(7, now);
         for _ in 0..2 {
             observed.send(false, now);
         }
-        assert_ne!(observed.opening(false, now), Opening::Now);
+        assert_ne!(observed.availability(false, now), Availability::Now);
         for _ in 0..5 {
-            assert_eq!(observed.opening(true, now), Opening::Now);
+            assert_eq!(observed.availability(true, now), Availability::Now);
             observed.send(true, now);
         }
-        assert_ne!(observed.opening(true, now), Opening::Now);
+        assert_ne!(observed.availability(true, now), Availability::Now);
     }
 
     proptest! {
-        /// Against a tenant with a bucket, whatever the order in which requests arrive and answers come back: no request is
-        /// ever one too many.
+        /// Against a tenant with a token bucket, in whatever order requests arrive and answers come back: the tenant takes
+        /// every request.
         #[test]
-        fn a_single_caller_never_sends_more_than_the_tenant_takes(
+        fn single_caller_never_sends_more_than_the_tenant_takes(
             burst in 1u64..60, steps in prop::collection::vec((0u8..8, 0usize..64), 1..400),
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -318,7 +312,7 @@ mod tests {
             let mut returning: Vec<(Sent, RateLimit)> = Vec::new();
             for (step, pick) in steps {
                 match step {
-                    0..=3 => if observed.opening(true, now) == Opening::Now {
+                    0..=3 => if observed.availability(true, now) == Availability::Now {
                         arriving.push(observed.send(true, now));
                     },
                     4 | 5 => if !arriving.is_empty() {
@@ -331,7 +325,7 @@ mod tests {
                         let (sent, limit) = returning.swap_remove(pick % returning.len());
                         answer(&mut observed, sent, Outcome::Ok, &limit, now);
                     },
-                    // Requests arrive within the second in which they were sent; answers take as long as they like.
+                    // Requests arrive within the second in which they were sent. Answers may take any time.
                     _ => if arriving.is_empty() {
                         now += Duration::from_secs(1);
                         left = (left + 1 + pick as u64).min(burst.max(UNKNOWN_LIMIT_REQUESTS));

@@ -1,52 +1,28 @@
-//! Who waits for a tenant's budget, and in which order they go.
+//! The requests that wait for a tenant's budget, and their order.
 //!
-//! What is more urgent goes first. Among equals the policies take turns, so that one application's rush does not keep the
-//! others out. Within a policy the last to come goes first: when there are more than can be served, somebody who has waited
-//! long has no time left for the answer, and would spend the budget for nothing.
+//! More urgent requests go first. Among equally urgent ones the policies alternate, so that a rush on one application does
+//! not hold up the others. Within a policy the latest request goes first: when more wait than can be sent, a request that
+//! has waited long has too little time left for its answer, and would spend the budget for nothing.
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
+use crate::auth0::call::Priority;
 use crate::policy::ObjectName;
 
-/// How urgent a request is; the first is the most urgent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::auth0) enum Priority {
-    /// The end of a check whose list was paid for. It may use the reserve.
-    Revocation,
-    /// A further page of a list that is not worth anything without it.
-    NextPage,
-    /// Somebody waits at a login.
-    Login,
-    /// A session that has its place renews itself.
-    Silent,
-}
-
-impl Priority {
-    const COUNT: usize = Self::Silent as usize + 1;
-
-    pub fn uses_reserve(self) -> bool {
-        self == Self::Revocation
-    }
-}
-
-/// Those who wait; `T` is how one of them is told.
+/// The waiting requests. `T` is what takes the permit of one.
 pub(super) struct Queue<T> {
-    /// By priority; the policy whose turn it is stands in front.
+    /// By priority. The policy that is next is in front.
     lanes: [VecDeque<Lane<T>>; Priority::COUNT],
     length: usize,
 }
 
+/// The waiting requests of one policy and priority.
 struct Lane<T> {
     policy: Option<ObjectName>,
-    /// Oldest first.
-    waiting: VecDeque<Waiting<T>>,
-}
-
-struct Waiting<T> {
-    deadline: Instant,
-    tell: T,
+    /// Deadline and waiter, oldest first.
+    waiting: VecDeque<(Instant, T)>,
 }
 
 impl<T> Queue<T> {
@@ -58,61 +34,61 @@ impl<T> Queue<T> {
         self.length
     }
 
-    /// How many of this urgency wait.
+    /// How many requests of this priority wait.
     pub fn waiting(&self, priority: Priority) -> usize {
         self.lanes[priority as usize].iter().map(|lane| lane.waiting.len()).sum()
     }
 
-    pub fn push(&mut self, priority: Priority, policy: Option<&ObjectName>, deadline: Instant, tell: T) {
+    pub fn push(&mut self, priority: Priority, policy: Option<&ObjectName>, deadline: Instant, waiter: T) {
         let lanes = &mut self.lanes[priority as usize];
-        let waiting = Waiting { deadline, tell };
         match lanes.iter_mut().find(|lane| lane.policy.as_ref() == policy) {
-            Some(lane) => lane.waiting.push_back(waiting),
-            None => lanes.push_back(Lane { policy: policy.cloned(), waiting: VecDeque::from([waiting]) }),
+            Some(lane) => lane.waiting.push_back((deadline, waiter)),
+            None => lanes.push_back(Lane { policy: policy.cloned(), waiting: VecDeque::from([(deadline, waiter)]) }),
         }
         self.length += 1;
     }
 
-    /// How urgent the most urgent are.
+    /// The priority of the most urgent request.
     pub fn priority(&self) -> Option<Priority> {
         use Priority::{Login, NextPage, Revocation, Silent};
         [Revocation, NextPage, Login, Silent].into_iter().find(|priority| !self.lanes[*priority as usize].is_empty())
     }
 
-    /// Takes out whose turn it is.
+    /// Takes out the request that goes next.
     pub fn pop(&mut self) -> Option<T> {
         let lanes = &mut self.lanes[self.priority()? as usize];
         let mut lane = lanes.pop_front()?;
-        let next = lane.waiting.pop_back()?;
+        let (_, waiter) = lane.waiting.pop_back()?;
         if !lane.waiting.is_empty() {
             lanes.push_back(lane);
         }
         self.length -= 1;
-        Some(next.tell)
+        Some(waiter)
     }
 
-    /// Takes out who can be spared most: the oldest of the least urgent, of the policy of which most wait.
+    /// Takes out the request that matters least: of the lowest priority, of the policy with most waiting requests, the
+    /// oldest.
     pub fn pop_least_urgent(&mut self) -> Option<T> {
         let lanes = self.lanes.iter_mut().rev().find(|lanes| !lanes.is_empty())?;
         let longest = (0..lanes.len()).max_by_key(|position| lanes[*position].waiting.len())?;
-        let spared = lanes[longest].waiting.pop_front()?;
+        let (_, waiter) = lanes[longest].waiting.pop_front()?;
         if lanes[longest].waiting.is_empty() {
             lanes.remove(longest);
         }
         self.length -= 1;
-        Some(spared.tell)
+        Some(waiter)
     }
 
-    /// Takes out all whose deadline comes first, and all who have left.
-    pub fn take_out(&mut self, before: Instant, has_left: impl Fn(&T) -> bool) -> Vec<T> {
+    /// Takes out all requests with a deadline up to `until`, and all that were given up.
+    pub fn take_out(&mut self, until: Instant, is_given_up: impl Fn(&T) -> bool) -> Vec<T> {
         let mut out = Vec::new();
         for lanes in &mut self.lanes {
             for lane in lanes.iter_mut() {
-                let (gone, stay) = std::mem::take(&mut lane.waiting)
+                let (leaving, staying): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut lane.waiting)
                     .into_iter()
-                    .partition(|waiting| waiting.deadline <= before || has_left(&waiting.tell));
-                lane.waiting = stay;
-                out.extend(VecDeque::into_iter(gone).map(|waiting: Waiting<T>| waiting.tell));
+                    .partition(|(deadline, waiter)| *deadline <= until || is_given_up(waiter));
+                lane.waiting = staying;
+                out.extend(leaving.into_iter().map(|(_, waiter)| waiter));
             }
             lanes.retain(|lane| !lane.waiting.is_empty());
         }
@@ -140,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_more_urgent_go_first() {
+    async fn more_urgent_requests_go_first() {
         use Priority::{Login, NextPage, Revocation, Silent};
         let queue =
             queue(&[(Silent, "a", "silent"), (Login, "a", "login"), (Revocation, "a", "end"), (NextPage, "a", "on")]);
@@ -149,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn policies_take_turns_and_in_each_the_last_goes_first() {
+    async fn policies_alternate_and_in_each_the_latest_goes_first() {
         let login = |policy: &'static str, name| (Priority::Login, policy, name);
         let waiting = [
             login("a", "a1"),
@@ -165,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_left_or_would_come_too_late_is_taken_out() {
+    async fn late_or_given_up_requests_are_taken_out() {
         let now = Instant::now();
         let mut queue = Queue::new();
         for (seconds, name) in [(1, "soon"), (3, "late"), (5, "left")] {

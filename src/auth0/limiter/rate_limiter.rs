@@ -1,13 +1,13 @@
-//! A tenant's budget: whose turn it is to send a request.
+//! The request budget of a tenant, and the order in which requests use it.
 //!
-//! A request goes at once while nobody waits and both the [observed](super::observed_limit), which is what the tenant takes, and the
-//! [quota](super::quota), which is what we may take of it, have room. Else it waits in the [queue](super::queue), until it is
-//! its turn or its deadline comes; where it is known that there is no room before the deadline, it does not wait at all. While
-//! anybody waits, one task hands out what there is.
+//! A request is sent at once while no other waits and both the [observed limit](super::observed_limit), which is what the
+//! tenant takes, and the [quota](super::quota), which is what we may take of it, allow it. Otherwise it waits in the
+//! [queue](super::queue) until its turn or its deadline. Where it is known that there is no room before the deadline, it
+//! does not wait at all. While requests wait, one task hands out the permits.
 //!
-//! No more wait than were let through in the last five seconds, or than can be by what is known of the rate, once the tenant has
-//! answered at all: the others could not be served in time, and every login that waits for nothing takes one of the few places
-//! that Auth0 has for Actions under way.
+//! Once the tenant has answered at all, the queue is bounded: by what was sent in the last [`RECENT_SECONDS`], or by what
+//! can be sent in a few seconds as far as the rate is known. More requests could not be sent in time, and each login that
+//! waits for nothing takes one of the few places that Auth0 has for Actions in flight.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,258 +16,230 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::CallContext;
-use super::observed_limit::{ObservedLimit, Opening, Sent};
-use super::queue::{Priority, Queue};
-use super::quota::{QuotaConfig, TokenBucket, reserve};
+use super::availability::Availability;
+use super::breaker::Breaker;
+use super::observed_limit::{ObservedLimit, Sent};
+use super::queue::Queue;
+use super::quota::{Quota, QuotaConfig, reserve};
+use crate::auth0::call::{CallContext, Priority};
 use crate::auth0::error::Error;
 use crate::auth0::observer::Outcome;
-use crate::auth0::rate::RateLimit;
+use crate::auth0::rate_limit::RateLimit;
 use crate::policy::Failure;
 
-/// So many may always wait.
+/// This many requests may always wait, so that a tenant at rest does not fail a small burst.
 const MIN_QUEUE: usize = 16;
-/// And as many as were let through in so many seconds.
+/// As many requests may wait as were sent in this time, which is longer than the default timeout of a check (3 s).
 const RECENT_SECONDS: usize = 5;
-/// How long what was paid for may be used.
-const PREPAID_TTL: Duration = Duration::from_secs(1);
-/// How often those who have left the queue are taken out of it.
+/// How often the requests that were given up are taken out of the queue: often enough that the queue's length is about
+/// true, rarely enough that the sweep of a long queue costs little.
 const QUEUE_SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) struct RateLimiter {
     tenant: Box<str>,
     quotas: QuotaConfig,
-    state: Mutex<State>,
-    /// Somebody came, or an answer did.
+    state: Mutex<LimiterState>,
+    /// Wakes the task that serves the queue: a request joined it, or one ended.
     changed: Notify,
 }
 
-struct State {
+struct LimiterState {
     observed: ObservedLimit,
     quota: Option<Quota>,
-    queue: Queue<oneshot::Sender<Turn>>,
-    /// Whether the task is there that serves the queue.
-    served: bool,
-    tidied_at: Instant,
-    recent: Recent,
+    queue: Queue<Waiter>,
+    /// Whether the task that serves the queue is running.
+    is_served: bool,
+    swept_at: Instant,
+    throughput: Throughput,
 }
 
-struct Quota {
-    requests_per_second: u32,
-    /// This replica's own, which also stands in for the shared one.
-    own: TokenBucket,
-    /// Paid for and not used yet.
-    prepaid: Prepaid,
-}
+/// Takes the permit of a request that waits, or `None` when there is no room for it in time.
+type Waiter = oneshot::Sender<Option<Permit>>;
 
-/// Requests that were paid for, by those who then did not send them. It ends soon: what nobody used is not added to the burst of
-/// a later crowd.
-#[derive(Clone, Copy)]
-struct Prepaid {
-    requests: u32,
-    until: Instant,
-}
-
-/// How many were let through, by the second.
-struct Recent {
+/// How many requests were sent in each of the latest seconds.
+struct Throughput {
     began: Instant,
     second: u64,
     counts: [usize; RECENT_SECONDS],
 }
 
-/// How waiting ended.
-type Turn = Result<RateLimitPermit, Refusal>;
-
-/// Why a request may not be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// There is no room for it in time.
-    NoRoom,
-    /// Nobody knows: the tenant has not answered anything in time.
-    NoAnswer,
-}
-
-/// What became of asking for a turn.
-pub(super) struct Admitted {
-    pub permit: Turn,
-    pub waited: bool,
-}
-
-/// The right to send one request, and the duty to tell what came of it.
-pub(super) struct RateLimitPermit {
-    budget: Arc<RateLimiter>,
+/// The right to send one request. [`record`](Self::record) takes the outcome. A permit that is dropped cancels the
+/// request: the budget and the breaker count it as one without an answer.
+#[must_use = "a permit that is dropped cancels its request"]
+pub(in crate::auth0) struct Permit {
+    rate_limiter: Arc<RateLimiter>,
+    /// `None` once the outcome is recorded.
     sent: Option<Sent>,
+    /// The breaker that allowed the request too. `None` before it allowed it, and once the outcome is recorded.
+    breaker: Option<Arc<Breaker>>,
+    is_probe: bool,
 }
 
 /// What the task that serves the queue does next.
-enum Next {
-    /// Nobody waits.
+enum NextStep {
+    /// Ends: nothing waits.
     End,
-    /// Nothing can be sent until somebody comes, an answer does, or this moment.
+    /// Waits until a request joins the queue, one ends, or this time comes.
     Wait(Option<Instant>),
-    /// So many have to be taken out of the shared ceiling.
+    /// Takes requests out of the shared quota.
     Take { requests_per_second: u32, want: u32, reserve: u32 },
-}
-
-impl Refusal {
-    pub fn into_error(self) -> Error {
-        match self {
-            Self::NoRoom => Error::new(Failure::RateLimited, "the tenant's budget is spent"),
-            Self::NoAnswer => Error::timeout(),
-        }
-    }
 }
 
 impl RateLimiter {
     pub fn new(tenant: &str, quotas: QuotaConfig) -> Self {
         let now = Instant::now();
-        let state = State {
+        let state = LimiterState {
             observed: ObservedLimit::new(now),
             quota: None,
             queue: Queue::new(),
-            served: false,
-            tidied_at: now,
-            recent: Recent { began: now, second: 0, counts: [0; RECENT_SECONDS] },
+            is_served: false,
+            swept_at: now,
+            throughput: Throughput { began: now, second: 0, counts: [0; RECENT_SECONDS] },
         };
         Self { tenant: tenant.into(), quotas, state: Mutex::new(state), changed: Notify::new() }
     }
 
-    /// Sets the ceiling over all replicas.
-    pub fn limit(&self, requests_per_second: Option<u32>) {
+    /// Sets the quota of all replicas together. `None` removes it.
+    pub fn set_quota(&self, requests_per_second: Option<u32>) {
         let (now, replicas) = (Instant::now(), self.quotas.replicas.max(1));
         let mut state = self.lock();
-        state.quota = requests_per_second.map(|rate| {
-            let own = match state.quota.take() {
-                Some(quota) if quota.requests_per_second == rate => return quota,
-                Some(quota) => quota.own.resized(rate, replicas, now),
-                None => TokenBucket::new(rate, replicas, now),
-            };
-            Quota { requests_per_second: rate, own, prepaid: Prepaid::none(now) }
+        state.quota = requests_per_second.map(|rate| match state.quota.take() {
+            Some(quota) => quota.resized(rate, replicas, now),
+            None => Quota::new(rate, replicas, now),
         });
     }
 
-    /// Asks for a turn, and waits for it until the errand's deadline.
-    pub async fn admit(self: &Arc<Self>, priority: Priority, context: &CallContext) -> Admitted {
+    /// Gets a permit, and says whether the request waited for it.
+    ///
+    /// The error is [`Failure::RateLimited`] when there is no room before the deadline, at once where that is known, and
+    /// [`Failure::UpstreamTimeout`] when the tenant has not answered any request by then.
+    pub async fn acquire(self: &Arc<Self>, priority: Priority, context: &CallContext) -> (Result<Permit, Error>, bool) {
         let now = Instant::now();
-        let turn = {
+        let waiting = {
             let mut state = self.lock();
-            if state.queue.len() == 0 && state.has_room(priority, now, self.is_shared()) {
-                return Admitted { permit: Ok(self.permit(&mut state, priority, now)), waited: false };
+            if state.queue.len() == 0 && state.take(priority, now, self.is_shared()) {
+                return (Ok(self.permit(&mut state, priority, now)), false);
             }
-            if let Some(refusal) = state.refuses(priority, context.deadline, now) {
-                return Admitted { permit: Err(refusal), waited: false };
+            if let Availability::At(at) = state.observed.availability(priority.uses_reserve(), now)
+                && at >= context.deadline
+            {
+                return (Err(no_room()), false);
             }
-            let (tell, turn) = oneshot::channel();
-            state.queue.push(priority, context.policy.as_ref(), context.deadline, tell);
-            if std::mem::replace(&mut state.served, true) {
+            let (waiter, waiting) = oneshot::channel();
+            state.queue.push(priority, context.policy.as_ref(), context.deadline, waiter);
+            if std::mem::replace(&mut state.is_served, true) {
                 self.changed.notify_one();
             } else {
                 tokio::spawn(Arc::clone(self).serve());
             }
-            turn
+            waiting
         };
-        let permit = match timeout_at(context.deadline, turn).await {
-            Ok(Ok(turn)) => turn,
-            _ if self.lock().observed.is_unknown() => Err(Refusal::NoAnswer),
-            _ => Err(Refusal::NoRoom),
+        let permit = match timeout_at(context.deadline, waiting).await {
+            Ok(Ok(permit)) => permit.ok_or_else(no_room),
+            _ if self.lock().observed.is_unknown() => Err(Error::timeout()),
+            _ => Err(no_room()),
         };
-        Admitted { permit, waited: true }
+        (permit, true)
     }
 
     fn is_shared(&self) -> bool {
         self.quotas.shared.as_ref().is_some_and(|shared| !shared.is_degraded())
     }
 
-    fn permit(self: &Arc<Self>, state: &mut State, priority: Priority, now: Instant) -> RateLimitPermit {
-        state.recent.count(now);
-        RateLimitPermit { budget: Arc::clone(self), sent: Some(state.observed.send(priority.uses_reserve(), now)) }
+    fn permit(self: &Arc<Self>, state: &mut LimiterState, priority: Priority, now: Instant) -> Permit {
+        state.throughput.count(now);
+        let sent = Some(state.observed.send(priority.uses_reserve(), now));
+        Permit { rate_limiter: Arc::clone(self), sent, breaker: None, is_probe: false }
     }
 
-    /// Serves the queue until nobody waits.
+    /// Serves the queue until nothing waits.
     async fn serve(self: Arc<Self>) {
         loop {
-            // Tickets that nobody takes any more come back to this budget: nothing is told while its state is held.
-            let mut turns = Vec::new();
-            let (next, refused) = self.step(&mut turns);
-            for (tell, permit) in turns {
-                // Who has left does not need it; the ticket comes back by itself.
-                let _ = tell.send(Ok(permit));
+            // The permit of a request that was given up is dropped, which locks the state. So no permit is handed out under
+            // the lock.
+            let mut served = Vec::new();
+            let (next, late) = self.step(&mut served);
+            for (waiter, permit) in served {
+                // Where the request was given up, the permit is dropped here.
+                let _ = waiter.send(Some(permit));
             }
-            refuse(refused, Refusal::NoRoom);
+            dismiss(late);
             match next {
-                Next::End => return,
-                Next::Wait(until) => {
-                    let woken = async {
+                NextStep::End => return,
+                NextStep::Wait(until) => {
+                    let time_comes = async {
                         match until {
                             Some(until) => sleep_until(until).await,
                             None => std::future::pending().await,
                         }
                     };
                     tokio::select! {
-                        () = woken => {}
+                        () = time_comes => {}
                         () = self.changed.notified() => {}
                     }
                 }
-                Next::Take { requests_per_second, want, reserve } => {
+                NextStep::Take { requests_per_second, want, reserve } => {
                     self.take(requests_per_second, want, reserve).await;
                 }
             }
         }
     }
 
-    /// Hands out what there is to hand out now; those in `refused` cannot be served in time.
-    fn step(
-        self: &Arc<Self>,
-        turns: &mut Vec<(oneshot::Sender<Turn>, RateLimitPermit)>,
-    ) -> (Next, Vec<oneshot::Sender<Turn>>) {
+    /// Adds to `served` all requests that can be sent now, and returns those that cannot be sent in time.
+    fn step(self: &Arc<Self>, served: &mut Vec<(Waiter, Permit)>) -> (NextStep, Vec<Waiter>) {
         let now = Instant::now();
         let shared = self.is_shared();
         let mut state = self.lock();
-        let mut refused = Vec::new();
-        if now.duration_since(state.tidied_at) >= QUEUE_SWEEP_INTERVAL {
-            state.tidied_at = now;
-            refused = state.queue.take_out(now, oneshot::Sender::is_closed);
+        let mut late = Vec::new();
+        if now.duration_since(state.swept_at) >= QUEUE_SWEEP_INTERVAL {
+            state.swept_at = now;
+            late = state.queue.take_out(now, Waiter::is_closed);
         }
         let next = loop {
             let Some(priority) = state.queue.priority() else {
-                state.served = false;
-                break Next::End;
+                state.is_served = false;
+                break NextStep::End;
             };
-            let opening = state.observed.opening(priority.uses_reserve(), now);
+            let uses_reserve = priority.uses_reserve();
+            let mut availability = state.observed.availability(uses_reserve, now);
+            if let Availability::Unknown(until) = availability {
+                break NextStep::Wait(until);
+            }
             let want = u32::try_from(state.queue.waiting(priority)).unwrap_or(u32::MAX);
-            let paid = match (opening, state.quota.as_mut()) {
-                (Opening::Now, Some(quota)) => quota.pay(priority, want, now, shared),
-                (Opening::Now, None) => Paid::Yes,
-                (Opening::At(opens_at), _) => Paid::At(opens_at),
-                (Opening::Unsure(until), _) => break Next::Wait(until),
-            };
-            match paid {
-                Paid::Yes => match state.queue.pop() {
-                    Some(tell) if !tell.is_closed() => {
-                        let permit = self.permit(&mut state, priority, now);
-                        turns.push((tell, permit));
-                    }
-                    _ => state.refund(now),
-                },
-                Paid::At(moment) => {
-                    // The most urgent cannot go before, and so nobody can.
-                    refused.extend(state.queue.take_out(moment, oneshot::Sender::is_closed));
-                    if state.queue.len() > 0 {
-                        break Next::Wait(Some(moment));
-                    }
+            if let (Availability::Now, Some(quota)) = (availability, state.quota.as_mut()) {
+                availability = quota.take(uses_reserve, now, shared);
+                if let Availability::Unknown(_) = availability {
+                    let requests_per_second = quota.requests_per_second();
+                    let reserve = reserve(requests_per_second, uses_reserve);
+                    break NextStep::Take { requests_per_second, want, reserve };
                 }
-                Paid::Failover(take) => break take,
+            }
+            if let Availability::At(at) = availability {
+                // The most urgent request cannot be sent before, so none can.
+                late.extend(state.queue.take_out(at, Waiter::is_closed));
+                if state.queue.len() > 0 {
+                    break NextStep::Wait(Some(at));
+                }
+                continue;
+            }
+            match state.queue.pop() {
+                Some(waiter) if !waiter.is_closed() => {
+                    let permit = self.permit(&mut state, priority, now);
+                    served.push((waiter, permit));
+                }
+                // The request was given up after the quota allowed it.
+                _ => state.quota.iter_mut().for_each(|quota| quota.prepaid.add(1, now)),
             }
         };
-        refused.extend(state.shed(now));
-        (next, refused)
+        late.extend(state.shed(now));
+        (next, late)
     }
 
-    /// Takes out of the shared ceiling, or waits until there is something in it.
+    /// Takes requests out of the shared quota, or waits until there are more in it.
     async fn take(&self, requests_per_second: u32, want: u32, reserve: u32) {
         let Some(shared) = &self.quotas.shared else { return };
         let Some(taken) = shared.take(&self.tenant, requests_per_second, want, reserve).await else {
-            // It failed, which it knows itself now: this replica's own ceiling stands in.
+            // Redis failed, which `shared` knows from now on: this replica's own bucket replaces it.
             return;
         };
         let more_at = Instant::now() + taken.more_in;
@@ -277,160 +249,126 @@ impl RateLimiter {
                 state.quota.iter_mut().for_each(|quota| quota.prepaid.add(taken.count, Instant::now()));
                 return;
             }
-            state.queue.take_out(more_at, oneshot::Sender::is_closed)
+            state.queue.take_out(more_at, Waiter::is_closed)
         };
-        refuse(too_late, Refusal::NoRoom);
+        dismiss(too_late);
         tokio::select! {
             () = sleep_until(more_at) => {}
             () = self.changed.notified() => {}
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held, and each write leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, LimiterState> {
+        // Nothing panics while the lock is held, and each write leaves the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether the ceiling has room for one more.
-enum Paid {
-    Yes,
-    At(Instant),
-    Failover(Next),
-}
-
-impl Quota {
-    fn pay(&mut self, priority: Priority, want: u32, now: Instant, shared: bool) -> Paid {
-        if self.prepaid.spend(now) {
-            return Paid::Yes;
-        }
-        if shared {
-            let requests_per_second = self.requests_per_second;
-            let reserve = reserve(requests_per_second, priority.uses_reserve());
-            return Paid::Failover(Next::Take { requests_per_second, want, reserve });
-        }
-        match self.own.take(priority.uses_reserve(), now) {
-            Ok(()) => Paid::Yes,
-            Err(moment) => Paid::At(moment),
-        }
-    }
-}
-
-impl Prepaid {
-    fn none(now: Instant) -> Self {
-        Self { requests: 0, until: now }
+impl LimiterState {
+    /// Whether a request may be sent right now. If so, the quota counts it.
+    fn take(&mut self, priority: Priority, now: Instant, shared: bool) -> bool {
+        let uses_reserve = priority.uses_reserve();
+        self.observed.availability(uses_reserve, now) == Availability::Now
+            && self.quota.as_mut().is_none_or(|quota| quota.take(uses_reserve, now, shared) == Availability::Now)
     }
 
-    fn add(&mut self, requests: u32, now: Instant) {
-        let left = if now < self.until { self.requests } else { 0 };
-        *self = Self { requests: left + requests, until: now + PREPAID_TTL };
-    }
-
-    fn spend(&mut self, now: Instant) -> bool {
-        let there = self.requests > 0 && now < self.until;
-        self.requests -= u32::from(there);
-        there
-    }
-}
-
-impl State {
-    /// Whether a request may go right now, which is then paid for.
-    fn has_room(&mut self, priority: Priority, now: Instant, shared: bool) -> bool {
-        self.observed.opening(priority.uses_reserve(), now) == Opening::Now
-            && self.quota.as_mut().is_none_or(|quota| matches!(quota.pay(priority, 1, now, shared), Paid::Yes))
-    }
-
-    /// Takes back what was paid for somebody who has left.
-    fn refund(&mut self, now: Instant) {
-        if let Some(quota) = &mut self.quota {
-            quota.prepaid.add(1, now);
-        }
-    }
-
-    /// So many can be served in a few seconds by what is said of the rate, before anything was let through.
+    /// How many requests can be sent within a few seconds, as far as the rate is known before any was sent.
     fn known_to_fit(&self) -> usize {
-        let by_ceiling = self.quota.as_ref().map(|quota| RECENT_SECONDS * quota.own.capacity() as usize);
-        // What a rested tenant takes at once flows in again in about three seconds: 50 at 16 a second.
-        let by_window = Some(self.observed.limit() as usize).filter(|limit| *limit > 0);
-        by_ceiling.into_iter().chain(by_window).min().unwrap_or_default()
+        let by_quota = self.quota.as_ref().map(|quota| RECENT_SECONDS * quota.own_capacity() as usize);
+        // The burst of a rested tenant refills in about three seconds: 50 at 16 a second.
+        let by_limit = self.observed.burst().map(|burst| burst as usize);
+        by_quota.into_iter().chain(by_limit).min().unwrap_or_default()
     }
 
-    /// Takes out those who wait for nothing, because more wait than can be served in time.
-    fn shed(&mut self, now: Instant) -> Vec<oneshot::Sender<Turn>> {
-        let may_wait = MIN_QUEUE.max(self.recent.total(now)).max(self.known_to_fit());
+    /// Takes out the requests that wait for nothing, because more wait than can be sent in time.
+    fn shed(&mut self, now: Instant) -> Vec<Waiter> {
+        let may_wait = MIN_QUEUE.max(self.throughput.total(now)).max(self.known_to_fit());
         if self.observed.is_unknown() || self.queue.len() <= may_wait {
             return Vec::new();
         }
-        let mut spared = self.queue.take_out(now, oneshot::Sender::is_closed);
+        let mut shed = self.queue.take_out(now, Waiter::is_closed);
         while self.queue.len() > may_wait {
-            spared.extend(self.queue.pop_least_urgent());
+            shed.extend(self.queue.pop_least_urgent());
         }
-        spared
-    }
-
-    /// Whether it is known already that there is no room in time.
-    fn refuses(&self, priority: Priority, deadline: Instant, now: Instant) -> Option<Refusal> {
-        match self.observed.opening(priority.uses_reserve(), now) {
-            Opening::At(opens_at) if opens_at >= deadline => Some(Refusal::NoRoom),
-            _ => None,
-        }
+        shed
     }
 }
 
-impl Recent {
-    fn move_on(&mut self, now: Instant) {
+impl Throughput {
+    fn advance(&mut self, now: Instant) {
         let second = now.duration_since(self.began).as_secs();
         for passed in self.second + 1..=second.min(self.second + RECENT_SECONDS as u64) {
             self.counts[passed as usize % RECENT_SECONDS] = 0;
         }
-        // After a long pause every place was cleared above, whichever they were.
+        // After a long pause the loop cleared every place, in whichever order.
         self.second = second;
     }
 
     fn count(&mut self, now: Instant) {
-        self.move_on(now);
+        self.advance(now);
         self.counts[self.second as usize % RECENT_SECONDS] += 1;
     }
 
     fn total(&mut self, now: Instant) -> usize {
-        self.move_on(now);
+        self.advance(now);
         self.counts.iter().sum()
     }
 }
 
-impl RateLimitPermit {
-    /// Tells what came of the request.
-    pub fn over(mut self, outcome: Outcome, limit: &RateLimit) {
+impl Permit {
+    /// Makes the permit one of the breaker too. An open breaker cancels it.
+    pub(super) fn checked_by(mut self, breaker: &Arc<Breaker>) -> Option<Self> {
+        self.is_probe = breaker.allow(Instant::now())?;
+        self.breaker = Some(Arc::clone(breaker));
+        Some(self)
+    }
+
+    /// Records how the request ended, `took` after it was sent, and the rate limit headers of its answer.
+    pub fn record(mut self, outcome: Outcome, took: Duration, limits: &RateLimit) {
+        if let Some(breaker) = self.breaker.take() {
+            breaker.record(self.is_probe, outcome, took);
+        }
         if matches!(outcome, Outcome::Timeout | Outcome::Unreachable) {
+            // There was no answer: dropping the permit counts the end of the request.
             return;
         }
         if let Some(sent) = self.sent.take() {
-            self.change(|observed| observed.answered(sent, outcome, limit, Instant::now(), Timestamp::now()));
+            self.update(|observed| observed.answered(sent, outcome, limits, Instant::now(), Timestamp::now()));
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut ObservedLimit)) {
-        let mut state = self.budget.lock();
-        change(&mut state.observed);
-        if state.served {
-            self.budget.changed.notify_one();
+    fn update(&self, update: impl FnOnce(&mut ObservedLimit)) {
+        let mut state = self.rate_limiter.lock();
+        update(&mut state.observed);
+        if state.is_served {
+            self.rate_limiter.changed.notify_one();
         }
     }
 }
 
-impl Drop for RateLimitPermit {
+impl Drop for Permit {
     fn drop(&mut self) {
+        if let Some(breaker) = self.breaker.take()
+            && self.is_probe
+        {
+            breaker.cancel_probe();
+        }
         if let Some(sent) = self.sent.take() {
-            self.change(|observed| observed.lost(sent));
+            self.update(|observed| observed.end(sent));
         }
     }
 }
 
-fn refuse(waiting: Vec<oneshot::Sender<Turn>>, refusal: Refusal) {
-    for tell in waiting {
-        // Who has left knows it.
-        let _ = tell.send(Err(refusal));
+/// Ends the wait of requests that cannot be sent in time.
+fn dismiss(late: Vec<Waiter>) {
+    for waiter in late {
+        // A request that was given up needs no answer.
+        let _ = waiter.send(None);
     }
+}
+
+fn no_room() -> Error {
+    Error::new(Failure::RateLimited, "the tenant's request budget is used up until after the deadline")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is read of a page, and what is not.
+//! What the parser keeps of a page, and what it drops.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn session(entry: Value) -> ListedSession {
 }
 
 #[test]
-fn a_full_session_is_read() {
+fn full_session_is_read() {
     let read = session(json!({
         "id": "s1", "user_id": "auth0|1", "created_at": "2024-05-01T13:00:01Z", "updated_at": "2024-05-01T13:00:02Z",
         "authenticated_at": "2024-05-01T13:00:03Z", "idle_expires_at": "2024-05-01T13:00:04Z",
@@ -44,7 +44,7 @@ fn a_full_session_is_read() {
 }
 
 #[test]
-fn escapes_in_strings_are_understood() {
+fn escapes_in_strings_are_decoded() {
     let read =
         page(r#"{"\u0073essions":[{"id":"s\u0031","user_id":"waad|\"\u00a3","clients":[{"client_id":"a\/b"}]}]}"#);
     assert_eq!(read.sessions[0].id, "s1");
@@ -53,7 +53,7 @@ fn escapes_in_strings_are_understood() {
 }
 
 #[test]
-fn everything_but_the_id_may_be_missing() {
+fn everything_but_the_id_is_optional() {
     let bare = ListedSession { id: "s1".to_owned(), ..ListedSession::default() };
     assert_eq!(session(json!({"id": "s1"})), bare);
     assert_eq!(
@@ -63,7 +63,7 @@ fn everything_but_the_id_may_be_missing() {
 }
 
 #[test]
-fn no_sessions_are_none() {
+fn page_without_sessions_is_empty() {
     for body in
         ["{}", r#"{"sessions":null}"#, r#"{"sessions":[]}"#, " {\"sessions\" : [ ] } \n", r#"{"next":"n","total":3}"#]
     {
@@ -73,7 +73,7 @@ fn no_sessions_are_none() {
 }
 
 #[test]
-fn what_is_not_an_answer_is_an_error_that_repeats_none_of_it() {
+fn error_about_another_answer_repeats_none_of_it() {
     for body in [
         "",
         "no",
@@ -124,7 +124,7 @@ fn ids_of_every_allowed_character_and_length_are_kept() {
 }
 
 #[test]
-fn a_date_that_is_not_rfc_3339_is_unreadable_and_costs_nothing_else() {
+fn date_that_is_not_rfc_3339_costs_nothing_else() {
     for date in
         [json!({"$date": 5}), json!(null), json!(1_714_568_430), json!([]), json!("yesterday"), json!("2024-05-01")]
     {
@@ -138,7 +138,7 @@ fn a_date_that_is_not_rfc_3339_is_unreadable_and_costs_nothing_else() {
 }
 
 #[test]
-fn clients_that_are_no_list_are_missing() {
+fn clients_that_are_no_list_count_as_missing() {
     for clients in [json!(null), json!({}), json!("a"), json!(5), json!(false), json!({"client_id": "a"})] {
         assert_eq!(session(json!({"id": "s1", "clients": clients})).clients, None, "{clients}");
     }
@@ -153,7 +153,7 @@ fn items_without_a_client_id_are_skipped() {
 }
 
 #[test]
-fn a_next_that_is_not_a_string_with_something_in_it_is_none() {
+fn next_is_none_unless_it_is_a_nonempty_string() {
     for next in [json!(null), json!(""), json!(5), json!({}), json!([])] {
         assert_eq!(page(&json!({ "next": next }).to_string()).next, None);
     }
@@ -161,7 +161,7 @@ fn a_next_that_is_not_a_string_with_something_in_it_is_none() {
 }
 
 #[test]
-fn what_is_ignored_may_be_nested_to_any_depth() {
+fn ignored_values_may_be_nested_to_any_depth() {
     let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
     let body = format!(r#"{{"x":{open}{close},"sessions":[{{"id":"s1","device":{open}{close}}}]}}"#);
     assert_eq!(page(&body).sessions.len(), 1);
@@ -176,13 +176,13 @@ fn recording(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_recorded_list_is_read() {
+fn recorded_list_is_read() {
     let read = page(&recording("TestUserManager_ListUserSessions")[1]);
     assert_eq!((read.entries, read.next), (0, None));
 }
 
 #[test]
-fn the_recorded_session_is_read() {
+fn recorded_session_is_read() {
     let body = &recording("TestSessionManager_Read")[0];
     let read = page(&format!(r#"{{"sessions":[{body}]}}"#));
     let date = Some("2024-05-01T13:00:30.380Z".parse().unwrap());

@@ -4,17 +4,18 @@ use jiff::SignedDuration;
 use tokio::time::advance;
 
 use super::*;
+use crate::auth0::observer::Unobserved;
 use crate::policy::ObjectName;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn budget() -> Arc<RateLimiter> {
+fn limiter() -> Arc<RateLimiter> {
     Arc::new(RateLimiter::new("acme.eu.auth0.com", QuotaConfig::default()))
 }
 
-fn context(policy: &str, patience: Duration) -> CallContext {
+fn context(policy: &str, timeout: Duration) -> CallContext {
     let policy = Some(ObjectName::new("default", policy));
-    CallContext { policy, silent: false, deadline: Instant::now() + patience }
+    CallContext { policy, silent: false, deadline: Instant::now() + timeout }
 }
 
 fn left(remaining: u64, resets_in: i64) -> RateLimit {
@@ -22,21 +23,25 @@ fn left(remaining: u64, resets_in: i64) -> RateLimit {
     RateLimit { limit: Some(10), remaining: Some(remaining), resets_at: Some(resets_at), retry_at: None }
 }
 
-/// A budget of which one answer is known.
-async fn known(remaining: u64, resets_in: i64) -> Arc<RateLimiter> {
-    let budget = budget();
-    let first = budget.admit(Priority::Login, &context("a", SECOND)).await;
-    first.permit.unwrap().over(Outcome::Ok, &left(remaining, resets_in));
-    budget
+/// Gets a permit for a login of policy `a`.
+async fn acquire(limiter: &Arc<RateLimiter>, timeout: Duration) -> Result<Permit, Error> {
+    limiter.acquire(Priority::Login, &context("a", timeout)).await.0
 }
 
-/// Of so many who ask at the same moment, when each was let through; `None` = not.
-async fn crowd(budget: &Arc<RateLimiter>, count: usize, patience: Duration) -> Vec<Option<Duration>> {
+/// A limiter that knows one answer.
+async fn known(remaining: u64, resets_in: i64) -> Arc<RateLimiter> {
+    let limiter = limiter();
+    let first = acquire(&limiter, SECOND).await.unwrap();
+    first.record(Outcome::Ok, SECOND, &left(remaining, resets_in));
+    limiter
+}
+
+/// Of `count` simultaneous requests, when each got its permit. `None` = it got none.
+async fn burst(limiter: &Arc<RateLimiter>, count: usize, timeout: Duration) -> Vec<Option<Duration>> {
     let begun = Instant::now();
     join_all((0..count).map(|_| async {
-        let admitted = budget.admit(Priority::Login, &context("a", patience)).await;
-        admitted.permit.ok().map(|permit| {
-            permit.over(Outcome::Ok, &RateLimit::default());
+        acquire(limiter, timeout).await.ok().map(|permit| {
+            permit.record(Outcome::Ok, SECOND, &RateLimit::default());
             begun.elapsed()
         })
     }))
@@ -44,120 +49,105 @@ async fn crowd(budget: &Arc<RateLimiter>, count: usize, patience: Duration) -> V
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_budget_is_waited_for_only_where_it_opens_in_time() {
-    let budget = known(0, 2).await;
-    for (patience, comes_in) in [(SECOND, false), (SECOND * 5, true)] {
+async fn request_waits_only_for_a_budget_that_refills_in_time() {
+    let limiter = known(0, 2).await;
+    for (timeout, in_time) in [(SECOND, false), (SECOND * 5, true)] {
         let begun = Instant::now();
-        let admitted = budget.admit(Priority::Login, &context("a", patience)).await;
-        assert_eq!((admitted.permit.is_ok(), admitted.waited), (comes_in, comes_in));
-        assert_eq!(begun.elapsed() > SECOND, comes_in, "refused at once: {:?}", begun.elapsed());
+        let (permit, waited) = limiter.acquire(Priority::Login, &context("a", timeout)).await;
+        assert_eq!((permit.is_ok(), waited), (in_time, in_time));
+        assert_eq!(begun.elapsed() > SECOND, in_time, "an error comes at once: {:?}", begun.elapsed());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_are_told_at_once_when_the_budget_closes_for_longer_than_they_can_wait() {
-    let budget = known(2, 1).await;
-    let last = budget.admit(Priority::Login, &context("a", SECOND)).await.permit.unwrap();
-    let waiting = context("a", SECOND);
-    let mut waits = Box::pin(budget.admit(Priority::Login, &waiting));
-    assert!(waits.as_mut().now_or_never().is_none());
-    last.over(Outcome::RateLimited, &left(0, 60));
+async fn waiting_request_fails_at_once_when_the_refill_is_too_late() {
+    let limiter = known(2, 1).await;
+    let last = acquire(&limiter, SECOND).await.unwrap();
+    let mut waiting = Box::pin(acquire(&limiter, SECOND));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    last.record(Outcome::RateLimited, SECOND, &left(0, 60));
     let begun = Instant::now();
-    assert_eq!(waits.await.permit.err(), Some(Refusal::NoRoom));
+    assert_eq!(waiting.await.err().unwrap().failure, Failure::RateLimited);
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_goes_into_a_tenant_that_says_nothing_and_the_reason_is_its_silence() {
-    let budget = budget();
-    let mut out = Vec::new();
+async fn silent_tenant_gets_ten_requests_and_the_others_time_out() {
+    let limiter = limiter();
+    let mut permits = Vec::new();
     loop {
-        let admitted = budget.admit(Priority::Login, &context("a", SECOND)).await;
-        match admitted.permit {
-            Ok(permit) => out.push(permit),
-            Err(refusal) => {
-                assert_eq!((refusal, admitted.waited), (Refusal::NoAnswer, true));
+        match limiter.acquire(Priority::Login, &context("a", SECOND)).await {
+            (Ok(permit), _) => permits.push(permit),
+            (Err(error), waited) => {
+                assert_eq!((error.failure, waited), (Failure::UpstreamTimeout, true));
                 break;
             }
         }
     }
-    assert_eq!(out.len(), 10);
-    out.pop().unwrap().over(Outcome::Ok, &RateLimit::default());
-    assert_eq!(crowd(&budget, 1_000, SECOND).await.into_iter().flatten().count(), 1_000, "it has no limit");
+    assert_eq!(permits.len(), 10);
+    permits.pop().unwrap().record(Outcome::Ok, SECOND, &RateLimit::default());
+    assert_eq!(burst(&limiter, 1_000, SECOND).await.into_iter().flatten().count(), 1_000, "it has no limit");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ceiling_lets_its_rate_through_and_no_more() {
+async fn quota_allows_its_rate_and_no_more() {
     for (rate, replicas) in [(1, 1), (10, 1), (30, 3), (100, 1)] {
-        let budget = Arc::new(RateLimiter::new("t", QuotaConfig { shared: None, replicas }));
-        budget.limit(Some(rate));
+        let limiter = Arc::new(RateLimiter::new("t", QuotaConfig { shared: None, replicas }));
+        limiter.set_quota(Some(rate));
         let part = rate / replicas;
-        // Fills up, and is asked for more than it has.
+        // The bucket fills up, and then more is requested than it holds.
         advance(SECOND * 2).await;
-        let came = crowd(&budget, 1_000, SECOND * 3).await;
-        let by = |end: Duration| came.iter().flatten().filter(|at| **at <= end).count();
-        let burst = (part - part / 10) as usize;
-        assert_eq!(by(Duration::ZERO), burst, "{rate}/{replicas}");
+        let sent = burst(&limiter, 1_000, SECOND * 3).await;
+        let by = |end: Duration| sent.iter().flatten().filter(|at| **at <= end).count();
+        let at_once = (part - part / 10) as usize;
+        assert_eq!(by(Duration::ZERO), at_once, "{rate}/{replicas}");
         for second in 1..=3 {
-            assert!(by(SECOND * second) <= burst + (part * second) as usize, "{rate}/{replicas}");
+            assert!(by(SECOND * second) <= at_once + (part * second) as usize, "{rate}/{replicas}");
         }
-        // What flows in in the third second may come a moment too late.
+        // What flows in at the end of the third second may be too late.
         assert!(
-            by(SECOND * 3) >= burst + (part * 3).saturating_sub(2) as usize,
+            by(SECOND * 3) >= at_once + (part * 3).saturating_sub(2) as usize,
             "{rate}/{replicas}: {}",
             by(SECOND * 3)
         );
     }
 }
 
-#[tokio::test]
-async fn what_was_paid_for_and_not_used_is_not_added_to_the_burst_of_a_later_crowd() {
-    let now = Instant::now();
-    let mut prepaid = Prepaid::none(now);
-    assert!(!prepaid.spend(now));
-    prepaid.add(2, now);
-    assert!(prepaid.spend(now + PREPAID_TTL / 2));
-    assert!(!prepaid.spend(now + PREPAID_TTL));
-    prepaid.add(1, now + PREPAID_TTL);
-    assert!(prepaid.spend(now + PREPAID_TTL));
-    assert!(!prepaid.spend(now + PREPAID_TTL), "the one that had ended did not come back");
-}
-
 #[tokio::test(start_paused = true)]
-async fn a_changed_ceiling_holds_at_once_and_brings_no_burst() {
-    let budget = budget();
-    budget.limit(Some(10));
+async fn changed_quota_holds_at_once_and_brings_no_burst() {
+    let limiter = limiter();
+    limiter.set_quota(Some(10));
     advance(SECOND * 2).await;
-    crowd(&budget, 9, SECOND).await;
+    burst(&limiter, 9, SECOND).await;
     for rate in [Some(100), Some(10)] {
-        budget.limit(rate);
-        assert_eq!(crowd(&budget, 5, Duration::from_millis(1)).await.into_iter().flatten().count(), 0, "{rate:?}");
+        limiter.set_quota(rate);
+        assert_eq!(burst(&limiter, 5, Duration::from_millis(1)).await.into_iter().flatten().count(), 0, "{rate:?}");
     }
-    budget.limit(None);
-    assert_eq!(crowd(&budget, 50, Duration::from_millis(1)).await.into_iter().flatten().count(), 50);
+    limiter.set_quota(None);
+    assert_eq!(burst(&limiter, 50, Duration::from_millis(1)).await.into_iter().flatten().count(), 50);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revocation_uses_the_reserve_that_logins_leave() {
-    let budget = budget();
-    budget.limit(Some(20));
+async fn revocation_uses_the_reserve_that_logins_leave() {
+    let limiter = limiter();
+    limiter.set_quota(Some(20));
     advance(SECOND).await;
-    assert_eq!(crowd(&budget, 50, Duration::from_millis(1)).await.into_iter().flatten().count(), 18);
-    let hasty = context("a", Duration::from_millis(1));
+    assert_eq!(burst(&limiter, 50, Duration::from_millis(1)).await.into_iter().flatten().count(), 18);
+    let short = context("a", Duration::from_millis(1));
     for there in [true, true, false] {
-        assert_eq!(budget.admit(Priority::Revocation, &hasty).await.permit.is_ok(), there);
+        assert_eq!(limiter.acquire(Priority::Revocation, &short).await.0.is_ok(), there);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_there_is_room_again_the_urgent_go_first_and_policies_take_turns() {
-    let budget = known(0, 1).await;
+async fn urgent_requests_go_first_and_policies_alternate() {
+    let limiter = known(0, 1).await;
     let order = Mutex::new(Vec::new());
     let go = async |priority: Priority, policy: &'static str| {
-        let permit = budget.admit(priority, &context(policy, SECOND * 30)).await.permit.unwrap();
+        let permit = limiter.acquire(priority, &context(policy, SECOND * 30)).await.0.unwrap();
         order.lock().unwrap().push((priority, policy));
         // One at a time: the next has to wait for the next second.
-        permit.over(Outcome::Ok, &left(0, 1));
+        permit.record(Outcome::Ok, SECOND, &left(0, 1));
     };
     use Priority::{Login, NextPage, Revocation, Silent};
     let all = [
@@ -179,25 +169,45 @@ async fn when_there_is_room_again_the_urgent_go_first_and_policies_take_turns() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_wait_than_can_be_served_and_the_longest_waiting_make_room() {
-    let budget = known(0, 1).await;
-    let came = crowd(&budget, 1_000, SECOND * 3).await;
-    assert!(budget.lock().queue.len() == 0 && !budget.lock().served, "nobody is left behind");
-    let position = came.iter().position(Option::is_some).unwrap();
+async fn full_queue_sheds_the_requests_that_wait_longest() {
+    let limiter = known(0, 1).await;
+    let sent = burst(&limiter, 1_000, SECOND * 3).await;
+    assert!(limiter.lock().queue.len() == 0 && !limiter.lock().is_served, "no request is left in the queue");
+    let position = sent.iter().position(Option::is_some).unwrap();
     assert_eq!(position, 1_000 - MIN_QUEUE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_leaves_spends_nothing() {
-    let budget = budget();
-    budget.limit(Some(1));
+async fn request_that_is_given_up_spends_nothing() {
+    let limiter = limiter();
+    limiter.set_quota(Some(1));
     advance(SECOND).await;
-    assert!(budget.admit(Priority::Login, &context("a", SECOND)).await.permit.is_ok());
-    let waiting = context("a", SECOND * 3);
-    let mut leaves = Box::pin(budget.admit(Priority::Login, &waiting));
-    assert!(leaves.as_mut().now_or_never().is_none());
-    drop(leaves);
+    assert!(acquire(&limiter, SECOND).await.is_ok());
+    let mut given_up = Box::pin(acquire(&limiter, SECOND * 3));
+    assert!(given_up.as_mut().now_or_never().is_none());
+    drop(given_up);
     let begun = Instant::now();
-    assert!(budget.admit(Priority::Login, &context("a", SECOND * 2)).await.permit.is_ok());
+    assert!(acquire(&limiter, SECOND * 2).await.is_ok());
     assert!(begun.elapsed() <= SECOND + QUEUE_SWEEP_INTERVAL, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_permit_is_a_cancellation() {
+    // Of four, one is the reserve.
+    let limiter = known(4, 60).await;
+    let availability = || limiter.lock().observed.availability(false, Instant::now());
+    let breaker = Arc::new(Breaker::new("acme.eu.auth0.com", Arc::new(Unobserved)));
+    for _ in 0..10 {
+        breaker.record(false, Outcome::Unreachable, SECOND);
+    }
+    let permit = acquire(&limiter, SECOND).await.unwrap();
+    assert!(permit.checked_by(&breaker).is_none(), "the breaker is open");
+    advance(SECOND * 5).await;
+    let probe = acquire(&limiter, SECOND).await.unwrap().checked_by(&breaker).unwrap();
+    let last = acquire(&limiter, SECOND).await.unwrap();
+    assert!(breaker.is_open(Instant::now()));
+    assert!(matches!(availability(), Availability::Unknown(Some(_))), "an answer may say that there is more");
+    drop((probe, last));
+    assert!(!breaker.is_open(Instant::now()), "the next request is the probe");
+    assert!(matches!(availability(), Availability::At(_)), "no answer comes any more");
 }

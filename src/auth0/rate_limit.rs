@@ -1,6 +1,6 @@
-//! What a tenant says about its rate limit.
+//! The rate limit headers of a tenant's answers.
 //!
-//! `x-ratelimit-reset` is the Unix time in seconds at which requests are allowed again, not a span:
+//! `x-ratelimit-reset` is the Unix time in seconds at which requests are allowed again, not a duration:
 //! <https://auth0.com/docs/troubleshoot/customer-support/operational-policies/rate-limit-policy/rate-limit-use-cases>.
 
 use std::time::Duration;
@@ -8,24 +8,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
-/// How long a refusal holds that does not say for how long.
+/// The wait where the headers give none: Auth0's per-second limits refill within a second.
 pub(super) const DEFAULT_REFILL: Duration = Duration::from_secs(1);
 
 /// The rate limit headers of one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimit {
-    /// How many requests a window allows.
+    /// How many requests the tenant takes at once: `x-ratelimit-limit`.
     pub limit: Option<u64>,
-    /// How many of them are left.
+    /// How many of them are left: `x-ratelimit-remaining`.
     pub remaining: Option<u64>,
-    /// When more are allowed.
+    /// When more are allowed: `x-ratelimit-reset`.
     pub resets_at: Option<Timestamp>,
-    /// When to ask again, as `Retry-After` says it.
+    /// When to send the next request: `Retry-After`.
     pub retry_at: Option<Timestamp>,
 }
 
 impl RateLimit {
-    /// Reads the headers of an answer that came at `now`; one that cannot be read is taken to be missing.
+    /// Reads the headers of an answer that came at `now`. An unreadable header counts as missing.
     pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Self {
         let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
         let number = |name: &'static str| text(&HeaderName::from_static(name))?.parse::<u64>().ok();
@@ -41,18 +41,16 @@ impl RateLimit {
         }
     }
 
-    /// How long to wait after a refusal that came at `now`: what `Retry-After` says, else the reset, else a second.
-    pub(super) fn opens_in(&self, now: Timestamp) -> Duration {
-        let opens_in = self.retry_at.or(self.resets_at).map(|opens| opens.duration_since(now));
-        // A window that is said to be open already belongs to a clock that differs from ours, and says nothing.
-        opens_in
-            .filter(jiff::SignedDuration::is_positive)
-            .and_then(|span| span.try_into().ok())
-            .unwrap_or(DEFAULT_REFILL)
+    /// How long to wait for the next request after an answer that came at `now`: until `Retry-After`, else until the reset,
+    /// else [`DEFAULT_REFILL`].
+    pub(super) fn wait(&self, now: Timestamp) -> Duration {
+        let wait = self.retry_at.or(self.resets_at).map(|allowed_at| allowed_at.duration_since(now));
+        // A time in the past comes from a clock that differs from ours, and gives no duration.
+        wait.filter(jiff::SignedDuration::is_positive).and_then(|span| span.try_into().ok()).unwrap_or(DEFAULT_REFILL)
     }
 }
 
-/// A span beyond the end of time ends there.
+/// The time this many seconds later, at most [`Timestamp::MAX`].
 fn later(from: Timestamp, seconds: u64) -> Timestamp {
     from.saturating_add(Duration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
@@ -65,11 +63,11 @@ mod tests {
     fn wait(headers: &[(&'static str, &'static str)]) -> Duration {
         let headers = headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
         let now = "2024-05-01T13:00:00Z".parse().unwrap();
-        RateLimit::read(&headers, now).opens_in(now)
+        RateLimit::read(&headers, now).wait(now)
     }
 
     #[test]
-    fn the_window_opens_when_the_headers_say_so() {
+    fn the_wait_follows_the_headers() {
         assert_eq!(wait(&[("x-ratelimit-reset", "1714568407")]), Duration::from_secs(7));
         assert_eq!(wait(&[("retry-after", "3")]), Duration::from_secs(3));
         assert_eq!(wait(&[("retry-after", " 3 "), ("x-ratelimit-reset", "1714568407")]), Duration::from_secs(3));
@@ -77,20 +75,20 @@ mod tests {
     }
 
     #[test]
-    fn without_a_readable_header_it_opens_in_a_second() {
+    fn the_wait_without_a_readable_header_is_a_second() {
         assert_eq!(wait(&[]), DEFAULT_REFILL);
         assert_eq!(wait(&[("x-ratelimit-reset", "soon"), ("retry-after", "-1")]), DEFAULT_REFILL);
     }
 
     #[test]
-    fn a_window_said_to_be_open_is_not_stormed() {
+    fn a_time_in_the_past_still_waits_a_second() {
         assert_eq!(wait(&[("retry-after", "0")]), DEFAULT_REFILL);
         assert_eq!(wait(&[("x-ratelimit-reset", "1")]), DEFAULT_REFILL);
         assert_eq!(wait(&[("retry-after", "Wed, 01 May 2024 12:00:00 GMT")]), DEFAULT_REFILL);
     }
 
     #[test]
-    fn absurd_numbers_are_only_very_late() {
+    fn absurd_numbers_give_a_very_long_wait() {
         for header in ["retry-after", "x-ratelimit-reset"] {
             assert!(wait(&[(header, "18446744073709551615")]) > Duration::from_secs(1 << 30));
         }

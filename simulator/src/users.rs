@@ -1,8 +1,8 @@
-//! The tenant's users and their sessions, and how late the Management API learns of a change.
+//! The tenant's users and their sessions, and the delay with which the Management API shows a change.
 //!
-//! There are two views. The *true* one changes at once: it is what a browser meets, and what tests assert on. The *listed*
-//! one is the Management API's: a session that ended, and an application that was added, show there only after the
-//! visibility delay. Each user has a lock of their own, and each entry keeps its JSON, so that listing is copying.
+//! There are two views. The *true* view changes at once. A browser uses it, and tests assert on it. The *listed* view is the
+//! Management API's: the end of a session and a new application of a session show there after the visibility delay. Each
+//! user has a lock, and each entry keeps its JSON, so that a list is a copy.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -20,27 +20,27 @@ pub(super) struct Users {
     by_session: RwLock<HashMap<String, Arc<User>>>,
 }
 
-/// One user, known to the maps above by name.
+/// One user, whom the maps above name.
 #[derive(Debug, Default)]
 struct User(Mutex<Sessions>);
 
 #[derive(Debug, Default)]
 struct Sessions {
-    /// In the order in which they were added, which is the order of the list.
+    /// In the order of the list, which is the order in which they were added.
     records: Vec<Record>,
     next_number: u64,
 }
 
 #[derive(Debug)]
 struct Record {
-    /// Its place in the list, which is what a cursor names.
+    /// Its place in the list. A cursor names it.
     number: u64,
     session: Session,
     /// The entry as JSON.
     json: String,
     /// Applications that completed a login, and when the list shows them.
-    arriving: Vec<(String, Timestamp)>,
-    /// When the list stops showing it, once it has ended.
+    pending_clients: Vec<(String, Timestamp)>,
+    /// When the list stops to show it. `None` before its end.
     gone_at: Option<Timestamp>,
 }
 
@@ -49,7 +49,7 @@ struct Record {
 pub(super) struct Page {
     /// The entries as JSON, with commas between them.
     pub entries: String,
-    /// The cursor of the next page, when there is more.
+    /// The cursor of the next page, if there is one.
     pub next: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Users {
         self.get_or_add(user_id);
     }
 
-    /// Adds a session to a user, who is made when unknown.
+    /// Adds a session to a user. An unknown user is added.
     pub fn add_session(&self, user_id: &str, mut session: Session) {
         if session.names_owner && session.entry.get("user_id").is_none() {
             set_field(&mut session.entry, "user_id", user_id.into());
@@ -80,7 +80,7 @@ impl Users {
         let number = sessions.next_number;
         sessions.next_number += 1;
         let json = session.entry.to_string();
-        sessions.records.push(Record { number, session, json, arriving: Vec::new(), gone_at: None });
+        sessions.records.push(Record { number, session, json, pending_clients: Vec::new(), gone_at: None });
     }
 
     /// The true sessions of a user, in the order of the list.
@@ -90,11 +90,11 @@ impl Users {
         sessions.records.iter().filter(|record| record.gone_at.is_none()).map(Record::true_session).collect()
     }
 
-    /// A page of the listed view: at most `take` entries that come after the cursor `from`. `None` when the user is unknown.
+    /// A page of the listed view: at most `take` entries after the cursor `from`. `None` when the user is unknown.
     pub fn page(&self, user_id: &str, from: Option<u64>, take: usize, now: Timestamp) -> Option<Page> {
         let user = self.get(user_id)?;
         let mut sessions = user.lock();
-        let ended = sessions.settle(now);
+        let ended = sessions.update(now);
         let mut rest = sessions.records.iter().filter(|record| from.is_none_or(|from| record.number > from)).peekable();
         let mut page = Page::default();
         for taken in 1..=take {
@@ -116,7 +116,7 @@ impl Users {
     pub fn entry(&self, session_id: &str, now: Timestamp) -> Option<String> {
         let user = self.owner(session_id)?;
         let mut sessions = user.lock();
-        let ended = sessions.settle(now);
+        let ended = sessions.update(now);
         let json =
             sessions.records.iter().find(|record| record.session.id == session_id).map(|record| record.json.clone());
         drop(sessions);
@@ -124,17 +124,17 @@ impl Users {
         json
     }
 
-    /// Ends a session; the list shows it for `delay` more. False when the listed view does not have it.
+    /// Ends a session. The list shows it for `delay` more. False when the listed view does not have it.
     pub fn end_session(&self, session_id: &str, now: Timestamp, delay: Duration) -> bool {
         let Some(user) = self.owner(session_id) else { return false };
         let mut sessions = user.lock();
-        let mut ended = sessions.settle(now);
+        let mut ended = sessions.update(now);
         let mut found = false;
         for record in sessions.records.iter_mut().filter(|record| record.session.id == session_id) {
             record.gone_at.get_or_insert(now + delay);
             found = true;
         }
-        ended.extend(sessions.settle(now));
+        ended.extend(sessions.update(now));
         drop(sessions);
         self.forget(ended);
         found
@@ -147,32 +147,32 @@ impl Users {
         for record in &mut sessions.records {
             record.gone_at.get_or_insert(now + delay);
         }
-        let ended = sessions.settle(now);
+        let ended = sessions.update(now);
         drop(sessions);
         self.forget(ended);
         true
     }
 
-    /// Whether the user truly has this session and a browser can still use it.
+    /// Whether the user has this session in the true view and a browser can use it.
     pub fn is_alive(&self, user_id: &str, session_id: &str, now: Timestamp) -> bool {
         self.true_sessions(user_id).iter().any(|session| session.id == session_id && session.is_alive(now))
     }
 
-    /// Notes a completed login: the application joins the session, and the list shows it `delay` later. False when the
-    /// session has ended meanwhile.
+    /// Completes a login: the application joins the session, and the list shows it `delay` later. False when the session has
+    /// ended.
     pub fn complete_login(&self, login: (&str, &str), client_id: &str, now: Timestamp, delay: Duration) -> bool {
         self.change(login, |record| {
             let entry = &mut record.session.entry;
             set_field(entry, "last_interacted_at", date(now).into());
             set_field(entry, "updated_at", date(now).into());
             set_field(entry, "idle_expires_at", date(now + IDLE_LIFETIME).into());
-            if !record.arriving.iter().any(|(arriving, _)| arriving == client_id) {
-                record.arriving.push((client_id.to_owned(), now + delay));
+            if !record.pending_clients.iter().any(|(pending, _)| pending == client_id) {
+                record.pending_clients.push((client_id.to_owned(), now + delay));
             }
         })
     }
 
-    /// Notes a login that failed: only `updated_at` moves. False when the session has ended meanwhile.
+    /// Fails a login: only `updated_at` changes. False when the session has ended.
     pub fn deny_login(&self, login: (&str, &str), now: Timestamp) -> bool {
         self.change(login, |record| set_field(&mut record.session.entry, "updated_at", date(now).into()))
     }
@@ -218,8 +218,8 @@ impl User {
 }
 
 impl Sessions {
-    /// Brings the listed view up to `now`, and gives the ids of the sessions that left it.
-    fn settle(&mut self, now: Timestamp) -> Vec<String> {
+    /// Brings the listed view up to `now`, and returns the ids of the sessions that left it.
+    fn update(&mut self, now: Timestamp) -> Vec<String> {
         let mut gone = Vec::new();
         self.records.retain(|record| {
             let stays = record.gone_at.is_none_or(|gone_at| gone_at > now);
@@ -228,17 +228,17 @@ impl Sessions {
             }
             stays
         });
-        for record in self.records.iter_mut().filter(|record| !record.arriving.is_empty()) {
-            let Record { session, arriving, json, .. } = record;
-            let before = arriving.len();
-            arriving.retain(|(client_id, shown_at)| {
-                let waits = *shown_at > now;
-                if !waits {
+        for record in self.records.iter_mut().filter(|record| !record.pending_clients.is_empty()) {
+            let Record { session, pending_clients, json, .. } = record;
+            let before = pending_clients.len();
+            pending_clients.retain(|(client_id, shown_at)| {
+                let is_pending = *shown_at > now;
+                if !is_pending {
                     push_client(&mut session.entry, client_id);
                 }
-                waits
+                is_pending
             });
-            if arriving.len() < before {
+            if pending_clients.len() < before {
                 *json = session.entry.to_string();
             }
         }
@@ -249,14 +249,14 @@ impl Sessions {
 impl Record {
     fn true_session(&self) -> Session {
         let mut session = self.session.clone();
-        for (client_id, _) in &self.arriving {
+        for (client_id, _) in &self.pending_clients {
             push_client(&mut session.entry, client_id);
         }
         session
     }
 }
 
-/// The cursor of a place in a list: opaque to clients, as Auth0's are.
+/// The cursor of a place in a list. It is opaque to clients, as Auth0's are.
 fn cursor(number: u64) -> String {
     format!("cur_{number:016x}")
 }

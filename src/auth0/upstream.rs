@@ -1,4 +1,4 @@
-//! The way out to all tenants: one connection pool, built once.
+//! The connection pool for all tenants, built once, and where the requests of each tenant go.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,61 +9,57 @@ use reqwest::{Certificate, Client, Url, redirect};
 use super::dns::PublicOnly;
 use super::limiter::{QuotaConfig, TenantLimiter};
 use super::observer::Observer;
-use super::transport::Endpoint;
+use super::transport::{CONNECT_TIMEOUT, Endpoint};
 use crate::policy::Tenant;
 
 const USER_AGENT: &str = concat!("session-checker/", env!("CARGO_PKG_VERSION"));
 
-/// Below the idle time after which common load balancers forget a connection.
+/// How long an idle connection is kept: less than the time after which common load balancers forget it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// An HTTP/2 connection carries all requests to a host, so one that went silent must be found out while it is in use:
-/// it would otherwise swallow every check until the kernel gives it up, a quarter of an hour later.
+/// How often an HTTP/2 connection in use is pinged, and how long the answer may take. The connection carries all requests
+/// to a host: without pings, a dead one fails every check until the kernel closes it, a quarter of an hour later.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What [`Upstream::new`] is built from.
+/// The options of [`Upstream::new`].
 pub struct UpstreamOptions {
-    /// Where the traffic of a tenant goes instead, by canonical or custom domain in lower case. `http` and a path are
-    /// allowed, and so are private addresses.
+    /// Endpoints that replace those of tenants, by canonical or custom domain in lower case. `http`, a path and private
+    /// addresses are allowed.
     pub endpoints: BTreeMap<String, Url>,
-    /// Certificates in PEM that are trusted towards tenants, besides the platform's.
+    /// CA certificates in PEM that are trusted for tenants, in addition to the platform's.
     pub ca_pem: Option<Vec<u8>>,
-    /// Where the tenants' ceilings are kept.
+    /// Where the tenants' quotas are kept.
     pub quotas: QuotaConfig,
-    /// Who counts.
+    /// Receives what happens, for the metrics.
     pub observer: Arc<dyn Observer>,
 }
 
-/// Towards all tenants: the connections, what every request has to pass, and who counts.
+/// The connections to all tenants, and the limiter of each.
 pub struct Upstream {
-    guarded: Client,
-    overrides: HashMap<String, EndpointOverride>,
+    /// Connects to public addresses only.
+    public_only: Client,
+    /// The endpoints that the operator names, by domain. Their client connects to private addresses too. It is a separate
+    /// client so that no policy reaches the same host by naming it as a tenant.
+    overrides: HashMap<String, (Client, Url)>,
     quotas: QuotaConfig,
-    /// By canonical domain, as long as anybody uses them.
+    /// By canonical domain, while they are in use.
     limiters: Mutex<HashMap<String, Weak<TenantLimiter>>>,
     observer: Arc<dyn Observer>,
 }
 
-/// An endpoint named by the operator. Its client resolves private names too; it is a client of its own so that no policy
-/// can reach the same host by naming it as a tenant.
-struct EndpointOverride {
-    base: Url,
-    http: Client,
-}
-
-/// Why the way out cannot be built.
+/// Why an [`Upstream`] cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// An endpoint that requests cannot be sent to.
-    #[error("the endpoint for {domain} must be an http or https URL with a host, and without user, query and fragment")]
+    /// An endpoint is not a usable URL.
+    #[error(
+        "--auth0-endpoint for {domain} must be an http or https URL with a host and without user, query or fragment"
+    )]
     Endpoint {
         /// The tenant's domain.
         domain: String,
     },
-    /// The extra certificates.
-    #[error("the CA file for Auth0 holds no readable PEM certificate")]
+    /// The additional CA certificates are unreadable.
+    #[error("--auth0-ca-file contains no readable PEM certificate")]
     Ca,
     /// TLS cannot be set up, for instance because the platform has no root certificates.
     #[error("cannot set up the HTTP client: {0}")]
@@ -96,15 +92,15 @@ impl Upstream {
                 if !is_base(&base) {
                     return Err(SetupError::Endpoint { domain });
                 }
-                overrides.insert(domain.to_ascii_lowercase(), EndpointOverride { base, http: http.clone() });
+                overrides.insert(domain.to_ascii_lowercase(), (http.clone(), base));
             }
         }
-        let guarded = builder().dns_resolver(PublicOnly).build()?;
+        let public_only = builder().dns_resolver(PublicOnly).build()?;
         let (quotas, observer) = (options.quotas, options.observer);
-        Ok(Self { guarded, overrides, quotas, limiters: Mutex::default(), observer })
+        Ok(Self { public_only, overrides, quotas, limiters: Mutex::default(), observer })
     }
 
-    /// What every request to a tenant has to pass: the same for all who ask for it while any of them keeps it.
+    /// The limiter of a tenant. All callers get the same one while any of them keeps it.
     pub fn limiter(&self, tenant: &Tenant) -> Arc<TenantLimiter> {
         let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(limiter) = limiters.get(tenant.domain()).and_then(Weak::upgrade) {
@@ -116,14 +112,14 @@ impl Upstream {
         limiter
     }
 
-    /// Where the requests of a tenant go: to the endpoint that names its custom or canonical domain, else to the custom
-    /// domain, else to the canonical one. Tokens and API calls share it, because a token is only good on the host that
-    /// issued it.
+    /// Where the requests of a tenant go: to the endpoint for its custom domain, else to the endpoint for its canonical
+    /// domain, else to the custom domain, else to the canonical one. Token requests and API calls share it, because Auth0
+    /// accepts a token only on the host that issued it.
     pub(super) fn endpoint(&self, tenant: &Tenant) -> Endpoint {
         let named = tenant.custom_domain().and_then(|domain| self.overrides.get(domain));
         let (http, base) = match named.or_else(|| self.overrides.get(tenant.domain())) {
-            Some(named) => (named.http.clone(), named.base.clone()),
-            None => (self.guarded.clone(), tenant.origin().clone()),
+            Some(named) => named.clone(),
+            None => (self.public_only.clone(), tenant.origin().clone()),
         };
         Endpoint::new(http, base, tenant.domain().into(), Arc::clone(&self.observer), self.limiter(tenant))
     }
@@ -164,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_go_to_the_custom_domain_unless_an_endpoint_names_either() {
+    fn endpoint_precedes_custom_and_canonical_domain() {
         let plain = upstream(&[], None).unwrap();
         assert_eq!(base(&plain, "Acme.eu.auth0.com", None), "https://acme.eu.auth0.com/oauth/token");
         assert_eq!(base(&plain, "acme.eu.auth0.com", Some("Login.acme.com")), "https://login.acme.com/oauth/token");
@@ -181,17 +177,17 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_cannot_be_sent_to_is_refused_by_name() {
+    fn unusable_endpoint_is_an_error_that_names_its_domain() {
         for url in ["ftp://a/", "data:x", "http://me@a/", "http://:pw@a/", "http://a/?q", "http://a/#f"] {
             let Err(SetupError::Endpoint { domain }) = upstream(&[("acme.eu.auth0.com", url)], None) else {
-                panic!("{url} was taken");
+                panic!("{url} was accepted");
             };
             assert_eq!(domain, "acme.eu.auth0.com");
         }
     }
 
     #[test]
-    fn a_ca_file_without_a_certificate_is_refused() {
+    fn ca_file_without_a_certificate_is_an_error() {
         for pem in [&b""[..], b"no", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
             assert!(matches!(upstream(&[], Some(pem)), Err(SetupError::Ca)), "{}", String::from_utf8_lossy(pem));
         }
