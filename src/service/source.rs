@@ -12,7 +12,7 @@ use crate::controller::metrics::ControllerMetrics;
 use crate::controller::{Cluster, Connection, Seen, follow_cluster};
 use crate::readiness::Readiness;
 use crate::snapshot::Publisher;
-use crate::source::{Environment, follow_directory, read_directory, read_documents};
+use crate::source::{Environment, follow_folder, read_documents, read_folder};
 
 /// Where policies come from.
 pub enum Source {
@@ -59,8 +59,8 @@ impl Source {
     ) -> Result<Option<(Connection, Arc<Seen>)>, RunError> {
         match self {
             Self::Directory(path) => {
-                let directory = read_directory(path, Arc::clone(publisher)).await?;
-                followers.spawn(never_ends(follow_directory(directory, Arc::clone(publisher))));
+                let folder = read_folder(path, Arc::clone(publisher)).await?;
+                followers.spawn(never_ends(follow_folder(folder, Arc::clone(publisher))));
             }
             Self::Environment(environment) => publisher.update(|observed| environment.feed(&mut observed.index))?,
             Self::Cluster(cluster) => {
