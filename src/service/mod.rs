@@ -20,8 +20,8 @@ use crate::args::ServeArgs;
 use crate::auth0::QuotaConfig;
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
-use crate::controller::start_status_writer;
 use crate::controller::status::lease::Candidate;
+use crate::controller::status::start_status_writer;
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
@@ -78,14 +78,14 @@ impl Service {
         let mut followers = JoinSet::new();
         let mut endings = JoinSet::new();
 
-        if let Some((connection, seen)) =
+        if let Some((connection, observed_policies)) =
             source.begin(&publisher, &controller_metrics, &readiness, &mut followers).await?
         {
             let candidate = Candidate::new(&args.lease_name, args.lease_duration);
             let (election, writer) = start_status_writer(
                 &connection,
                 candidate,
-                seen,
+                observed_policies,
                 &publisher,
                 Arc::clone(&controller_metrics),
                 readiness.clone(),

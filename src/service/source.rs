@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::RunError;
 use crate::args::SourceArgs;
 use crate::controller::metrics::ControllerMetrics;
-use crate::controller::{Cluster, Connection, Seen, follow_cluster};
+use crate::controller::{Cluster, ClusterConnection, ObservedPolicies, follow_cluster};
 use crate::readiness::Readiness;
 use crate::snapshot::Publisher;
 use crate::source::{Environment, follow_folder, read_documents, read_folder};
@@ -56,7 +56,7 @@ impl Source {
         metrics: &Arc<ControllerMetrics>,
         readiness: &Readiness,
         followers: &mut JoinSet<Result<(), RunError>>,
-    ) -> Result<Option<(Connection, Arc<Seen>)>, RunError> {
+    ) -> Result<Option<(ClusterConnection, Arc<ObservedPolicies>)>, RunError> {
         match self {
             Self::Directory(path) => {
                 let folder = read_folder(path, Arc::clone(publisher)).await?;
@@ -66,10 +66,11 @@ impl Source {
             Self::Cluster(cluster) => {
                 let connection = cluster.connect(Arc::clone(metrics)).await?;
                 let (publisher, metrics) = (Arc::clone(publisher), Arc::clone(metrics));
-                let seen = Arc::new(Seen::default());
-                let (observed, to) = (connection.clone(), Arc::clone(&seen));
-                followers.spawn(never_ends(follow_cluster(observed, publisher, to, metrics, readiness.clone())));
-                return Ok(Some((connection, seen)));
+                let observed = Arc::new(ObservedPolicies::default());
+                let follower =
+                    follow_cluster(connection.clone(), publisher, Arc::clone(&observed), metrics, readiness.clone());
+                followers.spawn(never_ends(follower));
+                return Ok(Some((connection, observed)));
             }
             Self::Text(manifests) => {
                 let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;

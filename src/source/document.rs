@@ -135,7 +135,9 @@ fn secret_data(value: &Value) -> Result<BTreeMap<String, Vec<u8>>, SecretError> 
                 Value::String(text) => text.as_str(),
                 Value::Null => "",
                 _ => {
-                    return Err(SecretError::Data(format!("the value of key {key} must be a string: put it in quotes")));
+                    return Err(SecretError::Data(format!(
+                        "the value of key {key} must be a string: put it in quotes"
+                    )));
                 }
             };
             let bytes = if is_plain { Some(text.as_bytes().to_vec()) } else { BASE64.decode(text.trim()).ok() };
