@@ -99,7 +99,7 @@ async fn kubectl_shows_the_words_of_the_rule_to_whoever_applies() {
     let Some(plane) = control_plane::shared().await else { return };
     let spec = with("/timeout", Some(json!("1h")));
     let said = plane.kubectl(&["apply", "--dry-run=server", "-f", "-"], &policy("a", &spec).to_string()).await;
-    assert!(!said.done);
+    assert!(!said.is_success);
     // What stands between is the value, or the type of it where the API server is older.
     let (field, words) =
         ("spec.timeout: Invalid value: ", "write a duration above zero and up to 10s, such as 3s or 1500ms");
@@ -251,7 +251,7 @@ async fn every_example_goes_through_the_api_server_unchanged_and_without_a_warni
             }
             let text = std::fs::read_to_string(&path).unwrap();
             let said = plane.kubectl(&["apply", "--server-side", "-n", &team.name, "-f", "-"], &text).await;
-            assert!(said.done && said.err.is_empty(), "{}: {}", path.display(), said.err);
+            assert!(said.is_success && said.err.is_empty(), "{}: {}", path.display(), said.err);
             for written in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
                 let kept = kept(&admin, &team.name, &written).await;
                 assert_part(&written["spec"], &kept["spec"], &path.display().to_string());
@@ -294,7 +294,7 @@ async fn the_definition_is_installed_without_a_warning() {
     let said = plane
         .kubectl(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], &definition)
         .await;
-    assert!(said.done && said.err.is_empty(), "{}", said.err);
+    assert!(said.is_success && said.err.is_empty(), "{}", said.err);
 }
 
 #[tokio::test]
