@@ -1,6 +1,5 @@
 //! From options to the parts of the service.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,13 +14,10 @@ use crate::ledger::{Backend, DEFAULT_CAPACITY, Failover, Ledger, Memory, Redis};
 use crate::metrics::MetricRegistry;
 use crate::policy::{CallerAccess, TokenDigest};
 use crate::secret::Caller;
-use crate::source::{SettingFile, parse_tokens};
+use crate::source::{SettingFile, TokenFile, parse_tokens};
 
 /// Who may ask, beside the callers' Secrets. In the Node demo's mode everybody may on loopback, as long as no token is set.
-pub(super) fn caller_access(
-    args: &ServeArgs,
-    node_demo: bool,
-) -> Result<(CallerAccess, Option<SettingFile<HashSet<TokenDigest>>>), RunError> {
+pub(super) fn caller_access(args: &ServeArgs, node_demo: bool) -> Result<(CallerAccess, Option<TokenFile>), RunError> {
     let file = args.caller_token_file.as_ref().map(|path| setting(path, parse_tokens)).transpose()?;
     let mut tokens = file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
     tokens.extend(args.caller_token.as_ref().and_then(fixed_token));

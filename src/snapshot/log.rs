@@ -71,7 +71,7 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
                 );
             }
             ConditionStatus::True | ConditionStatus::Unknown => {
-                tracing::debug!(policy, condition = kind, reason, message, "policy condition changed")
+                tracing::debug!(policy, condition = kind, reason, message, "policy condition changed");
             }
         }
     }

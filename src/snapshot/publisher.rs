@@ -160,7 +160,7 @@ impl Publisher {
             }
         }
         self.publish(&mut state, |observed| {
-            proven.into_iter().for_each(|(key, result)| observed.index.probed(key, result))
+            proven.into_iter().for_each(|(key, result)| observed.index.probed(key, result));
         });
     }
 

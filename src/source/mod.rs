@@ -12,4 +12,4 @@ mod watched_file;
 pub use document::{Document, FileError, read_documents};
 pub use environment::{Environment, EnvironmentError, load_dotenv};
 pub use folder::{PolicyFolder, follow_folder, read_folder, yaml_files};
-pub use setting::{SettingFile, follow_setting, parse_switch, parse_tokens};
+pub use setting::{SettingFile, TokenFile, follow_setting, parse_switch, parse_tokens};

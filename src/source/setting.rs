@@ -21,6 +21,9 @@ pub struct SettingFile<T> {
     value: T,
 }
 
+/// The file of caller tokens.
+pub type TokenFile = SettingFile<HashSet<TokenDigest>>;
+
 impl<T: PartialEq> SettingFile<T> {
     /// Reads the file for the first time. `parse` turns its text into a value; its error is shown to people.
     ///
