@@ -135,10 +135,10 @@ impl Checker {
             user: &user,
             user_id: limit_check.user_id(),
             since: opened.since,
-            reusable_for: MAX_LIST_AGE.min(tenant.shortest_window),
+            reusable_for: MAX_LIST_AGE.min(tenant.shortest_admission_window),
             call: &call,
         };
-        let verdict = self.ask(request, &tenant.places, limit_check, &attempt).await;
+        let verdict = self.ask(request, &tenant.check_slots, limit_check, &attempt).await;
         match verdict {
             Ok((verdict, holder)) => {
                 if holder && policy.reentry == Reentry::KeepPlace {

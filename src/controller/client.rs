@@ -1,5 +1,6 @@
-//! The client of the API server: how long it waits, and what it notes.
+//! The connection to a cluster: where its API server is, how long a response may take, and when a watch last heard of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,33 +10,92 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use kube::client::{Body, ClientBuilder};
-use tower::{BoxError, Layer, Service};
+use tower::layer::layer_fn;
+use tower::{BoxError, Service};
 
 use super::metrics::{ControllerMetrics, Watch};
 
-/// How long the API server may take to begin an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may say nothing. On a watch there is a bookmark every minute, so one that is silent for longer is
-/// dead without having said so: a proxy on the way dropped it.
+/// The field manager of everything that the service writes.
+pub(super) const FIELD_MANAGER: &str = "session-checker";
+
+/// How long the API server may take to begin a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may be silent. A watch receives a bookmark every minute, so a watch that is silent for longer
+/// is dead: a proxy dropped its connection without closing it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(100);
 
-pub(super) fn client(mut config: kube::Config, metrics: Arc<ControllerMetrics>) -> Result<kube::Client, kube::Error> {
-    config.read_timeout = Some(IDLE_TIMEOUT);
-    config.reset_reader_on_write = true;
-    Ok(ClientBuilder::try_from(config)?.with_layer(&ContactLayer(metrics)).build())
+/// The namespaces whose policies are watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Namespaces {
+    /// The namespace of the Pod, or of the kubeconfig's context.
+    #[default]
+    Own,
+    /// These namespaces.
+    Named(BTreeSet<String>),
+    /// All namespaces.
+    All,
 }
 
-/// Bounds the wait for an answer, and notes when the API server was last heard of by a watch.
-struct ContactLayer(Arc<ControllerMetrics>);
+/// The settings of a connection to a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// How to reach the API server. `None` means as in a Pod, or as the kubeconfig says.
+    pub config: Option<Box<kube::Config>>,
+    /// The namespaces to watch.
+    pub namespaces: Namespaces,
+}
 
-impl<S> Layer<S> for ContactLayer {
-    type Service = ContactService<S>;
+/// An error in the settings of a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// There is neither a service account nor a kubeconfig.
+    #[error("no Kubernetes cluster is configured: run in a Pod, or provide a kubeconfig")]
+    NoCluster(#[source] Box<kube::config::InferConfigError>),
+    /// The configuration of the API server is invalid.
+    #[error("the connection to the API server cannot be set up: {0}")]
+    Client(#[from] Box<kube::Error>),
+}
 
-    fn layer(&self, inner: S) -> ContactService<S> {
-        ContactService { inner, metrics: Arc::clone(&self.0) }
+/// A connection to the API server of a cluster.
+#[derive(Clone)]
+pub struct ClusterConnection {
+    /// The client that all watches and writes share.
+    pub client: kube::Client,
+    /// The namespace that the service runs in.
+    pub namespace: String,
+    /// The namespaces to watch; a single `None` stands for all.
+    pub(super) watched_namespaces: Vec<Option<String>>,
+}
+
+impl Cluster {
+    /// Sets up the connection without sending a request.
+    ///
+    /// # Errors
+    /// When no API server is configured, or its configuration is invalid.
+    pub async fn connect(self, metrics: Arc<ControllerMetrics>) -> Result<ClusterConnection, ConnectError> {
+        let config = match self.config {
+            Some(config) => *config,
+            None => kube::Config::infer().await.map_err(|error| ConnectError::NoCluster(Box::new(error)))?,
+        };
+        let namespace = config.default_namespace.clone();
+        let watched_namespaces = match self.namespaces {
+            Namespaces::Own => vec![Some(namespace.clone())],
+            Namespaces::Named(names) => names.into_iter().map(Some).collect(),
+            Namespaces::All => vec![None],
+        };
+        let client = client(config, metrics).map_err(Box::new)?;
+        Ok(ClusterConnection { client, namespace, watched_namespaces })
     }
 }
 
+fn client(mut config: kube::Config, metrics: Arc<ControllerMetrics>) -> Result<kube::Client, kube::Error> {
+    config.read_timeout = Some(IDLE_TIMEOUT);
+    config.reset_reader_on_write = true;
+    let contact = layer_fn(move |inner| ContactService { inner, metrics: Arc::clone(&metrics) });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&contact).build())
+}
+
+/// Limits the wait for a response, and records every frame that a list or watch receives as a contact.
 struct ContactService<S> {
     inner: S,
     metrics: Arc<ControllerMetrics>,
@@ -58,19 +118,19 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let watch = watch_of(request.uri().path());
         let metrics = Arc::clone(&self.metrics);
-        let answer = self.inner.call(request);
+        let response = self.inner.call(request);
         Box::pin(async move {
-            let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-            let answer = answer.map_err(|_| BoxError::from("the API server did not answer in time"))??;
-            let good = answer.status() == StatusCode::OK;
-            Ok(answer.map(|body| {
-                let noted = body.map_frame(move |frame| {
-                    if let Some(watch) = watch.filter(|_| good) {
+            let response = tokio::time::timeout(RESPONSE_TIMEOUT, response).await;
+            let response = response.map_err(|_| BoxError::from("the API server did not respond in time"))??;
+            let is_ok = response.status() == StatusCode::OK;
+            Ok(response.map(|body| {
+                let recorded = body.map_frame(move |frame| {
+                    if let Some(watch) = watch.filter(|_| is_ok) {
                         metrics.contact(watch);
                     }
                     frame
                 });
-                noted.boxed_unsync()
+                recorded.boxed_unsync()
             }))
         })
     }

@@ -1,4 +1,4 @@
-//! Objects of the API server as they are taken in: leniently, and no more of them than is needed.
+//! The objects of the API server as the service keeps them: parsed leniently, and reduced to the parts that it needs.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::crd::{SessionPolicy, SessionPolicyStatus};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
 
-/// A `SessionPolicy` of which only the metadata has to be what the schema says.
+/// A `SessionPolicy` of which only the metadata must match the schema.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct StoredPolicy {
     metadata: ObjectMeta,
@@ -53,81 +53,75 @@ impl Resource for StoredPolicy {
     }
 }
 
-/// What the API server holds of the policies beside their specs, as it was last seen.
+/// The policies as the API server last showed them, without their specs. The status writer compares its reports with
+/// them.
 #[derive(Debug, Default)]
-pub struct Seen {
-    policies: Mutex<HashMap<ObjectName, SeenPolicy>>,
+pub struct ObservedPolicies {
+    policies: Mutex<HashMap<ObjectName, ObservedPolicy>>,
     changes: watch::Sender<()>,
 }
 
-/// What the API server holds of a policy beside its spec.
+/// A policy as the API server last showed it, without its spec.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SeenPolicy {
+pub struct ObservedPolicy {
     /// `metadata.uid`.
     pub uid: String,
-    /// `metadata.generation`; 0 where there is none.
+    /// `metadata.generation`; 0 when there is none.
     pub generation: i64,
-    /// `status`; empty when there is none, or none that can be read.
+    /// `status`; empty when there is none or it cannot be parsed.
     pub status: SessionPolicyStatus,
 }
 
-impl Seen {
-    /// What was last seen of a policy; nothing when it is gone.
-    pub fn policy(&self, name: &ObjectName) -> Option<SeenPolicy> {
+impl ObservedPolicies {
+    /// A policy as it was last shown; `None` when it was deleted.
+    pub fn get(&self, name: &ObjectName) -> Option<ObservedPolicy> {
         self.lock().get(name).cloned()
     }
 
-    /// Tells of each change. Some may be passed over, never the last.
+    /// Signals each change. A receiver may miss some, but never the last.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    pub(super) fn observe(&self, name: ObjectName, policy: SeenPolicy) {
+    pub(super) fn insert(&self, name: ObjectName, policy: ObservedPolicy) {
         self.lock().insert(name, policy);
         self.changes.send_replace(());
     }
 
-    /// Takes the status that was written, until the watch shows it.
+    /// Records a status that was written, until the watch shows it.
     pub(super) fn record_write(&self, name: &ObjectName, uid: &str, status: SessionPolicyStatus) {
         if let Some(policy) = self.lock().get_mut(name).filter(|policy| policy.uid == uid) {
             policy.status = status;
         }
     }
 
-    pub(super) fn forget(&self, name: &ObjectName) {
+    pub(super) fn remove(&self, name: &ObjectName) {
         self.lock().remove(name);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectName, SeenPolicy>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectName, ObservedPolicy>> {
         self.policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A policy as it is taken in.
-pub(super) struct PolicyObject {
-    /// What the index takes.
-    pub manifest: Manifest,
-    /// The rest.
-    pub seen: SeenPolicy,
-}
-
-/// Takes the parts that are needed; the rest, managed fields above all, is more than all of these together.
-pub(super) fn policy(stored: StoredPolicy) -> Box<PolicyObject> {
+/// Splits a policy into the manifest for the index and the rest. Everything else is dropped: the managed fields alone
+/// are larger than both together.
+pub(super) fn policy(stored: StoredPolicy) -> Box<(Manifest, ObservedPolicy)> {
     let manifest = Manifest {
         name: name(&stored.metadata),
         generation: stored.metadata.generation.unwrap_or_default(),
         created_at: stored.metadata.creation_timestamp.map(|time| time.0),
         spec: stored.spec,
     };
-    let seen = SeenPolicy {
+    let observed = ObservedPolicy {
         uid: stored.metadata.uid.unwrap_or_default(),
         generation: manifest.generation,
         status: SessionPolicyStatus::deserialize(stored.status).unwrap_or_default(),
     };
-    Box::new(PolicyObject { manifest, seen })
+    Box::new((manifest, observed))
 }
 
-/// A Secret as it is taken in.
+/// The manifest of a Secret.
 pub(super) fn secret(secret: Secret) -> SecretManifest {
     let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     SecretManifest {
@@ -139,6 +133,5 @@ pub(super) fn secret(secret: Secret) -> SecretManifest {
 }
 
 fn name(metadata: &ObjectMeta) -> ObjectName {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    ObjectName::new(text(&metadata.namespace), text(&metadata.name))
+    ObjectName::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }

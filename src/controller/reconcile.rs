@@ -1,4 +1,4 @@
-//! From what the watches show to what is in force.
+//! Applies the events of the watches to the index, publishes the result, and keeps one watch per referenced Secret.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -11,76 +11,86 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Connection;
+use super::client::ClusterConnection;
 use super::metrics::{ControllerMetrics, Watch};
-use super::objects::{PolicyObject, Seen};
-use super::watch::{self, REPEAT_LOG_AFTER, WatchError, WatchEvent};
+use super::objects::{ObservedPolicies, ObservedPolicy};
+use super::watch::{self, REPEATED_FAILURE_WINDOW, WatchError, WatchEvent};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
 use crate::readiness::{Latch, Readiness};
 use crate::snapshot::{ObservedState, Publisher};
 
-/// How long readiness waits for the Secrets.
+/// How long readiness waits for the Secrets. One Secret without an answer must not keep a replica from serving the
+/// policies that do not need it.
 const SECRETS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a watch shows: of the policies by the position of their scope, of a Secret by its name.
-enum Observation {
-    Policies(usize, WatchEvent<Box<PolicyObject>>),
+/// An event of one of the watches: of policies, with the position of the watched namespace, or of a Secret.
+enum ClusterEvent {
+    Policies(usize, WatchEvent<Box<(Manifest, ObservedPolicy)>>),
     Secret(ObjectName, Result<Option<SecretManifest>, WatchError>),
 }
 
 struct Reconciler {
-    connection: Connection,
+    connection: ClusterConnection,
     publisher: Arc<Publisher>,
-    seen: Arc<Seen>,
+    observed: Arc<ObservedPolicies>,
     metrics: Arc<ControllerMetrics>,
-    watches: SelectAll<BoxStream<'static, Observation>>,
-    /// The policies of each scope that were last there.
-    present: Vec<BTreeSet<ObjectName>>,
-    /// Ends the watch of a Secret.
-    secrets: HashMap<ObjectName, CancellationToken>,
-    /// What each failing watch said last.
+    watches: SelectAll<BoxStream<'static, ClusterEvent>>,
+    /// The names of the policies that exist, by the position of the watched namespace.
+    existing: Vec<BTreeSet<ObjectName>>,
+    /// Ends the watch of each Secret.
+    secret_watches: HashMap<ObjectName, CancellationToken>,
+    /// The last error of each failing watch, and when it was seen.
     failing: HashMap<String, (WatchError, Instant)>,
     startup: StartupLatches,
 }
 
-/// What readiness waits for.
+/// The latches that readiness waits for.
 struct StartupLatches {
     readiness: Readiness,
+    /// By the position of the watched namespace.
     policies: HashMap<usize, Latch>,
     secrets: HashMap<ObjectName, Latch>,
+    /// Until when readiness waits for the Secrets.
     deadline: Option<Instant>,
 }
 
-/// Puts in force what a cluster shows, for as long as the process lives. `readiness` waits from the call on, not only from
-/// the first poll.
+/// Publishes the policies of a cluster for as long as the process runs. `readiness` waits from the call on, not only
+/// from the first poll.
 pub fn follow_cluster(
-    connection: Connection,
+    connection: ClusterConnection,
     publisher: Arc<Publisher>,
-    seen: Arc<Seen>,
+    observed: Arc<ObservedPolicies>,
     metrics: Arc<ControllerMetrics>,
     readiness: Readiness,
 ) -> impl Future<Output = Result<Infallible, JoinError>> + Send {
-    let scopes = connection.scopes.iter();
-    let latches = scopes.map(|scope| readiness.wait_for(watch_name(scope.as_deref()))).enumerate().collect();
-    let watches = connection.scopes.iter().enumerate().map(|(position, scope)| {
-        watch::policies(&connection, scope.as_deref()).map(move |event| Observation::Policies(position, event)).boxed()
-    });
-    let feed = Reconciler {
-        watches: watches.collect(),
-        present: vec![BTreeSet::new(); connection.scopes.len()],
+    let mut watches = SelectAll::new();
+    let mut policies = HashMap::new();
+    for (position, namespace) in connection.watched_namespaces.iter().enumerate() {
+        let namespace = namespace.as_deref();
+        policies.insert(position, readiness.wait_for(policy_watch_name(namespace)));
+        let events = watch::policies(&connection, namespace);
+        watches.push(events.map(move |event| ClusterEvent::Policies(position, event)).boxed());
+    }
+    let reconciler = Reconciler {
+        watches,
+        existing: vec![BTreeSet::new(); connection.watched_namespaces.len()],
         connection,
         publisher,
-        seen,
+        observed,
         metrics,
-        secrets: HashMap::new(),
+        secret_watches: HashMap::new(),
         failing: HashMap::new(),
-        startup: StartupLatches { readiness, policies: latches, secrets: HashMap::new(), deadline: None },
+        startup: StartupLatches { readiness, policies, secrets: HashMap::new(), deadline: None },
     };
-    feed.run()
+    reconciler.run()
 }
 
-fn watch_name(scope: Option<&str>) -> String {
-    scope.map_or_else(|| "policies".to_owned(), |namespace| format!("policies of namespace {namespace}"))
+fn policy_watch_name(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "policies".to_owned(), |namespace| format!("policies of namespace {namespace}"))
+}
+
+fn secret_watch_name(secret: &ObjectName) -> String {
+    format!("Secret {secret}")
 }
 
 impl Reconciler {
@@ -88,220 +98,226 @@ impl Reconciler {
         loop {
             let deadline = self.startup.deadline;
             let first = tokio::select! {
-                observation = self.watches.next() => observation.expect("a watch does not end"),
+                event = self.watches.next() => event.expect("a watch does not end"),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    self.startup.give_up();
+                    self.startup.stop_waiting_for_secrets();
                     continue;
                 }
             };
             let mut batch = vec![first];
-            // What is there already belongs together.
+            // Events that have arrived already are published together.
             while let Some(Some(more)) = self.watches.next().now_or_never() {
                 batch.push(more);
             }
-            self.take(batch).await?;
+            self.reconcile(batch).await?;
         }
     }
 
-    /// Puts in force what a batch comes to.
-    async fn take(&mut self, batch: Vec<Observation>) -> Result<(), JoinError> {
-        let begun = Instant::now();
+    /// Publishes a batch of events, and starts and stops watches of Secrets as policies reference them.
+    async fn reconcile(&mut self, batch: Vec<ClusterEvent>) -> Result<(), JoinError> {
+        let started = Instant::now();
         let generation = self.publisher.current().load().generation;
         let mut index_changes = Vec::new();
-        let mut answered = Vec::new();
-        let mut listed = Vec::new();
-        for observation in batch {
-            match observation {
-                Observation::Policies(scope, event) => {
+        let mut known_secrets = Vec::new();
+        let mut listed_positions = Vec::new();
+        for event in batch {
+            match event {
+                ClusterEvent::Policies(position, event) => {
                     if matches!(event, WatchEvent::All(_)) {
-                        listed.push(scope);
+                        listed_positions.push(position);
                     }
-                    self.take_policies(scope, event, &mut index_changes);
+                    self.on_policies(position, event, &mut index_changes);
                 }
-                Observation::Secret(name, shown) => {
-                    match &shown {
-                        // That it is not there, or not to be read, is an answer too.
-                        Ok(_) | Err(WatchError::Forbidden(_)) => answered.push(name.clone()),
+                ClusterEvent::Secret(name, event) => {
+                    match &event {
+                        // A Secret that does not exist or may not be read is known to be so: readiness does not wait.
+                        Ok(_) | Err(WatchError::Forbidden(_)) => known_secrets.push(name.clone()),
                         Err(error) => self.startup.explain_secret(&name, error),
                     }
-                    self.take_secret(&name, shown, &mut index_changes);
+                    self.on_secret(&name, event, &mut index_changes);
                 }
             }
         }
         if !index_changes.is_empty() {
             let publisher = Arc::clone(&self.publisher);
-            let watched: BTreeSet<ObjectName> = self.secrets.keys().cloned().collect();
-            let (new, old) =
+            let watched: BTreeSet<ObjectName> = self.secret_watches.keys().cloned().collect();
+            let (added, removed) =
                 spawn_blocking(move || publisher.update(|observed| apply_changes(observed, index_changes, &watched)))
                     .await?;
-            for name in &old {
-                if let Some(watch) = self.secrets.remove(name) {
+            for name in &removed {
+                if let Some(watch) = self.secret_watches.remove(name) {
                     watch.cancel();
                 }
-                self.failing.remove(&format!("Secret {name}"));
-                answered.push(name.clone());
+                self.failing.remove(&secret_watch_name(name));
+                known_secrets.push(name.clone());
             }
-            new.into_iter().for_each(|name| self.watch_secret(name));
-            if self.secrets.is_empty() {
+            added.into_iter().for_each(|name| self.watch_secret(name));
+            if self.secret_watches.is_empty() {
                 self.metrics.watches_nothing(Watch::Secrets);
             }
             let replaced = self.publisher.current().load().generation != generation;
-            self.metrics.reconciled(replaced, begun.elapsed());
+            self.metrics.reconciled(replaced, started.elapsed());
         }
-        self.startup.listed(&listed);
-        self.startup.answered(&answered);
+        // In this order: the latches of the Secrets exist by now, so a replica is not ready in between.
+        self.startup.release_policies(&listed_positions);
+        self.startup.release_secrets(&known_secrets);
         Ok(())
     }
 
-    fn take_policies(
+    fn on_policies(
         &mut self,
-        scope: usize,
-        event: WatchEvent<Box<PolicyObject>>,
+        position: usize,
+        event: WatchEvent<Box<(Manifest, ObservedPolicy)>>,
         index_changes: &mut Vec<IndexChange>,
     ) {
-        let watch = watch_name(self.connection.scopes[scope].as_deref());
+        let watch = policy_watch_name(self.connection.watched_namespaces[position].as_deref());
         match event {
             WatchEvent::All(policies) => {
-                self.works(&watch);
-                let before = std::mem::take(&mut self.present[scope]);
-                policies.into_iter().for_each(|policy| self.take_policy(scope, *policy, index_changes));
-                let forget = before.difference(&self.present[scope]);
-                for name in forget {
-                    self.seen.forget(name);
-                    index_changes.push(IndexChange::PolicyGone(name.clone()));
+                self.watch_succeeded(&watch);
+                let before = std::mem::take(&mut self.existing[position]);
+                policies.into_iter().for_each(|policy| self.insert_policy(position, *policy, index_changes));
+                for name in before.difference(&self.existing[position]) {
+                    self.observed.remove(name);
+                    index_changes.push(IndexChange::PolicyDeleted(name.clone()));
                 }
             }
             WatchEvent::Changed(policy) => {
-                self.works(&watch);
-                self.take_policy(scope, *policy, index_changes);
+                self.watch_succeeded(&watch);
+                self.insert_policy(position, *policy, index_changes);
             }
-            WatchEvent::Gone(policy) => {
-                let name = policy.manifest.name;
-                self.present[scope].remove(&name);
-                self.seen.forget(&name);
-                index_changes.push(IndexChange::PolicyGone(name));
+            WatchEvent::Deleted(policy) => {
+                let name = policy.0.name;
+                self.existing[position].remove(&name);
+                self.observed.remove(&name);
+                index_changes.push(IndexChange::PolicyDeleted(name));
             }
-            WatchEvent::WatchError(error) => {
-                self.startup.explain(scope, &error);
-                self.fails(watch, Watch::Policies, error);
+            WatchEvent::Failed(error) => {
+                self.startup.explain_policies(position, &error);
+                self.watch_failed(watch, Watch::Policies, error);
             }
         }
     }
 
-    fn take_policy(&mut self, scope: usize, policy: PolicyObject, index_changes: &mut Vec<IndexChange>) {
-        let PolicyObject { manifest, seen } = policy;
-        self.present[scope].insert(manifest.name.clone());
-        self.seen.observe(manifest.name.clone(), seen);
-        index_changes.push(IndexChange::PolicyObject(manifest));
-    }
-
-    fn take_secret(
+    fn insert_policy(
         &mut self,
-        name: &ObjectName,
-        shown: Result<Option<SecretManifest>, WatchError>,
+        position: usize,
+        (manifest, observed): (Manifest, ObservedPolicy),
         index_changes: &mut Vec<IndexChange>,
     ) {
-        let watch = format!("Secret {name}");
-        match shown {
+        self.existing[position].insert(manifest.name.clone());
+        self.observed.insert(manifest.name.clone(), observed);
+        index_changes.push(IndexChange::Policy(manifest));
+    }
+
+    fn on_secret(
+        &mut self,
+        name: &ObjectName,
+        event: Result<Option<SecretManifest>, WatchError>,
+        index_changes: &mut Vec<IndexChange>,
+    ) {
+        let watch = secret_watch_name(name);
+        match event {
             Ok(secret) => {
-                self.works(&watch);
-                index_changes.push(secret.map_or_else(|| IndexChange::SecretGone(name.clone()), IndexChange::Secret));
+                self.watch_succeeded(&watch);
+                index_changes
+                    .push(secret.map_or_else(|| IndexChange::SecretMissing(name.clone()), IndexChange::Secret));
             }
             Err(error) => {
                 if matches!(error, WatchError::Forbidden(_)) {
                     index_changes.push(IndexChange::SecretForbidden(name.clone()));
                 }
-                self.fails(watch, Watch::Secrets, error);
+                self.watch_failed(watch, Watch::Secrets, error);
             }
         }
     }
 
     fn watch_secret(&mut self, name: ObjectName) {
         let end = CancellationToken::new();
-        let of = name.clone();
-        let watch = watch::secret(&self.connection, &name).map(move |shown| Observation::Secret(of.clone(), shown));
-        self.watches.push(watch.take_until(end.clone().cancelled_owned()).boxed());
-        self.startup.wait_for(&name);
-        self.secrets.insert(name, end);
+        let secret = name.clone();
+        let events =
+            watch::secret(&self.connection, &name).map(move |event| ClusterEvent::Secret(secret.clone(), event));
+        self.watches.push(events.take_until(end.clone().cancelled_owned()).boxed());
+        self.startup.wait_for_secret(&name);
+        self.secret_watches.insert(name, end);
     }
 
-    fn fails(&mut self, watch: String, kind: Watch, error: WatchError) {
+    /// Counts a failure, and logs it unless the watch failed with the same error a moment ago.
+    fn watch_failed(&mut self, watch: String, kind: Watch, error: WatchError) {
         self.metrics.restarted(kind);
         let now = Instant::now();
-        let told = |(last, at): &(WatchError, Instant)| *last == error && now.duration_since(*at) < REPEAT_LOG_AFTER;
-        if !self.failing.get(&watch).is_some_and(told) {
-            tracing::warn!(watch, %error, "the watch cannot go on and is tried again; what is in force stays");
+        let is_logged = self
+            .failing
+            .get(&watch)
+            .is_some_and(|(last, at)| *last == error && now.duration_since(*at) < REPEATED_FAILURE_WINDOW);
+        if !is_logged {
+            tracing::warn!(watch, %error, "watch failed; retrying. The last known policies stay active.");
         }
         self.failing.insert(watch, (error, now));
     }
 
-    fn works(&mut self, watch: &str) {
+    fn watch_succeeded(&mut self, watch: &str) {
         if self.failing.remove(watch).is_some() {
-            tracing::info!(watch, "the watch goes on");
+            tracing::info!(watch, "watch works again");
         }
     }
 }
 
-/// One change of what was shown.
+/// A change of the index.
 enum IndexChange {
-    PolicyObject(Manifest),
-    PolicyGone(ObjectName),
+    Policy(Manifest),
+    PolicyDeleted(ObjectName),
     Secret(SecretManifest),
-    SecretGone(ObjectName),
+    SecretMissing(ObjectName),
     SecretForbidden(ObjectName),
 }
 
-/// Takes the steps; gives the Secrets that are named and not watched yet, and those that are watched and no longer named.
+/// Applies changes to the index. Returns the Secrets to watch from now on, and those to watch no longer.
 fn apply_changes(
     observed: &mut ObservedState,
     index_changes: Vec<IndexChange>,
     watched: &BTreeSet<ObjectName>,
 ) -> (Vec<ObjectName>, Vec<ObjectName>) {
     let index = &mut observed.index;
-    let mut names_may_change = false;
-    for step in index_changes {
-        let (is_policy, revision) =
-            (matches!(step, IndexChange::PolicyObject(_) | IndexChange::PolicyGone(_)), index.revision());
-        match step {
-            IndexChange::PolicyObject(manifest) => index.apply_policy(&manifest),
-            IndexChange::PolicyGone(name) => index.remove_policy(&name),
+    let mut references_may_change = false;
+    for change in index_changes {
+        let is_policy = matches!(change, IndexChange::Policy(_) | IndexChange::PolicyDeleted(_));
+        let revision = index.revision();
+        match change {
+            IndexChange::Policy(manifest) => index.apply_policy(&manifest),
+            IndexChange::PolicyDeleted(name) => index.remove_policy(&name),
             IndexChange::Secret(secret) => index.apply_secret(&secret),
-            IndexChange::SecretGone(name) => index.remove_secret(&name),
+            IndexChange::SecretMissing(name) => index.remove_secret(&name),
             IndexChange::SecretForbidden(name) => index.forbid_secret(&name),
         }
-        // A status that was written comes along here too, and changes nothing.
-        names_may_change |= is_policy && index.revision() != revision;
+        // A written status arrives as an event too, and leaves the revision as it is.
+        references_may_change |= is_policy && index.revision() != revision;
     }
-    if !names_may_change {
+    if !references_may_change {
         return (Vec::new(), Vec::new());
     }
     let named: BTreeSet<ObjectName> = index.named_secrets().into_iter().cloned().collect();
-    let (new, old): (Vec<ObjectName>, Vec<ObjectName>) =
-        (named.difference(watched).cloned().collect(), watched.difference(&named).cloned().collect());
-    new.iter().for_each(|name| index.await_secret(name));
-    old.iter().for_each(|name| index.remove_secret(name));
-    (new, old)
+    let added: Vec<ObjectName> = named.difference(watched).cloned().collect();
+    let removed: Vec<ObjectName> = watched.difference(&named).cloned().collect();
+    added.iter().for_each(|name| index.await_secret(name));
+    removed.iter().for_each(|name| index.remove_secret(name));
+    (added, removed)
 }
 
 impl StartupLatches {
-    /// The policies of these scopes are there, and the Secrets that they name are waited for.
-    fn listed(&mut self, scopes: &[usize]) {
-        for scope in scopes {
-            if let Some(latch) = self.policies.remove(scope) {
-                latch.release();
-            }
-        }
+    /// The policies at these positions are listed, and the Secrets that they reference are waited for.
+    fn release_policies(&mut self, positions: &[usize]) {
+        positions.iter().filter_map(|position| self.policies.remove(position)).for_each(Latch::release);
     }
 
-    /// Waits for a Secret, as long as not all policies are there.
-    fn wait_for(&mut self, name: &ObjectName) {
+    /// Waits for a Secret unless all policies are listed: a Secret that is referenced later takes back no readiness.
+    fn wait_for_secret(&mut self, name: &ObjectName) {
         if !self.policies.is_empty() {
             self.deadline.get_or_insert_with(|| Instant::now() + SECRETS_TIMEOUT);
-            self.secrets.insert(name.clone(), self.readiness.wait_for(format!("Secret {name}")));
+            self.secrets.insert(name.clone(), self.readiness.wait_for(secret_watch_name(name)));
         }
     }
 
-    fn answered(&mut self, names: &[ObjectName]) {
+    fn release_secrets(&mut self, names: &[ObjectName]) {
         names.iter().filter_map(|name| self.secrets.remove(name)).for_each(Latch::release);
         if self.secrets.is_empty() {
             self.deadline = None;
@@ -314,16 +330,16 @@ impl StartupLatches {
         }
     }
 
-    fn explain(&self, scope: usize, error: &WatchError) {
-        if let Some(latch) = self.policies.get(&scope) {
+    fn explain_policies(&self, position: usize, error: &WatchError) {
+        if let Some(latch) = self.policies.get(&position) {
             latch.explain(&error.to_string());
         }
     }
 
-    fn give_up(&mut self) {
+    fn stop_waiting_for_secrets(&mut self) {
         self.deadline = None;
         for (name, latch) in self.secrets.drain() {
-            tracing::warn!(secret = %name, "no answer to the question for this Secret yet: readiness does not wait longer");
+            tracing::warn!(secret = %name, "the API server has not shown this Secret yet. Readiness no longer waits for it.");
             latch.release();
         }
     }

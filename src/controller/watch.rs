@@ -1,4 +1,4 @@
-//! Watches as streams that never end: what they show, and what keeps them from it.
+//! Watches as streams that never end: they yield what the API server shows, and the errors in between.
 
 use std::fmt::Debug;
 use std::mem::{Discriminant, discriminant};
@@ -11,118 +11,129 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::objects::{self, PolicyObject, StoredPolicy};
-use super::{Connection, WATCH_TIMEOUT};
+use super::client::ClusterConnection;
+use super::objects::{self, ObservedPolicy, StoredPolicy};
 use crate::crd::{GROUP, SessionPolicy};
-use crate::policy::{ObjectName, SecretManifest};
+use crate::policy::{Manifest, ObjectName, SecretManifest};
 
-/// The pauses after something that passes by itself.
+/// How long a watch lasts before it is renewed. Some load balancers drop connections after 240 s of silence without
+/// closing them; this leaves room for the variation of 15 %.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(200);
+/// The first and the longest pause after an error that passes without intervention.
 const TRANSIENT_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
-/// The pauses after something that somebody has to set right.
+/// The first and the longest pause after an error that somebody must fix: missing rights, a missing definition.
 const PERSISTENT_BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// A failure has nothing to do with one that is longer ago than this: than the longest pause, and a try after it.
-pub(super) const REPEAT_LOG_AFTER: Duration = Duration::from_secs(150);
-
-/// How many objects a list has at once.
+/// Two failures with more time than this between them are independent. The longest pause is 75 s, and the attempt after
+/// it may take another 30 s to fail.
+pub(super) const REPEATED_FAILURE_WINDOW: Duration = Duration::from_secs(150);
+/// How many objects a page of a list has. A page is in memory as a whole.
 const LIST_PAGE_SIZE: u32 = 100;
 
-/// What a watch shows.
+/// An event of a watch.
 pub(super) enum WatchEvent<T> {
-    /// All there is, after a list.
+    /// All objects, after a list.
     All(Vec<T>),
-    /// One that is new or changed.
+    /// An object that was created or changed.
     Changed(T),
-    /// One that is no longer there.
-    Gone(T),
-    /// The watch cannot go on, and is tried again.
-    WatchError(WatchError),
+    /// An object that was deleted.
+    Deleted(T),
+    /// The watch failed and will be retried.
+    Failed(WatchError),
 }
 
-/// What keeps a watch from going on.
+/// The reason why a watch failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WatchError {
-    /// The API server does not know the kind.
     #[error("the CustomResourceDefinition {}.{GROUP} is not installed: install the chart with crds.enabled, or apply the output of `session-checker crd`", SessionPolicy::plural(&()))]
     NoDefinition,
-    /// The service's account may not.
-    #[error("the API server does not let the service's account: {0}")]
+    #[error("the service account lacks a right: {0}")]
     Forbidden(String),
-    /// The API server no longer has what came since, and everything is listed anew.
-    #[error("the API server no longer knows what was seen last: everything is listed anew")]
+    /// The API server no longer has the changes since the last event, so everything is listed again.
+    #[error("the resource version is too old: everything is listed again")]
     Expired,
-    /// Anything else.
     #[error("{0}")]
     Other(String),
 }
 
-/// The policies of a namespace, or of all.
+/// Watches the policies of a namespace, or of all namespaces.
 pub(super) fn policies(
-    connection: &Connection,
-    scope: Option<&str>,
-) -> BoxStream<'static, WatchEvent<Box<PolicyObject>>> {
+    connection: &ClusterConnection,
+    namespace: Option<&str>,
+) -> BoxStream<'static, WatchEvent<Box<(Manifest, ObservedPolicy)>>> {
     let client = connection.client.clone();
-    let api: Api<StoredPolicy> =
-        scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+    let api: Api<StoredPolicy> = match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
     watch(api, watcher::Config::default(), objects::policy).boxed()
 }
 
-/// One Secret, by its name.
+/// Watches one Secret.
 pub(super) fn secret(
-    connection: &Connection,
+    connection: &ClusterConnection,
     name: &ObjectName,
 ) -> impl Stream<Item = Result<Option<SecretManifest>, WatchError>> + Send + use<> {
     one(Api::<Secret>::namespaced(connection.client.clone(), &name.namespace), &name.name, objects::secret)
 }
 
-/// One object, by its name: nothing more is asked for, and a right to nothing more is needed. `None` = it is not there.
+/// Watches one object by its name, so that no right to other objects is needed. Yields `None` when the object does not
+/// exist.
 pub(super) fn one<K, T>(
     api: Api<K>,
     name: &str,
-    take: fn(K) -> T,
+    convert: fn(K) -> T,
 ) -> impl Stream<Item = Result<Option<T>, WatchError>> + Send + use<K, T>
 where
     T: Send + 'static,
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    watch(api, config, take).map(|news| match news {
+    watch(api, config, convert).map(|event| match event {
         WatchEvent::All(mut found) => Ok(found.pop()),
         WatchEvent::Changed(object) => Ok(Some(object)),
-        WatchEvent::Gone(_) => Ok(None),
-        WatchEvent::WatchError(error) => Err(error),
+        WatchEvent::Deleted(_) => Ok(None),
+        WatchEvent::Failed(error) => Err(error),
     })
 }
 
-/// `take` is called for each object as it comes, so that no more of it is held than is needed.
+/// Watches objects. `convert` is called for each object when it arrives, so that only the converted parts stay in
+/// memory.
 fn watch<K, T>(
     api: Api<K>,
     config: watcher::Config,
-    take: fn(K) -> T,
+    convert: fn(K) -> T,
 ) -> impl Stream<Item = WatchEvent<T>> + Send + use<K, T>
 where
     T: Send + 'static,
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    // The most recent, never what a cache may hold: a list must not take back what a watch showed before.
-    // Watches that began together are not renewed together. Pages are small, because a page is in memory as a whole.
+    // Lists ask for the most recent version (the default), never for one from a cache: a list must not revert what the
+    // watch showed before. The timeout varies, so that watches that started together are not renewed together.
     let config = config
         .page_size(LIST_PAGE_SIZE)
         .timeout(WATCH_TIMEOUT.mul_f64(rand::random_range(0.85..1.15)).as_secs() as u32);
-    let begin = move || watcher(api.clone(), config.clone()).boxed();
-    let state = WatchState { watch: begin(), begin, take, listed: Vec::new(), setbacks: 0, last: None, pause: None };
+    let start = move || watcher(api.clone(), config.clone()).boxed();
+    let state = WatchState {
+        watcher: start(),
+        start,
+        convert,
+        listed: Vec::new(),
+        failures: 0,
+        last_failure: None,
+        pause: None,
+    };
     stream::unfold(state, |mut state| async { Some((state.next().await, state)) })
 }
 
 struct WatchState<K, T, B> {
-    watch: BoxStream<'static, watcher::Result<Event<K>>>,
-    begin: B,
-    take: fn(K) -> T,
-    /// What came of a list that is not complete.
+    watcher: BoxStream<'static, watcher::Result<Event<K>>>,
+    start: B,
+    convert: fn(K) -> T,
+    /// The objects of a list that is not complete yet.
     listed: Vec<T>,
-    /// Failures of one kind, one soon after the other, since the watch last showed a change.
-    setbacks: u32,
-    /// The last one.
-    last: Option<(Discriminant<WatchError>, Instant)>,
+    /// How many failures of the same kind followed each other since the watch last showed a change.
+    failures: u32,
+    last_failure: Option<(Discriminant<WatchError>, Instant)>,
     pause: Option<Duration>,
 }
 
@@ -135,38 +146,46 @@ where
             tokio::time::sleep(pause).await;
         }
         loop {
-            let event = self.watch.next().await.expect("a watcher does not end");
+            let event = self.watcher.next().await.expect("a watcher does not end");
             match event {
-                // Says only that a list is about to be asked for.
+                // A list is about to be requested.
                 Ok(Event::Init) => {}
-                Ok(Event::InitApply(object)) => self.listed.push((self.take)(object)),
+                Ok(Event::InitApply(object)) => self.listed.push((self.convert)(object)),
                 Ok(Event::InitDone) => return WatchEvent::All(std::mem::take(&mut self.listed)),
                 Ok(Event::Apply(object)) => {
-                    self.last = None;
-                    return WatchEvent::Changed((self.take)(object));
+                    self.last_failure = None;
+                    return WatchEvent::Changed((self.convert)(object));
                 }
                 Ok(Event::Delete(object)) => {
-                    self.last = None;
-                    return WatchEvent::Gone((self.take)(object));
+                    self.last_failure = None;
+                    return WatchEvent::Deleted((self.convert)(object));
                 }
                 Err(error) => {
                     self.listed.clear();
                     let error = WatchError::of(&error);
-                    // Told before the watch has begun, kube would go on from the same place: one that is expired for ever, and
-                    // one that was forbidden without a word that it no longer is.
+                    // When these errors come before the watch has started, kube would retry with the same resource
+                    // version. An expired one would fail forever. A forbidden watch would resume silently once it is
+                    // allowed, and nothing would show that the right is back. A new watcher lists first.
                     if matches!(error, WatchError::Expired | WatchError::Forbidden(_)) {
-                        self.watch = (self.begin)();
+                        self.watcher = (self.start)();
                     }
-                    // How long it was away says nothing of what comes when it is back: a list is then to come soon.
-                    let (kind, now) = (discriminant(&error), Instant::now());
-                    let again = |(last, at): &(_, Instant)| *last == kind && now.duration_since(*at) < REPEAT_LOG_AFTER;
-                    self.setbacks = if self.last.as_ref().is_some_and(again) { self.setbacks + 1 } else { 0 };
-                    self.last = Some((kind, now));
-                    self.pause = Some(error.pause(self.setbacks));
-                    return WatchEvent::WatchError(error);
+                    self.record_failure(&error);
+                    return WatchEvent::Failed(error);
                 }
             }
         }
+    }
+
+    /// Counts failures by kind: after a long outage the first failure of another kind is retried soon. An API server that
+    /// is back answers with `Expired`, and the list must not wait for the pause of the outage.
+    fn record_failure(&mut self, error: &WatchError) {
+        let (kind, now) = (discriminant(error), Instant::now());
+        let is_repeated = self
+            .last_failure
+            .is_some_and(|(last, at)| last == kind && now.duration_since(at) < REPEATED_FAILURE_WINDOW);
+        self.failures = if is_repeated { self.failures + 1 } else { 0 };
+        self.last_failure = Some((kind, now));
+        self.pause = Some(error.pause(self.failures));
     }
 }
 
@@ -178,31 +197,34 @@ impl WatchError {
             | Error::WatchFailed(kube::Error::Api(status))
             | Error::WatchError(status) => status,
             Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
-                return Self::Other(format!("the API server cannot be reached: {}", innermost(error)));
+                return Self::Other(format!("the API server cannot be reached: {}", root_cause(error)));
             }
-            Error::NoResourceVersion => return Self::Other("the API server answered without a version".to_owned()),
+            Error::NoResourceVersion => {
+                return Self::Other("the API server answered without a resource version".to_owned());
+            }
         };
         match status.code {
             403 => Self::Forbidden(status.message.clone()),
-            // A namespace that does not exist has an empty list; only a kind that does not exist has none.
+            // The list of a namespace that does not exist is empty; only a kind that does not exist answers with 404.
             404 => Self::NoDefinition,
             410 => Self::Expired,
             code => Self::Other(format!("the API server answered {code}: {}", status.message)),
         }
     }
 
-    /// How long to wait; the longer the more often it failed, and never for all at the same moment.
-    fn pause(&self, setbacks: u32) -> Duration {
+    /// The pause before the next attempt: it doubles with each failure, and varies, so that watches do not retry
+    /// together.
+    fn pause(&self, failures: u32) -> Duration {
         let (first, longest) = match self {
             Self::NoDefinition | Self::Forbidden(_) => PERSISTENT_BACKOFF,
             Self::Expired | Self::Other(_) => TRANSIENT_BACKOFF,
         };
-        first.saturating_mul(1 << setbacks.min(16)).min(longest).mul_f64(rand::random_range(0.75..1.25))
+        first.saturating_mul(1 << failures.min(16)).min(longest).mul_f64(rand::random_range(0.75..1.25))
     }
 }
 
-/// The words that say most.
-fn innermost(error: &dyn std::error::Error) -> String {
+/// The innermost source of an error, which says most.
+fn root_cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

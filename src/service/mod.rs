@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::auth0::QuotaConfig;
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
-use crate::controller::start_status_writer;
 use crate::controller::status::lease::Candidate;
+use crate::controller::status::start_status_writer;
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
@@ -82,11 +82,20 @@ impl Service {
 
         let metrics = Arc::new(ControllerMetrics::new(&registry));
         let source = config.source.policies;
-        if let Some((connection, seen)) = source.begin(&publisher, &metrics, &readiness, &mut background_tasks).await? {
+        if let Some((connection, observed_policies)) =
+            source.begin(&publisher, &metrics, &readiness, &mut background_tasks).await?
+        {
             let candidate = Candidate::new(&config.lease_name, config.lease_duration);
             let stop = shutdown.begun.clone();
-            let (election, writer) =
-                start_status_writer(&connection, candidate, seen, &publisher, metrics, readiness.clone(), stop);
+            let (election, writer) = start_status_writer(
+                &connection,
+                candidate,
+                observed_policies,
+                &publisher,
+                metrics,
+                readiness.clone(),
+                stop,
+            );
             draining_tasks.spawn(election.map(Ok));
             background_tasks.spawn(never_ends(writer.map(Ok)));
         }

@@ -13,11 +13,11 @@ use url::Url;
 use super::error::RunError;
 use crate::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
 use crate::controller::metrics::ControllerMetrics;
-use crate::controller::{Cluster, Connection, Seen, follow_cluster};
+use crate::controller::{Cluster, ClusterConnection, ObservedPolicies, follow_cluster};
 use crate::metrics::MetricRegistry;
 use crate::readiness::Readiness;
 use crate::snapshot::{ObservedState, Publisher, Snapshot, SnapshotMetrics};
-use crate::source::{Environment, follow_directory, read_directory, read_documents};
+use crate::source::{Environment, follow_folder, read_documents, read_folder};
 
 /// How long a command waits until the API server has sent all policies and Secrets: a healthy one takes a second or two,
 /// and a person is waiting.
@@ -92,24 +92,21 @@ impl Source {
         metrics: &Arc<ControllerMetrics>,
         readiness: &Readiness,
         followers: &mut JoinSet<Result<(), RunError>>,
-    ) -> Result<Option<(Connection, Arc<Seen>)>, RunError> {
+    ) -> Result<Option<(ClusterConnection, Arc<ObservedPolicies>)>, RunError> {
         match self {
             Self::Directory(path) => {
-                let directory = read_directory(path, Arc::clone(publisher)).await?;
-                followers.spawn(never_ends(follow_directory(directory, Arc::clone(publisher))));
+                let folder = read_folder(path, Arc::clone(publisher)).await?;
+                followers.spawn(never_ends(follow_folder(folder, Arc::clone(publisher))));
             }
             Self::Environment(environment) => publisher.update(|observed| environment.feed(&mut observed.index))?,
             Self::Cluster(cluster) => {
                 let connection = cluster.connect(Arc::clone(metrics)).await?;
-                let seen = Arc::new(Seen::default());
-                followers.spawn(never_ends(follow_cluster(
-                    connection.clone(),
-                    Arc::clone(publisher),
-                    Arc::clone(&seen),
-                    Arc::clone(metrics),
-                    readiness.clone(),
-                )));
-                return Ok(Some((connection, seen)));
+                let (publisher, metrics) = (Arc::clone(publisher), Arc::clone(metrics));
+                let observed = Arc::new(ObservedPolicies::default());
+                let follower =
+                    follow_cluster(connection.clone(), publisher, Arc::clone(&observed), metrics, readiness.clone());
+                followers.spawn(never_ends(follower));
+                return Ok(Some((connection, observed)));
             }
             Self::Text(manifests) => {
                 let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;

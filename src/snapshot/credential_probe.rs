@@ -1,9 +1,11 @@
-//! Proves credentials: asks tenants for tokens with them, so that a new one takes the place of an old one only when it works,
-//! and so that what is said of each is true.
+//! Probes credentials: requests a token from the tenant with each of them.
 //!
-//! A credential is proven when it is new, again when the tenant could not be asked or said no, with longer and longer
-//! pauses, and from time to time while it is in use. The latter costs a request only where no token is held: a token that
-//! is held is the proof.
+//! A probe shows whether the tenant accepts a credential, so that a new credential replaces the old one only when it
+//! works, and so that the reported state of each credential is true.
+//!
+//! A credential is probed when it is new, again with increasing pauses while the tenant cannot be reached or rejects it,
+//! and once a minute while it is in use. The latter sends a request only when the client holds no valid token: a valid
+//! token is proof enough.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,47 +16,41 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use super::Publisher;
+use super::publisher::Publisher;
 use crate::auth0::TenantClient;
 use crate::policy::{CredentialKey, CredentialState, Failure, ProbeResult};
 
-/// How long a tenant has for its answer.
+/// How long a probe may take. Probes delay no login, so a tenant may answer more slowly than in a check (3 s).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a credential in use is proven again.
+/// The time between two probes of a credential in use: the state of a credential is at most about a minute old.
 const PROBE_INTERVAL: Duration = Duration::from_secs(60);
-/// The pauses after a tenant that could not be asked.
+/// The first and the longest pause after a probe that did not reach the tenant.
 const UNREACHABLE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The pauses after a no. The first is as long as a credential that was refused is not shown again.
+/// The first and the longest pause after a rejection. The first is as long as the token cache remembers a rejection
+/// without sending another request.
 const REJECTED_BACKOFF: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
-/// How many are proven at the same time.
+/// How many probes run at the same time. A start with many tenants must not open a connection to all of them at once.
 const MAX_CONCURRENT_PROBES: usize = 16;
 
-/// What was done about a credential so far.
+/// The probes of one credential so far.
 struct Backoff {
-    asked: Option<Instant>,
-    /// How often in a row it was asked for without the hoped for answer.
+    last_probe: Option<Instant>,
+    /// How many probes in a row left the credential unproven.
     failures: u32,
-    under_way: bool,
-    /// Stretches pauses a little: replicas that began together do not go on together.
+    is_running: bool,
+    /// Stretches the pauses, so that replicas that started together do not probe together.
     jitter: f64,
 }
 
-/// What became of one.
-struct ProbeOutcome {
-    key: CredentialKey,
-    client: TenantClient,
-    result: ProbeResult,
-}
-
-/// Proves the credentials of what is in force, for as long as the process lives.
+/// Probes the credentials of the active policies for as long as the process runs.
 ///
 /// # Errors
-/// When a task was torn down.
+/// When a task was cancelled or panicked.
 pub async fn probe_credentials(publisher: Arc<Publisher>) -> Result<Infallible, JoinError> {
     let mut changes = publisher.changes();
     let mut backoffs: HashMap<CredentialKey, Backoff> = HashMap::new();
-    let mut probe_results: JoinSet<ProbeOutcome> = JoinSet::new();
-    let places = Arc::new(Semaphore::new(MAX_CONCURRENT_PROBES));
+    let mut running: JoinSet<(CredentialKey, ProbeResult, TenantClient)> = JoinSet::new();
+    let slots = Arc::new(Semaphore::new(MAX_CONCURRENT_PROBES));
     loop {
         changes.mark_unchanged();
         let probes = spawn_blocking({
@@ -67,7 +63,7 @@ pub async fn probe_credentials(publisher: Arc<Publisher>) -> Result<Infallible, 
         let mut next = now + PROBE_INTERVAL;
         for (key, probe) in probes {
             let backoff = backoffs.entry(key.clone()).or_insert_with(Backoff::new);
-            if backoff.under_way {
+            if backoff.is_running {
                 continue;
             }
             let due = backoff.due(probe.target.state).unwrap_or(now);
@@ -75,59 +71,62 @@ pub async fn probe_credentials(publisher: Arc<Publisher>) -> Result<Infallible, 
                 next = next.min(due);
                 continue;
             }
-            backoff.under_way = true;
+            backoff.is_running = true;
             let client = match probe.target.state {
                 CredentialState::Lacking => publisher.fresh_client(&probe),
                 _ => probe.client,
             };
-            probe_results.spawn(run_probe(key, client, Arc::clone(&places)));
+            running.spawn(run_probe(key, client, Arc::clone(&slots)));
         }
         tokio::select! {
-            // The publisher lives as long as this does.
+            // The publisher lives as long as this task.
             _ = changes.changed() => {}
             () = sleep_until(next) => {}
-            Some(first) = probe_results.join_next() => {
-                let mut landed = vec![first?];
-                // What lands together is put in force together.
-                while let Some(more) = probe_results.try_join_next() {
-                    landed.push(more?);
+            Some(first) = running.join_next() => {
+                let mut finished = vec![first?];
+                // Probes that finish together are published together.
+                while let Some(more) = running.try_join_next() {
+                    finished.push(more?);
                 }
                 let now = Instant::now();
-                for outcome in &landed {
-                    if let Some(backoff) = backoffs.get_mut(&outcome.key) {
-                        backoff.landed(now);
+                for (key, _, _) in &finished {
+                    if let Some(backoff) = backoffs.get_mut(key) {
+                        backoff.record_probe(now);
                     }
                 }
                 let publisher = Arc::clone(&publisher);
-                let probe_results = landed.into_iter().map(|ProbeOutcome { key, client, result }| (key, result, client)).collect();
-                spawn_blocking(move || publisher.probed(probe_results)).await?;
+                spawn_blocking(move || publisher.record_probes(finished)).await?;
             }
         }
     }
 }
 
-async fn run_probe(key: CredentialKey, client: TenantClient, places: Arc<Semaphore>) -> ProbeOutcome {
-    let _place = places.acquire().await.expect("never closed");
+async fn run_probe(
+    key: CredentialKey,
+    client: TenantClient,
+    slots: Arc<Semaphore>,
+) -> (CredentialKey, ProbeResult, TenantClient) {
+    let _slot = slots.acquire().await.expect("never closed");
     let result = match client.verify(Instant::now() + PROBE_TIMEOUT).await {
         Ok(scopes) => ProbeResult::Granted(scopes),
         Err(error) if error.failure == Failure::CredentialsRejected => ProbeResult::Rejected,
         Err(error) => ProbeResult::Unreachable(error.failure),
     };
-    ProbeOutcome { key, client, result }
+    (key, result, client)
 }
 
 impl Backoff {
     fn new() -> Self {
-        Self { asked: None, failures: 0, under_way: false, jitter: rand::random_range(1.0..1.2) }
+        Self { last_probe: None, failures: 0, is_running: false, jitter: rand::random_range(1.0..1.2) }
     }
 
-    fn landed(&mut self, now: Instant) {
-        self.asked = Some(now);
+    fn record_probe(&mut self, now: Instant) {
+        self.last_probe = Some(now);
         self.failures += 1;
-        self.under_way = false;
+        self.is_running = false;
     }
 
-    /// When the tenant is asked next; nothing when it was not asked yet.
+    /// When the next probe is due; `None` before the first.
     fn due(&mut self, state: CredentialState) -> Option<Instant> {
         let (first, longest) = match state {
             CredentialState::Unknown | CredentialState::Sufficient => {
@@ -138,6 +137,6 @@ impl Backoff {
             CredentialState::Lacking | CredentialState::Rejected => REJECTED_BACKOFF,
         };
         let doubled = first.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(longest);
-        Some(self.asked? + doubled.mul_f64(self.jitter))
+        Some(self.last_probe? + doubled.mul_f64(self.jitter))
     }
 }

@@ -1,44 +1,41 @@
-//! Logs what is wrong, once when it becomes so, and when it is right again.
+//! Logs the differences between two snapshots: an error when it appears, and again when it is gone.
 
 use std::cmp::Ordering;
 
 use super::Snapshot;
 use crate::policy::{ConditionStatus, PolicyReport};
 
-/// Tells what changed.
 pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
     let mut before = last.reports.iter().peekable();
-    // Both are in the order of the names.
+    // Both are ordered by name.
     for report in &next.reports {
         let mut old = None;
         while let Some(candidate) = before.next_if(|old| old.name <= report.name) {
             match candidate.name.cmp(&report.name) {
                 Ordering::Equal => old = Some(candidate),
-                _ => removed(candidate),
+                _ => log_removed(candidate),
             }
         }
         if old != Some(report) {
-            changed(old, report);
+            log_changed(old, report);
         }
     }
-    for old in before {
-        removed(old);
-    }
+    before.for_each(log_removed);
     match (last.force_audit, next.force_audit) {
-        (false, true) => tracing::warn!("every policy only audits from now on: nobody is refused"),
-        (true, false) => tracing::warn!("policies are enforced again"),
+        (false, true) => tracing::warn!("force-audit is on. All policies audit; no login is blocked or evicted for."),
+        (true, false) => tracing::warn!("force-audit is off. Policies act by their mode again."),
         _ => {}
     }
     for file in next.files.iter().filter(|file| !last.files.contains(file)) {
-        tracing::error!(file = file.file, error = file.error, "policy file is broken");
+        tracing::error!(file = file.file, error = file.error, "policy file is invalid");
     }
 }
 
-fn removed(report: &PolicyReport) {
+fn log_removed(report: &PolicyReport) {
     tracing::info!(policy = %report.name, "policy removed");
 }
 
-fn changed(old: Option<&PolicyReport>, report: &PolicyReport) {
+fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
     let (policy, generation, in_force) = (report.name.to_string(), report.generation, report.active_version.as_str());
     if report.errors.is_empty()
         && old.is_none_or(|old| old.generation != generation || old.active_version != report.active_version)
@@ -54,7 +51,6 @@ fn changed(old: Option<&PolicyReport>, report: &PolicyReport) {
         }
         let (reason, message) = (condition.reason.as_str(), &condition.message);
         match condition.status {
-            // `Ready` only sums up the others, and its callers.
             ConditionStatus::False => tracing::warn!(
                 policy,
                 generation,
@@ -62,7 +58,7 @@ fn changed(old: Option<&PolicyReport>, report: &PolicyReport) {
                 condition = kind,
                 reason,
                 message,
-                "policy is not as it should be"
+                "policy condition is False"
             ),
             ConditionStatus::True if before.is_some_and(|before| before.status == ConditionStatus::False) => {
                 tracing::info!(
@@ -72,11 +68,11 @@ fn changed(old: Option<&PolicyReport>, report: &PolicyReport) {
                     condition = kind,
                     reason,
                     message,
-                    "policy is as it should be again"
+                    "policy condition is True again"
                 );
             }
             ConditionStatus::True | ConditionStatus::Unknown => {
-                tracing::debug!(policy, condition = kind, reason, message, "policy")
+                tracing::debug!(policy, condition = kind, reason, message, "policy condition changed");
             }
         }
     }

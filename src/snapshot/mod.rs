@@ -1,8 +1,8 @@
-//! What is in force, and how it is replaced.
+//! The snapshot of active policies that every check reads, and how it is replaced.
 //!
-//! Readers take the whole with one atomic load and keep it for the length of a check; a writer changes what the sources
-//! have shown, makes the next whole from it, and puts it in place. Clients of tenants live on from one to the next while
-//! their credential stays the same, and with them their tokens.
+//! A check loads the snapshot with one atomic read and keeps it until it has answered. A source changes the
+//! [`ObservedState`], and the [`Publisher`] builds the next snapshot from it and replaces the current one. The client of
+//! a tenant moves from one snapshot to the next while its credential stays the same, and its tokens move with it.
 
 mod credential_probe;
 mod log;
@@ -18,7 +18,6 @@ use tokio::sync::Semaphore;
 
 use crate::auth0::{TenantClient, TenantLimiter};
 use crate::policy::{ObjectName, PolicyReport, PolicySet, Tenant};
-use crate::source::FileReport;
 
 pub use credential_probe::probe_credentials;
 pub use metrics::SnapshotMetrics;
@@ -26,17 +25,17 @@ pub use publisher::{ObservedState, Publisher};
 
 /// Everything that a check needs to know of policies, at one moment.
 pub struct Snapshot {
-    /// Counts the changes since the process started.
+    /// The number of snapshots published since the process started.
     pub generation: u64,
-    /// When it was put in place.
+    /// When the snapshot was published.
     pub since: Timestamp,
-    /// The policies.
+    /// The active policies.
     pub policy_set: PolicySet,
-    /// What there is to say about each policy.
+    /// The report about each policy, ordered by name.
     pub reports: Vec<PolicyReport>,
-    /// What there is to say about files.
+    /// The errors in policy files.
     pub files: Vec<FileReport>,
-    /// Whether every policy only audits.
+    /// Whether all policies audit, whatever their mode says.
     pub force_audit: bool,
     clients: HashMap<ObjectName, TenantClient>,
     /// By canonical domain.
@@ -46,23 +45,33 @@ pub struct Snapshot {
 /// What the policies of one tenant share.
 #[derive(Clone)]
 pub struct TenantState {
-    /// The longest `timeout` among them: no check of the tenant takes longer.
+    /// The longest `timeout` of its policies. No check of the tenant takes longer.
     pub longest_check: Duration,
-    /// A place for each check that may wait for this tenant at the same time: one that hangs must not hold up the others.
-    pub places: Arc<Semaphore>,
-    /// The shortest `admissionWindow` among them: what was let in is known for at least that long.
-    pub shortest_window: Duration,
-    /// Breaker and budget, kept for as long as the tenant has a policy.
+    /// One permit for each check that may wait for this tenant at the same time, so that a tenant that hangs does not
+    /// delay the checks of others.
+    pub check_slots: Arc<Semaphore>,
+    /// The shortest `admissionWindow` of its policies. The ledger remembers every admission for at least this long.
+    pub shortest_admission_window: Duration,
+    /// Circuit breaker and request budget, kept for as long as the tenant has a policy.
     pub limiter: Arc<TenantLimiter>,
 }
 
+/// An error in a policy file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// The file's name, or the path of the folder when the folder itself cannot be read.
+    pub file: String,
+    /// What is wrong, for people.
+    pub error: String,
+}
+
 impl Snapshot {
-    /// What the policies of a tenant share; `None` when none of them compiles.
+    /// The state of a tenant; `None` when none of its policies compiles.
     pub fn tenant(&self, tenant: &Tenant) -> Option<&TenantState> {
         self.tenants.get(tenant.domain())
     }
 
-    /// The client of a policy's tenant, when the policy has a credential.
+    /// The client of a policy's tenant; `None` when the policy has no credential.
     pub fn client(&self, policy: &ObjectName) -> Option<&TenantClient> {
         self.clients.get(policy)
     }

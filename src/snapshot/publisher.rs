@@ -1,4 +1,4 @@
-//! Replaces the snapshot when a source observes a change.
+//! Builds the next snapshot when a source observed a change, and replaces the current one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,31 +8,29 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
-use super::{Snapshot, SnapshotMetrics, TenantState, log};
+use super::{FileReport, Snapshot, SnapshotMetrics, TenantState, log};
 use crate::auth0::{TenantClient, Upstream};
 use crate::policy::{
-    ActivePolicy, CallerAccess, CredentialKey, Index, ObjectName, PolicySet, PolicyVersion, ProbeResult, ProbeTarget,
-    Tenant,
+    CallerAccess, CredentialKey, Index, ObjectName, PolicySet, PolicyVersion, ProbeResult, ProbeTarget, Tenant,
 };
 use crate::secret::Credentials;
-use crate::source::FileReport;
 
-/// What the sources have shown so far.
+/// What the sources have reported so far, and the settings that decide with it.
 #[derive(Default)]
 pub struct ObservedState {
-    /// Policies and Secrets.
+    /// The policies and Secrets.
     pub index: Index,
-    /// Who may ask.
+    /// Which callers may use policies that name no callers.
     pub caller_access: CallerAccess,
-    /// What is wrong with files.
+    /// The errors in policy files.
     pub files: Vec<FileReport>,
-    /// Whether every policy only audits: the way out when a limit locks people out.
+    /// Whether all policies audit: the emergency switch for a limit that blocks the wrong logins.
     pub force_audit: bool,
 }
 
-/// The one place where what is in force is replaced.
+/// Owns the current snapshot. All changes of it go through [`update`](Self::update).
 pub struct Publisher {
-    state: Mutex<State>,
+    state: Mutex<PublisherState>,
     upstream: Upstream,
     max_in_flight: usize,
     metrics: SnapshotMetrics,
@@ -40,24 +38,24 @@ pub struct Publisher {
     changes: watch::Sender<u64>,
 }
 
-struct State {
+struct PublisherState {
     observed: ObservedState,
-    /// Of the credentials in use, and of those that wait to be proven.
+    /// The clients of the credentials in use, and of the credentials that wait for a probe.
     clients: HashMap<CredentialKey, TenantClient>,
 }
 
-/// A credential that is to be proven, or was, and the client that shows it.
+/// A credential that policies depend on, with the client that uses it.
 pub(crate) struct Probe {
     pub target: ProbeTarget,
     pub client: TenantClient,
 }
 
 impl Publisher {
-    /// Starts with what is known before any source was read. `max_in_flight` checks may wait for one tenant at the same
+    /// Publishes the state before any source was read. At most `max_in_flight` checks wait for one tenant at the same
     /// time.
     pub fn new(upstream: Upstream, observed: ObservedState, max_in_flight: usize, metrics: SnapshotMetrics) -> Self {
         let (policy_set, reports) = observed.index.publish(&observed.caller_access);
-        let nothing = Snapshot {
+        let first = Snapshot {
             generation: 0,
             since: Timestamp::now(),
             policy_set,
@@ -69,32 +67,33 @@ impl Publisher {
         };
         metrics.force_audit(observed.force_audit);
         Self {
-            state: Mutex::new(State { observed, clients: HashMap::new() }),
+            state: Mutex::new(PublisherState { observed, clients: HashMap::new() }),
             upstream,
             max_in_flight,
             metrics,
-            current: Arc::new(ArcSwap::from_pointee(nothing)),
+            current: Arc::new(ArcSwap::from_pointee(first)),
             changes: watch::Sender::new(0),
         }
     }
 
-    /// Where readers find what is in force.
+    /// The current snapshot, shared: it always holds the newest one.
     pub fn current(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.current)
     }
 
-    /// Tells of each change by its generation. Some may be passed over, never the last.
+    /// Signals each new snapshot by its generation. A receiver may miss some, but never the last.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Changes what was shown, and puts what follows from it in force. What changes nothing is not put in force again.
+    /// Applies a change to the observed state and publishes the snapshot that follows from it. A change without effect
+    /// publishes nothing.
     pub fn update<T>(&self, change: impl FnOnce(&mut ObservedState) -> T) -> T {
         self.publish(&mut self.lock(), change)
     }
 
-    fn publish<T>(&self, state: &mut State, change: impl FnOnce(&mut ObservedState) -> T) -> T {
-        let State { observed, clients } = state;
+    fn publish<T>(&self, state: &mut PublisherState, change: impl FnOnce(&mut ObservedState) -> T) -> T {
+        let PublisherState { observed, clients } = state;
         let last = self.current.load();
         let (revision, caller_access) = (observed.index.revision(), observed.caller_access.clone());
         let result = change(observed);
@@ -126,31 +125,33 @@ impl Publisher {
         result
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PublisherState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The credentials that policies depend on.
     pub(crate) fn probes(&self) -> HashMap<CredentialKey, Probe> {
         let state = self.lock();
-        let probe = |(key, target)| {
-            let client = state.clients.get(&key)?.clone();
-            Some((key, Probe { target, client }))
-        };
-        state.observed.index.probe_targets().into_iter().filter_map(probe).collect()
+        let targets = state.observed.index.probe_targets().into_iter();
+        targets
+            .filter_map(|(key, target)| {
+                let client = state.clients.get(&key)?.clone();
+                Some((key, Probe { target, client }))
+            })
+            .collect()
     }
 
-    /// A client with no token of its own yet: scopes come with a token, and a new grant shows only in a new one.
+    /// A client without a token: scopes are part of a token, so a new grant shows only in a new token.
     pub(crate) fn fresh_client(&self, probe: &Probe) -> TenantClient {
         self.client(&probe.target.tenant, &probe.target.credentials).unwrap_or_else(|| probe.client.clone())
     }
 
-    /// Takes what tenants said of credentials, each with the client that asked.
-    pub(crate) fn probed(&self, probe_results: Vec<(CredentialKey, ProbeResult, TenantClient)>) {
+    /// Records the results of probes, each with the client that sent it.
+    pub(crate) fn record_probes(&self, probe_results: Vec<(CredentialKey, ProbeResult, TenantClient)>) {
         let mut state = self.lock();
         let mut proven = Vec::new();
         for (key, result, client) in probe_results {
-            // It may have been withdrawn meanwhile.
+            // The credential may have been removed while the probe ran.
             if let Some(known) = state.clients.get_mut(&key) {
                 if matches!(result, ProbeResult::Granted(_)) {
                     *known = client;
@@ -159,11 +160,11 @@ impl Publisher {
             }
         }
         self.publish(&mut state, |observed| {
-            proven.into_iter().for_each(|(key, result)| observed.index.probed(key, result))
+            proven.into_iter().for_each(|(key, result)| observed.index.probed(key, result));
         });
     }
 
-    /// The clients that are needed, taken over from the last ones where they are known: tokens live in them.
+    /// The clients that the policies and the probes need. A client that exists is kept, because it holds the token.
     fn clients(
         &self,
         policy_set: &PolicySet,
@@ -181,17 +182,19 @@ impl Publisher {
                 needed.entry(key).or_insert_with(|| Arc::clone(credentials));
             }
         }
-        let client = |(key, credentials): (CredentialKey, Arc<Credentials>)| {
-            let client = last.get(&key).cloned().or_else(|| self.client(&key.tenant, &credentials))?;
-            Some((key, client))
-        };
-        needed.into_iter().filter_map(client).collect()
+        needed
+            .into_iter()
+            .filter_map(|(key, credentials)| {
+                let client = last.get(&key).cloned().or_else(|| self.client(&key.tenant, &credentials))?;
+                Some((key, client))
+            })
+            .collect()
     }
 
-    /// The index gives a policy only credentials that may be sent to its tenant, so there always is one.
+    /// Creates a client. The index gives a policy only credentials that may be sent to its tenant, so this succeeds.
     fn client(&self, tenant: &Tenant, credentials: &Arc<Credentials>) -> Option<TenantClient> {
         TenantClient::new(&self.upstream, tenant, Arc::clone(credentials))
-            .inspect_err(|error| tracing::error!(tenant = tenant.domain(), %error, "the credential is not used"))
+            .inspect_err(|error| tracing::error!(tenant = tenant.domain(), %error, "the client of a credential cannot be created"))
             .ok()
     }
 
@@ -201,20 +204,22 @@ impl Publisher {
         for active_policy in policy_set.active_policies() {
             let PolicyVersion::Compiled(policy) = &*active_policy.version else { continue };
             let domain = policy.scope.tenant.domain();
-            let places = || last.tenants.get(domain).map(|tenant| Arc::clone(&tenant.places));
             let state = tenants.entry(domain.to_owned()).or_insert_with(|| TenantState {
                 longest_check: Duration::ZERO,
-                shortest_window: Duration::MAX,
-                places: places().unwrap_or_else(|| Arc::new(Semaphore::new(self.max_in_flight))),
+                shortest_admission_window: Duration::MAX,
+                check_slots: last.tenants.get(domain).map_or_else(
+                    || Arc::new(Semaphore::new(self.max_in_flight)),
+                    |tenant| Arc::clone(&tenant.check_slots),
+                ),
                 limiter: self.upstream.limiter(&policy.scope.tenant),
             });
             state.longest_check = state.longest_check.max(policy.timeout);
-            state.shortest_window = state.shortest_window.min(policy.admission_window);
-            let ceiling = quotas.entry(domain).or_default();
-            *ceiling = [*ceiling, policy.requests_per_second].into_iter().flatten().min();
+            state.shortest_admission_window = state.shortest_admission_window.min(policy.admission_window);
+            let quota = quotas.entry(domain).or_default();
+            *quota = [*quota, policy.requests_per_second].into_iter().flatten().min();
         }
-        for (domain, ceiling) in quotas {
-            tenants[domain].limiter.set_quota(ceiling);
+        for (domain, quota) in quotas {
+            tenants[domain].limiter.set_quota(quota);
         }
         tenants
     }
@@ -224,11 +229,13 @@ fn clients_of_policies(
     policy_set: &PolicySet,
     clients: &HashMap<CredentialKey, TenantClient>,
 ) -> HashMap<ObjectName, TenantClient> {
-    let client = |active_policy: &Arc<ActivePolicy>| {
-        let scope = active_policy.version.scope();
-        let credential = active_policy.credentials.as_ref()?.fingerprint();
-        let client = clients.get(&CredentialKey { credential, tenant: scope.tenant.clone() })?;
-        Some((scope.name.clone(), client.clone()))
-    };
-    policy_set.active_policies().iter().filter_map(client).collect()
+    let active_policies = policy_set.active_policies().iter();
+    active_policies
+        .filter_map(|active_policy| {
+            let scope = active_policy.version.scope();
+            let credential = active_policy.credentials.as_ref()?.fingerprint();
+            let client = clients.get(&CredentialKey { credential, tenant: scope.tenant.clone() })?;
+            Some((scope.name.clone(), client.clone()))
+        })
+        .collect()
 }

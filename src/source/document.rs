@@ -1,4 +1,4 @@
-//! From the text of a file to the resources in it.
+//! Reads the resources in the text of a YAML or JSON file.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::crd;
 use crate::policy::{Index, Manifest, ObjectName, SecretManifest, parse_rfc3339};
 use crate::secret::SecretError;
 
-/// One resource of a file.
+/// One resource in a file.
 pub enum Document {
     /// A `SessionPolicy`.
     Policy(Manifest),
     /// A `Secret`.
     Secret(SecretManifest),
-    /// Something else, which is passed over.
+    /// A resource of another kind, which is ignored.
     Other {
         /// `apiVersion`.
         api_version: String,
@@ -26,7 +26,7 @@ pub enum Document {
 }
 
 impl Document {
-    /// Puts the resource into an index.
+    /// Applies the resource to an index.
     pub fn feed(self, index: &mut Index) {
         match self {
             Self::Policy(manifest) => index.apply_policy(&manifest),
@@ -36,7 +36,7 @@ impl Document {
     }
 }
 
-/// Why a file as a whole cannot be used.
+/// The reason why a whole file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
     /// The file cannot be read.
@@ -48,20 +48,20 @@ pub enum FileError {
     /// A document is not a Kubernetes resource.
     #[error("document {document}: {problem}")]
     NotAResource {
-        /// Which document of the file, from 1.
+        /// The position of the document in the file, from 1.
         document: usize,
-        /// What is missing.
+        /// What is wrong with it, and what to write.
         problem: &'static str,
     },
 }
 
-/// Reads YAML (or JSON, which is YAML) with any number of documents; a `List` stands for its items.
+/// Reads YAML (or JSON, which is YAML) with any number of documents. A `List` is replaced by its items.
 ///
 /// # Errors
-/// When the text as a whole cannot be used. A resource that is wrong in itself is no error here: that is for its compile
-/// step to tell.
+/// When the text is not YAML or a document is not a Kubernetes resource. An invalid spec is no error here: compiling the
+/// policy reports it.
 pub fn read_documents(text: &str) -> Result<Vec<Document>, FileError> {
-    // Without the snippet: it would put lines of the file, which may be a Secret, into the error.
+    // Without the snippet: it would quote lines of the file in the error, and the file may contain a Secret.
     let values: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| FileError::NotYaml(error.without_snippet().to_string()))?;
     let mut documents = Vec::new();
@@ -107,12 +107,12 @@ fn name(value: &Value) -> Result<ObjectName, &'static str> {
         Ok(ObjectName::new(namespace, name))
     } else {
         Err(
-            "has a metadata.name or metadata.namespace that Kubernetes would not take: write lower case letters, digits, - and .",
+            "has an invalid metadata.name or metadata.namespace: use lower case letters, digits, - and . as in Kubernetes",
         )
     }
 }
 
-/// As Kubernetes names objects (DNS-1123 subdomains): names end up in labels and answers.
+/// Whether Kubernetes would accept the name (a DNS-1123 subdomain). Names are used in metric labels and answers.
 fn is_dns_name(name: &str) -> bool {
     let is_label = |label: &str| {
         let inner = label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
@@ -121,20 +121,24 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 
-/// `data` is Base64, `stringData` is plain and wins, as in Kubernetes.
+/// Merges `data` (Base64) and `stringData` (plain); `stringData` wins, as in Kubernetes.
 fn secret_data(value: &Value) -> Result<BTreeMap<String, Vec<u8>>, SecretError> {
     let mut data = BTreeMap::new();
     for (field, is_plain) in [("data", false), ("stringData", true)] {
         let entries = match &value[field] {
             Value::Null => continue,
             Value::Object(entries) => entries,
-            _ => return Err(SecretError::Data(format!("{field} must be a map of keys to texts"))),
+            _ => return Err(SecretError::Data(format!("{field} must be a map of keys to strings"))),
         };
         for (key, entry) in entries {
             let text = match entry {
                 Value::String(text) => text.as_str(),
                 Value::Null => "",
-                _ => return Err(SecretError::Data(format!("the value of key {key} must be a text: put it in quotes"))),
+                _ => {
+                    return Err(SecretError::Data(format!(
+                        "the value of key {key} must be a string: put it in quotes"
+                    )));
+                }
             };
             let bytes = if is_plain { Some(text.as_bytes().to_vec()) } else { BASE64.decode(text.trim()).ok() };
             let bytes = bytes.ok_or_else(|| {
@@ -157,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_may_hold_several_documents_and_lists() {
+    fn file_may_contain_several_documents_and_lists() {
         let text = "
 apiVersion: sessionchecker.dev/v1alpha1
 kind: SessionPolicy
@@ -189,23 +193,23 @@ items:
     }
 
     #[test]
-    fn json_is_read_as_well() {
+    fn json_is_read_as_yaml() {
         let text = r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"}}"#;
         assert_eq!(read_documents(text).unwrap().len(), 1);
     }
 
     #[test]
-    fn what_is_not_a_resource_breaks_the_file_and_is_told_by_its_number() {
+    fn invalid_document_is_reported_by_its_position() {
         let good = "{apiVersion: v1, kind: Secret, metadata: {name: s}}";
         assert!(error(&format!("{good}\n---\nlimits: 1")).contains("document 2: has no apiVersion and kind"));
         assert!(error("{apiVersion: v1, kind: Secret}").contains("no metadata.name"));
         assert!(error("- a\n- b").contains("document 1"));
         assert!(error("a: [").starts_with("is not YAML"));
-        assert!(error("a: 1\na: 2").starts_with("is not YAML"), "a key that is there twice");
+        assert!(error("a: 1\na: 2").starts_with("is not YAML"), "a duplicate key");
     }
 
     #[test]
-    fn an_error_never_quotes_the_file() {
+    fn error_never_quotes_the_file() {
         let text = "apiVersion: v1\nkind: Secret\nstringData:\n  clientSecret: \"hunter2-hunter2\n  x: [\n";
         assert!(!error(text).contains("hunter2"), "{}", error(text));
         let Document::Secret(secret) = &read_documents(

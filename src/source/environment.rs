@@ -1,4 +1,7 @@
-//! The variables of the Node demo: one policy that follows its rule, `env/auth0`.
+//! The variables of the Node demo as a source: they make one policy, `env/auth0`, that decides as the Node demo did.
+
+use std::path::Path;
+use std::{fs, io};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -7,7 +10,7 @@ use serde_json::json;
 use crate::policy::{CallerAccess, Index, Manifest, ObjectName, SecretManifest};
 use crate::secret::CREDENTIALS_TYPE;
 
-/// `AUTH0_DOMAIN`, `AUTH0_CLIENT_ID` and `AUTH0_CLIENT_SECRET`.
+/// The values of `AUTH0_DOMAIN`, `AUTH0_CLIENT_ID` and `AUTH0_CLIENT_SECRET`.
 #[derive(Clone, Debug)]
 pub struct Environment {
     domain: String,
@@ -15,22 +18,22 @@ pub struct Environment {
     client_secret: SecretString,
 }
 
-/// What is wrong with the variables, in words for the person who starts the service.
+/// An error in the variables.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentError {
-    /// Some are set and some are not.
-    #[error("{} not set: AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET are needed together", .0.join(" and "))]
+    /// Some variables are set, and these are not.
+    #[error("{} not set: set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET together", .0.join(" and "))]
     Missing(Vec<&'static str>),
-    /// The policy that they make does not compile.
+    /// The policy made from the variables does not compile.
     #[error("AUTH0_DOMAIN: {0}")]
     Domain(String),
 }
 
 impl Environment {
-    /// Takes the three variables; `None` when none is set. An empty one is not set.
+    /// Takes the three variables; returns `None` when none is set. An empty variable counts as not set.
     ///
     /// # Errors
-    /// Names the missing ones when only some are set.
+    /// Names the missing variables when only some are set.
     pub fn new(
         domain: Option<String>,
         client_id: Option<String>,
@@ -54,10 +57,10 @@ impl Environment {
         }
     }
 
-    /// Feeds an index with the policy and the credential that the variables stand for.
+    /// Adds the policy and the credential to an index.
     ///
     /// # Errors
-    /// When the domain is not one.
+    /// When `AUTH0_DOMAIN` is not a domain.
     pub fn feed(&self, index: &mut Index) -> Result<(), EnvironmentError> {
         let name = ObjectName::new("env", "auth0");
         index.apply_secret(&SecretManifest {
@@ -90,4 +93,33 @@ impl Environment {
             None => Ok(()),
         }
     }
+}
+
+/// Sets the environment variables of a `.env` file as the Node demo did: a variable that is set already keeps its value,
+/// an invalid line is skipped, and nothing is expanded. Returns the numbers of the skipped lines. A missing file sets
+/// nothing.
+///
+/// Call it before anything that could read the environment runs.
+///
+/// # Errors
+/// When the file exists and cannot be read.
+pub fn load_dotenv(path: &Path) -> io::Result<Vec<usize>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut skipped = Vec::new();
+    for (position, line) in text.lines().enumerate() {
+        if dotenvy::from_read(without_expansion(line).as_bytes()).is_err() {
+            skipped.push(position + 1);
+        }
+    }
+    Ok(skipped)
+}
+
+/// Escapes `$`: the library would replace it by a variable, except inside single quotes.
+fn without_expansion(line: &str) -> String {
+    let is_quoted = line.split_once('=').is_some_and(|(_, value)| value.trim_start().starts_with('\''));
+    if is_quoted { line.to_owned() } else { line.replace('$', "\\$") }
 }

@@ -1,19 +1,15 @@
-//! Where policies come from without Kubernetes: a folder of the same YAML, or the four variables of the Node demo. Both feed
-//! the same [`Index`](crate::policy::Index) that Kubernetes feeds.
+//! Sources of policies other than Kubernetes: a folder of YAML files, or the variables of the Node demo.
+//!
+//! Every source feeds the same [`Index`](crate::policy::Index). The files of single settings (caller tokens, the
+//! force-audit switch) are followed here too, because they are watched like the files of a folder.
 
-mod directory;
 mod document;
-mod dotenv;
 mod environment;
-mod follow;
+mod folder;
 mod setting;
-mod tokens;
-mod watched;
+mod watched_file;
 
-pub use directory::{Directory, FileReport, yaml_files};
 pub use document::{Document, FileError, read_documents};
-pub use dotenv::load_dotenv;
-pub use environment::{Environment, EnvironmentError};
-pub use follow::{follow_directory, follow_setting, read_directory};
-pub use setting::{SettingFile, parse_switch};
-pub use tokens::{TokenFile, parse_tokens};
+pub use environment::{Environment, EnvironmentError, load_dotenv};
+pub use folder::{PolicyFolder, follow_folder, read_folder, yaml_files};
+pub use setting::{SettingFile, TokenFile, follow_setting, parse_switch, parse_tokens};

@@ -1,58 +1,121 @@
-//! A file that holds one setting of the service, followed while the process lives.
+//! A file that holds one setting of the service, followed while the process runs.
 
+use std::collections::HashSet;
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::watched::Watched;
+use secrecy::ExposeSecret;
+use tokio::task::{JoinError, spawn_blocking};
 
-/// A file, and what it last said. A version that cannot be read or understood changes nothing.
+use super::watched_file::{WatchedFile, scan_ticker};
+use crate::policy::TokenDigest;
+use crate::secret::Caller;
+use crate::snapshot::{ObservedState, Publisher};
+
+/// A settings file with its last valid value. A version that cannot be read or parsed does not change the value.
 pub struct SettingFile<T> {
-    watched: Watched,
+    file: WatchedFile,
     parse: fn(&Path, &str) -> Result<T, String>,
     value: T,
 }
 
+/// The file of caller tokens.
+pub type TokenFile = SettingFile<HashSet<TokenDigest>>;
+
 impl<T: PartialEq> SettingFile<T> {
-    /// Reads the file for the first time. `parse` takes its text; what it refuses is told to people as it says it.
+    /// Reads the file for the first time. `parse` turns its text into a value; its error is shown to people.
     ///
     /// # Errors
-    /// When it cannot be read or understood.
+    /// When the file cannot be read or parsed.
     pub fn open(path: PathBuf, parse: fn(&Path, &str) -> Result<T, String>) -> io::Result<Self> {
-        let mut watched = Watched::new(path);
-        let text = watched.look()?.unwrap_or_default();
-        let value = parse(watched.path(), &text).map_err(io::Error::other)?;
-        Ok(Self { watched, parse, value })
+        let mut file = WatchedFile::new(path);
+        let text = file.read_if_changed()?.unwrap_or_default();
+        let value = parse(file.path(), &text).map_err(io::Error::other)?;
+        Ok(Self { file, parse, value })
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        self.watched.path()
-    }
-
-    /// What it last said.
+    /// The last valid value.
     pub fn value(&self) -> &T {
         &self.value
     }
 
-    /// Reads the file again if it may have changed; whether it says something else now.
+    /// Reads the file again if it may have changed; returns whether the value changed.
     ///
     /// # Errors
-    /// When it cannot be read or understood; what it last said stays.
+    /// When the file cannot be read or parsed. The last valid value stays.
     pub fn scan(&mut self) -> io::Result<bool> {
-        let Some(text) = self.watched.look()? else { return Ok(false) };
-        let value = (self.parse)(self.watched.path(), &text).map_err(io::Error::other)?;
+        let Some(text) = self.file.read_if_changed()? else { return Ok(false) };
+        let value = (self.parse)(self.file.path(), &text).map_err(io::Error::other)?;
         let changed = self.value != value;
         self.value = value;
         Ok(changed)
     }
 }
 
-/// Reads a switch: `true` or `false`, with white space around it.
+/// Applies the value of a settings file whenever it changes. `what` names the setting in the log.
 ///
 /// # Errors
-/// Says what to write.
+/// When a task was cancelled or panicked.
+pub async fn follow_setting<T: PartialEq + Send + 'static>(
+    mut setting: SettingFile<T>,
+    what: &'static str,
+    apply: impl Fn(&mut ObservedState, &T) + Clone + Send + 'static,
+    publisher: Arc<Publisher>,
+) -> Result<Infallible, JoinError> {
+    let mut ticker = scan_ticker();
+    let mut failing = false;
+    loop {
+        ticker.tick().await;
+        let (publisher, apply) = (Arc::clone(&publisher), apply.clone());
+        // File systems block, and so does compiling policies: both stay off the async workers.
+        let scan = move || {
+            let scanned = setting.scan();
+            let file = setting.file.path().display();
+            match &scanned {
+                Ok(true) => {
+                    tracing::info!(what, %file, "setting changed");
+                    publisher.update(|observed| apply(observed, setting.value()));
+                }
+                Err(error) if !failing => {
+                    tracing::error!(what, %file, %error, "setting cannot be read. Its last value stays active.");
+                }
+                Ok(false) | Err(_) => {}
+            }
+            (setting, scanned.is_err())
+        };
+        (setting, failing) = spawn_blocking(scan).await?;
+    }
+}
+
+/// Parses a switch: `true` or `false`, surrounded by optional white space.
+///
+/// # Errors
+/// Says what the file must contain.
 pub fn parse_switch(_: &Path, text: &str) -> Result<bool, String> {
-    text.trim().parse().map_err(|_| "it must hold true or false and nothing else".to_owned())
+    text.trim().parse().map_err(|_| "the file must contain true or false and nothing else".to_owned())
+}
+
+/// Parses a file of caller tokens, one per line. Empty lines and lines that begin with `#` are ignored. An invalid
+/// token is logged and skipped; the other tokens stay valid.
+///
+/// # Errors
+/// None: every text is a file of tokens.
+pub fn parse_tokens(path: &Path, text: &str) -> Result<HashSet<TokenDigest>, String> {
+    let mut tokens = HashSet::new();
+    for (position, line) in text.lines().enumerate().map(|(position, line)| (position + 1, line.trim())) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match Caller::new(&format!("line {position}"), line) {
+            Ok(caller) => {
+                tokens.insert(TokenDigest::of(caller.token.expose_secret()));
+            }
+            Err(error) => tracing::warn!(file = %path.display(), %error, "invalid caller token ignored"),
+        }
+    }
+    Ok(tokens)
 }
 
 #[cfg(test)]
@@ -62,11 +125,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_switch_is_true_or_false_and_what_cannot_be_understood_changes_nothing() {
+    fn invalid_switch_file_keeps_the_last_value() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("switch");
         let open = || SettingFile::open(path.clone(), parse_switch);
-        assert!(open().is_err(), "not there");
+        assert!(open().is_err(), "the file does not exist");
         fs::write(&path, "on").unwrap();
         let error = open().map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("true or false"), "{error}");

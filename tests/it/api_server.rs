@@ -1,4 +1,4 @@
-//! That the means of these tests are what they say.
+//! Tests of the test control plane itself.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::common::policy;
 use crate::control_plane::{Rbac, own, shared};
 
 #[tokio::test]
-async fn an_api_server_comes_back_with_what_it_stored_and_leaves_nothing_behind() {
+async fn restarted_api_server_keeps_its_data_and_leaves_no_files() {
     let Some(plane) = own().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     team.apply(policy("a", json!({}))).await;
@@ -26,7 +26,7 @@ async fn an_api_server_comes_back_with_what_it_stored_and_leaves_nothing_behind(
 }
 
 #[tokio::test]
-async fn an_api_server_that_hangs_answers_when_it_goes_on() {
+async fn frozen_api_server_answers_after_thaw() {
     let Some(plane) = own().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     team.apply(policy("a", json!({}))).await;
@@ -40,7 +40,7 @@ async fn an_api_server_that_hangs_answers_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn the_requests_of_a_service_account_are_counted_and_those_of_others_are_not() {
+async fn audit_log_is_filtered_by_service_account() {
     let Some(plane) = shared().await else { return };
     let [team, other] = [plane.namespace(Rbac::Namespaced).await, plane.namespace(Rbac::Namespaced).await];
     let policies: Api<SessionPolicy> = Api::namespaced(team.client().await, &team.name);
@@ -52,7 +52,7 @@ async fn the_requests_of_a_service_account_are_counted_and_those_of_others_are_n
 }
 
 #[tokio::test]
-async fn a_kubeconfig_is_the_service_accounts_in_its_namespace() {
+async fn kubeconfig_is_for_the_service_account_and_namespace() {
     let Some(plane) = shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     let read = kube::config::Kubeconfig::read_from(team.kubeconfig()).unwrap();

@@ -1,4 +1,4 @@
-//! A folder of policies and Secrets while the service runs: good, bad and vanishing files, and what stays in force.
+//! A folder of policies and Secrets while the service runs: valid, invalid and missing files, and what stays active.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn empty() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// The three documents that a service needs, with this limit.
+/// The three documents that a service needs; the policy has this limit.
 fn limited(limit: u32) -> [Value; 3] {
     [credentials(), callers(), policy("one", json!({ "limits": { "perClient": limit } }))]
 }
@@ -35,7 +35,7 @@ impl Running {
         serde_json::from_str(&self.admin("/debug/policies").await).unwrap()
     }
 
-    /// What `/debug/policies` says about one policy; null when it is not there.
+    /// One policy of `/debug/policies`; null when it does not exist.
     async fn policy(&self, name: &str) -> Value {
         let debug = self.debug().await;
         let policies = debug["policies"].as_array().unwrap();
@@ -50,10 +50,10 @@ impl Running {
         eventually(limits, || async { self.limits(name).await == limits }).await;
     }
 
-    /// Waits until that many files are told to be broken, and gives what is told.
+    /// Waits until this number of files is reported as broken, and returns the reports.
     async fn broken_files(&self, count: usize) -> String {
-        let told = || async { self.debug().await["broken_files"].as_array().unwrap().len() };
-        eventually("the files are told", || async { told().await == count }).await;
+        let reported = || async { self.debug().await["broken_files"].as_array().unwrap().len() };
+        eventually("the files are reported", || async { reported().await == count }).await;
         assert_eq!(self.metric("session_checker_policy_files_broken").await, Some(count as f64));
         self.debug().await["broken_files"].to_string()
     }
@@ -79,13 +79,13 @@ async fn serve(tenant: &Simulator, folder: &TempDir) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_file_is_in_force_without_a_restart() {
+async fn changed_file_takes_effect_without_a_restart() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     let service = serve(&tenant, &folder).await;
     assert_eq!(service.limits("default/one").await, "client=1");
     write(folder.path(), "policies.yaml", &limited(2));
     service.limits_become("default/one", "client=2").await;
-    // Also when it is written in place and has the same length.
+    // Also a file that is written in place and keeps its length.
     std::fs::write(folder.path().join("policies.yaml"), text(&limited(3))).unwrap();
     service.limits_become("default/one", "client=3").await;
     assert_eq!(service.check("u", APP, "s").await["limit"], 3);
@@ -93,14 +93,14 @@ async fn a_changed_file_is_in_force_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_come_and_go_bring_and_take_their_policies() {
+async fn added_and_removed_files_add_and_remove_policies() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     let service = serve(&tenant, &folder).await;
     let two = |limit: u32| policy("two", json!({ "priority": 1, "limits": { "perClient": null, "perUser": limit } }));
     write(folder.path(), "two.yml", &[two(5)]);
     service.limits_become("default/two", "user=5").await;
     assert_eq!(service.check("u", APP, "s").await["policy"], "default/two");
-    // The ending decides what is read, and JSON is as good as YAML.
+    // The extension decides whether a file is read. JSON is read as well as YAML.
     std::fs::remove_file(folder.path().join("two.yml")).unwrap();
     write(folder.path(), "two.json", &[two(6)]);
     service.limits_become("default/two", "user=6").await;
@@ -108,12 +108,12 @@ async fn files_that_come_and_go_bring_and_take_their_policies() {
     eventually("gone", || async { service.policy("default/two").await.is_null() }).await;
     assert_eq!(service.check("v", APP, "s").await["policy"], "default/one");
     let gone = r#"policy="default/two""#;
-    assert!(!service.admin("/metrics").await.contains(gone), "its series end with it");
+    assert!(!service.admin("/metrics").await.contains(gone), "the series of a removed policy end");
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn folders_within_and_hidden_files_are_not_read() {
+async fn subfolders_and_hidden_files_are_not_read() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     std::fs::create_dir(folder.path().join("more.yaml")).unwrap();
     write(&folder.path().join("more.yaml"), "two.yaml", &[policy("two", json!({}))]);
@@ -124,7 +124,7 @@ async fn folders_within_and_hidden_files_are_not_read() {
     service.stop().await.unwrap();
 }
 
-/// Mounts files as kubelet does: links over a `..data` link to a folder with the time in its name.
+/// Mounts files as kubelet does: each is a link through the link `..data` to a folder with a timestamp in its name.
 fn mount(mounted: &Path, version: &str, files: &[(&str, String)]) {
     let version = format!("..2026_01_01_00_00_{version}");
     std::fs::create_dir(mounted.join(&version)).unwrap();
@@ -151,7 +151,7 @@ fn mount(mounted: &Path, version: &str, files: &[(&str, String)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mounted_config_map_is_followed_when_its_data_link_is_swapped() {
+async fn swapped_data_link_of_a_mounted_config_map_is_followed() {
     let (tenant, folder) = (tenant().await, empty());
     let two = text(&[policy("two", json!({ "priority": 1 }))]);
     mount(folder.path(), "1", &[("one.yaml", text(&limited(1))), ("two.yaml", two)]);
@@ -166,7 +166,7 @@ async fn a_mounted_config_map_is_followed_when_its_data_link_is_swapped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_used_keeps_all_that_it_last_gave() {
+async fn invalid_file_keeps_its_last_good_content() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     let service = serve(&tenant, &folder).await;
     let path = folder.path().join("policies.yaml");
@@ -178,18 +178,18 @@ async fn a_file_that_cannot_be_used_keeps_all_that_it_last_gave() {
     ];
     for content in broken {
         std::fs::write(&path, &content).unwrap();
-        let told = service.broken_files(1).await;
-        assert!(told.contains("policies.yaml"), "{told}");
+        let reports = service.broken_files(1).await;
+        assert!(reports.contains("policies.yaml"), "{reports}");
         assert_eq!(service.limits("default/one").await, "client=1", "{content}");
         assert_eq!(service.reason("u", "s").await, "within_limit");
         write(folder.path(), "policies.yaml", &limited(1));
         service.broken_files(0).await;
     }
-    // One that cannot be read at all: here it has become a link to nowhere.
+    // A file that cannot be read: a link without a target.
     std::fs::remove_file(&path).unwrap();
     symlink("nowhere", &path).unwrap();
-    let told = service.broken_files(1).await;
-    assert!(told.contains("cannot be read"), "{told}");
+    let reports = service.broken_files(1).await;
+    assert!(reports.contains("cannot be read"), "{reports}");
     assert_eq!(service.limits("default/one").await, "client=1");
     write(folder.path(), "policies.yaml", &limited(2));
     service.limits_become("default/one", "client=2").await;
@@ -198,15 +198,15 @@ async fn a_file_that_cannot_be_used_keeps_all_that_it_last_gave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_vanishes_keeps_all_that_it_last_gave() {
+async fn missing_folder_keeps_its_last_good_content() {
     let (tenant, outer) = (tenant().await, empty());
     let inner = outer.path().join("policies");
     std::fs::create_dir(&inner).unwrap();
     write(&inner, "policies.yaml", &limited(1));
     let service = Running::path(&tenant, &inner, &[]).await;
     std::fs::rename(&inner, outer.path().join("away")).unwrap();
-    let told = service.broken_files(1).await;
-    assert!(told.contains("cannot be read"), "{told}");
+    let reports = service.broken_files(1).await;
+    assert!(reports.contains("cannot be read"), "{reports}");
     assert_eq!(service.reason("u", "s").await, "within_limit");
     std::fs::rename(outer.path().join("away"), &inner).unwrap();
     service.broken_files(0).await;
@@ -216,22 +216,22 @@ async fn a_folder_that_vanishes_keeps_all_that_it_last_gave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_broken_at_the_start_gives_nothing_and_the_service_is_ready() {
+async fn initially_invalid_file_does_not_prevent_readiness() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     std::fs::write(folder.path().join("two.yaml"), format!("{}\n---\n}}", policy("two", json!({})))).unwrap();
     let service = serve(&tenant, &folder).await;
     assert_eq!(service.ready().await, 200);
-    let told = service.broken_files(1).await;
-    assert!(told.contains("two.yaml"), "{told}");
+    let reports = service.broken_files(1).await;
+    assert!(reports.contains("two.yaml"), "{reports}");
     assert!(service.policy("default/two").await.is_null());
-    assert_eq!(service.reason("u", "s").await, "within_limit", "the other files hold");
+    assert_eq!(service.reason("u", "s").await, "within_limit", "the other files are used");
     write(folder.path(), "two.yaml", &[policy("two", json!({ "priority": 1 }))]);
     service.limits_become("default/two", "client=1").await;
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_resource_keeps_its_last_good_version_and_the_others_of_its_file_change() {
+async fn invalid_resource_keeps_its_last_good_version() {
     let (tenant, folder) = (tenant().await, empty());
     let file = |one: Value, limit: u32| {
         let two = policy("two", json!({ "priority": -1, "limits": { "perClient": null, "perUser": limit } }));
@@ -239,18 +239,18 @@ async fn a_bad_resource_keeps_its_last_good_version_and_the_others_of_its_file_c
     };
     file(json!({}), 1);
     let service = serve(&tenant, &folder).await;
-    let bad_ones = [
+    let invalid_specs = [
         json!({ "limits": { "perClient": 0 } }),
         json!({ "limit": { "perClient": 3 } }),
         json!({ "overrides": [{ "name": "o", "users": ["u"], "exempt": true, "reason": "unknown" }] }),
     ];
-    for (turn, bad) in (2..).zip(bad_ones) {
-        file(bad.clone(), turn);
-        service.limits_become("default/two", &format!("user={turn}")).await;
+    for (limit, invalid) in (2..).zip(invalid_specs) {
+        file(invalid.clone(), limit);
+        service.limits_become("default/two", &format!("user={limit}")).await;
         let one = service.policy("default/one").await;
-        assert_eq!((&one["in_force"], &one["ready"]), (&json!("last_good"), &json!(false)), "{bad}: {one}");
-        assert_eq!(one["rule"]["terms"]["limits"], "client=1", "{bad}: {one}");
-        assert!(!one["errors"].as_array().unwrap().is_empty(), "{bad}: {one}");
+        assert_eq!((&one["in_force"], &one["ready"]), (&json!("last_good"), &json!(false)), "{invalid}: {one}");
+        assert_eq!(one["rule"]["terms"]["limits"], "client=1", "{invalid}: {one}");
+        assert!(!one["errors"].as_array().unwrap().is_empty(), "{invalid}: {one}");
         assert_eq!(service.check("u", APP, "s").await["policy"], "default/one");
     }
     file(json!({ "limits": { "perClient": 4 } }), 9);
@@ -260,7 +260,7 @@ async fn a_bad_resource_keeps_its_last_good_version_and_the_others_of_its_file_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resource_that_is_bad_at_the_start_governs_by_its_failure_policy() {
+async fn initially_invalid_resource_answers_by_its_failure_policy() {
     let tenant = tenant().await;
     let bad = policy("one", json!({ "limit": 3, "failurePolicy": "Deny", "message": "Later." }));
     let service = Running::folder(&tenant, &[credentials(), callers(), bad], &[]).await;
@@ -274,7 +274,7 @@ async fn a_resource_that_is_bad_at_the_start_governs_by_its_failure_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_kinds_are_passed_over() {
+async fn other_kinds_are_ignored() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     let others = [
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c" }, "data": { "a": "b" } }),
@@ -291,15 +291,19 @@ async fn other_kinds_are_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_files_that_define_one_policy_the_first_is_used_and_the_other_told() {
+async fn first_of_two_definitions_is_used_and_the_second_reported() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     write(folder.path(), "zz.yaml", &[policy("one", json!({ "limits": { "perClient": 5 } })), callers()]);
     let service = serve(&tenant, &folder).await;
     assert_eq!(service.limits("default/one").await, "client=1");
-    let told = service.debug().await["broken_files"].to_string();
-    assert!(told.contains("zz.yaml") && told.contains("policies.yaml"), "{told}");
-    assert!(told.contains("default/one") && told.contains("default/callers"), "{told}");
-    assert_eq!(service.metric("session_checker_policy_files_broken").await, Some(1.0), "files, not findings");
+    let reports = service.debug().await["broken_files"].to_string();
+    assert!(reports.contains("zz.yaml") && reports.contains("policies.yaml"), "{reports}");
+    assert!(reports.contains("default/one") && reports.contains("default/callers"), "{reports}");
+    assert_eq!(
+        service.metric("session_checker_policy_files_broken").await,
+        Some(1.0),
+        "the metric counts files, not errors"
+    );
     std::fs::remove_file(folder.path().join("policies.yaml")).unwrap();
     service.limits_become("default/one", "client=5").await;
     service.broken_files(0).await;
@@ -307,7 +311,7 @@ async fn of_two_files_that_define_one_policy_the_first_is_used_and_the_other_tol
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_are_those_of_the_policys_own_namespace() {
+async fn secrets_belong_to_the_namespace_of_the_policy() {
     let tenant = tenant().await;
     let mut far = policy("far", json!({ "priority": 1 }));
     far["metadata"]["namespace"] = json!("team-b");
@@ -315,12 +319,12 @@ async fn secrets_are_those_of_the_policys_own_namespace() {
     let far = service.policy("team-b/far").await;
     assert!(far["credentials"].as_str().unwrap().contains("team-b/tenant does not exist"), "{far}");
     assert!(far["callers"].as_str().unwrap().contains("team-b/callers does not exist"), "{far}");
-    assert_eq!(service.check("u", APP, "s").await["policy"], "default/near", "nobody may use the other");
+    assert_eq!(service.check("u", APP, "s").await["policy"], "default/near", "no caller may use the other policy");
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_read_from_data_and_string_data_wins() {
+async fn string_data_of_a_secret_overrides_data() {
     let tenant = tenant().await;
     let mut secret = credentials();
     secret["stringData"] = json!({ "clientSecret": "checker-secret" });
@@ -333,9 +337,9 @@ async fn a_secret_is_read_from_data_and_string_data_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credential_of_the_wrong_type_or_for_another_domain_is_not_used() {
+async fn credential_of_another_type_or_domain_is_not_used() {
     let tenant = tenant().await;
-    for (pointer, value, told) in [
+    for (pointer, value, problem) in [
         ("/type", "Opaque", "sessionchecker.dev/credentials"),
         ("/type", "sessionchecker.dev/callers", "sessionchecker.dev/credentials"),
         ("/stringData/domain", "other.eu.auth0.com", "is not for acme.eu.auth0.com"),
@@ -346,11 +350,11 @@ async fn a_credential_of_the_wrong_type_or_for_another_domain_is_not_used() {
         let service = Running::folder(&tenant, &[secret, callers(), policy("one", json!({}))], &[]).await;
         assert_eq!(service.reason("u", "s").await, "credentials_missing", "{pointer} {value}");
         let one = service.policy("default/one").await;
-        assert!(one["credentials"].as_str().unwrap().contains(told), "{one}");
+        assert!(one["credentials"].as_str().unwrap().contains(problem), "{one}");
         assert_eq!(service.metric(&ready_series()).await, Some(0.0));
         service.stop().await.unwrap();
     }
-    assert_eq!(tenant.requests().len(), 0, "nothing was sent anywhere");
+    assert_eq!(tenant.requests().len(), 0, "no request was sent");
 }
 
 fn ready_series() -> String {
@@ -358,18 +362,18 @@ fn ready_series() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_domain_is_the_same_in_capitals() {
+async fn domain_is_case_insensitive() {
     let tenant = tenant().await;
     let mut secret = credentials();
     secret["stringData"]["domain"] = json!(DOMAIN.to_uppercase());
     secret["stringData"]["customDomain"] = json!("login.acme.example");
     let service = Running::folder(&tenant, &[secret, callers(), policy("one", json!({}))], &[]).await;
-    assert_eq!(service.reason("u", "s").await, "within_limit", "and a custom domain that is not used is no harm");
+    assert_eq!(service.reason("u", "s").await, "within_limit", "an unused custom domain changes nothing");
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_custom_domain_needs_its_owners_word() {
+async fn custom_domain_must_be_allowed_by_the_secret() {
     let tenant = tenant().await;
     let custom = policy("one", json!({ "tenant": { "customDomain": "login.acme.example" } }));
     let service = Running::folder(&tenant, &[credentials(), callers(), custom], &[]).await;
@@ -378,7 +382,7 @@ async fn a_custom_domain_needs_its_owners_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_credential_is_used_a_wrong_one_keeps_the_old_and_a_deleted_one_stops() {
+async fn credential_follows_its_secret_and_survives_an_invalid_one() {
     let (tenant, folder) = (tenant().await, folder(&[callers(), policy("one", json!({}))]));
     write(folder.path(), "secret.yaml", &[credentials()]);
     let service = serve(&tenant, &folder).await;
@@ -391,39 +395,39 @@ async fn a_changed_credential_is_used_a_wrong_one_keeps_the_old_and_a_deleted_on
     write(folder.path(), "secret.yaml", std::slice::from_ref(&next));
     let used =
         || tenant.requests().iter().any(|request| String::from_utf8_lossy(&request.body).contains("next-secret"));
-    let mut turn = 0;
+    let mut attempts = 0;
     while !used() {
-        turn += 1;
-        assert!(turn < 1_000, "the new credential is never used");
-        assert_eq!(service.reason(&format!("v{turn}"), "s").await, "within_limit");
+        attempts += 1;
+        assert!(attempts < 1_000, "the new credential is never used");
+        assert_eq!(service.reason(&format!("v{attempts}"), "s").await, "within_limit");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 
     let mut wrong = next.clone();
     wrong["stringData"].as_object_mut().unwrap().remove("clientSecret");
     write(folder.path(), "secret.yaml", &[wrong]);
-    let told = || async { service.policy("default/one").await["credentials"].as_str().unwrap().to_owned() };
-    eventually("told", || async { told().await.contains("last good version stays in use") }).await;
+    let state = || async { service.policy("default/one").await["credentials"].as_str().unwrap().to_owned() };
+    eventually("the error is reported", || async { state().await.contains("last good version stays in use") }).await;
     assert_eq!(service.reason("u2", "s").await, "within_limit");
     assert_eq!(service.metric(&ready_series()).await, Some(0.0));
 
     std::fs::remove_file(folder.path().join("secret.yaml")).unwrap();
-    eventually("told", || async { told().await.contains("does not exist") }).await;
+    eventually("the missing Secret is reported", || async { state().await.contains("does not exist") }).await;
     assert_eq!(service.reason("u3", "s").await, "credentials_missing");
-    assert_eq!(service.ready().await, 200, "nothing later makes it unready");
+    assert_eq!(service.ready().await, 200, "a ready service stays ready");
 
     write(folder.path(), "secret.yaml", &[next]);
-    eventually("ready again", || async { told().await == "ready" }).await;
+    eventually("ready again", || async { state().await == "ready" }).await;
     assert_eq!(service.reason("u4", "s").await, "within_limit");
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_credential_that_is_not_accepted_keeps_the_old_one_until_it_is() {
+async fn rejected_credential_does_not_replace_the_working_one() {
     let (tenant, folder) = (tenant().await, folder(&[callers(), policy("one", json!({ "recheckAfter": "0s" }))]));
     write(folder.path(), "secret.yaml", &[credentials()]);
     let service = serve(&tenant, &folder).await;
-    let told = || async {
+    let reasons = || async {
         let conditions = service.policy("default/one").await["conditions"].take();
         let of = |kind: &str| {
             conditions.as_array().unwrap().iter().find(|one| one["type"] == kind).unwrap()["reason"].clone()
@@ -431,7 +435,7 @@ async fn a_new_credential_that_is_not_accepted_keeps_the_old_one_until_it_is() {
         (of("CredentialsReady"), of("Ready"))
     };
     let becomes = |credentials: &'static str, ready: &'static str| {
-        eventually(ready, move || async move { told().await == (json!(credentials), json!(ready)) })
+        eventually(ready, move || async move { reasons().await == (json!(credentials), json!(ready)) })
     };
     becomes("Proven", "Ready").await;
 
@@ -440,19 +444,19 @@ async fn a_new_credential_that_is_not_accepted_keeps_the_old_one_until_it_is() {
     next["stringData"]["clientSecret"] = json!("next-secret");
     write(folder.path(), "secret.yaml", std::slice::from_ref(&next));
     becomes("NewCredentialsRejected", "NewCredentialsRejected").await;
-    assert_eq!(service.reason("u1", "s").await, "within_limit", "by the old one");
+    assert_eq!(service.reason("u1", "s").await, "within_limit", "with the old credential");
     assert_eq!(service.metric(&ready_series()).await, Some(0.0));
 
-    // It is refused for lack of a scope as well.
+    // A credential without a needed scope does not replace the working one either.
     tenant.add_application(Application::with_secret("narrow", "narrow-secret").scopes(["read:users"]));
     next["stringData"]["clientId"] = json!("narrow");
     next["stringData"]["clientSecret"] = json!("narrow-secret");
     write(folder.path(), "secret.yaml", std::slice::from_ref(&next));
-    eventually("the scope is told", || async {
+    eventually("the missing scope is reported", || async {
         service.policy("default/one").await["credentials"].as_str().unwrap().contains("lacks read:sessions")
     })
     .await;
-    assert_eq!(service.reason("u2", "s").await, "within_limit", "by the old one");
+    assert_eq!(service.reason("u2", "s").await, "within_limit", "with the old credential");
 
     tenant.add_application(Application::with_secret("good", "good-secret"));
     next["stringData"]["clientId"] = json!("good");
@@ -460,16 +464,16 @@ async fn a_new_credential_that_is_not_accepted_keeps_the_old_one_until_it_is() {
     write(folder.path(), "secret.yaml", std::slice::from_ref(&next));
     let used =
         || tenant.requests().iter().any(|request| request.form().get("client_id").is_some_and(|id| id == "good"));
-    eventually("the good one is asked for a token", || async { used() }).await;
+    eventually("the valid credential requests a token", || async { used() }).await;
     becomes("Proven", "Ready").await;
     let tokens = tenant.count(simulator::Operation::Token);
     assert_eq!(service.reason("u3", "s").await, "within_limit");
-    assert_eq!(tenant.count(simulator::Operation::Token), tokens, "the proof's token is the checks'");
+    assert_eq!(tenant.count(simulator::Operation::Token), tokens, "checks use the token of the probe");
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_callers_tokens_are_a_rotation_and_a_short_one_is_refused_alone() {
+async fn two_caller_tokens_allow_rotation_and_a_short_one_is_skipped() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), policy("one", json!({}))]);
     let rotate = |tokens: Value| {
@@ -481,20 +485,20 @@ async fn two_callers_tokens_are_a_rotation_and_a_short_one_is_refused_alone() {
     let service = serve(&tenant, &folder).await;
     assert_eq!((service.status(TOKEN).await, service.status(OTHER_TOKEN).await), (200, 401));
     rotate(json!({ "old": TOKEN, "new": format!("  {OTHER_TOKEN}\n"), "short": "fifteen-letters" }));
-    eventually("both", || async { service.status(OTHER_TOKEN).await == 200 }).await;
+    eventually("both tokens are valid", || async { service.status(OTHER_TOKEN).await == 200 }).await;
     assert_eq!((service.status(TOKEN).await, service.status("fifteen-letters").await), (200, 401));
-    let told = service.policy("default/one").await["callers"].to_string();
-    assert!(told.contains("short") && !told.contains("fifteen-letters"), "{told}");
+    let callers_report = service.policy("default/one").await["callers"].to_string();
+    assert!(callers_report.contains("short") && !callers_report.contains("fifteen-letters"), "{callers_report}");
     rotate(json!({ "new": OTHER_TOKEN }));
-    eventually("the new alone", || async { service.status(TOKEN).await == 401 }).await;
+    eventually("only the new token is valid", || async { service.status(TOKEN).await == 401 }).await;
     assert_eq!(service.status(OTHER_TOKEN).await, 200);
     std::fs::remove_file(folder.path().join("callers.yaml")).unwrap();
-    eventually("nobody", || async { service.status(OTHER_TOKEN).await == 401 }).await;
+    eventually("no token is valid", || async { service.status(OTHER_TOKEN).await == 401 }).await;
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_of_callers_tokens_is_read_again_when_it_changes_and_kept_when_it_cannot_be() {
+async fn caller_token_file_is_followed_and_kept_when_unreadable() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), policy("one", json!({ "callerSecretRef": null }))]);
     let file = folder.path().join("tokens");
@@ -504,12 +508,12 @@ async fn the_file_of_callers_tokens_is_read_again_when_it_changes_and_kept_when_
     assert_eq!((service.status(TOKEN).await, service.status("short").await), (200, 401));
     assert_eq!(service.status("# the Action's").await, 401);
     std::fs::write(&file, format!("{TOKEN}\n{OTHER_TOKEN}\n")).unwrap();
-    eventually("both", || async { service.status(OTHER_TOKEN).await == 200 }).await;
+    eventually("both tokens are valid", || async { service.status(OTHER_TOKEN).await == 200 }).await;
     assert_eq!(service.status(TOKEN).await, 200);
     std::fs::write(&file, OTHER_TOKEN).unwrap();
-    eventually("the new alone", || async { service.status(TOKEN).await == 401 }).await;
+    eventually("only the new token is valid", || async { service.status(TOKEN).await == 401 }).await;
     std::fs::remove_file(&file).unwrap();
-    // A change of the folder that is in force shows that there was a look after the file had gone.
+    // A change of the folder that takes effect shows that a scan happened after the file was removed.
     for limit in [2, 3] {
         let changed = policy("one", json!({ "callerSecretRef": null, "limits": { "perClient": limit } }));
         write(folder.path(), "policies.yaml", &[credentials(), changed]);
@@ -520,7 +524,7 @@ async fn the_file_of_callers_tokens_is_read_again_when_it_changes_and_kept_when_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_that_forces_audit_opens_and_closes_every_policy_without_a_restart() {
+async fn force_audit_file_switches_all_policies_without_a_restart() {
     let (tenant, folder, settings) = (tenant().await, empty(), tempfile::tempdir().unwrap());
     let one = policy("one", json!({ "missingSession": "Deny" }));
     write(folder.path(), "policies.yaml", &[credentials(), callers(), one]);
@@ -542,29 +546,29 @@ async fn the_file_that_forces_audit_opens_and_closes_every_policy_without_a_rest
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_loaded_is_shown_without_secrets_and_without_users() {
+async fn debug_output_contains_no_secrets_and_no_users() {
     let (tenant, folder) = (tenant().await, empty());
-    let exception = json!({ "name": "vip", "users": ["auth0|anna-secretly", "auth0|bert"], "exempt": true });
-    let one = policy("one", json!({ "overrides": [exception] }));
+    let vip = json!({ "name": "vip", "users": ["auth0|anna-secretly", "auth0|bert"], "exempt": true });
+    let one = policy("one", json!({ "overrides": [vip] }));
     write(folder.path(), "policies.yaml", &[credentials(), callers(), one]);
-    // Broken where the secret stands, so that what is told about the file comes as near to it as it can.
+    // The syntax error is at the secret, so that the report is as likely to quote it as possible.
     let broken = text(&[credentials()]).replace(r#""checker-secret""#, r#""checker-secret"#);
     std::fs::write(folder.path().join("broken.yaml"), broken).unwrap();
     let service = serve(&tenant, &folder).await;
     assert_eq!(service.reason("u", "s").await, "within_limit");
     let debug = service.debug().await;
-    let shown = debug.to_string();
+    let output = debug.to_string();
     assert_eq!(debug["policies"][0]["rule"]["terms"]["overrides"][0]["users"], 2, "{debug}");
     service.broken_files(1).await;
     for secret in ["checker-secret", TOKEN, "auth0|anna-secretly", "auth0|bert"] {
-        assert!(!shown.contains(secret), "{secret} in {shown}");
+        assert!(!output.contains(secret), "{secret} in {output}");
         assert!(!service.admin("/metrics").await.contains(secret), "{secret} in the metrics");
     }
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_not_fetched_again_because_a_policy_changes() {
+async fn policy_change_does_not_request_a_new_token() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     tenant.add_session("u1", Session::new("s", tenant.now()));
     let service = serve(&tenant, &folder).await;
@@ -595,20 +599,20 @@ async fn is_served(address: std::net::SocketAddr, certificate: &reqwest::Certifi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn https_is_served_with_a_certificate_and_its_key() {
+async fn https_uses_the_configured_certificate() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     let trusted = certificate(folder.path());
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let options = ["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")];
     let service = Running::path(&tenant, folder.path(), &options).await;
     assert!(is_served(service.address, &trusted).await);
-    assert!(!is_served(service.address, &certificate(empty().path())).await, "another is not trusted");
+    assert!(!is_served(service.address, &certificate(empty().path())).await, "another certificate is not trusted");
     assert_eq!(service.ready().await, 200, "the admin listener stays plain");
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_read_again_and_a_bad_one_leaves_the_old_in_use() {
+async fn certificate_is_reloaded_and_an_invalid_one_is_ignored() {
     provider();
     let folder = empty();
     let first = certificate(folder.path());

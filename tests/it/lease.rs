@@ -1,4 +1,4 @@
-//! Of several replicas one holds the Lease, whatever happens to them and to the API server.
+//! Leader election: exactly one of several replicas holds the Lease, through failures of replicas and of the API server.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::control_plane::{self, Namespace, Rbac};
 
 const LEASE: &str = "session-checker";
 
-/// A replica's part in the election.
-struct Replica {
+/// A candidate whose election runs.
+struct RunningCandidate {
     leadership: Leadership,
     stop: CancellationToken,
     election: JoinHandle<()>,
 }
 
-impl Replica {
+impl RunningCandidate {
     async fn start(team: &Namespace<'_>, identity: &str, seconds: u64) -> Self {
         let candidate =
             Candidate { name: LEASE.to_owned(), identity: identity.to_owned(), duration: Duration::from_secs(seconds) };
@@ -36,7 +36,7 @@ impl Replica {
         eventually("the replica leads", async || self.leadership.is_held()).await;
     }
 
-    /// As a clean shutdown ends it.
+    /// Ends the election as a clean shutdown does.
     async fn stop(self) {
         self.stop.cancel();
         self.election.await.unwrap();
@@ -49,14 +49,14 @@ async fn holder(team: &Namespace<'_>) -> Option<String> {
 }
 
 #[tokio::test]
-async fn one_replica_leads_and_hands_over_at_once_when_it_stops() {
+async fn stopping_leader_hands_over_at_once() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
-    // Much longer than this test waits: what happens in time is no waiting for its end.
-    let first = Replica::start(&team, "first", 600).await;
+    // Much longer than this test waits: a handover in time does not come from an expired Lease.
+    let first = RunningCandidate::start(&team, "first", 600).await;
     first.leads().await;
-    let second = Replica::start(&team, "second", 600).await;
-    let third = Replica::start(&team, "third", 600).await;
+    let second = RunningCandidate::start(&team, "second", 600).await;
+    let third = RunningCandidate::start(&team, "third", 600).await;
     assert_eq!(holder(&team).await.as_deref(), Some("first"));
     first.stop().await;
     eventually("another leads", async || second.leadership.is_held() != third.leadership.is_held()).await;
@@ -68,12 +68,12 @@ async fn one_replica_leads_and_hands_over_at_once_when_it_stops() {
 }
 
 #[tokio::test]
-async fn a_replica_that_dies_is_succeeded_when_its_lease_has_run_out() {
+async fn dead_leader_is_replaced_when_its_lease_expires() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Named).await;
-    let first = Replica::start(&team, "first", 3).await;
+    let first = RunningCandidate::start(&team, "first", 3).await;
     first.leads().await;
-    let second = Replica::start(&team, "second", 3).await;
+    let second = RunningCandidate::start(&team, "second", 3).await;
     first.election.abort();
     second.leads().await;
     assert!(!first.leadership.is_held());
@@ -83,12 +83,12 @@ async fn a_replica_that_dies_is_succeeded_when_its_lease_has_run_out() {
 }
 
 #[tokio::test]
-async fn leadership_ends_without_the_api_server_and_is_found_again_with_it() {
+async fn leadership_ends_with_the_api_server_and_returns_with_it() {
     let Some(plane) = control_plane::own().await else { return };
     let team = plane.namespace(Rbac::Cluster).await;
-    let mut first = Replica::start(&team, "first", 3).await;
+    let mut first = RunningCandidate::start(&team, "first", 3).await;
     first.leads().await;
-    let second = Replica::start(&team, "second", 3).await;
+    let second = RunningCandidate::start(&team, "second", 3).await;
     plane.stop();
     first.leadership.lost().await;
     assert!(!first.leadership.is_held() && !second.leadership.is_held());
@@ -97,23 +97,23 @@ async fn leadership_ends_without_the_api_server_and_is_found_again_with_it() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_hangs_ends_leadership_in_time() {
+async fn frozen_api_server_ends_leadership_in_time() {
     let Some(plane) = control_plane::own().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
-    let mut first = Replica::start(&team, "first", 3).await;
+    let mut first = RunningCandidate::start(&team, "first", 3).await;
     first.leads().await;
     plane.freeze();
     first.leadership.lost().await;
-    // A shutdown does not wait for it either.
+    // A shutdown does not wait for the API server either.
     first.stop().await;
     plane.thaw();
 }
 
 #[tokio::test]
-async fn a_lease_that_is_edited_or_deleted_is_held_on_to() {
+async fn edited_or_deleted_lease_is_renewed_by_its_holder() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
-    let first = Replica::start(&team, "first", 3).await;
+    let first = RunningCandidate::start(&team, "first", 3).await;
     first.leads().await;
     let leases: Api<Lease> = team.admin().await;
     let renewed = async || leases.get(LEASE).await.ok().and_then(|lease| lease.spec?.renew_time);
@@ -123,35 +123,35 @@ async fn a_lease_that_is_edited_or_deleted_is_held_on_to() {
     eventually("the Lease is renewed", async || renewed().await > before).await;
     assert!(first.leadership.is_held());
     leases.delete(LEASE, &DeleteParams::default()).await.unwrap();
-    eventually("the Lease is made anew", async || renewed().await.is_some()).await;
+    eventually("the Lease is created again", async || renewed().await.is_some()).await;
     first.leads().await;
 }
 
 #[tokio::test]
-async fn the_holder_renews_and_the_others_only_watch() {
+async fn holder_renews_and_candidates_only_watch() {
     let Some(plane) = control_plane::shared().await else { return };
     let [team, others] = [plane.namespace(Rbac::Namespaced).await, plane.namespace(Rbac::Namespaced).await];
-    let first = Replica::start(&team, "first", 3).await;
+    let first = RunningCandidate::start(&team, "first", 3).await;
     first.leads().await;
     let renewals = || team.audited().iter().filter(|event| event["verb"] == "update").count();
-    eventually("it is renewed", async || renewals() >= 3).await;
+    eventually("the Lease is renewed", async || renewals() >= 3).await;
     let verbs = |events: Vec<serde_json::Value>| {
         let mut verbs: Vec<String> = events.iter().map(|event| event["verb"].as_str().unwrap().to_owned()).collect();
         verbs.dedup();
         verbs
     };
     assert_eq!(verbs(team.audited()), ["list", "watch", "create", "update"]);
-    // Somebody else's Lease, never free.
+    // A Lease of another holder that does not expire during the test.
     let leases: Api<Lease> = others.admin().await;
     let lease = json!({
         "metadata": { "name": LEASE },
         "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 600, "renewTime": "2026-01-01T00:00:00.000000Z" },
     });
     leases.create(&Default::default(), &serde_json::from_value(lease).unwrap()).await.unwrap();
-    let waiting = Replica::start(&others, "waiting", 3).await;
-    eventually("it watches", async || verbs(others.audited()) == ["list", "watch"]).await;
+    let waiting = RunningCandidate::start(&others, "waiting", 3).await;
+    eventually("the candidate watches", async || verbs(others.audited()) == ["list", "watch"]).await;
     let before = renewals();
-    eventually("others are renewed meanwhile", async || renewals() >= before + 3).await;
+    eventually("the other Lease is renewed at the same time", async || renewals() >= before + 3).await;
     assert_eq!(verbs(others.audited()), ["list", "watch"]);
     assert!(!waiting.leadership.is_held());
 }

@@ -1,4 +1,4 @@
-//! The Node demo that the service replaces: its variables, its rule, and its kind of call.
+//! Compatibility with the Node demo that the service replaces: its variables, its rule and its calls.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -11,7 +11,7 @@ use crate::common::{APP, DOMAIN, Running, TOKEN, serve_args, tenant};
 const APPS: [&str; 4] = [APP, "app-2", "app-3", "https://app.example/4"];
 const USERS: usize = 300;
 
-/// A service that knows nothing but the Node demo's variables, anonymous on loopback.
+/// A service configured by nothing but the Node demo's variables; it allows anonymous callers on loopback.
 async fn demo(tenant: &Simulator) -> Running {
     let endpoint = format!("{DOMAIN}={}", tenant.url());
     let variables =
@@ -20,7 +20,7 @@ async fn demo(tenant: &Simulator) -> Running {
     Running::start(serve_args(&options)).await.unwrap()
 }
 
-/// What the Node demo's Action does: three fields, no token; it reads `block`.
+/// Calls the service as the Node demo's Action does: three fields and no token.
 async fn call(service: &Running, user_id: &str, client_id: &str, sid: &str) -> Value {
     let body = json!({ "user_id": user_id, "client_id": client_id, "sid": sid });
     let response = service.http.post(format!("http://{}/check", service.address)).json(&body).send().await.unwrap();
@@ -28,12 +28,12 @@ async fn call(service: &Running, user_id: &str, client_id: &str, sid: &str) -> V
     response.json().await.unwrap()
 }
 
-/// The Node demo's rule: refused when any listed session other than this one has the application.
+/// The Node demo's rule: block when any other session uses the application.
 fn oracle(sessions: &[Session], client_id: &str, sid: &str) -> bool {
     sessions.iter().any(|session| session.id() != sid && session.clients().contains(&client_id))
 }
 
-/// Live sessions, at most a page of them, some of them untouched by any application.
+/// At most a page of sessions, some of them without an application.
 fn random_sessions(random: &mut StdRng, user: usize, tenant: &Simulator) -> Vec<Session> {
     let most = *[0, 1, 2, 3, 8, 50].choose(random).unwrap();
     let count = random.random_range(0..=most);
@@ -48,11 +48,11 @@ fn random_sessions(random: &mut StdRng, user: usize, tenant: &Simulator) -> Vec<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_decision_is_the_node_demos() {
+async fn decisions_equal_those_of_the_node_demo() {
     let mut random = StdRng::seed_from_u64(20_240_607);
     let tenant = tenant().await;
     let service = demo(&tenant).await;
-    let mut refused = 0;
+    let mut blocked = 0;
     for user in 0..USERS {
         let user_id = format!("auth0|{user}");
         let sessions = random_sessions(&mut random, user, &tenant);
@@ -66,23 +66,23 @@ async fn every_decision_is_the_node_demos() {
 
         let answer = call(&service, &user_id, client_id, sid).await;
         let expected = oracle(&sessions, client_id, sid);
-        refused += usize::from(expected);
+        blocked += usize::from(expected);
         assert_eq!(answer["block"], expected, "user {user}, {client_id}, {sid}, {sessions:?}: {answer}");
         let reason = if expected { "limit_exceeded" } else { "within_limit" };
         assert_eq!((&answer["reason"], &answer["policy"]), (&json!(reason), &json!("env/auth0")), "{answer}");
     }
-    assert!((USERS / 5..USERS * 4 / 5).contains(&refused), "both answers are common: {refused} of {USERS}");
+    assert!((USERS / 5..USERS * 4 / 5).contains(&blocked), "both answers are common: {blocked} of {USERS}");
     service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_other_session_counts_every_time_that_is_asked() {
+async fn other_session_counts_at_every_check() {
     let tenant = tenant().await;
     tenant.add_session("u", Session::new("s1", tenant.now()).client(APP));
     tenant.add_session("u", Session::new("s2", tenant.now()).client(APP));
     let service = demo(&tenant).await;
     for sid in ["s1", "s2", "s1", "s2"] {
-        assert_eq!(call(&service, "u", APP, sid).await["block"], true, "neither keeps its place: {sid}");
+        assert_eq!(call(&service, "u", APP, sid).await["block"], true, "neither session is admitted: {sid}");
     }
     assert!(tenant.end_session("s2"));
     assert_eq!(call(&service, "u", APP, "s1").await["block"], false);
@@ -90,7 +90,7 @@ async fn any_other_session_counts_every_time_that_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_nobody_gave_out_is_refused_even_where_none_is_needed() {
+async fn unknown_token_is_rejected_where_none_is_required() {
     let tenant = tenant().await;
     let service = demo(&tenant).await;
     let (status, body) = service.ask(&json!({ "user_id": "u", "client_id": APP, "sid": "s" })).await;
@@ -100,7 +100,7 @@ async fn a_token_that_nobody_gave_out_is_refused_even_where_none_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_passes_while_auth0_does_not_answer_as_the_node_demo_let_it() {
+async fn unreachable_auth0_allows_the_login() {
     let tenant = tenant().await;
     let service = demo(&tenant).await;
     tenant.shutdown().await.unwrap();

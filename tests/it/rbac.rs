@@ -1,4 +1,4 @@
-//! What the service account may do, and above all what it may not, in each of the chart's three modes.
+//! The rights of the service account in each of the chart's three modes: what it may do, and what it may not.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn secret(name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { "a": "b" } })
 }
 
-/// A namespace with a policy, a Secret that the `named` mode names, and one that it does not.
+/// A namespace with a policy, a Secret that the `named` mode allows, and a Secret that it does not allow.
 async fn team(plane: &'static control_plane::ControlPlane, rbac: Rbac) -> Namespace<'static> {
     let team = plane.namespace(rbac).await;
     for resource in [policy("a", json!({})), secret("demo-tenant"), secret("other")] {
@@ -27,12 +27,12 @@ async fn team(plane: &'static control_plane::ControlPlane, rbac: Rbac) -> Namesp
     team
 }
 
-/// Whether a request was refused for want of rights; panics when it failed otherwise.
+/// Whether a request failed for lack of rights; panics when it failed for another reason.
 fn forbidden<T>(result: Result<T, kube::Error>) -> bool {
     match result {
         Ok(_) => false,
         Err(kube::Error::Api(status)) if status.is_forbidden() => true,
-        Err(other) => panic!("neither done nor forbidden: {other}"),
+        Err(other) => panic!("neither allowed nor forbidden: {other}"),
     }
 }
 
@@ -50,19 +50,19 @@ async fn can_watch(secrets: &Api<Secret>, name: &str) -> bool {
 const MODES: [Rbac; 3] = [Rbac::Namespaced, Rbac::Named, Rbac::Cluster];
 
 #[tokio::test]
-async fn a_named_secret_is_read_by_its_field_selector_in_every_mode() {
+async fn named_secret_is_readable_by_field_selector_in_every_mode() {
     let Some(plane) = control_plane::shared().await else { return };
     for mode in MODES {
         let team = team(plane, mode).await;
         let secrets: Api<Secret> = Api::namespaced(team.client().await, &team.name);
         assert!(can_list(&secrets, Some("demo-tenant")).await, "{mode}");
         assert!(can_watch(&secrets, "demo-tenant").await, "{mode}");
-        assert!(can_watch(&secrets, "demo-callers").await, "{mode}: also before it is there");
+        assert!(can_watch(&secrets, "demo-callers").await, "{mode}: also before the Secret exists");
     }
 }
 
 #[tokio::test]
-async fn in_the_named_mode_no_other_secret_can_be_read_and_never_all_of_them() {
+async fn named_mode_reads_no_other_secret_and_no_full_list() {
     let Some(plane) = control_plane::shared().await else { return };
     let team = team(plane, Rbac::Named).await;
     let secrets: Api<Secret> = Api::namespaced(team.client().await, &team.name);
@@ -73,7 +73,7 @@ async fn in_the_named_mode_no_other_secret_can_be_read_and_never_all_of_them() {
 }
 
 #[tokio::test]
-async fn another_namespaces_secrets_and_policies_cannot_be_read_unless_the_rights_are_cluster_wide() {
+async fn only_cluster_mode_reads_other_namespaces() {
     let Some(plane) = control_plane::shared().await else { return };
     let other = team(plane, Rbac::Namespaced).await;
     for mode in MODES {
@@ -91,7 +91,7 @@ async fn another_namespaces_secrets_and_policies_cannot_be_read_unless_the_right
 }
 
 #[tokio::test]
-async fn no_mode_writes_a_spec_a_secret_or_anything_else() {
+async fn no_mode_writes_specs_secrets_or_other_kinds() {
     let Some(plane) = control_plane::shared().await else { return };
     for mode in MODES {
         let team = team(plane, mode).await;
@@ -113,7 +113,7 @@ async fn no_mode_writes_a_spec_a_secret_or_anything_else() {
 }
 
 #[tokio::test]
-async fn the_status_endpoint_changes_nothing_but_the_status() {
+async fn status_subresource_changes_only_the_status() {
     let Some(plane) = control_plane::shared().await else { return };
     for mode in MODES {
         let team = team(plane, mode).await;
@@ -133,7 +133,7 @@ async fn the_status_endpoint_changes_nothing_but_the_status() {
 }
 
 #[tokio::test]
-async fn the_lease_and_events_can_be_written_in_the_own_namespace_alone() {
+async fn lease_and_events_are_writable_where_the_service_runs() {
     let Some(plane) = control_plane::shared().await else { return };
     let other = plane.namespace(Rbac::Namespaced).await;
     for mode in MODES {
@@ -141,13 +141,13 @@ async fn the_lease_and_events_can_be_written_in_the_own_namespace_alone() {
         let client = team.client().await;
         assert!(!forbidden(lease(&client, &team.name, "session-checker").await), "{mode}");
         assert!(forbidden(lease(&client, &other.name, "session-checker").await), "{mode}");
-        assert!(forbidden(lease(&client, &team.name, "another").await), "{mode}: also where it could make it");
+        assert!(forbidden(lease(&client, &team.name, "another").await), "{mode}: although it may create Leases");
         assert!(!forbidden(event(&client, &team.name).await), "{mode}");
         assert_eq!(forbidden(event(&client, &other.name).await), !matches!(mode, Rbac::Cluster), "{mode}");
     }
 }
 
-/// Makes the Lease and writes it again, as an election does.
+/// Creates the Lease and writes it again, as an election does.
 async fn lease(client: &Client, namespace: &str, name: &str) -> Result<Lease, kube::Error> {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let lease: Lease = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
@@ -167,9 +167,9 @@ async fn event(client: &Client, namespace: &str) -> Result<Event, kube::Error> {
     api.create(&PostParams::default(), &serde_json::from_value(event).unwrap()).await
 }
 
-/// What the requests above try is a sample; this is all that there is.
+/// The requests above are a sample; this is the complete list.
 #[tokio::test]
-async fn the_rights_are_these_and_no_others() {
+async fn rights_are_exactly_these() {
     let Some(plane) = control_plane::shared().await else { return };
     for mode in MODES {
         let team = plane.namespace(mode).await;
@@ -185,7 +185,7 @@ async fn the_rights_are_these_and_no_others() {
                 let names = rule.resource_names.clone().unwrap_or_default().join(",");
                 rule.resources.iter().flatten().map(move |resource| format!("{resource}[{names}] {verbs}"))
             })
-            // What every account may ask about itself.
+            // Every account may ask about its own rights.
             .filter(|rule| !rule.starts_with("selfsubject"))
             .collect();
         let secrets = if matches!(mode, Rbac::Named) { "demo-tenant,demo-callers" } else { "" };

@@ -98,8 +98,8 @@ async fn kubectl_apply_shows_the_message_of_the_rule() {
     let Some(plane) = control_plane::shared().await else { return };
     let spec = with("/timeout", Some(json!("1h")));
     let said = plane.kubectl(&["apply", "--dry-run=server", "-f", "-"], &policy("a", &spec).to_string()).await;
-    assert!(!said.done);
-    // Between the two is the value, or its type in older API servers.
+    assert!(!said.is_success);
+    // What stands between is the value, or the type of it where the API server is older.
     let (field, words) =
         ("spec.timeout: Invalid value: ", "write a duration above zero and up to 10s, such as 3s or 1500ms");
     assert!(said.err.contains(field) && said.err.contains(words), "{}", said.err);
@@ -250,7 +250,7 @@ async fn examples_are_applied_unchanged_and_without_a_warning() {
             }
             let text = std::fs::read_to_string(&path).unwrap();
             let said = plane.kubectl(&["apply", "--server-side", "-n", &team.name, "-f", "-"], &text).await;
-            assert!(said.done && said.err.is_empty(), "{}: {}", path.display(), said.err);
+            assert!(said.is_success && said.err.is_empty(), "{}: {}", path.display(), said.err);
             for written in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
                 let kept = kept(&admin, &team.name, &written).await;
                 assert_part(&written["spec"], &kept["spec"], &path.display().to_string());
@@ -293,7 +293,7 @@ async fn definition_is_installed_without_a_warning() {
     let said = plane
         .kubectl(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], &definition)
         .await;
-    assert!(said.done && said.err.is_empty(), "{}", said.err);
+    assert!(said.is_success && said.err.is_empty(), "{}", said.err);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
-//! From what there is to say about a policy to its status, and to the news that is worth an Event.
+//! Converts the report about a policy into its status, and the changes of a status into Events.
 //!
-//! Nothing here depends on the replica or on the time, but for the moment at which a condition's status last changed: two
-//! replicas make the same status of the same policies, and a status that says the same is not written again.
+//! A status depends neither on the replica nor on the time, except for the transition times of its conditions. Two
+//! replicas make the same status from the same policies, and a status without a difference is not written again.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
@@ -12,10 +12,12 @@ use crate::policy::{
     SecretProblem,
 };
 
-/// The longest message, in characters. A spec may break many rules at once; the first of them are enough to begin with.
+/// The longest message, in characters. A spec may break many rules at once; the first of them are enough to start with.
+/// The schema of conditions accepts 32,768.
 const MAX_MESSAGE_CHARS: usize = 2000;
 
-/// The status that a policy should have, when the API server holds `last`.
+/// The status that a policy should have. `last` is its current status: a condition whose status is unchanged keeps its
+/// transition time.
 pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
     let condition = |condition: Condition| {
         let kind = condition.kind.as_str();
@@ -26,7 +28,7 @@ pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp)
             type_: kind.to_owned(),
             status,
             reason: condition.reason.as_str().to_owned(),
-            message: shortened(condition.message),
+            message: truncated(condition.message),
             observed_generation: Some(report.generation),
             last_transition_time: since.unwrap_or(Time(now)),
         }
@@ -41,49 +43,49 @@ pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp)
     }
 }
 
-/// Whether there is something to write: what `last` does not say yet. What is only on its way to be known, as after a
-/// start, takes back nothing that was known of the same generation.
+/// Whether `status` should be written over `last`. A state that is not known yet, as after a start, does not replace a
+/// known state of the same generation.
 pub fn is_outdated(report: &PolicyReport, status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
-    let on_its_way = [ConditionReason::Pending.as_str(), ConditionReason::Unproven.as_str()];
+    let unknown = [ConditionReason::Pending.as_str(), ConditionReason::Unproven.as_str()];
     let was_known = last.observed_generation == Some(report.generation)
-        && find(last, "Ready").is_some_and(|ready| !on_its_way.contains(&ready.reason.as_str()));
-    let would_take_back = was_known && is_pending(report);
-    !would_take_back && !is_written(status, last)
+        && find(last, "Ready").is_some_and(|ready| !unknown.contains(&ready.reason.as_str()));
+    let would_downgrade = was_known && is_pending(report);
+    !would_downgrade && !is_written(status, last)
 }
 
-/// Whether the API server or the tenant is being asked for the first time, and will answer or be found unreachable soon.
+/// Whether the first answer about a Secret or a credential is still to come. It comes soon, or the API server or tenant
+/// is reported as unreachable.
 fn is_pending(report: &PolicyReport) -> bool {
     matches!(report.credential, CredentialReport::Unproven { .. } | CredentialReport::Secret(SecretProblem::Awaited(_)))
         || matches!(report.callers, CallersReport::Secret(SecretProblem::Awaited(_)))
 }
 
-/// Whether `last` says all of it already. Conditions of others beside ours are none of our business.
+/// Whether `last` contains all of `status`. Conditions that others added are ignored.
 fn is_written(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
-    let said = |condition: &ApiCondition| {
-        find(last, &condition.type_).is_some_and(|before| {
-            ApiCondition { last_transition_time: condition.last_transition_time.clone(), ..before.clone() }
-                == *condition
-        })
-    };
     (status.observed_generation, &status.limits) == (last.observed_generation, &last.limits)
-        && status.conditions.iter().all(said)
+        && status.conditions.iter().all(|condition| {
+            find(last, &condition.type_).is_some_and(|before| {
+                let last_transition_time = condition.last_transition_time.clone();
+                ApiCondition { last_transition_time, ..before.clone() } == *condition
+            })
+        })
 }
 
-/// Something that a person would want to know, as an Event.
+/// A change of a condition that people should see as an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionEvent {
-    /// Whether it is good.
-    pub good: bool,
-    /// One word: the reason of the condition, or `Recovered`.
+    /// Whether the Event has the type Normal. A problem has the type Warning.
+    pub is_good: bool,
+    /// The reason of the condition, or `Recovered`.
     pub reason: String,
-    /// What happened, and what to do about it.
+    /// The message of the condition: what happened, and what to do.
     pub note: String,
 }
 
-/// What is new in a status: each condition that does not hold and did not say so before, and that a policy is in force
-/// again after it was not.
+/// The Events for a new status: one for each condition that is False and was not False with the same message before, and
+/// one when `Ready` is True after it was False.
 pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<ConditionEvent> {
-    let mut condition_events = Vec::new();
+    let mut events = Vec::new();
     for condition in &status.conditions {
         let before = find(last, &condition.type_);
         let is_summary = condition.type_ == "Ready";
@@ -91,30 +93,30 @@ pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus
             && is(condition, ConditionStatus::True)
             && before.is_some_and(|before| is(before, ConditionStatus::False))
         {
-            condition_events.push(ConditionEvent {
-                good: true,
+            events.push(ConditionEvent {
+                is_good: true,
                 reason: "Recovered".to_owned(),
                 note: condition.message.clone(),
             });
         }
-        let told = before.is_some_and(|before| {
+        let is_known = before.is_some_and(|before| {
             is(before, ConditionStatus::False)
                 && (&before.reason, &before.message) == (&condition.reason, &condition.message)
         });
-        // The summary repeats what a condition says, but for the callers, which have none of their own.
+        // `Ready` repeats the message of another condition, except for callers, which have no condition.
         let repeats = is_summary
             && status.conditions.iter().any(|other| {
                 other.type_ != "Ready" && (&other.reason, &other.message) == (&condition.reason, &condition.message)
             });
-        if is(condition, ConditionStatus::False) && !told && !repeats {
-            condition_events.push(ConditionEvent {
-                good: false,
+        if is(condition, ConditionStatus::False) && !is_known && !repeats {
+            events.push(ConditionEvent {
+                is_good: false,
                 reason: condition.reason.clone(),
                 note: condition.message.clone(),
             });
         }
     }
-    condition_events
+    events
 }
 
 fn is(condition: &ApiCondition, status: ConditionStatus) -> bool {
@@ -125,7 +127,7 @@ fn find<'a>(status: &'a SessionPolicyStatus, kind: &str) -> Option<&'a ApiCondit
     status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-fn shortened(message: String) -> String {
+fn truncated(message: String) -> String {
     match message.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message,
@@ -139,7 +141,7 @@ mod tests {
     use super::*;
     use crate::policy::{CallerAccess, Index, Manifest, ObjectName, SecretManifest};
 
-    /// What there is to say about the newest of these versions, with a credential that is unproven.
+    /// The report about the last of these versions, with an unproven credential.
     fn report(versions: &[Value]) -> PolicyReport {
         let mut index = Index::default();
         let name = |name: &str| ObjectName::new("team", name);
@@ -174,43 +176,43 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn nothing() -> SessionPolicyStatus {
+    fn empty() -> SessionPolicyStatus {
         SessionPolicyStatus::default()
     }
 
-    fn words(status: &SessionPolicyStatus) -> Vec<[&str; 3]> {
+    fn triples(status: &SessionPolicyStatus) -> Vec<[&str; 3]> {
         status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]).collect()
     }
 
     #[test]
-    fn a_new_policy_has_all_conditions_at_once() {
-        let status = status(&report(&[json!({ "perClient": 1 })]), &nothing(), at(0));
+    fn new_policy_has_all_conditions_at_once() {
+        let status = status(&report(&[json!({ "perClient": 1 })]), &empty(), at(0));
         let unproven = [
             ["Accepted", "True", "Accepted"],
             ["CredentialsReady", "Unknown", "Unproven"],
             ["Ready", "Unknown", "Unproven"],
         ];
-        assert_eq!(words(&status), unproven);
+        assert_eq!(triples(&status), unproven);
         assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
         assert_eq!((status.observed_generation, status.limits.as_deref()), (Some(1), Some("client=1")));
     }
 
     #[test]
-    fn the_limits_are_those_in_force() {
-        let limits = |versions: &[Value]| status(&report(versions), &nothing(), at(0)).limits;
+    fn limits_are_those_of_the_active_version() {
+        let limits = |versions: &[Value]| status(&report(versions), &empty(), at(0)).limits;
         assert_eq!(limits(&[json!({ "perClient": 1, "perUser": 5 })]).as_deref(), Some("client=1 user=5"));
         assert_eq!(limits(&[json!({ "perUser": 2 }), json!({ "perUser": 0 })]).as_deref(), Some("user=2"));
         assert_eq!(limits(&[json!({ "perUser": 0 })]), None);
     }
 
     #[test]
-    fn a_transition_is_a_change_of_the_status_and_of_nothing_else() {
-        let first = status(&rejected(), &nothing(), at(0));
-        let other_words = PolicyReport {
+    fn transition_time_changes_only_with_the_status() {
+        let first = status(&rejected(), &empty(), at(0));
+        let other_reason = PolicyReport {
             credential: CredentialReport::InsufficientScope { missing: vec!["read:sessions"], previous_in_use: false },
             ..proven()
         };
-        let second = status(&other_words, &first, at(60));
+        let second = status(&other_reason, &first, at(60));
         let third = status(&proven(), &second, at(120));
         let times = |status: &SessionPolicyStatus| {
             status.conditions.iter().map(|condition| condition.last_transition_time.0).collect::<Vec<_>>()
@@ -221,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_already_is_not_written_again_at_whatever_time() {
-        let last = status(&proven(), &nothing(), at(0));
+    fn equal_status_is_not_written_again() {
+        let last = status(&proven(), &empty(), at(0));
         let mut later = status(&proven(), &last, at(60));
         for condition in &mut later.conditions {
             condition.last_transition_time = Time(at(60));
@@ -231,8 +233,8 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_anything_else_is_written() {
-        let last = status(&proven(), &nothing(), at(0));
+    fn every_other_difference_is_written() {
+        let last = status(&proven(), &empty(), at(0));
         let outdated = |report: &PolicyReport| is_outdated(report, &status(report, &last, at(60)), &last);
         assert!(outdated(&rejected()));
         assert!(outdated(&PolicyReport { generation: 2, ..proven() }));
@@ -245,8 +247,8 @@ mod tests {
     }
 
     #[test]
-    fn conditions_of_others_are_left_alone() {
-        let last = status(&proven(), &nothing(), at(0));
+    fn conditions_of_others_are_ignored() {
+        let last = status(&proven(), &empty(), at(0));
         let mut with_another = last.clone();
         with_another.conditions.insert(0, ApiCondition { type_: "Reviewed".to_owned(), ..last.conditions[0].clone() });
         assert!(!is_outdated(&proven(), &last, &with_another));
@@ -254,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_yet_takes_nothing_back() {
+    fn unproven_credential_does_not_downgrade_status() {
         let unproven = report(&[json!({ "perClient": 1, "perUser": 5 })]);
         let missing = PolicyReport {
             callers: CallersReport::Secret(SecretProblem::Awaited(ObjectName::new("team", "callers"))),
             ..proven()
         };
         for report in [unproven, missing] {
-            let last = status(&proven(), &nothing(), at(0));
+            let last = status(&proven(), &empty(), at(0));
             assert!(!is_outdated(&report, &status(&report, &last, at(60)), &last));
             let newer = PolicyReport { generation: 2, ..report };
             assert!(is_outdated(&newer, &status(&newer, &last, at(60)), &last));
@@ -269,10 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn each_step_of_a_new_policy_is_said() {
+    fn every_state_of_a_new_policy_is_written() {
         let awaited = CredentialReport::Secret(SecretProblem::Awaited(ObjectName::new("team", "auth0")));
         let unproven = report(&[json!({ "perClient": 1, "perUser": 5 })]);
-        let mut last = nothing();
+        let mut last = empty();
         for report in [PolicyReport { credential: awaited, ..proven() }, unproven, proven()] {
             let next = status(&report, &last, at(0));
             assert!(is_outdated(&report, &next, &last));
@@ -283,13 +285,13 @@ mod tests {
     fn reasons(report: &PolicyReport, last: &SessionPolicyStatus) -> Vec<(bool, String)> {
         condition_events(&status(report, last, at(60)), last)
             .into_iter()
-            .map(|condition_events| (condition_events.good, condition_events.reason))
+            .map(|event| (event.is_good, event.reason))
             .collect()
     }
 
     #[test]
-    fn what_goes_wrong_is_news_once() {
-        let last = status(&proven(), &nothing(), at(0));
+    fn problem_makes_one_event() {
+        let last = status(&proven(), &empty(), at(0));
         assert_eq!(reasons(&rejected(), &last), [(false, "CredentialsRejected".to_owned())]);
         let last = status(&rejected(), &last, at(0));
         assert_eq!(reasons(&rejected(), &last), []);
@@ -298,23 +300,23 @@ mod tests {
     }
 
     #[test]
-    fn callers_have_no_condition_of_their_own_and_are_news_all_the_same() {
+    fn missing_callers_make_an_event_without_a_condition() {
         let nobody = PolicyReport { callers: CallersReport::Nobody, ..proven() };
-        assert_eq!(reasons(&nobody, &nothing()), [(false, "NoCallers".to_owned())]);
+        assert_eq!(reasons(&nobody, &empty()), [(false, "NoCallers".to_owned())]);
     }
 
     #[test]
-    fn that_it_works_is_news_after_it_did_not() {
-        assert_eq!(reasons(&proven(), &nothing()), []);
-        let unknown = status(&report(&[json!({ "perClient": 1 })]), &nothing(), at(0));
+    fn recovery_makes_an_event_only_after_a_problem() {
+        assert_eq!(reasons(&proven(), &empty()), []);
+        let unknown = status(&report(&[json!({ "perClient": 1 })]), &empty(), at(0));
         assert_eq!(reasons(&proven(), &unknown), []);
-        let last = status(&rejected(), &nothing(), at(0));
+        let last = status(&rejected(), &empty(), at(0));
         assert_eq!(reasons(&proven(), &last), [(true, "Recovered".to_owned())]);
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_cut_between_characters() {
-        assert_eq!(shortened("é".repeat(MAX_MESSAGE_CHARS)), "é".repeat(MAX_MESSAGE_CHARS));
-        assert_eq!(shortened("é".repeat(MAX_MESSAGE_CHARS + 1)), format!("{}…", "é".repeat(MAX_MESSAGE_CHARS)));
+    fn long_message_is_truncated_between_characters() {
+        assert_eq!(truncated("é".repeat(MAX_MESSAGE_CHARS)), "é".repeat(MAX_MESSAGE_CHARS));
+        assert_eq!(truncated("é".repeat(MAX_MESSAGE_CHARS + 1)), format!("{}…", "é".repeat(MAX_MESSAGE_CHARS)));
     }
 }

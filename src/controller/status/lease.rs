@@ -1,9 +1,12 @@
-//! The Lease: which of the replicas speaks for all of them, in the status of policies and in Events. Checks never depend on it.
+//! Leader election by a Lease: one of the replicas writes the status of policies and Events. Checks do not depend on it.
 //!
-//! As `client-go` elects: the holder renews the Lease, and whoever sees it unchanged for its whole duration takes it over. Only
-//! the time that passes here is measured, so that clocks of nodes need not agree; every write names the version that it
-//! replaces, so that of several who take it one does. A candidate watches the Lease instead of asking for it time and
-//! again, and learns at once when a holder gives it back.
+//! The election works as in `client-go`: the leader renews the Lease, and a candidate that sees it unchanged for its whole
+//! duration takes it over. A candidate measures this time with its own monotonic clock, so the clocks of nodes need not
+//! agree. Every write names the resource version that it replaces, so only one of several candidates succeeds. Candidates
+//! watch the Lease instead of polling it, and see at once when a leader releases it.
+//!
+//! It is written here because `kube-runtime` has no election, and those of `kubert` and `kube-lease-manager` compare the
+//! `renewTime` that another node wrote with the local wall clock, so that a clock that is off makes two leaders or none.
 
 use std::time::Duration;
 
@@ -17,160 +20,162 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{FIELD_MANAGER, watch::one};
+use crate::controller::client::FIELD_MANAGER;
+use crate::controller::watch::one;
 
-/// A replica that asks for the Lease.
+/// How long the release of the Lease may take. It only speeds up the next election, so a shutdown does not wait longer.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A replica that takes part in the election.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The name of the Lease.
     pub name: String,
-    /// Who asks. No two processes that ever lived have the same.
+    /// The identity of the process. No two processes ever have the same.
     pub identity: String,
-    /// How long the Lease is good for after it was renewed, in whole seconds.
+    /// How long the Lease is valid after a renewal, in whole seconds.
     pub duration: Duration,
 }
 
 impl Candidate {
-    /// This process, for a Lease of this name and duration.
+    /// Describes this process as a candidate for a Lease.
     pub fn new(name: &str, duration: Duration) -> Self {
-        // In a Pod the host's name is the Pod's; what follows tells a container from the one before it.
+        // In a Pod the host's name is the Pod's. The suffix differs between a container and the one before its restart.
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "session-checker".to_owned());
         let process = uuid::Uuid::new_v4().simple().to_string();
         Self { name: name.to_owned(), identity: format!("{host}_{}", &process[..8]), duration }
     }
 
-    /// How often a holder renews it.
-    fn renewal(&self) -> Duration {
+    fn renew_interval(&self) -> Duration {
         self.duration / 3
     }
 
-    /// How long after it began to renew a holder may rely on it. The rest is for a write that is under way then.
-    fn reliance(&self) -> Duration {
+    /// How long after the start of a renewal the leader may act. The last third of the duration is left for a write that
+    /// is in flight at that moment.
+    fn leads_for(&self) -> Duration {
         self.duration * 2 / 3
     }
 
-    /// How long a request under the Lease may take, so that it is over before another replica can hold it.
+    /// The timeout of a request that only the leader may send: it ends before another replica can become the leader.
     pub fn request_timeout(&self) -> Duration {
         self.duration / 3
     }
+
+    /// The pause after a failed write of the Lease: several attempts fit into one renewal interval.
+    fn retry_pause(&self) -> Duration {
+        self.renew_interval() / 5
+    }
 }
 
-/// Whether this replica holds the Lease. Clones share it.
+/// Whether this replica leads. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Leadership(watch::Receiver<Option<Instant>>);
 
 impl Leadership {
-    /// Whether the Lease is held, and will be for as long as a request under it may take.
+    /// Whether this replica leads, and will for as long as a request with
+    /// [`request_timeout`](Candidate::request_timeout) may take.
     pub fn is_held(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Waits until the Lease is held.
+    /// Waits until this replica leads.
     pub async fn held(&mut self) {
         if self.0.wait_for(|until| until.is_some_and(|until| Instant::now() < until)).await.is_err() {
-            // Nobody asks for it any more, so it never will be.
+            // The election has ended, so this replica will not lead again.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until it is held no more.
+    /// Waits until this replica leads no longer.
     pub async fn lost(&mut self) {
-        // An election that has ended is one that is lost.
+        // The channel closes when the election ends, and leadership ends with it.
         let _ = self.0.wait_for(Option::is_none).await;
     }
 }
 
-/// Asks for the Lease and holds it, until `stop`; then gives it back. `told` hears of each change.
+/// Takes part in the election until `stop`, then releases the Lease. `on_change` receives whether this replica leads, at
+/// the start and after each change.
 pub fn run_election(
     api: Api<Lease>,
     candidate: Candidate,
     stop: CancellationToken,
-    told: impl Fn(bool) + Send + Sync + 'static,
+    on_change: impl Fn(bool) + Send + Sync + 'static,
 ) -> (Leadership, impl Future<Output = ()> + Send) {
     let (sender, receiver) = watch::channel(None);
     let election = async move {
-        let shown = one(api.clone(), &candidate.name, std::convert::identity);
-        pin_mut!(shown);
+        let leases = one(api.clone(), &candidate.name, std::convert::identity);
+        pin_mut!(leases);
         let mut election = Election::new(candidate, Instant::now());
-        told(false);
-        let publish = |election: &Election| {
-            let now = Instant::now();
-            let held = election.held_until.filter(|until| now < *until);
-            let was_held = sender.send_replace(held).is_some();
-            if was_held != held.is_some() {
-                tracing::info!(lease = election.candidate.name, leader = held.is_some(), "the Lease changed hands");
-                told(held.is_some());
-            }
-        };
+        on_change(false);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(shown) = shown.next() => match shown {
-                    Ok(lease) => election.see(lease, Instant::now()),
-                    Err(trouble) => tracing::warn!(%trouble, "the Lease cannot be watched"),
+                Some(observed) = leases.next() => match observed {
+                    Ok(lease) => election.observe(lease, Instant::now()),
+                    Err(error) => tracing::warn!(trouble = %error, "Lease watch failed; retrying"),
                 },
-                () = sleep_until(election.claim_at()), if election.record.is_some() => {
+                () = sleep_until(election.next_attempt()), if election.observed.is_some() => {
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => break,
-                        () = election.ask(&api) => {}
+                        () = election.acquire_or_renew(&api) => {}
                     }
                 }
-                () = sleep_until(election.held_until.unwrap_or_else(Instant::now)), if election.held_until.is_some() => {
-                    election.held_until = None;
+                () = sleep_until(election.leads_until.unwrap_or_else(Instant::now)), if election.leads_until.is_some() => {
+                    election.leads_until = None;
                 }
             }
-            publish(&election);
+            election.publish(&sender, &on_change);
         }
-        election.held_until = None;
-        publish(&election);
-        election.give_back(&api).await;
+        election.leads_until = None;
+        election.publish(&sender, &on_change);
+        election.release(&api).await;
     };
     (Leadership(receiver), election)
 }
 
-/// What is known of the Lease, and what follows.
+/// What this candidate knows of the Lease.
 struct Election {
     candidate: Candidate,
-    /// `None` = not seen yet; `Some(None)` = it is not there.
-    record: Option<Option<Lease>>,
-    /// Since when it says what it says, as seen from here.
-    since: Instant,
-    /// No request before, because the last one failed; what is seen after it ends that.
-    patience: Instant,
-    /// Until when it can be relied on.
-    held_until: Option<Instant>,
+    /// The newest known version of the Lease: `None` before the first event, `Some(None)` when it does not exist.
+    observed: Option<Option<Lease>>,
+    /// Since when the spec of the Lease is unchanged, by the local clock.
+    unchanged_since: Instant,
+    /// No write before this moment, because the last one failed. A new version of the Lease ends the pause.
+    retry_at: Instant,
+    /// Until when this replica may act as the leader.
+    leads_until: Option<Instant>,
 }
 
 impl Election {
     fn new(candidate: Candidate, now: Instant) -> Self {
-        Self { candidate, record: None, since: now, patience: now, held_until: None }
+        Self { candidate, observed: None, unchanged_since: now, retry_at: now, leads_until: None }
     }
 
-    fn see(&mut self, lease: Option<Lease>, now: Instant) {
-        let known = self.record.as_ref().and_then(Option::as_ref);
-        // The watch may still be telling what our own write has replaced.
+    fn observe(&mut self, lease: Option<Lease>, now: Instant) {
+        let known = self.observed.as_ref().and_then(Option::as_ref);
+        // The watch may still show a version that a write of this replica has replaced.
         if let (Some(known), Some(new)) = (known, &lease)
             && version(new) < version(known)
             && new.metadata.uid == known.metadata.uid
         {
             return;
         }
-        if self.record.is_none()
+        if self.observed.is_none()
             || known.and_then(|lease| lease.spec.as_ref()) != lease.as_ref().and_then(|lease| lease.spec.as_ref())
         {
-            self.since = now;
+            self.unchanged_since = now;
         }
-        self.record = Some(lease);
-        self.patience = now;
+        self.observed = Some(lease);
+        self.retry_at = now;
         if !self.is_holder() {
-            self.held_until = None;
+            self.leads_until = None;
         }
     }
 
     fn spec(&self) -> Option<&LeaseSpec> {
-        self.record.as_ref()?.as_ref()?.spec.as_ref()
+        self.observed.as_ref()?.as_ref()?.spec.as_ref()
     }
 
     fn holder(&self) -> Option<&str> {
@@ -181,23 +186,23 @@ impl Election {
         self.holder() == Some(&self.candidate.identity)
     }
 
-    /// When it is next to be asked for: to renew it, or to take it over.
-    fn claim_at(&self) -> Instant {
+    /// When to write the Lease next: to renew it, or to take it over.
+    fn next_attempt(&self) -> Instant {
         let due = match self.holder() {
-            None => self.since,
-            Some(_) if self.is_holder() => self.since + self.candidate.renewal(),
+            None => self.unchanged_since,
+            Some(_) if self.is_holder() => self.unchanged_since + self.candidate.renew_interval(),
             Some(_) => {
-                let said = self.spec().and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
-                self.since + said.map_or(self.candidate.duration, Duration::from_secs)
+                let seconds = self.spec().and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
+                self.unchanged_since + seconds.map_or(self.candidate.duration, Duration::from_secs)
             }
         };
-        due.max(self.patience)
+        due.max(self.retry_at)
     }
 
-    /// The Lease as this candidate's; with the version that it replaces, where there is one.
+    /// The Lease with this candidate as its holder, and with the resource version that the write replaces.
     fn claim(&self, now: Timestamp) -> Lease {
-        let last = self.record.clone().flatten().unwrap_or_default();
-        let held = self.is_holder();
+        let last = self.observed.clone().flatten().unwrap_or_default();
+        let is_renewal = self.is_holder();
         let spec = last.spec.unwrap_or_default();
         let now = MicroTime(now);
         Lease {
@@ -205,16 +210,16 @@ impl Election {
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.candidate.identity.clone()),
                 lease_duration_seconds: Some(self.candidate.duration.as_secs().try_into().unwrap_or(i32::MAX)),
-                acquire_time: if held { spec.acquire_time.clone() } else { Some(now.clone()) },
+                acquire_time: if is_renewal { spec.acquire_time.clone() } else { Some(now.clone()) },
                 renew_time: Some(now),
-                lease_transitions: Some(spec.lease_transitions.unwrap_or(0) + i32::from(!held)),
+                lease_transitions: Some(spec.lease_transitions.unwrap_or(0) + i32::from(!is_renewal)),
                 ..spec
             }),
         }
     }
 
-    async fn ask(&mut self, api: &Api<Lease>) {
-        let asked = Instant::now();
+    async fn acquire_or_renew(&mut self, api: &Api<Lease>) {
+        let started = Instant::now();
         let claim = self.claim(Timestamp::now());
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let write = async {
@@ -225,40 +230,50 @@ impl Election {
         };
         match timeout(self.candidate.request_timeout(), write).await {
             Ok(Ok(lease)) => {
-                self.record = Some(Some(lease));
-                self.since = asked;
-                self.held_until = Some(asked + self.candidate.reliance());
+                self.observed = Some(Some(lease));
+                // From the start of the request: other candidates see the write at some moment after it.
+                self.unchanged_since = started;
+                self.leads_until = Some(started + self.candidate.leads_for());
+                return;
             }
-            outcome => {
-                match outcome {
-                    // Another was faster, and the watch will say who.
-                    Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
-                    Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be written"),
-                    Ok(Ok(_)) | Err(_) => tracing::warn!("the Lease cannot be written in time"),
-                }
-                self.patience = Instant::now() + self.candidate.renewal() / 5;
-            }
+            // Another candidate was faster. The watch will show which.
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
+            Ok(Err(error)) => tracing::warn!(%error, "Lease cannot be written; retrying"),
+            Err(_) => tracing::warn!("Lease cannot be written in time; retrying"),
+        }
+        self.retry_at = Instant::now() + self.candidate.retry_pause();
+    }
+
+    /// Publishes until when this replica leads, and reports a change.
+    fn publish(&self, sender: &watch::Sender<Option<Instant>>, on_change: impl Fn(bool)) {
+        let now = Instant::now();
+        let leads_until = self.leads_until.filter(|until| now < *until);
+        let led = sender.send_replace(leads_until).is_some();
+        let leads = leads_until.is_some();
+        if led != leads {
+            tracing::info!(lease = self.candidate.name, leader = leads, "leadership changed");
+            on_change(leads);
         }
     }
 
-    /// Frees it, if it is held, so that another replica need not wait for its end.
-    async fn give_back(&self, api: &Api<Lease>) {
-        let Some(Some(lease)) = self.record.as_ref().filter(|_| self.is_holder()) else { return };
+    /// Releases the Lease if this candidate holds it, so that the next leader need not wait for its end.
+    async fn release(&self, api: &Api<Lease>) {
+        let Some(Some(lease)) = self.observed.as_ref().filter(|_| self.is_holder()) else { return };
         let mut lease = lease.clone();
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match timeout(Duration::from_secs(2), api.replace(&self.candidate.name, &params, &lease)).await {
+        match timeout(RELEASE_TIMEOUT, api.replace(&self.candidate.name, &params, &lease)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be given back: it runs out"),
-            Err(_) => tracing::warn!("the Lease cannot be given back in time: it runs out"),
+            Ok(Err(error)) => tracing::warn!(%error, "Lease cannot be released. It expires instead."),
+            Err(_) => tracing::warn!("Lease cannot be released in time. It expires instead."),
         }
     }
 }
 
-/// Versions of one object are numbers that grow (Kubernetes API concepts, resource versions).
+/// The resource version as a number. Versions of one object are numbers that increase (Kubernetes API concepts).
 fn version(lease: &Lease) -> Option<u64> {
     lease.metadata.resource_version.as_ref()?.parse().ok()
 }
@@ -286,83 +301,85 @@ mod tests {
         }
     }
 
-    fn seen(leases: &[(u64, Option<Lease>)]) -> (Election, Instant) {
+    fn observed(leases: &[(u64, Option<Lease>)]) -> (Election, Instant) {
         let start = Instant::now();
         let mut election = Election::new(candidate(), start);
         for (second, lease) in leases {
-            election.see(lease.clone(), start + Duration::from_secs(*second));
+            election.observe(lease.clone(), start + Duration::from_secs(*second));
         }
         (election, start)
     }
 
     #[test]
-    fn a_lease_that_is_not_there_or_free_is_asked_for_at_once() {
-        for record in [None, Some(lease(1, None, 0)), Some(lease(1, Some(""), 0))] {
-            let (election, start) = seen(&[(5, record)]);
-            assert_eq!(election.claim_at(), start + Duration::from_secs(5));
+    fn missing_or_free_lease_is_acquired_at_once() {
+        for lease in [None, Some(lease(1, None, 0)), Some(lease(1, Some(""), 0))] {
+            let (election, start) = observed(&[(5, lease)]);
+            assert_eq!(election.next_attempt(), start + Duration::from_secs(5));
         }
     }
 
     #[test]
-    fn anothers_lease_is_taken_when_it_was_seen_unchanged_for_as_long_as_it_says() {
-        let (election, start) = seen(&[(0, Some(lease(1, Some("other"), 0))), (8, Some(lease(2, Some("other"), 1)))]);
-        assert_eq!(election.claim_at(), start + Duration::from_secs(28));
+    fn unchanged_lease_is_taken_over_after_its_duration() {
+        let (election, start) =
+            observed(&[(0, Some(lease(1, Some("other"), 0))), (8, Some(lease(2, Some("other"), 1)))]);
+        assert_eq!(election.next_attempt(), start + Duration::from_secs(28));
     }
 
     #[test]
-    fn a_change_that_is_no_renewal_does_not_prolong_a_lease() {
-        let (election, start) = seen(&[(0, Some(lease(1, Some("other"), 0))), (8, Some(lease(2, Some("other"), 0)))]);
-        assert_eq!(election.claim_at(), start + Duration::from_secs(20));
+    fn change_without_renewal_does_not_extend_the_lease() {
+        let (election, start) =
+            observed(&[(0, Some(lease(1, Some("other"), 0))), (8, Some(lease(2, Some("other"), 0)))]);
+        assert_eq!(election.next_attempt(), start + Duration::from_secs(20));
     }
 
     #[test]
-    fn an_older_version_is_not_news() {
-        let (mut election, start) = seen(&[(0, Some(lease(3, Some("us"), 0)))]);
-        election.held_until = Some(start + DURATION);
-        election.see(Some(lease(2, Some("other"), 0)), start);
-        assert!(election.held_until.is_some() && election.is_holder());
-        election.see(Some(lease(10, Some("other"), 0)), start);
-        assert!(election.held_until.is_none());
+    fn older_version_is_ignored() {
+        let (mut election, start) = observed(&[(0, Some(lease(3, Some("us"), 0)))]);
+        election.leads_until = Some(start + DURATION);
+        election.observe(Some(lease(2, Some("other"), 0)), start);
+        assert!(election.leads_until.is_some() && election.is_holder());
+        election.observe(Some(lease(10, Some("other"), 0)), start);
+        assert!(election.leads_until.is_none());
     }
 
     #[test]
-    fn a_lease_that_was_made_anew_is_news_whatever_its_version() {
-        let (mut election, start) = seen(&[(0, Some(lease(3, Some("us"), 0)))]);
-        let mut anew = lease(2, Some("other"), 0);
-        anew.metadata.uid = Some("another".to_owned());
-        election.see(Some(anew), start);
+    fn recreated_lease_is_observed_whatever_its_version() {
+        let (mut election, start) = observed(&[(0, Some(lease(3, Some("us"), 0)))]);
+        let mut recreated = lease(2, Some("other"), 0);
+        recreated.metadata.uid = Some("another".to_owned());
+        election.observe(Some(recreated), start);
         assert!(!election.is_holder());
     }
 
     #[test]
-    fn the_own_lease_is_renewed_long_before_it_can_be_taken_and_relied_on_for_less() {
-        let (election, start) = seen(&[(0, Some(lease(1, Some("us"), 0)))]);
-        assert_eq!(election.claim_at(), start + DURATION / 3);
+    fn leadership_ends_before_another_replica_can_lead() {
+        let (election, start) = observed(&[(0, Some(lease(1, Some("us"), 0)))]);
+        assert_eq!(election.next_attempt(), start + DURATION / 3);
         let candidate = candidate();
-        assert!(candidate.reliance() + candidate.request_timeout() <= candidate.duration);
+        assert!(candidate.leads_for() + candidate.request_timeout() <= candidate.duration);
     }
 
     #[test]
-    fn taking_a_lease_over_counts_a_transition_and_renewing_it_does_not() {
+    fn takeover_counts_a_transition_and_renewal_does_not() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let (election, _) = seen(&[(0, Some(lease(7, Some("other"), 0)))]);
+        let (election, _) = observed(&[(0, Some(lease(7, Some("other"), 0)))]);
         let taken = election.claim(now);
         assert_eq!(taken.metadata.resource_version.as_deref(), Some("7"), "the version that it replaces");
         let spec = taken.spec.unwrap();
         assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("us"), Some(5)));
         assert_eq!((spec.acquire_time, spec.renew_time), (Some(MicroTime(now)), Some(MicroTime(now))));
-        let (election, _) = seen(&[(0, Some(lease(8, Some("us"), 0)))]);
+        let (election, _) = observed(&[(0, Some(lease(8, Some("us"), 0)))]);
         let spec = election.claim(now).spec.unwrap();
         assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(4), None));
         assert_eq!((spec.renew_time, spec.lease_duration_seconds), (Some(MicroTime(now)), Some(30)));
     }
 
     #[test]
-    fn after_a_failure_it_is_asked_for_a_little_later_or_when_there_is_news() {
-        let (mut election, start) = seen(&[(0, None)]);
-        election.patience = start + Duration::from_secs(2);
-        assert_eq!(election.claim_at(), start + Duration::from_secs(2));
-        election.see(Some(lease(1, None, 0)), start + Duration::from_secs(1));
-        assert_eq!(election.claim_at(), start + Duration::from_secs(1));
+    fn failed_write_is_retried_after_a_pause_or_a_change() {
+        let (mut election, start) = observed(&[(0, None)]);
+        election.retry_at = start + Duration::from_secs(2);
+        assert_eq!(election.next_attempt(), start + Duration::from_secs(2));
+        election.observe(Some(lease(1, None, 0)), start + Duration::from_secs(1));
+        assert_eq!(election.next_attempt(), start + Duration::from_secs(1));
     }
 }

@@ -4,4 +4,45 @@ pub mod conditions;
 pub mod lease;
 mod writer;
 
-pub(super) use writer::Writer;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use kube::Api;
+use tokio_util::sync::CancellationToken;
+
+use super::client::ClusterConnection;
+use super::metrics::ControllerMetrics;
+use super::objects::ObservedPolicies;
+use crate::readiness::Readiness;
+use crate::snapshot::Publisher;
+use lease::{Candidate, run_election};
+use writer::StatusWriter;
+
+/// Takes part in the election, and writes status and Events while this replica leads. The first future ends when the
+/// Lease was released after `stop`; the second does not end.
+///
+/// The election starts when `readiness` is reached: a replica that knows only some of the policies would report
+/// conflicts that do not exist.
+pub fn start_status_writer(
+    connection: &ClusterConnection,
+    candidate: Candidate,
+    observed: Arc<ObservedPolicies>,
+    publisher: &Publisher,
+    metrics: Arc<ControllerMetrics>,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> (impl Future<Output = ()> + Send + use<>, impl Future<Output = Infallible> + Send + use<>) {
+    let leases = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let leader_metrics = Arc::clone(&metrics);
+    let on_change = move |leads| leader_metrics.leader(leads);
+    let (leadership, election) = run_election(leases, candidate.clone(), stop.clone(), on_change);
+    let writer = StatusWriter::new(connection.client.clone(), candidate, leadership, publisher, observed, metrics);
+    let election = async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = readiness.serving() => {}
+        }
+        election.await;
+    };
+    (election, writer.run())
+}

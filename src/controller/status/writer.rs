@@ -1,7 +1,8 @@
 //! Writes the status of policies, and Events about them, while this replica holds the Lease.
 //!
-//! What is in force is compared with what the API server holds, as the watch shows it; only what differs is written, so
-//! that a write, which the watch shows in turn, is not followed by another.
+//! The reports of the current snapshot are compared with the status that the watch last showed, and only differences are
+//! written. A write changes the object, the watch shows the change, and the comparison then finds no difference: a write
+//! does not cause another.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,53 +24,62 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::conditions::{ConditionEvent, condition_events, is_outdated, status};
 use super::lease::{Candidate, Leadership};
+use crate::controller::client::FIELD_MANAGER;
 use crate::controller::metrics::{ControllerMetrics, StatusWrite};
-use crate::controller::objects::{Seen, SeenPolicy};
-use crate::controller::{FIELD_MANAGER, REPORTER};
+use crate::controller::objects::{ObservedPolicies, ObservedPolicy};
 use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
 use crate::policy::{ObjectName, PolicyReport};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Publisher, Snapshot};
 
-/// How many statuses are written at the same time: a new holder may have thousands to write.
+/// The controller that Events name as their reporter.
+const REPORTER: &str = "sessionchecker.dev/session-checker";
+/// How many statuses are written at the same time. A new leader may have thousands to write, and must not starve other
+/// clients of the API server.
 const MAX_CONCURRENT_WRITES: usize = 4;
-/// How long until what could not be written is tried again, at first and at most.
+/// The first and the longest pause before failed writes are retried.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The longest note of an Event, in bytes (the API server's bound is 1,024).
+/// The longest note of an Event. The API server accepts 1,024 bytes.
 const MAX_NOTE_BYTES: usize = 1000;
-
-/// How many notes are remembered, so that one that comes again is counted and not told anew.
-const MAX_NOTES: usize = 1_000;
+/// How many recorders are kept. Each holds one note of at most [`MAX_NOTE_BYTES`], so that they stay below a few MB.
+const MAX_RECORDERS: usize = 1_000;
 
 /// Writes statuses and Events.
-pub struct Writer {
-    /// The API server.
-    pub client: Client,
-    /// What is in force.
-    pub current: Arc<ArcSwap<Snapshot>>,
-    /// Hears when that changes.
-    pub changes: watch::Receiver<u64>,
-    /// What the API server holds.
-    pub seen: Arc<Seen>,
-    /// Whether this replica speaks for all.
-    pub leadership: Leadership,
-    /// How long a write may take, and who writes.
-    pub candidate: Candidate,
-    /// Counts the writes.
-    pub metrics: Arc<ControllerMetrics>,
+pub(super) struct StatusWriter {
+    client: Client,
+    candidate: Candidate,
+    leadership: Leadership,
+    current: Arc<ArcSwap<Snapshot>>,
+    snapshot_changes: watch::Receiver<u64>,
+    observed: Arc<ObservedPolicies>,
+    metrics: Arc<ControllerMetrics>,
+    /// One recorder per note. A recorder merges Events that differ in nothing but their notes, and the note is what a
+    /// person reads. A note that is published again is counted by its recorder.
+    recorders: Mutex<LinkedHashMap<String, Recorder>>,
 }
 
-impl Writer {
-    /// Writes for as long as the process lives.
+impl StatusWriter {
+    pub fn new(
+        client: Client,
+        candidate: Candidate,
+        leadership: Leadership,
+        publisher: &Publisher,
+        observed: Arc<ObservedPolicies>,
+        metrics: Arc<ControllerMetrics>,
+    ) -> Self {
+        let (current, snapshot_changes) = (publisher.current(), publisher.changes());
+        let recorders = Mutex::default();
+        Self { client, candidate, leadership, current, snapshot_changes, observed, metrics, recorders }
+    }
+
+    /// Writes for as long as the process runs.
     pub async fn run(mut self) -> Infallible {
-        let reporter = Reporter { controller: REPORTER.to_owned(), instance: Some(self.candidate.identity.clone()) };
-        let recorders = Recorders { client: self.client.clone(), reporter, by_note: Mutex::default() };
-        let mut seen = self.seen.changes();
+        let mut observed_changes = self.observed.changes();
         let mut pause = RETRY_BACKOFF.0;
         loop {
             self.leadership.held().await;
-            self.changes.mark_unchanged();
-            seen.mark_unchanged();
-            let retry_at = if self.write_all(&recorders).await {
+            self.snapshot_changes.mark_unchanged();
+            observed_changes.mark_unchanged();
+            let retry_at = if self.write_all().await {
                 pause = RETRY_BACKOFF.0;
                 None
             } else {
@@ -78,103 +88,91 @@ impl Writer {
                 Some(at)
             };
             tokio::select! {
-                Ok(()) = self.changes.changed() => {}
-                Ok(()) = seen.changed() => {}
+                Ok(()) = self.snapshot_changes.changed() => {}
+                Ok(()) = observed_changes.changed() => {}
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
                 () = self.leadership.lost() => {}
             }
         }
     }
 
-    /// Writes every status that does not say what there is to say; whether nothing is left to be written.
-    async fn write_all(&self, recorders: &Recorders) -> bool {
+    /// Writes every outdated status; returns whether no write needs a retry.
+    async fn write_all(&self) -> bool {
         let snapshot = self.current.load_full();
         let mut reports = snapshot.reports.iter();
         let mut writes = FuturesUnordered::new();
-        let mut all = true;
+        let mut is_complete = true;
         loop {
-            // Once something else is in force, what is left here is not to be said any more: the next round says it.
+            // Once there is a new snapshot, the rest of these reports is out of date. The next round writes the new ones.
             while writes.len() < MAX_CONCURRENT_WRITES
-                && !self.changes.has_changed().unwrap_or_default()
+                && !self.snapshot_changes.has_changed().unwrap_or_default()
                 && let Some(report) = reports.next()
             {
-                // Thousands are looked through without a write, and checks want to be answered meanwhile.
+                // Thousands of reports may need no write. Without a yield they would delay checks on this worker.
                 consume_budget().await;
-                writes.extend(
-                    self.outdated(report).map(|(seen, status)| self.write(recorders, &report.name, seen, status)),
-                );
+                writes
+                    .extend(self.outdated(report).map(|(observed, status)| self.write(&report.name, observed, status)));
             }
             match writes.next().await {
-                Some(done) => all &= done,
-                None => return all,
+                Some(is_done) => is_complete &= is_done,
+                None => return is_complete,
             }
         }
     }
 
-    /// The status to write, when the API server holds another. What only one of the two knows is left until both do.
-    fn outdated(&self, report: &PolicyReport) -> Option<(SeenPolicy, SessionPolicyStatus)> {
-        let seen = self.seen.policy(&report.name).filter(|seen| seen.generation == report.generation)?;
-        let status = status(report, &seen.status, Timestamp::now());
-        is_outdated(report, &status, &seen.status).then_some((seen, status))
+    /// The status to write, when it differs from the observed one. While the snapshot and the watch show different
+    /// generations, nothing is written: one of the two is about to change.
+    fn outdated(&self, report: &PolicyReport) -> Option<(ObservedPolicy, SessionPolicyStatus)> {
+        let observed = self.observed.get(&report.name).filter(|observed| observed.generation == report.generation)?;
+        let status = status(report, &observed.status, Timestamp::now());
+        is_outdated(report, &status, &observed.status).then_some((observed, status))
     }
 
-    /// Writes one status and then tells what is new in it; whether it needs no second try.
-    async fn write(
-        &self,
-        recorders: &Recorders,
-        name: &ObjectName,
-        seen: SeenPolicy,
-        status: SessionPolicyStatus,
-    ) -> bool {
+    /// Writes one status, then publishes Events about its changes; returns whether no retry is needed.
+    async fn write(&self, name: &ObjectName, observed: ObservedPolicy, status: SessionPolicyStatus) -> bool {
         if !self.leadership.is_held() {
             return false;
         }
-        // Whatever the spec says: the answer has to be readable.
+        // A dynamic object: the response must parse even when the stored spec does not match the schema.
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &name.namespace, &ApiResource::erase::<SessionPolicy>(&()));
-        // The uid keeps a status from a policy that was made anew under the same name.
+        // With the uid: a policy that was deleted and created again does not receive the status of the old one.
         let patch = json!({
             "apiVersion": API_VERSION, "kind": KIND,
-            "metadata": { "name": name.name, "uid": seen.uid }, "status": status,
+            "metadata": { "name": name.name, "uid": observed.uid }, "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let wait = self.candidate.request_timeout();
         let result = match timeout(wait, api.patch_status(&name.name, &params, &Patch::Apply(&patch))).await {
             Ok(Ok(_)) => StatusWrite::Done,
-            // Deleted, or made anew: the watch will say.
+            // The policy was deleted, or created again. The watch will show it.
             Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => StatusWrite::Gone,
             Ok(Err(error)) => {
-                tracing::warn!(policy = %name, %error, "the status cannot be written");
+                tracing::warn!(policy = %name, %error, "status cannot be written; retrying");
                 StatusWrite::Failed
             }
             Err(_) => {
-                tracing::warn!(policy = %name, "the status cannot be written in time");
+                tracing::warn!(policy = %name, "status cannot be written in time; retrying");
                 StatusWrite::Failed
             }
         };
         self.metrics.status_written(result);
         if result == StatusWrite::Done {
-            let condition_events = condition_events(&status, &seen.status);
-            self.seen.record_write(name, &seen.uid, status);
-            for condition_events in condition_events.into_iter().filter(|_| self.leadership.is_held()) {
-                self.publish_event(recorders, name, &seen.uid, condition_events).await;
+            let events = condition_events(&status, &observed.status);
+            self.observed.record_write(name, &observed.uid, status);
+            for event in events.into_iter().filter(|_| self.leadership.is_held()) {
+                self.publish_event(name, &observed.uid, event).await;
             }
         }
         result != StatusWrite::Failed
     }
 
-    async fn publish_event(
-        &self,
-        recorders: &Recorders,
-        name: &ObjectName,
-        uid: &str,
-        condition_events: ConditionEvent,
-    ) {
-        let note = shortened(condition_events.note);
-        let recorder = recorders.of(&note);
+    async fn publish_event(&self, name: &ObjectName, uid: &str, event: ConditionEvent) {
+        let note = truncated(event.note);
+        let recorder = self.recorder(&note);
         let event = Event {
-            type_: if condition_events.good { EventType::Normal } else { EventType::Warning },
-            reason: condition_events.reason,
+            type_: if event.is_good { EventType::Normal } else { EventType::Warning },
+            reason: event.reason,
             note: Some(note),
             action: "Watch".to_owned(),
             secondary: None,
@@ -189,33 +187,26 @@ impl Writer {
         };
         match timeout(self.candidate.request_timeout(), recorder.publish(&event, &policy)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(policy = %name, %error, "an Event cannot be written"),
-            Err(_) => tracing::warn!(policy = %name, "an Event cannot be written in time"),
+            Ok(Err(error)) => tracing::warn!(policy = %name, %error, "Event cannot be written"),
+            Err(_) => tracing::warn!(policy = %name, "Event cannot be written in time"),
         }
     }
-}
 
-/// Who publishes Events. Kube's recorder takes two for one when only their notes differ, and the note is what a person reads:
-/// so each note has one of its own.
-struct Recorders {
-    client: Client,
-    reporter: Reporter,
-    by_note: Mutex<LinkedHashMap<String, Recorder>>,
-}
-
-impl Recorders {
-    fn of(&self, note: &str) -> Recorder {
-        let mut by_note = self.by_note.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Recorder::new(self.client.clone(), self.reporter.clone());
-        let recorder = by_note.entry(note.to_owned()).or_insert_with(new).clone();
-        if by_note.len() > MAX_NOTES {
-            by_note.pop_front();
+    fn recorder(&self, note: &str) -> Recorder {
+        let mut recorders = self.recorders.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let instance = Some(self.candidate.identity.clone());
+            Recorder::new(self.client.clone(), Reporter { controller: REPORTER.to_owned(), instance })
+        };
+        let recorder = recorders.entry(note.to_owned()).or_insert_with(new).clone();
+        if recorders.len() > MAX_RECORDERS {
+            recorders.pop_front();
         }
         recorder
     }
 }
 
-fn shortened(mut note: String) -> String {
+fn truncated(mut note: String) -> String {
     if note.len() > MAX_NOTE_BYTES {
         let end = note.floor_char_boundary(MAX_NOTE_BYTES - '…'.len_utf8());
         note.truncate(end);

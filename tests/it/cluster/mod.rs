@@ -1,5 +1,5 @@
-//! The service in a cluster: what it watches, what is in force, and what befalls it. Every replica acts with the rights of the
-//! chart's service account on a real API server.
+//! The service in a cluster, on a real API server: watches, active policies, status, and failures. Every replica has the
+//! rights of the chart's service account.
 
 mod proxy;
 mod rotation;
@@ -21,53 +21,53 @@ use tokio::task::JoinHandle;
 use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, policy, serve_args};
 use crate::control_plane::Namespace;
 
-/// The source of a replica with the rights of a namespace's service account.
+/// The source of a replica that acts as a namespace's service account.
 async fn source(team: &Namespace<'_>, namespaces: Namespaces) -> Source {
     Source::Cluster(Cluster { config: Some(Box::new(config(team).await)), namespaces })
 }
 
-/// How a service account reaches its API server.
+/// The client configuration of a service account.
 async fn config(team: &Namespace<'_>) -> Config {
     let kubeconfig = Kubeconfig::read_from(team.kubeconfig()).unwrap();
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
 }
 
-/// Starts a replica that watches its own namespace, without waiting for it.
-async fn begin(team: &Namespace<'_>, tenant: &Simulator) -> Running {
-    begin_with(team, tenant, Namespaces::Own, &[]).await
+/// Starts a replica that watches its own namespace, without waiting until it is ready.
+async fn start(team: &Namespace<'_>, tenant: &Simulator) -> Running {
+    start_with(team, tenant, Namespaces::Own, &[]).await
 }
 
-async fn begin_with(team: &Namespace<'_>, tenant: &Simulator, namespaces: Namespaces, options: &[&str]) -> Running {
+async fn start_with(team: &Namespace<'_>, tenant: &Simulator, namespaces: Namespaces, options: &[&str]) -> Running {
     let endpoint = format!("{DOMAIN}={}", tenant.url());
     let options = [&["--auth0-endpoint", endpoint.as_str()], options].concat();
     Running::serve(serve_args(&options), source(team, namespaces).await).await.unwrap()
 }
 
-/// Starts a replica, and waits until it is ready.
+/// Starts a replica and waits until it is ready.
 async fn replica(team: &Namespace<'_>, tenant: &Simulator) -> Running {
-    let replica = begin(team, tenant).await;
+    let replica = start(team, tenant).await;
     replica.becomes_ready().await;
     replica
 }
 
-/// Three of them.
+/// Starts three replicas and waits until they are ready.
 async fn replicas(team: &Namespace<'_>, tenant: &Simulator) -> [Running; 3] {
-    let replicas = [begin(team, tenant).await, begin(team, tenant).await, begin(team, tenant).await];
+    let replicas = [start(team, tenant).await, start(team, tenant).await, start(team, tenant).await];
     for replica in &replicas {
         replica.becomes_ready().await;
     }
     replicas
 }
 
-/// A policy whose holders are asked about every time.
+/// A policy that requests a fresh list at every check.
 fn one(more: Value) -> Value {
     let mut policy = policy("one", more);
     policy["spec"]["recheckAfter"] = json!("0s");
     policy
 }
 
-/// Applies the Secrets and a policy.
-async fn furnish(team: &Namespace<'_>) {
+/// Applies both Secrets and a policy.
+async fn apply_all(team: &Namespace<'_>) {
     for resource in [credentials(), callers(), one(json!({}))] {
         team.apply(resource).await;
     }
@@ -80,11 +80,11 @@ impl Running {
 
     /// Whether the replica is ready, and what it waits for.
     async fn readiness(&self) -> (bool, Vec<String>) {
-        let said: Value = serde_json::from_str(&self.admin("/readyz").await).unwrap();
-        (said["ready"] == true, serde_json::from_value(said["pending"].clone()).unwrap())
+        let body: Value = serde_json::from_str(&self.admin("/readyz").await).unwrap();
+        (body["ready"] == true, serde_json::from_value(body["pending"].clone()).unwrap())
     }
 
-    /// The answer's policy, limit and reason for a user that no other check is about.
+    /// The policy, limit and reason of the answer for a user of whom no other check asked.
     async fn rule(&self) -> Value {
         static USERS: AtomicU64 = AtomicU64::new(0);
         let user = format!("user-{}", USERS.fetch_add(1, Ordering::Relaxed));
@@ -113,18 +113,18 @@ impl Running {
     }
 }
 
-/// Checks one after the other, all of them of users who are let in by the policy.
+/// Sends one check after the other. Every check is about a new user and must be allowed by the policy.
 struct Load {
     stop: Arc<AtomicBool>,
-    asking: JoinHandle<u64>,
+    sender: JoinHandle<u64>,
 }
 
 impl Load {
-    /// The users are named after the load.
+    /// Starts to send. The names of the users begin with the name of the load.
     fn start(replica: &Running, name: &'static str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, http, address) = (Arc::clone(&stop), replica.http.clone(), replica.address);
-        let asking = tokio::spawn(async move {
+        let sender = tokio::spawn(async move {
             let mut count = 0;
             while !stopped.load(Ordering::Relaxed) {
                 count += 1;
@@ -135,12 +135,12 @@ impl Load {
             }
             count
         });
-        Self { stop, asking }
+        Self { stop, sender }
     }
 
-    /// How many it were, every one answered as it should be.
+    /// Stops, and returns the number of checks.
     async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.asking.await.unwrap()
+        self.sender.await.unwrap()
     }
 }

@@ -1,4 +1,4 @@
-//! A proxy between a replica and the API server, which does what proxies and API servers do on bad days.
+//! A proxy between a replica and the API server that injects failures of both.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,33 +18,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::Namespace;
 
-/// A running proxy; it ends with its test.
+/// A running proxy. It ends with the runtime of its test.
 pub struct Proxy {
     address: SocketAddr,
     namespace: String,
-    inner: Arc<Inner>,
+    state: Arc<ProxyState>,
 }
 
-struct Inner {
+struct ProxyState {
     /// With the rights of the namespace's service account.
     client: Client,
-    answers: Mutex<Vec<Answer>>,
-    asked: Mutex<Vec<String>>,
-    line: Mutex<Line>,
+    injected: Mutex<Vec<InjectedResponse>>,
+    requests: Mutex<Vec<String>>,
+    connections: Mutex<Connections>,
 }
 
-/// What bodies that are under way come through, until somebody pulls.
+/// Interrupts the response bodies that are being forwarded.
 #[derive(Clone, Default)]
-struct Line {
-    /// They end.
-    cut: CancellationToken,
-    /// Nothing comes any more, and nobody says so.
+struct Connections {
+    /// Ends the bodies.
+    closed: CancellationToken,
+    /// Keeps the bodies open, and forwards nothing more.
     silenced: CancellationToken,
 }
 
-/// What is answered in place of the API server, so many times.
-struct Answer {
-    kind: Asked,
+/// A response that is sent in place of the API server's, `times` times.
+struct InjectedResponse {
+    kind: RequestKind,
     resources: &'static str,
     response: fn() -> Response,
     times: usize,
@@ -52,10 +52,10 @@ struct Answer {
 
 /// A kind of request for policies or Secrets.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Asked {
-    /// The first one, for all there is.
+pub enum RequestKind {
+    /// The request for all objects.
     List,
-    /// The one that stays open.
+    /// The request for changes, which stays open.
     Watch,
 }
 
@@ -64,48 +64,52 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let client = team.client().await;
-        let inner = Inner { client, answers: Mutex::default(), asked: Mutex::default(), line: Mutex::default() };
-        let inner = Arc::new(inner);
-        let router = Router::new().fallback(forward).with_state(Arc::clone(&inner));
+        let state = Arc::new(ProxyState {
+            client,
+            injected: Mutex::default(),
+            requests: Mutex::default(),
+            connections: Mutex::default(),
+        });
+        let router = Router::new().fallback(forward).with_state(Arc::clone(&state));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, namespace: team.name.clone(), inner }
+        Self { address, namespace: team.name.clone(), state }
     }
 
-    /// The cluster as it is seen through the proxy.
+    /// The cluster behind the proxy, as a source.
     pub fn source(&self) -> Source {
         let mut config = Config::new(format!("http://{}", self.address).parse().unwrap());
         config.default_namespace.clone_from(&self.namespace);
         Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces: Namespaces::Own })
     }
 
-    /// Answers the next requests of a kind for these resources itself.
-    pub fn answer(&self, kind: Asked, resources: &'static str, times: usize, response: fn() -> Response) {
-        self.inner.answers.lock().unwrap().push(Answer { kind, resources, response, times });
+    /// Responds to the next `times` requests of a kind for these resources in place of the API server.
+    pub fn inject(&self, kind: RequestKind, resources: &'static str, times: usize, response: fn() -> Response) {
+        self.state.injected.lock().unwrap().push(InjectedResponse { kind, resources, response, times });
     }
 
-    /// Whether all of these answers were given.
-    pub fn has_answered(&self) -> bool {
-        self.inner.answers.lock().unwrap().iter().all(|answer| answer.times == 0)
+    /// Whether all injected responses were sent.
+    pub fn is_exhausted(&self) -> bool {
+        self.state.injected.lock().unwrap().iter().all(|response| response.times == 0)
     }
 
-    /// Ends everything that is under way.
+    /// Closes all open responses.
     pub fn hang_up(&self) {
-        std::mem::take(&mut *self.inner.line.lock().unwrap()).cut.cancel();
+        std::mem::take(&mut *self.state.connections.lock().unwrap()).closed.cancel();
     }
 
-    /// Forgets what is under way, and tells nobody. What comes later is forwarded.
-    pub fn forget(&self) {
-        std::mem::take(&mut *self.inner.line.lock().unwrap()).silenced.cancel();
+    /// Stops forwarding all open responses without closing them. Later responses are forwarded.
+    pub fn silence(&self) {
+        std::mem::take(&mut *self.state.connections.lock().unwrap()).silenced.cancel();
     }
 
-    /// How often a kind of request has come for these resources.
-    pub fn asked(&self, kind: Asked, resources: &str) -> usize {
-        let what = format!("{} {resources}", kind.as_str());
-        self.inner.asked.lock().unwrap().iter().filter(|asked| **asked == what).count()
+    /// The number of requests of a kind for these resources.
+    pub fn count(&self, kind: RequestKind, resources: &str) -> usize {
+        let wanted = format!("{} {resources}", kind.as_str());
+        self.state.requests.lock().unwrap().iter().filter(|request| **request == wanted).count()
     }
 }
 
-impl Asked {
+impl RequestKind {
     fn of(request: &Request) -> Option<(Self, String)> {
         let resources = request.uri().path().rsplit('/').next()?;
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
@@ -121,64 +125,66 @@ impl Asked {
     }
 }
 
-async fn forward(State(inner): State<Arc<Inner>>, request: Request) -> Response {
-    if let Some((kind, resources)) = Asked::of(&request) {
-        inner.asked.lock().unwrap().push(format!("{} {resources}", kind.as_str()));
-        let mut answers = inner.answers.lock().unwrap();
-        let strikes = |answer: &&mut Answer| (answer.kind, answer.resources) == (kind, &resources) && answer.times > 0;
-        if let Some(answer) = answers.iter_mut().find(strikes) {
-            answer.times -= 1;
-            return (answer.response)();
+async fn forward(State(state): State<Arc<ProxyState>>, request: Request) -> Response {
+    if let Some((kind, resources)) = RequestKind::of(&request) {
+        state.requests.lock().unwrap().push(format!("{} {resources}", kind.as_str()));
+        let mut injected = state.injected.lock().unwrap();
+        let next = injected
+            .iter_mut()
+            .find(|next| (next.kind, next.resources) == (kind, resources.as_str()) && next.times > 0);
+        if let Some(next) = next {
+            next.times -= 1;
+            return (next.response)();
         }
     }
     let (mut parts, body) = request.into_parts();
-    // The client knows the API server's.
+    // The client sets the API server's host.
     parts.headers.remove("host");
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    match inner.client.send(Request::from_parts(parts, kube::client::Body::from(body.to_vec()))).await {
-        Ok(answer) => answer.map(|body| under_way(body, inner.line.lock().unwrap().clone())),
+    match state.client.send(Request::from_parts(parts, kube::client::Body::from(body.to_vec()))).await {
+        Ok(response) => response.map(|body| interruptible(body, state.connections.lock().unwrap().clone())),
         Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
     }
 }
 
-/// A body that comes through a line.
-fn under_way(body: kube::client::Body, line: Line) -> Body {
-    let state = (Body::new(body).into_data_stream(), line);
-    Body::from_stream(stream::unfold(state, |(mut data, line)| async {
+/// A body that can be closed or silenced.
+fn interruptible(body: kube::client::Body, connections: Connections) -> Body {
+    let state = (Body::new(body).into_data_stream(), connections);
+    Body::from_stream(stream::unfold(state, |(mut data, connections)| async {
         tokio::select! {
-            () = line.cut.cancelled() => None,
-            () = line.silenced.cancelled() => std::future::pending().await,
-            next = data.next() => next.map(|next| (next, (data, line))),
+            () = connections.closed.cancelled() => None,
+            () = connections.silenced.cancelled() => std::future::pending().await,
+            next = data.next() => next.map(|next| (next, (data, connections))),
         }
     }))
 }
 
-/// The 410 that ends a watch which fell too far behind, before it begins.
+/// The 410 for a watch whose resource version is too old, as the response to its request.
 pub fn gone() -> Response {
     status(410, "Expired", "too old resource version: 1 (2)").into_response()
 }
 
-/// The same as an event of a watch that has begun.
-pub fn gone_in_the_middle() -> Response {
+/// The 410 for a watch whose resource version is too old, as an event of the open watch.
+pub fn gone_event() -> Response {
     let event = json!({ "type": "ERROR", "object": status(410, "Expired", "too old resource version: 1 (2)").1.0 });
     format!("{event}\n").into_response()
 }
 
-/// The 403 of an account that may not.
+/// The 403 for an account without the right.
 pub fn forbidden() -> Response {
     status(403, "Forbidden", "secrets is forbidden: the account cannot watch them").into_response()
 }
 
-/// The 500 of an API server that has trouble of its own.
+/// The 500 of an API server whose etcd does not answer.
 pub fn broken() -> Response {
     status(500, "InternalError", "etcdserver: request timed out").into_response()
 }
 
-/// The 429 of an API server that has too much to do.
+/// The 429 of an overloaded API server.
 pub fn too_many() -> Response {
-    let mut answer = status(429, "TooManyRequests", "please try again later").into_response();
-    answer.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
-    answer
+    let mut response = status(429, "TooManyRequests", "please try again later").into_response();
+    response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+    response
 }
 
 fn status(code: u16, reason: &str, message: &str) -> (StatusCode, axum::Json<Value>) {

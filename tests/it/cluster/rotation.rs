@@ -1,4 +1,4 @@
-//! A credential that is replaced while checks run.
+//! The rotation of a credential while checks run.
 
 use std::collections::HashSet;
 
@@ -6,11 +6,11 @@ use futures::future::join_all;
 use serde_json::json;
 use simulator::{Application, Operation, Options, Simulator};
 
-use super::{Load, furnish, replicas};
+use super::{Load, apply_all, replicas};
 use crate::common::{DOMAIN, credentials, eventually, tenant_with};
 use crate::control_plane::{Rbac, shared};
 
-/// The tokens with which a load's users were listed, in the order of its checks.
+/// The tokens that listed the sessions of a load's users, in the order of its checks.
 fn tokens_of(tenant: &Simulator, load: &str) -> Vec<String> {
     let users = format!("/{load}-");
     let lists = tenant
@@ -21,12 +21,12 @@ fn tokens_of(tenant: &Simulator, load: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credential_replaced_under_load_fails_no_check_and_the_one_before_is_never_used_again() {
+async fn replaced_credential_fails_no_check_and_is_not_used_again() {
     let Some(plane) = shared().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     let tenant = tenant_with(Options { recorded_requests: 100_000, ..Options::new(DOMAIN) }).await;
     tenant.add_application(Application::with_secret("next", "next-secret"));
-    furnish(&team).await;
+    apply_all(&team).await;
     let replicas = replicas(&team, &tenant).await;
     let name = format!("{}/one", team.name);
     for replica in &replicas {
@@ -45,16 +45,18 @@ async fn a_credential_replaced_under_load_fails_no_check_and_the_one_before_is_n
     team.apply(next).await;
     let is_new = |token: &String| !before.contains(token);
     for name in names {
-        let often = async || tokens_of(&tenant, name).iter().filter(|token| is_new(token)).count() > 20;
-        eventually("the new one is in use", often).await;
+        eventually("the new credential is in use", async || {
+            tokens_of(&tenant, name).iter().filter(|token| is_new(token)).count() > 20
+        })
+        .await;
     }
     join_all(loads.into_iter().map(Load::stop)).await;
 
     for name in names {
         let tokens = tokens_of(&tenant, name);
         let first = tokens.iter().position(is_new).unwrap();
-        assert!(tokens[first..].iter().all(is_new), "{name}: the one before was used again");
+        assert!(tokens[first..].iter().all(is_new), "{name}: the old credential was used again");
         let used: HashSet<_> = tokens.iter().collect();
-        assert_eq!(used.len(), 2, "{name}: one token of each");
+        assert_eq!(used.len(), 2, "{name}: one token for each credential");
     }
 }

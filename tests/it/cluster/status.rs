@@ -1,4 +1,4 @@
-//! The status of policies on the API server, and Events: what they say, who writes them, and how seldom.
+//! The status of policies on the API server, and Events: their content, their writer, and the number of writes.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,24 @@ use session_checker::controller::Namespaces;
 use session_checker::crd::SessionPolicy;
 use simulator::{Application, Fault, Operation, Simulator};
 
-use super::{begin_with, furnish, replica};
+use super::{apply_all, replica, start_with};
 use crate::common::{DOMAIN, Running, callers, credentials, eventually, policy, tenant};
 use crate::control_plane::{Namespace, Rbac, shared};
 
-/// The conditions of a policy by their type, each as `status reason`; and the messages.
+/// The conditions of a policy by type, each as `status reason`, and their messages.
 async fn conditions(team: &Namespace<'_>, policy: &str) -> (BTreeMap<String, String>, String) {
     let policy = team.admin::<SessionPolicy>().await.get(policy).await.unwrap();
     let conditions = policy.status.unwrap_or_default().conditions;
     assert!(conditions.iter().all(|condition| condition.observed_generation == policy.metadata.generation));
     let messages: Vec<&str> = conditions.iter().map(|condition| condition.message.as_str()).collect();
     let messages = messages.join("\n");
-    let words = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+    let text = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
         (condition.type_.clone(), format!("{} {}", condition.status, condition.reason))
     };
-    (conditions.iter().map(words).collect(), messages)
+    (conditions.iter().map(text).collect(), messages)
 }
 
-/// Waits until the conditions `Accepted`, `CredentialsReady` and `Ready` are these; gives the messages.
+/// Waits until `Accepted`, `CredentialsReady` and `Ready` are as expected; returns the messages.
 async fn becomes(team: &Namespace<'_>, policy: &str, expected: [&str; 3]) -> String {
     let kinds = ["Accepted", "CredentialsReady", "Ready"].map(str::to_owned);
     let expected: BTreeMap<String, String> = kinds.into_iter().zip(expected.map(str::to_owned)).collect();
@@ -43,7 +43,7 @@ async fn becomes(team: &Namespace<'_>, policy: &str, expected: [&str; 3]) -> Str
 
 const READY: [&str; 3] = ["True Accepted", "True Proven", "True Ready"];
 
-/// The Events about a policy, each as `type reason`, oldest first.
+/// The Events about a policy, oldest first, each as `type reason`.
 async fn events(team: &Namespace<'_>, policy: &str) -> Vec<String> {
     let events: Api<Event> = team.admin().await;
     let mut events = events.list(&ListParams::default()).await.unwrap().items;
@@ -52,8 +52,8 @@ async fn events(team: &Namespace<'_>, policy: &str) -> Vec<String> {
     events.into_iter().map(|event| format!("{} {}", event.type_.unwrap(), event.reason.unwrap())).collect()
 }
 
-/// A policy that selects one client, so that it is in nobody's way.
-fn apart(name: &str, mut more: Value) -> Value {
+/// A policy for one client, so that it conflicts with no other.
+fn separate(name: &str, mut more: Value) -> Value {
     if more["selector"].is_null() {
         more["selector"] = json!({ "clientIds": [name] });
     }
@@ -61,10 +61,10 @@ fn apart(name: &str, mut more: Value) -> Value {
 }
 
 fn with_credentials(name: &str, secret: &str) -> Value {
-    apart(name, json!({ "tenant": { "domain": DOMAIN, "credentialsSecretRef": { "name": secret } } }))
+    separate(name, json!({ "tenant": { "domain": DOMAIN, "credentialsSecretRef": { "name": secret } } }))
 }
 
-fn credentials_called(name: &str, data: Value) -> Value {
+fn credentials_named(name: &str, data: Value) -> Value {
     let mut secret = credentials();
     secret["metadata"]["name"] = json!(name);
     for (key, value) in data.as_object().unwrap() {
@@ -74,7 +74,7 @@ fn credentials_called(name: &str, data: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_reason_is_said_with_its_remedy_and_told_once() {
+async fn every_reason_has_a_remedy_and_makes_one_event() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
     tenant.add_application(Application::with_secret("reader", "checker-secret").scopes(["read:sessions"]));
@@ -84,30 +84,30 @@ async fn each_reason_is_said_with_its_remedy_and_told_once() {
         credentials(),
         callers(),
         tokens,
-        credentials_called("elsewhere", json!({ "domain": "other.eu.auth0.com" })),
-        credentials_called("unknown", json!({ "clientId": "unknown" })),
-        credentials_called("reader", json!({ "clientId": "reader" })),
+        credentials_named("elsewhere", json!({ "domain": "other.eu.auth0.com" })),
+        credentials_named("unknown", json!({ "clientId": "unknown" })),
+        credentials_named("reader", json!({ "clientId": "reader" })),
     ] {
         team.apply(secret).await;
     }
-    let silent = "silent.eu.auth0.com";
-    team.apply(credentials_called("silent", json!({ "domain": silent }))).await;
-    // Nobody listens on port 1.
-    let endpoint = format!("{silent}=http://127.0.0.1:1");
+    let unreachable = "silent.eu.auth0.com";
+    team.apply(credentials_named("silent", json!({ "domain": unreachable }))).await;
+    // No process listens on port 1.
+    let endpoint = format!("{unreachable}=http://127.0.0.1:1");
     let options = ["--auth0-endpoint", &endpoint];
-    let replica = begin_with(&team, &tenant, Namespaces::Own, &options).await;
+    let replica = start_with(&team, &tenant, Namespaces::Own, &options).await;
     let revoking = json!({ "strategy": "RevokeOldest", "tenant": with_credentials("", "reader")["spec"]["tenant"] });
     let unreadable = json!([{ "name": "a", "users": ["u"], "exempt": true, "expiresAt": "2027-01-01T00:00:00+99:00" }]);
-    let silent = json!({ "tenant": { "domain": silent, "credentialsSecretRef": { "name": "silent" } } });
+    let silent = json!({ "tenant": { "domain": unreachable, "credentialsSecretRef": { "name": "silent" } } });
     let cases = [
-        (apart("fine", json!({})), READY, "active as written"),
+        (separate("fine", json!({})), READY, "active as written"),
         (
-            apart("late", json!({ "selector": { "clientIds": ["fine"] } })),
+            separate("late", json!({ "selector": { "clientIds": ["fine"] } })),
             ["False Conflicted", "True Proven", "False Conflicted"],
             "change the selector or the priority",
         ),
         (
-            apart("unreadable", json!({ "overrides": unreadable })),
+            separate("unreadable", json!({ "overrides": unreadable })),
             ["False Invalid", "Unknown Pending", "False Invalid"],
             "spec.overrides[0].expiresAt",
         ),
@@ -132,35 +132,35 @@ async fn each_reason_is_said_with_its_remedy_and_told_once() {
             "write the application's clientId",
         ),
         (
-            apart("narrow", revoking),
+            separate("narrow", revoking),
             ["True Accepted", "False InsufficientScope", "False InsufficientScope"],
             "lacks delete:sessions and delete:refresh_tokens: grant",
         ),
         (
-            apart("silent", silent),
+            separate("silent", silent),
             ["True Accepted", "Unknown TenantUnreachable", "Unknown TenantUnreachable"],
             "retrying",
         ),
         (
-            apart("closed", json!({ "callerSecretRef": null })),
+            separate("closed", json!({ "callerSecretRef": null })),
             ["True Accepted", "True Proven", "False NoCallers"],
             "set callerSecretRef",
         ),
         (
-            apart("lonely", json!({ "callerSecretRef": { "name": "absent" } })),
+            separate("lonely", json!({ "callerSecretRef": { "name": "absent" } })),
             ["True Accepted", "True Proven", "False SecretMissing"],
             "absent does not exist: create it",
         ),
     ];
-    for (policy, expected, words) in cases {
+    for (policy, expected, remedy) in cases {
         let name = policy["metadata"]["name"].as_str().unwrap().to_owned();
         team.apply(policy).await;
         let messages = becomes(&team, &name, expected).await;
-        assert!(messages.contains(words), "{name}: {messages}");
-        // The reason of what does not hold, once, though two conditions may say it.
-        let worst = expected.iter().find_map(|said| said.strip_prefix("False "));
-        let told: Vec<String> = worst.into_iter().map(|reason| format!("Warning {reason}")).collect();
-        eventually(&format!("{name} {told:?}"), async || events(&team, &name).await == told).await;
+        assert!(messages.contains(remedy), "{name}: {messages}");
+        // One Event for the reason that is False, although two conditions may have it.
+        let reason = expected.iter().find_map(|condition| condition.strip_prefix("False "));
+        let warnings: Vec<String> = reason.into_iter().map(|reason| format!("Warning {reason}")).collect();
+        eventually(&format!("{name} {warnings:?}"), async || events(&team, &name).await == warnings).await;
     }
     let limits = team.admin::<SessionPolicy>().await.get("fine").await.unwrap().status.unwrap().limits;
     assert_eq!(limits.as_deref(), Some("client=1"));
@@ -168,12 +168,12 @@ async fn each_reason_is_said_with_its_remedy_and_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_may_not_be_read_is_said_of_its_policy_alone() {
+async fn forbidden_secret_is_reported_only_by_its_policy() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Named).await, tenant().await);
     let mut tokens = callers();
     tokens["metadata"]["name"] = json!("demo-callers");
-    for secret in [credentials_called("demo-tenant", json!({})), credentials(), tokens] {
+    for secret in [credentials_named("demo-tenant", json!({})), credentials(), tokens] {
         team.apply(secret).await;
     }
     for (name, secret) in [("allowed", "demo-tenant"), ("forbidden", "tenant")] {
@@ -189,10 +189,10 @@ async fn a_secret_that_may_not_be_read_is_said_of_its_policy_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_credential_that_is_rejected_is_told_and_so_is_the_recovery() {
+async fn rejected_new_credential_and_its_recovery_make_events() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    furnish(&team).await;
+    apply_all(&team).await;
     let _replica = replica(&team, &tenant).await;
     becomes(&team, "one", READY).await;
     let secrets: Api<Secret> = team.admin().await;
@@ -206,17 +206,17 @@ async fn a_new_credential_that_is_rejected_is_told_and_so_is_the_recovery() {
     assert!(messages.contains("the previous credential stays in use"), "{messages}");
     rotate("checker-secret").await;
     becomes(&team, "one", READY).await;
-    let told = ["Warning NewCredentialsRejected", "Normal Recovered"];
-    eventually("both are told", async || events(&team, "one").await == told).await;
+    let expected = ["Warning NewCredentialsRejected", "Normal Recovered"];
+    eventually("both Events are written", async || events(&team, "one").await == expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_policy_has_its_conditions_before_the_tenant_has_answered() {
+async fn new_policy_has_conditions_before_the_tenant_answers() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
     let replica = replica(&team, &tenant).await;
     let fault = tenant.fault(Operation::Token, Fault::Hang);
-    furnish(&team).await;
+    apply_all(&team).await;
     becomes(&team, "one", ["True Accepted", "Unknown Unproven", "Unknown Unproven"]).await;
     fault.clear();
     becomes(&team, "one", READY).await;
@@ -228,21 +228,21 @@ async fn leads(replica: &Running) -> bool {
     replica.metric("session_checker_leader").await == Some(1.0)
 }
 
-/// Two replicas, the first of which leads.
+/// Two replicas; the first leads.
 async fn two(team: &Namespace<'_>, tenant: &Simulator, lease_duration: &str) -> [Running; 2] {
     let options = ["--lease-duration", lease_duration];
-    let first = begin_with(team, tenant, Namespaces::Own, &options).await;
+    let first = start_with(team, tenant, Namespaces::Own, &options).await;
     eventually("the first leads", async || leads(&first).await).await;
-    let second = begin_with(team, tenant, Namespaces::Own, &options).await;
+    let second = start_with(team, tenant, Namespaces::Own, &options).await;
     second.becomes_ready().await;
     [first, second]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_killed_is_succeeded_and_the_status_goes_on() {
+async fn killed_leader_is_replaced_and_status_writes_continue() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    furnish(&team).await;
+    apply_all(&team).await;
     let [first, second] = two(&team, &tenant, "3s").await;
     becomes(&team, "one", READY).await;
     assert!(!leads(&second).await);
@@ -255,18 +255,18 @@ async fn a_leader_that_is_killed_is_succeeded_and_the_status_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_shuts_down_hands_over_at_once() {
+async fn stopping_leader_hands_over_status_writes_at_once() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    // Much longer than the test waits.
+    // Much longer than the test waits: a handover in time does not come from an expired Lease.
     let [first, second] = two(&team, &tenant, "10m").await;
     first.stop().await.unwrap();
     eventually("the second leads", async || leads(&second).await).await;
-    furnish(&team).await;
+    apply_all(&team).await;
     becomes(&team, "one", READY).await;
 }
 
-/// What was written: the audited requests that are neither reads nor about the Lease.
+/// The audited writes, except those of the Lease.
 fn writes(team: &Namespace<'_>) -> Vec<String> {
     let audited = team.audited();
     let written = audited.iter().filter(|event| !["get", "list", "watch"].contains(&event["verb"].as_str().unwrap()));
@@ -286,10 +286,10 @@ fn renewals(team: &Namespace<'_>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_written_without_a_change_not_even_by_another_leader() {
+async fn unchanged_status_is_not_written_even_by_a_new_leader() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    furnish(&team).await;
+    apply_all(&team).await;
     let [first, second] = two(&team, &tenant, "3s").await;
     becomes(&team, "one", READY).await;
     let written = writes(&team);
@@ -302,24 +302,24 @@ async fn nothing_is_written_without_a_change_not_even_by_another_leader() {
         before
     };
     let before = quiet(&first).await;
-    // In the meantime the Lease was all that was asked about, too.
+    // All requests during that time were about the Lease.
     let others = team.audited().into_iter().skip(before).filter(|event| event["objectRef"]["resource"] != "leases");
     assert_eq!(others.count(), 0);
     first.stop().await.unwrap();
     eventually("the second leads", async || leads(&second).await).await;
     quiet(&second).await;
     second.stop().await.unwrap();
-    let third = begin_with(&team, &tenant, Namespaces::Own, &["--lease-duration", "3s"]).await;
+    let third = start_with(&team, &tenant, Namespaces::Own, &["--lease-duration", "3s"]).await;
     eventually("the third leads", async || leads(&third).await).await;
     third.condition_becomes(&format!("{}/one", team.name), "Ready", "Ready").await;
     quiet(&third).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_else_writes_over_the_status_is_put_right_and_their_condition_stays() {
+async fn overwritten_status_is_restored_and_foreign_condition_stays() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    furnish(&team).await;
+    apply_all(&team).await;
     let _replica = replica(&team, &tenant).await;
     becomes(&team, "one", READY).await;
     let policies: Api<SessionPolicy> = team.admin().await;
@@ -327,7 +327,7 @@ async fn what_somebody_else_writes_over_the_status_is_put_right_and_their_condit
         "type": "Reviewed", "status": "True", "reason": "ByHand", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
     }] } });
     policies.patch_status("one", &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
-    eventually("it is put right", async || {
+    eventually("the status is restored", async || {
         let status = policies.get("one").await.unwrap().status.unwrap();
         let kinds: Vec<String> = status.conditions.into_iter().map(|condition| condition.type_).collect();
         status.limits.as_deref() == Some("client=1") && kinds.len() == 4 && kinds.contains(&"Reviewed".to_owned())
@@ -336,10 +336,10 @@ async fn what_somebody_else_writes_over_the_status_is_put_right_and_their_condit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_owns_the_status_and_nothing_else() {
+async fn service_owns_only_the_status() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    furnish(&team).await;
+    apply_all(&team).await;
     let _replica = replica(&team, &tenant).await;
     becomes(&team, "one", READY).await;
     let policy = team.admin::<SessionPolicy>().await.get("one").await.unwrap();

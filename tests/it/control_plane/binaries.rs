@@ -1,4 +1,4 @@
-//! `etcd`, `kube-apiserver` and `kubectl`: those of `KUBEBUILDER_ASSETS`, or built once from `tests/control-plane` with Go.
+//! `etcd`, `kube-apiserver` and `kubectl`: taken from `KUBEBUILDER_ASSETS`, or built once from `tests/control-plane` with Go.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 const GO_MOD: &str = include_str!("../../control-plane/go.mod");
 
-/// The folder with the three; `None` when they cannot be had, which was said then.
+/// The folder with the binaries. `None` after a message when they are missing and cannot be built.
 ///
 /// # Panics
-/// With `CI=true` when they cannot be had: there a skipped test is a failure. Also when Go fails to build them.
+/// With `CI=true` when they are missing, because a skipped test is a failure there. Also when Go fails to build them.
 pub fn binaries() -> Option<PathBuf> {
     if let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS") {
         return Some(assets.into());
@@ -19,18 +19,18 @@ pub fn binaries() -> Option<PathBuf> {
     if go.is_ok_and(|status| status.success()) {
         return Some(build());
     }
-    let missing = "install Go, or let KUBEBUILDER_ASSETS name a folder with etcd, kube-apiserver and kubectl";
+    let missing = "install Go, or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl";
     assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{missing}");
-    tell(&format!("SKIPPED every test on a real API server: {missing}"));
+    print(&format!("SKIPPED all tests on a real API server: {missing}"));
     None
 }
 
-/// Says it past the test harness, which would keep it to itself when the test passes.
-fn tell(message: &str) {
+/// Writes to standard error directly: the test harness captures `eprintln` of a test that passes.
+fn print(message: &str) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
-/// Builds what is not there yet. A second process that asks meanwhile waits.
+/// Builds the binaries unless they are up to date. A second process waits for the first.
 fn build() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("control-plane");
     fs::create_dir_all(&folder).unwrap();
@@ -40,14 +40,14 @@ fn build() -> PathBuf {
     if fs::read_to_string(&built).is_ok_and(|go_mod| go_mod == GO_MOD) {
         return folder;
     }
-    tell("Building etcd, kube-apiserver and kubectl for the tests: some minutes, once");
+    print("Building etcd, kube-apiserver and kubectl for the tests. This takes a few minutes, once.");
     let version = GO_MOD.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v")).unwrap();
     let (major, rest) = version.split_once('.').unwrap();
     let (minor, _) = rest.split_once('.').unwrap();
-    let named = "-X k8s.io/component-base/version.git";
+    let variable = "-X k8s.io/component-base/version.git";
     let status = Command::new("go")
         .args(["build", "-trimpath", "-buildvcs=false", "-ldflags"])
-        .arg(format!("-s -w {named}Version=v{version} {named}Major={major} {named}Minor={minor}"))
+        .arg(format!("-s -w {variable}Version=v{version} {variable}Major={major} {variable}Minor={minor}"))
         .arg("-o")
         .arg(&folder)
         .arg("./cmd/...")

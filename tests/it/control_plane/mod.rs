@@ -1,14 +1,14 @@
-//! A real API server for tests: one that the test process shares, each test with a namespace of its own on it, or one of
-//! a test's own that it may stop and start again.
+//! A real API server for tests: one that all tests of the process share, with a namespace for each test, or one for a
+//! single test that stops and restarts it.
 //!
 //! ```ignore
 //! let Some(cluster) = control_plane::shared().await else { return };
 //! let team = cluster.namespace(Rbac::Namespaced).await;
 //! ```
 //!
-//! A test sets things up as the administrator ([`ControlPlane::admin`], [`ControlPlane::kubectl`]), and acts as the
-//! service account of its namespace ([`Namespace::client`], [`Namespace::kubeconfig`]), which may do what the chart's
-//! RBAC lets it do and nothing else.
+//! A test prepares objects as the administrator ([`ControlPlane::admin`], [`ControlPlane::kubectl`]), and acts as the
+//! service account of its namespace ([`Namespace::client`], [`Namespace::kubeconfig`]), which has exactly the rights of
+//! the chart's RBAC.
 
 mod binaries;
 mod namespace;
@@ -31,25 +31,25 @@ pub use namespace::{Namespace, Rbac};
 
 use crate::common::provider;
 
-/// An etcd and an API server with the definition of the resource installed.
+/// An etcd and an API server with the CustomResourceDefinition installed.
 pub struct ControlPlane {
     binaries: PathBuf,
-    /// Where it keeps everything.
+    /// The folder with its keys, logs and data.
     pub folder: PathBuf,
     port: u16,
     ca: String,
     admin_token: String,
     supervisor: Child,
-    orders: Mutex<Option<(ChildStdin, BufReader<ChildStdout>)>>,
+    supervisor_io: Mutex<Option<(ChildStdin, BufReader<ChildStdout>)>>,
 }
 
-/// The control plane that all tests of this process share; `None` when there are no binaries for one.
+/// The control plane that all tests of this process share; `None` without binaries.
 pub async fn shared() -> Option<&'static ControlPlane> {
     static SHARED: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
     SHARED.get_or_init(own).await.as_ref()
 }
 
-/// A control plane for one test, which ends with it; `None` when there are no binaries for one.
+/// A control plane for one test, which ends with the test; `None` without binaries.
 pub async fn own() -> Option<ControlPlane> {
     provider();
     let binaries = tokio::task::spawn_blocking(binaries::binaries).await.unwrap()?;
@@ -73,7 +73,7 @@ impl ControlPlane {
         write("accounts.pub", &accounts.public_key_pem());
         let admin_token = uuid::Uuid::new_v4().to_string();
         write("tokens.csv", &format!("{admin_token},admin,admin,system:masters\n"));
-        // Only what service accounts ask for: that is what tests count.
+        // Only the requests of service accounts: tests count those.
         let audited = json!({
             "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
             "rules": [{ "level": "Metadata", "userGroups": ["system:serviceaccounts"] }, { "level": "None" }],
@@ -89,8 +89,8 @@ impl ControlPlane {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let orders = supervisor.stdin.take().zip(supervisor.stdout.take().map(BufReader::new));
-        Self { binaries, folder, port, ca, admin_token, supervisor, orders: Mutex::new(orders) }
+        let supervisor_io = supervisor.stdin.take().zip(supervisor.stdout.take().map(BufReader::new));
+        Self { binaries, folder, port, ca, admin_token, supervisor, supervisor_io: Mutex::new(supervisor_io) }
     }
 
     async fn wait_until_ready(&self) {
@@ -119,7 +119,7 @@ impl ControlPlane {
         tokio::time::timeout(Duration::from_secs(30), installed).await.unwrap().unwrap();
     }
 
-    /// A client that may do everything, to set things up and to look at what came of them.
+    /// A client with all rights, to prepare objects and to read results.
     pub async fn admin(&self) -> Client {
         self.client(&self.admin_token, "default").await
     }
@@ -143,8 +143,8 @@ impl ControlPlane {
         })
     }
 
-    /// Runs `kubectl` as the administrator, with a text on its standard input.
-    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Said {
+    /// Runs `kubectl` as the administrator with `input` on its standard input.
+    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> CommandOutput {
         let kubeconfig = self.folder.join("admin.kubeconfig");
         fs::write(&kubeconfig, self.kubeconfig(&self.admin_token, "default").to_string()).unwrap();
         let mut kubectl = Command::new(self.binaries.join("kubectl"));
@@ -158,75 +158,75 @@ impl ControlPlane {
         });
         let output = output.await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { done: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
+        CommandOutput { is_success: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// A namespace for one test, with a service account that has the rights of the chart in this mode.
+    /// A namespace for one test, with a service account that has the rights of the chart in one of its modes.
     pub async fn namespace(&self, rbac: Rbac) -> Namespace<'_> {
         Namespace::create(self, rbac).await
     }
 
-    /// What the service accounts asked for so far, oldest first: events of `audit.k8s.io/v1`. A watch is there twice: when it
-    /// starts (stage `ResponseStarted`), and when it ends.
+    /// The requests of the service accounts so far, oldest first, as events of `audit.k8s.io/v1`. A watch appears twice: when
+    /// it starts (stage `ResponseStarted`), and when it ends.
     pub fn audited(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
-        // The last line may be half written.
+        // The last line may be incomplete.
         let (whole, _) = log.rsplit_once('\n').unwrap_or_default();
         whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Ends the API server at once, as a crash would. What it stored stays.
+    /// Kills the API server. Its data stays.
     pub fn stop(&self) {
-        self.order("stop");
+        self.command("stop");
     }
 
-    /// Starts it again, on the same port, and waits until it is ready.
+    /// Starts the API server again on the same port and waits until it is ready.
     pub async fn restart(&self) {
-        self.order("start");
+        self.command("start");
         self.wait_until_ready().await;
     }
 
-    /// Lets it hang: connections stay open, and nothing is answered until [`thaw`](Self::thaw).
+    /// Suspends the API server: connections stay open, and nothing is answered until [`thaw`](Self::thaw).
     pub fn freeze(&self) {
-        self.order("freeze");
+        self.command("freeze");
     }
 
-    /// Lets it go on.
+    /// Resumes the API server.
     pub fn thaw(&self) {
-        self.order("thaw");
+        self.command("thaw");
     }
 
-    fn order(&self, order: &str) {
-        let mut orders = self.orders.lock().unwrap();
-        let (to, from) = orders.as_mut().unwrap();
-        writeln!(to, "{order}").unwrap();
+    fn command(&self, command: &str) {
+        let mut supervisor_io = self.supervisor_io.lock().unwrap();
+        let (to, from) = supervisor_io.as_mut().unwrap();
+        writeln!(to, "{command}").unwrap();
         let mut done = String::new();
         from.read_line(&mut done).unwrap();
-        assert_eq!(done.trim_end(), order, "the supervisor is alive");
+        assert_eq!(done.trim_end(), command, "the supervisor is alive");
     }
 }
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        // Closes the supervisor's standard input, which ends it.
-        self.orders.get_mut().unwrap().take();
+        // The supervisor ends when its standard input is closed.
+        self.supervisor_io.get_mut().unwrap().take();
         let _ = self.supervisor.wait();
     }
 }
 
-/// What a command said.
+/// The result of a command.
 #[derive(Debug)]
-pub struct Said {
-    /// Whether it succeeded.
-    pub done: bool,
-    /// Its standard output.
+pub struct CommandOutput {
+    /// Whether the command succeeded.
+    pub is_success: bool,
+    /// Standard output.
     pub out: String,
-    /// Its standard error.
+    /// Standard error.
     pub err: String,
 }
 
-/// A port that nobody listens on. Outgoing connections take theirs from higher ones, so that it stays free until the API
-/// server has started.
+/// A free port. The ports of outgoing connections are above this range, so that it stays free until the API server has
+/// started.
 fn free_port() -> u16 {
     let mut ports = std::iter::repeat_with(|| rand::random_range(20_000..32_000));
     ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()

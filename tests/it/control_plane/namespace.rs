@@ -1,4 +1,4 @@
-//! A namespace for one test, and a service account in it under the RBAC of the chart.
+//! A namespace for one test, with a service account that has the RBAC of the chart.
 
 use std::fmt;
 use std::fs;
@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 
 use super::ControlPlane;
 
-/// The name of the service account that the chart makes.
+/// The name of the service account in the chart.
 const ACCOUNT: &str = "session-checker";
 
-/// What the service may read: the three modes of the chart.
+/// The RBAC mode of the chart: what the service may read.
 #[derive(Clone, Copy, Debug)]
 pub enum Rbac {
-    /// Policies and Secrets of the namespaces that it is given.
+    /// Policies and Secrets of the configured namespaces.
     Namespaced,
-    /// The same, of the Secrets only those that are named.
+    /// Policies of the configured namespaces, and of their Secrets only the listed ones.
     Named,
     /// Policies and Secrets of every namespace.
     Cluster,
@@ -39,7 +39,7 @@ impl fmt::Display for Rbac {
 }
 
 impl Rbac {
-    /// The documents of the chart, rendered.
+    /// The rendered RBAC documents of the chart.
     fn documents(self) -> Vec<Value> {
         let path = format!("{}/tests/control-plane/rbac/{self}.yaml", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -49,9 +49,9 @@ impl Rbac {
 
 /// A namespace with a service account.
 pub struct Namespace<'a> {
-    /// The control plane that it is on.
+    /// The control plane of the namespace.
     pub plane: &'a ControlPlane,
-    /// Its name.
+    /// The name of the namespace.
     pub name: String,
     token: String,
 }
@@ -65,19 +65,19 @@ impl<'a> Namespace<'a> {
         let metadata = json!({ "name": ACCOUNT, "namespace": name });
         apply(&admin, json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await;
         for document in rbac.documents() {
-            apply(&admin, moved(document, &name)).await;
+            apply(&admin, in_namespace(document, &name)).await;
         }
         let mut namespace = Self { plane, name, token: String::new() };
         namespace.token = namespace.token(3600).await;
         namespace
     }
 
-    /// A new token of the service account, good for so many seconds; the API server gives none for less than 600.
+    /// A new token of the service account that is valid for this time. The API server requires at least 600 seconds.
     pub async fn token(&self, seconds: i64) -> String {
-        self.token_of(TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() }).await
+        self.request_token(TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() }).await
     }
 
-    /// A token that is good for as long as a Secret is there.
+    /// A token that is valid for as long as a Secret exists.
     pub async fn token_bound_to(&self, secret: &str) -> String {
         let bound = BoundObjectReference {
             api_version: Some("v1".to_owned()),
@@ -85,10 +85,10 @@ impl<'a> Namespace<'a> {
             name: Some(secret.to_owned()),
             uid: None,
         };
-        self.token_of(TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() }).await
+        self.request_token(TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() }).await
     }
 
-    async fn token_of(&self, spec: TokenRequestSpec) -> String {
+    async fn request_token(&self, spec: TokenRequestSpec) -> String {
         let accounts: Api<ServiceAccount> = self.admin().await;
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let issued = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await.unwrap();
@@ -113,14 +113,14 @@ impl<'a> Namespace<'a> {
         self.client_with(&self.token).await
     }
 
-    /// A kubeconfig of the service account, for a process of its own. It goes with the control plane.
+    /// A kubeconfig of the service account, for another process. It is deleted with the control plane.
     pub fn kubeconfig(&self) -> PathBuf {
         let path = self.plane.folder.join(format!("{}.kubeconfig", self.name));
         fs::write(&path, self.plane.kubeconfig(&self.token, &self.name).to_string()).unwrap();
         path
     }
 
-    /// Creates a resource in this namespace, or changes it to this, as the administrator.
+    /// Creates or updates a resource in this namespace, as the administrator.
     pub async fn apply(&self, mut resource: Value) {
         resource["metadata"]["namespace"] = json!(self.name);
         apply(&self.plane.admin().await, resource).await;
@@ -135,17 +135,17 @@ impl<'a> Namespace<'a> {
     }
 }
 
-/// A document of the chart as it would be rendered for a release in this namespace. What belongs to no namespace has the
-/// namespace in its name, so that one test's rights are not another's.
-fn moved(mut document: Value, namespace: &str) -> Value {
-    let own = |name: &Value| json!(format!("{}-{namespace}", name.as_str().unwrap()));
+/// A document of the chart as rendered for a release in this namespace. The name of a cluster-scoped document contains the
+/// namespace, so that tests do not share rights.
+fn in_namespace(mut document: Value, namespace: &str) -> Value {
+    let unique = |name: &Value| json!(format!("{}-{namespace}", name.as_str().unwrap()));
     if document["kind"].as_str().unwrap().starts_with("Cluster") {
-        document["metadata"]["name"] = own(&document["metadata"]["name"]);
+        document["metadata"]["name"] = unique(&document["metadata"]["name"]);
     } else {
         document["metadata"]["namespace"] = json!(namespace);
     }
     if document["roleRef"]["kind"] == "ClusterRole" {
-        document["roleRef"]["name"] = own(&document["roleRef"]["name"]);
+        document["roleRef"]["name"] = unique(&document["roleRef"]["name"]);
     }
     for subject in document.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
         subject["namespace"] = json!(namespace);

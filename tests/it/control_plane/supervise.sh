@@ -1,10 +1,10 @@
-# Runs etcd and kube-apiserver for as long as the test process lives: its end, however it comes, closes our standard
-# input. Each line of it is an order, and is echoed when it is done.
+# Runs etcd and kube-apiserver for as long as the test process runs. When the test process ends, for any reason, standard
+# input is closed and this script ends. Each line of standard input is a command; it is echoed when it is done.
 #
-# From the environment: BIN (where the binaries are), DIR (keys, logs, data; removed at the end), PORT.
+# Environment: BIN (folder of the binaries), DIR (keys, logs, data; removed at the end), PORT.
 trap '' HUP INT TERM
 
-# What it advertises has to look like a host and a port; nobody asks, and nobody listens there.
+# etcd requires advertised URLs with a host and a port. Nothing connects to these.
 "$BIN/etcd" --data-dir "$DIR/etcd" --unsafe-no-fsync --log-level error \
   --listen-client-urls "unix://$DIR/etcd.sock" --advertise-client-urls http://localhost:1 \
   --listen-peer-urls "unix://$DIR/peer.sock" --initial-advertise-peer-urls http://localhost:1 \
@@ -23,14 +23,14 @@ start() {
 }
 
 start
-while read -r order; do
-  case $order in
+while read -r command; do
+  case $command in
     stop) kill -KILL "$apiserver" && wait "$apiserver" ;;
     start) start ;;
     freeze) kill -STOP "$apiserver" ;;
     thaw) kill -CONT "$apiserver" ;;
   esac
-  echo "$order"
+  echo "$command"
 done 2>/dev/null
 
 kill -KILL "$apiserver" "$etcd"
