@@ -24,39 +24,39 @@ pub const KIND: &str = "SessionPolicy";
 /// The bounds of the schema, which the compile step checks too. Lengths are in characters.
 pub mod bounds {
     /// The most entries of `selector.clientIds`, and of `clientIds` of an override.
-    pub const CLIENT_IDS: usize = 100;
+    pub const MAX_CLIENT_IDS: usize = 100;
     /// The longest client id.
-    pub const CLIENT_ID: usize = 128;
+    pub const MAX_CLIENT_ID_CHARS: usize = 128;
     /// The most entries of a list of organizations or connections.
-    pub const ORGANIZATIONS: usize = 100;
+    pub const MAX_ORGANIZATIONS: usize = 100;
     /// The longest organization id or connection name.
-    pub const ORGANIZATION: usize = 64;
+    pub const MAX_ORGANIZATION_CHARS: usize = 64;
     /// The most entries of `overrides`.
-    pub const OVERRIDES: usize = 32;
+    pub const MAX_OVERRIDES: usize = 32;
     /// The longest name of an override.
-    pub const OVERRIDE_NAME: usize = 63;
+    pub const MAX_OVERRIDE_NAME_CHARS: usize = 63;
     /// The most entries of `users` of an override.
-    pub const USERS: usize = 200;
+    pub const MAX_USERS: usize = 200;
     /// The longest user id.
-    pub const USER: usize = 300;
+    pub const MAX_USER_CHARS: usize = 300;
     /// The most entries of `roles` of an override.
-    pub const ROLES: usize = 50;
+    pub const MAX_ROLES: usize = 50;
     /// The longest role name.
-    pub const ROLE: usize = 128;
+    pub const MAX_ROLE_CHARS: usize = 128;
     /// The most entries of `skipProtocols`.
-    pub const PROTOCOLS: usize = 32;
+    pub const MAX_PROTOCOLS: usize = 32;
     /// The longest protocol name.
-    pub const PROTOCOL: usize = 64;
+    pub const MAX_PROTOCOL_CHARS: usize = 64;
     /// The longest `message`.
-    pub const MESSAGE: usize = 500;
+    pub const MAX_MESSAGE_CHARS: usize = 500;
     /// The longest domain name.
-    pub const DOMAIN: usize = 253;
+    pub const MAX_DOMAIN_CHARS: usize = 253;
     /// The longest name of a Secret.
-    pub const SECRET_NAME: usize = 253;
+    pub const MAX_SECRET_NAME_CHARS: usize = 253;
     /// The highest limit.
-    pub const LIMIT: i32 = 1000;
+    pub const MAX_LIMIT: i32 = 1000;
     /// The highest `requestsPerSecond`.
-    pub const REQUESTS_PER_SECOND: i32 = 10_000;
+    pub const MAX_REQUESTS_PER_SECOND: i32 = 10_000;
 }
 
 /// The CustomResourceDefinition as YAML, which is the content of the file in `crds/`.

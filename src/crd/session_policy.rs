@@ -81,7 +81,7 @@ pub struct SessionPolicySpec {
     /// Protocols that are not limited, by their names in `event.transaction.protocol`. `[]` limits all protocols.
     #[serde(default = "default_skip_protocols")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(max = bounds::PROTOCOLS), inner(length(min = 1, max = bounds::PROTOCOL)))]
+    #[schemars(length(max = bounds::MAX_PROTOCOLS), inner(length(min = 1, max = bounds::MAX_PROTOCOL_CHARS)))]
     pub skip_protocols: Vec<String>,
     /// Other limits, or none, for a part of the logins. The first override that matches a login wins.
     #[serde(default)]
@@ -89,7 +89,7 @@ pub struct SessionPolicySpec {
         merge_strategy = ListMerge::Atomic,
         validation = Rule::new("self.all(o, self.exists_one(p, p.name == o.name))").message("two overrides have the same name: give each its own")
     )]
-    #[schemars(length(max = bounds::OVERRIDES))]
+    #[schemars(length(max = bounds::MAX_OVERRIDES))]
     pub overrides: Vec<OverrideSpec>,
     /// The answer when a check cannot be decided within `timeout`, because Auth0 or the credential is not available.
     #[serde(default)]
@@ -114,7 +114,7 @@ pub struct SessionPolicySpec {
     pub recheck_after: GoDuration,
     /// The message for a blocked user. Unset: a built-in message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = bounds::MESSAGE))]
+    #[schemars(length(min = 1, max = bounds::MAX_MESSAGE_CHARS))]
     pub message: Option<String>,
 }
 
@@ -124,7 +124,7 @@ pub struct SessionPolicySpec {
 pub struct TenantSpec {
     /// The canonical domain of the tenant, such as `acme.eu.auth0.com`, also when a custom domain is used. It cannot be
     /// changed: create a new policy for another tenant.
-    #[schemars(length(min = 4, max = bounds::DOMAIN))]
+    #[schemars(length(min = 4, max = bounds::MAX_DOMAIN_CHARS))]
     #[x_kube(
         validation = Rule::new("self.matches('^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?[.])+[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$')")
             .message("write the bare domain name of the tenant, such as acme.eu.auth0.com: no scheme, port, path or IP address"),
@@ -134,7 +134,7 @@ pub struct TenantSpec {
     pub domain: String,
     /// The custom domain of the tenant. When it is set, token requests and API calls go there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 4, max = bounds::DOMAIN))]
+    #[schemars(length(min = 4, max = bounds::MAX_DOMAIN_CHARS))]
     #[x_kube(
         validation = Rule::new("self.matches('^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?[.])+[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$')")
             .message("write the bare custom domain, such as login.acme.com: no scheme, port, path or IP address")
@@ -148,7 +148,7 @@ pub struct TenantSpec {
     /// limit to its other users. Unset: only Auth0's rate limit headers count. When policies of a tenant differ, the lowest
     /// value applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = bounds::REQUESTS_PER_SECOND))]
+    #[schemars(range(min = 1, max = bounds::MAX_REQUESTS_PER_SECOND))]
     pub requests_per_second: Option<i32>,
 }
 
@@ -156,7 +156,7 @@ pub struct TenantSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SecretRef {
     /// The name of the Secret.
-    #[schemars(length(min = 1, max = bounds::SECRET_NAME))]
+    #[schemars(length(min = 1, max = bounds::MAX_SECRET_NAME_CHARS))]
     pub name: String,
 }
 
@@ -167,18 +167,18 @@ pub struct SelectorSpec {
     /// Client ids of applications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::CLIENT_IDS), inner(length(min = 1, max = bounds::CLIENT_ID)))]
+    #[schemars(length(min = 1, max = bounds::MAX_CLIENT_IDS), inner(length(min = 1, max = bounds::MAX_CLIENT_ID_CHARS)))]
     pub client_ids: Option<Vec<String>>,
     /// Organization ids (`org_…`). They select the logins that the policy governs. Sessions have no organization, so the
     /// sessions of all organizations count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::ORGANIZATIONS), inner(length(min = 1, max = bounds::ORGANIZATION)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
     pub organizations: Option<Vec<String>>,
     /// Connection names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::ORGANIZATIONS), inner(length(min = 1, max = bounds::ORGANIZATION)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
     pub connections: Option<Vec<String>>,
 }
 
@@ -190,15 +190,15 @@ pub struct SelectorSpec {
 pub struct LimitsSpec {
     /// Sessions with the application that logs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = bounds::LIMIT))]
+    #[schemars(range(min = 1, max = bounds::MAX_LIMIT))]
     pub per_client: Option<i32>,
     /// Sessions with any of the applications of `selector.clientIds`, together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = bounds::LIMIT))]
+    #[schemars(range(min = 1, max = bounds::MAX_LIMIT))]
     pub per_group: Option<i32>,
     /// Sessions with any application of the tenant, together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = bounds::LIMIT))]
+    #[schemars(range(min = 1, max = bounds::MAX_LIMIT))]
     pub per_user: Option<i32>,
 }
 
@@ -213,32 +213,32 @@ pub struct LimitsSpec {
 #[serde(rename_all = "camelCase")]
 pub struct OverrideSpec {
     /// The name of the override, unique within the policy.
-    #[schemars(length(min = 1, max = bounds::OVERRIDE_NAME))]
+    #[schemars(length(min = 1, max = bounds::MAX_OVERRIDE_NAME_CHARS))]
     pub name: String,
     /// User ids, such as `auth0|507f1f77bcf86cd799439020`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::USERS), inner(length(min = 1, max = bounds::USER)))]
+    #[schemars(length(min = 1, max = bounds::MAX_USERS), inner(length(min = 1, max = bounds::MAX_USER_CHARS)))]
     pub users: Option<Vec<String>>,
     /// Role names; one in common with the user is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::ROLES), inner(length(min = 1, max = bounds::ROLE)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ROLES), inner(length(min = 1, max = bounds::MAX_ROLE_CHARS)))]
     pub roles: Option<Vec<String>>,
     /// Organization ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::ORGANIZATIONS), inner(length(min = 1, max = bounds::ORGANIZATION)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
     pub organizations: Option<Vec<String>>,
     /// Connection names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::ORGANIZATIONS), inner(length(min = 1, max = bounds::ORGANIZATION)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
     pub connections: Option<Vec<String>>,
     /// Client ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::CLIENT_IDS), inner(length(min = 1, max = bounds::CLIENT_ID)))]
+    #[schemars(length(min = 1, max = bounds::MAX_CLIENT_IDS), inner(length(min = 1, max = bounds::MAX_CLIENT_ID_CHARS)))]
     pub client_ids: Option<Vec<String>>,
     /// The limits that replace all limits of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]

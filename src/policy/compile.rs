@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::limits::Limits;
 use super::model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 use super::name::ObjectName;
-use super::tenant::{MAX_DOMAIN, Tenant};
+use super::tenant::{MAX_DOMAIN_CHARS, Tenant};
 use super::time::parse_rfc3339;
 use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds};
 
@@ -242,11 +242,11 @@ impl Errors {
     fn limits(&mut self, limits: &crd::LimitsSpec, field: &str, has_group: bool) -> Option<Limits> {
         let mut limit = |value: Option<i32>, name: &str| {
             let value = value?;
-            let fits = (1..=bounds::LIMIT).contains(&value);
+            let fits = (1..=bounds::MAX_LIMIT).contains(&value);
             self.check(
                 fits,
                 format_args!("{field}.{name}"),
-                format!("write a number from 1 to {}, not {value}", bounds::LIMIT),
+                format!("write a number from 1 to {}, not {value}", bounds::MAX_LIMIT),
             );
             u32::try_from(value).ok()
         };
@@ -277,7 +277,7 @@ impl Errors {
     }
 
     fn secret_name(&mut self, name: &str, field: &str) {
-        let fits = (1..=bounds::SECRET_NAME).contains(&name.chars().count());
+        let fits = (1..=bounds::MAX_SECRET_NAME_CHARS).contains(&name.chars().count());
         self.check(fits, format_args!("{field}.name"), "write the name of a Secret in the policy's namespace");
     }
 }
@@ -290,8 +290,8 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
     let credentials = &spec.tenant.credentials_secret_ref.name;
     errors.secret_name(credentials, "tenant.credentialsSecretRef");
     if let Some(rate) = spec.tenant.requests_per_second {
-        let fits = (1..=bounds::REQUESTS_PER_SECOND).contains(&rate);
-        let message = format!("write a number from 1 to {}, not {rate}", bounds::REQUESTS_PER_SECOND);
+        let fits = (1..=bounds::MAX_REQUESTS_PER_SECOND).contains(&rate);
+        let message = format!("write a number from 1 to {}, not {rate}", bounds::MAX_REQUESTS_PER_SECOND);
         errors.check(fits, "tenant.requestsPerSecond", message);
     }
     if let Some(callers) = &spec.caller_secret_ref {
@@ -314,7 +314,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         let remedy = "write a duration above zero with its units, such as 30m or 12h (there is no unit for days), or leave it out";
         errors.duration(text, "activeWithin", ABOVE_ZERO, Duration::MAX, remedy)
     });
-    errors.items(&spec.skip_protocols, "skipProtocols", bounds::PROTOCOLS, bounds::PROTOCOL);
+    errors.items(&spec.skip_protocols, "skipProtocols", bounds::MAX_PROTOCOLS, bounds::MAX_PROTOCOL_CHARS);
     let overrides = overrides(errors, spec, selector.clients.is_some());
     let timeout = errors.duration(
         &spec.timeout,
@@ -339,8 +339,8 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
     );
     if let Some(message) = &spec.message {
         let length = message.chars().count();
-        let fits = (1..=bounds::MESSAGE).contains(&length);
-        errors.check(fits, "message", format!("write 1 to {} characters, not {length}", bounds::MESSAGE));
+        let fits = (1..=bounds::MAX_MESSAGE_CHARS).contains(&length);
+        errors.check(fits, "message", format!("write 1 to {} characters, not {length}", bounds::MAX_MESSAGE_CHARS));
     }
 
     let namespace = &manifest.name.namespace;
@@ -390,14 +390,14 @@ fn selector(
         errors.set(list.as_ref(), &format!("{field}.{name}"), most, longest)
     };
     Selector {
-        clients: set(clients, "clientIds", bounds::CLIENT_IDS, bounds::CLIENT_ID),
-        organizations: set(organizations, "organizations", bounds::ORGANIZATIONS, bounds::ORGANIZATION),
-        connections: set(connections, "connections", bounds::ORGANIZATIONS, bounds::ORGANIZATION),
+        clients: set(clients, "clientIds", bounds::MAX_CLIENT_IDS, bounds::MAX_CLIENT_ID_CHARS),
+        organizations: set(organizations, "organizations", bounds::MAX_ORGANIZATIONS, bounds::MAX_ORGANIZATION_CHARS),
+        connections: set(connections, "connections", bounds::MAX_ORGANIZATIONS, bounds::MAX_ORGANIZATION_CHARS),
     }
 }
 
 fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> Vec<Override> {
-    let most = bounds::OVERRIDES;
+    let most = bounds::MAX_OVERRIDES;
     errors.check(
         spec.overrides.len() <= most,
         "overrides",
@@ -407,16 +407,22 @@ fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> 
     let mut compiled = Vec::with_capacity(spec.overrides.len());
     for (position, entry) in spec.overrides.iter().enumerate() {
         let field = format!("overrides[{position}]");
-        let fits = (1..=bounds::OVERRIDE_NAME).contains(&entry.name.chars().count());
-        errors.check(fits, format_args!("{field}.name"), format!("write 1 to {} characters", bounds::OVERRIDE_NAME));
+        let fits = (1..=bounds::MAX_OVERRIDE_NAME_CHARS).contains(&entry.name.chars().count());
+        errors.check(
+            fits,
+            format_args!("{field}.name"),
+            format!("write 1 to {} characters", bounds::MAX_OVERRIDE_NAME_CHARS),
+        );
         let unique = names.insert(entry.name.as_str());
         errors.check(
             unique,
             format_args!("{field}.name"),
             format!("{:?} is another override's name: give each its own", entry.name),
         );
-        let users = errors.set(entry.users.as_ref(), &format!("{field}.users"), bounds::USERS, bounds::USER);
-        let roles = errors.set(entry.roles.as_ref(), &format!("{field}.roles"), bounds::ROLES, bounds::ROLE);
+        let users =
+            errors.set(entry.users.as_ref(), &format!("{field}.users"), bounds::MAX_USERS, bounds::MAX_USER_CHARS);
+        let roles =
+            errors.set(entry.roles.as_ref(), &format!("{field}.roles"), bounds::MAX_ROLES, bounds::MAX_ROLE_CHARS);
         let selector = selector(errors, &field, &entry.client_ids, &entry.organizations, &entry.connections);
         errors.check(
             users.is_some() || roles.is_some() || selector != Selector::default(),
@@ -448,7 +454,7 @@ fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> 
     compiled
 }
 
-const _: () = assert!(MAX_DOMAIN == bounds::DOMAIN, "a domain that the schema accepts compiles");
+const _: () = assert!(MAX_DOMAIN_CHARS == bounds::MAX_DOMAIN_CHARS, "a domain that the schema accepts compiles");
 
 impl From<ModeSpec> for Mode {
     fn from(spec: ModeSpec) -> Self {

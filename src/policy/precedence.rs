@@ -68,20 +68,31 @@ pub(super) fn overshadowings<'a>(scopes: &[&'a PolicyScope]) -> HashMap<&'a Obje
 struct EarlierScopes<'a> {
     scopes: Vec<&'a PolicyScope>,
     /// The first scope of each selector and priority.
-    first: HashMap<([Option<Vec<&'a str>>; 3], i32), &'a PolicyScope>,
-    /// For clients, organizations, connections: the positions of the scopes that name a value, and of those that name none.
-    lists: [(HashMap<&'a str, Vec<usize>>, Vec<usize>); 3],
+    first: HashMap<(SortedLists<'a>, i32), &'a PolicyScope>,
+    /// For clients, organizations, connections.
+    lists: [ListIndex<'a>; 3],
 }
+
+/// The positions of the scopes by the values of one of their lists.
+#[derive(Default)]
+struct ListIndex<'a> {
+    by_value: HashMap<&'a str, Vec<usize>>,
+    /// The scopes without the list.
+    unnamed: Vec<usize>,
+}
+
+/// The lists of a selector in sorted order, so that equal selectors are equal keys.
+type SortedLists<'a> = [Option<Vec<&'a str>>; 3];
 
 impl<'a> EarlierScopes<'a> {
     fn add(&mut self, scope: &'a PolicyScope) {
         let position = self.scopes.len();
         self.scopes.push(scope);
         self.first.entry((sorted_lists(&scope.selector), scope.priority)).or_insert(scope);
-        for ((by_value, unnamed), list) in self.lists.iter_mut().zip(lists(&scope.selector)) {
+        for (index, list) in self.lists.iter_mut().zip(lists(&scope.selector)) {
             match list {
-                Some(values) => values.iter().for_each(|value| by_value.entry(value).or_default().push(position)),
-                None => unnamed.push(position),
+                Some(values) => values.iter().for_each(|value| index.by_value.entry(value).or_default().push(position)),
+                None => index.unnamed.push(position),
             }
         }
     }
@@ -92,26 +103,29 @@ impl<'a> EarlierScopes<'a> {
 
     fn first_overlapping(&self, scope: &PolicyScope) -> Option<&'a PolicyScope> {
         let named = lists(&scope.selector).into_iter().zip(&self.lists);
-        let named = named.filter_map(|(values, (by_value, unnamed))| Some((values?, by_value, unnamed)));
+        let named = named.filter_map(|(values, index)| Some((values?, index)));
         // The list that leaves the fewest candidates: thousands may name the same client, each for another organization.
-        let narrowest = named.min_by_key(|(values, by_value, unnamed)| {
-            values.iter().filter_map(|value| by_value.get(value.as_str())).map(Vec::len).sum::<usize>() + unnamed.len()
-        });
+        let narrowest = named.min_by_key(|(values, index)| index.sharing(values).map(Vec::len).sum::<usize>());
         let overlaps = |position: &&usize| overlap(&self.scopes[**position].selector, &scope.selector);
         let first = match narrowest {
             // It names no value, so it overlaps with every other scope.
             None => (!self.scopes.is_empty()).then_some(0),
-            Some((values, by_value, unnamed)) => {
-                let sharing = values.iter().filter_map(|value| by_value.get(value.as_str()));
-                sharing.chain([unnamed]).filter_map(|positions| positions.iter().find(overlaps)).min().copied()
+            Some((values, index)) => {
+                index.sharing(values).filter_map(|positions| positions.iter().find(overlaps)).min().copied()
             }
         };
         first.map(|position| self.scopes[position])
     }
 }
 
-/// The lists in sorted order, so that equal selectors are equal keys.
-fn sorted_lists(selector: &Selector) -> [Option<Vec<&str>>; 3] {
+impl ListIndex<'_> {
+    /// The scopes that name one of the values, and those without the list, which select every value.
+    fn sharing<'i>(&'i self, values: &'i HashSet<String>) -> impl Iterator<Item = &'i Vec<usize>> {
+        values.iter().filter_map(|value| self.by_value.get(value.as_str())).chain([&self.unnamed])
+    }
+}
+
+fn sorted_lists(selector: &Selector) -> SortedLists<'_> {
     lists(selector).map(|list| {
         list.map(|list| {
             let mut list: Vec<&str> = list.iter().map(String::as_str).collect();

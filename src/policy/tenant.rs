@@ -3,7 +3,7 @@
 use url::Url;
 
 /// The longest domain name, in characters (RFC 1035).
-pub(super) const MAX_DOMAIN: usize = 253;
+pub(super) const MAX_DOMAIN_CHARS: usize = 253;
 
 /// A tenant by its domains, both plain host names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +66,10 @@ fn is_host_name(name: &str) -> bool {
     };
     let mut labels = name.rsplit('.');
     let last_is_a_name = labels.next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()));
-    (4..=MAX_DOMAIN).contains(&name.len()) && name.contains('.') && last_is_a_name && name.split('.').all(is_label)
+    (4..=MAX_DOMAIN_CHARS).contains(&name.len())
+        && name.contains('.')
+        && last_is_a_name
+        && name.split('.').all(is_label)
 }
 
 #[cfg(test)]

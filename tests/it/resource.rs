@@ -41,8 +41,8 @@ async fn values_within_the_bounds_are_accepted() {
     let admin = plane.admin().await;
     created(&admin, "default", &full()).await.unwrap();
     for (pointer, value) in valid() {
-        if let Err(told) = created(&admin, "default", &with(pointer, Some(value.clone()))).await {
-            panic!("{pointer} {value}: {told}");
+        if let Err(message) = created(&admin, "default", &with(pointer, Some(value.clone()))).await {
+            panic!("{pointer} {value}: {message}");
         }
     }
 }
@@ -56,8 +56,8 @@ async fn values_out_of_bounds_are_rejected_by_their_field() {
     let mut wrong = Vec::new();
     for (pointer, value, field, _) in invalid() {
         match created(&admin, "default", &with(pointer, value.clone())).await {
-            Err(told) if told.contains(field) || rules.iter().any(|words| told.contains(words)) => {}
-            told => wrong.push(format!("{pointer} {value:?}: {field}: {told:?}")),
+            Err(message) if message.contains(field) || rules.iter().any(|words| message.contains(words)) => {}
+            answer => wrong.push(format!("{pointer} {value:?}: {field}: {answer:?}")),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -67,15 +67,15 @@ async fn values_out_of_bounds_are_rejected_by_their_field() {
 async fn rules_of_the_resource_say_what_to_write() {
     let Some(plane) = control_plane::shared().await else { return };
     let admin = plane.admin().await;
-    let mut silent: BTreeSet<String> = BTreeSet::new();
-    messages(&serde_json::to_value(SessionPolicy::crd()).unwrap(), &mut silent);
-    assert!(silent.len() > 10, "{silent:?}");
+    let mut unseen: BTreeSet<String> = BTreeSet::new();
+    messages(&serde_json::to_value(SessionPolicy::crd()).unwrap(), &mut unseen);
+    assert!(unseen.len() > 10, "{unseen:?}");
     for (spec, words) in broken_rules() {
-        let told = created(&admin, "default", &spec).await.unwrap_err();
-        assert!(told.contains(words), "{told}");
-        silent.retain(|message| !told.contains(message.as_str()));
+        let message = created(&admin, "default", &spec).await.unwrap_err();
+        assert!(message.contains(words), "{message}");
+        unseen.retain(|rule| !message.contains(rule.as_str()));
     }
-    let to_change = silent.into_iter().collect::<Vec<_>>();
+    let to_change = unseen.into_iter().collect::<Vec<_>>();
     assert_eq!(to_change, ["tenant.domain cannot be changed: create a new SessionPolicy for the other tenant"]);
 }
 
@@ -97,12 +97,12 @@ fn messages(schema: &Value, found: &mut BTreeSet<String>) {
 async fn kubectl_apply_shows_the_message_of_the_rule() {
     let Some(plane) = control_plane::shared().await else { return };
     let spec = with("/timeout", Some(json!("1h")));
-    let said = plane.kubectl(&["apply", "--dry-run=server", "-f", "-"], &policy("a", &spec).to_string()).await;
-    assert!(!said.is_success);
-    // What stands between is the value, or the type of it where the API server is older.
+    let output = plane.kubectl(&["apply", "--dry-run=server", "-f", "-"], &policy("a", &spec).to_string()).await;
+    assert!(!output.is_success);
+    // Between the two is the value, or its type in older API servers.
     let (field, words) =
         ("spec.timeout: Invalid value: ", "write a duration above zero and up to 10s, such as 3s or 1500ms");
-    assert!(said.err.contains(field) && said.err.contains(words), "{}", said.err);
+    assert!(output.err.contains(field) && output.err.contains(words), "{}", output.err);
 }
 
 #[tokio::test]
@@ -197,15 +197,15 @@ async fn kubectl_get_shows_the_limit_and_the_readiness() {
     }] } });
     let api = policies(&team, plane.admin().await);
     api.patch_status("seats", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-    let columns = |said: &str| {
-        let lines: Vec<Vec<String>> = said
+    let columns = |output: &str| {
+        let lines: Vec<Vec<String>> = output
             .lines()
             .map(|line| line.split("  ").map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect())
             .collect();
         lines
     };
-    let said = plane.kubectl(&["get", "sesspol", "-n", &team.name], "").await;
-    let lines = columns(&said.out);
+    let output = plane.kubectl(&["get", "sesspol", "-n", &team.name], "").await;
+    let lines = columns(&output.out);
     assert_eq!(lines[0], ["NAME", "STRATEGY", "LIMIT", "MODE", "READY", "REASON", "AGE"]);
     assert_eq!(lines[1][..6], ["seats", "Deny", "client=1 user=5", "Audit", "False", "SecretMissing"]);
     let wide = columns(&plane.kubectl(&["get", "sesspol", "-n", &team.name, "-o", "wide"], "").await.out);
@@ -215,8 +215,8 @@ async fn kubectl_get_shows_the_limit_and_the_readiness() {
 #[tokio::test]
 async fn kubectl_explain_describes_every_field() {
     let Some(plane) = control_plane::shared().await else { return };
-    let said = plane.kubectl(&["explain", "sesspol.spec.limits.perUser"], "").await;
-    assert!(said.out.contains("Sessions with any application of the tenant, together."), "{said:?}");
+    let output = plane.kubectl(&["explain", "sesspol.spec.limits.perUser"], "").await;
+    assert!(output.out.contains("Sessions with any application of the tenant, together."), "{output:?}");
     let definition = serde_json::to_value(SessionPolicy::crd()).unwrap();
     let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
     let mut undocumented = Vec::new();
@@ -249,8 +249,8 @@ async fn examples_are_applied_unchanged_and_without_a_warning() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            let said = plane.kubectl(&["apply", "--server-side", "-n", &team.name, "-f", "-"], &text).await;
-            assert!(said.is_success && said.err.is_empty(), "{}: {}", path.display(), said.err);
+            let output = plane.kubectl(&["apply", "--server-side", "-n", &team.name, "-f", "-"], &text).await;
+            assert!(output.is_success && output.err.is_empty(), "{}: {}", path.display(), output.err);
             for written in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
                 let kept = kept(&admin, &team.name, &written).await;
                 assert_part(&written["spec"], &kept["spec"], &path.display().to_string());
@@ -290,10 +290,10 @@ fn assert_part(written: &Value, kept: &Value, place: &str) {
 async fn definition_is_installed_without_a_warning() {
     let Some(plane) = control_plane::shared().await else { return };
     let definition = session_checker::crd::manifest().unwrap();
-    let said = plane
+    let output = plane
         .kubectl(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], &definition)
         .await;
-    assert!(said.is_success && said.err.is_empty(), "{}", said.err);
+    assert!(output.is_success && output.err.is_empty(), "{}", output.err);
 }
 
 #[tokio::test]
