@@ -39,7 +39,7 @@ impl Page {
 /// A key of any object that is read.
 #[derive(serde::Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
-enum Key {
+enum JsonKey {
     // Of the page.
     Sessions,
     Next,
@@ -72,14 +72,14 @@ impl<'de> Deserialize<'de> for Page {
                 let mut page = Page::default();
                 while let Some(key) = map.next_key()? {
                     match key {
-                        Key::Sessions => match map.next_value()? {
+                        JsonKey::Sessions => match map.next_value()? {
                             Loose(Sessions::Absent) => (page.sessions, page.entries) = (Vec::new(), 0),
                             Loose(Sessions::List { sessions, entries }) => {
                                 (page.sessions, page.entries) = (sessions, entries);
                             }
                             Loose(Sessions::Wrong) => return Err(A::Error::custom("sessions is not a list")),
                         },
-                        Key::Next => page.next = map.next_value::<Loose<Scalar<'_>>>()?.0.into_text(),
+                        JsonKey::Next => page.next = map.next_value::<Loose<Scalar<'_>>>()?.0.into_text(),
                         _ => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
@@ -239,18 +239,18 @@ impl<'de> Keep<'de> for Option<ListedSession> {
         let (mut session, mut is_unusable) = (ListedSession::default(), false);
         while let Some(key) = object.next_key()? {
             match key {
-                Key::Id => session.id = scalar(&mut object)?.into_text().unwrap_or_default(),
-                Key::UserId => {
+                JsonKey::Id => session.id = scalar(&mut object)?.into_text().unwrap_or_default(),
+                JsonKey::UserId => {
                     let owner = scalar(&mut object)?;
                     is_unusable = matches!(owner, Scalar::Other);
                     session.user_id = owner.into_text();
                 }
-                Key::CreatedAt => session.created_at = scalar(&mut object)?.into_date(),
-                Key::AuthenticatedAt => session.authenticated_at = scalar(&mut object)?.into_date(),
-                Key::LastInteractedAt => session.last_interacted_at = scalar(&mut object)?.into_date(),
-                Key::IdleExpiresAt => session.idle_expires_at = scalar(&mut object)?.into_date(),
-                Key::ExpiresAt => session.expires_at = scalar(&mut object)?.into_date(),
-                Key::Clients => session.clients = object.next_value::<Loose<Option<Vec<String>>>>()?.0,
+                JsonKey::CreatedAt => session.created_at = scalar(&mut object)?.into_date(),
+                JsonKey::AuthenticatedAt => session.authenticated_at = scalar(&mut object)?.into_date(),
+                JsonKey::LastInteractedAt => session.last_interacted_at = scalar(&mut object)?.into_date(),
+                JsonKey::IdleExpiresAt => session.idle_expires_at = scalar(&mut object)?.into_date(),
+                JsonKey::ExpiresAt => session.expires_at = scalar(&mut object)?.into_date(),
+                JsonKey::Clients => session.clients = object.next_value::<Loose<Option<Vec<String>>>>()?.0,
                 _ => drop(object.next_value::<IgnoredAny>()?),
             }
         }
@@ -278,7 +278,7 @@ impl<'de> Keep<'de> for ClientId {
         let mut client = Self::default();
         while let Some(key) = object.next_key()? {
             match key {
-                Key::ClientId => client.0 = object.next_value::<Loose<Scalar<'_>>>()?.0.into_text(),
+                JsonKey::ClientId => client.0 = object.next_value::<Loose<Scalar<'_>>>()?.0.into_text(),
                 _ => drop(object.next_value::<IgnoredAny>()?),
             }
         }

@@ -12,7 +12,7 @@ use crate::auth0::call::Priority;
 use crate::policy::ObjectName;
 
 /// The waiting requests. `T` is what takes the permit of one.
-pub(super) struct Queue<T> {
+pub(super) struct WaitQueue<T> {
     /// By priority. The policy that is next is in front.
     lanes: [VecDeque<Lane<T>>; Priority::COUNT],
     length: usize,
@@ -25,7 +25,7 @@ struct Lane<T> {
     waiting: VecDeque<(Instant, T)>,
 }
 
-impl<T> Queue<T> {
+impl<T> WaitQueue<T> {
     pub fn new() -> Self {
         Self { lanes: Default::default(), length: 0 }
     }
@@ -103,15 +103,15 @@ mod tests {
 
     use super::*;
 
-    fn queue(waiting: &[(Priority, &str, &'static str)]) -> Queue<&'static str> {
-        let mut queue = Queue::new();
+    fn queue(waiting: &[(Priority, &str, &'static str)]) -> WaitQueue<&'static str> {
+        let mut queue = WaitQueue::new();
         for (priority, policy, name) in waiting {
             queue.push(*priority, Some(&ObjectName::new("default", *policy)), Instant::now(), *name);
         }
         queue
     }
 
-    fn order(mut queue: Queue<&'static str>) -> Vec<&'static str> {
+    fn order(mut queue: WaitQueue<&'static str>) -> Vec<&'static str> {
         std::iter::from_fn(|| queue.pop()).collect()
     }
 
@@ -143,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn late_or_given_up_requests_are_taken_out() {
         let now = Instant::now();
-        let mut queue = Queue::new();
+        let mut queue = WaitQueue::new();
         for (seconds, name) in [(1, "soon"), (3, "late"), (5, "left")] {
             queue.push(Priority::Login, None, now + Duration::from_secs(seconds), name);
         }

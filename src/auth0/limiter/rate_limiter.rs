@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::availability::Availability;
 use super::breaker::Breaker;
 use super::observed_limit::{ObservedLimit, Sent};
-use super::queue::Queue;
+use super::queue::WaitQueue;
 use super::quota::{Quota, QuotaConfig, reserve};
 use crate::auth0::call::{CallContext, Priority};
 use crate::auth0::error::Error;
@@ -46,7 +46,7 @@ pub(super) struct RateLimiter {
 struct LimiterState {
     observed: ObservedLimit,
     quota: Option<Quota>,
-    queue: Queue<Waiter>,
+    queue: WaitQueue<Waiter>,
     /// Whether the task that serves the queue is running.
     is_served: bool,
     swept_at: Instant,
@@ -91,7 +91,7 @@ impl RateLimiter {
         let state = LimiterState {
             observed: ObservedLimit::new(now),
             quota: None,
-            queue: Queue::new(),
+            queue: WaitQueue::new(),
             is_served: false,
             swept_at: now,
             throughput: Throughput { began: now, second: 0, counts: [0; RECENT_SECONDS] },
