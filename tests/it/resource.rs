@@ -99,7 +99,7 @@ async fn kubectl_apply_shows_the_message_of_the_rule() {
     let spec = with("/timeout", Some(json!("1h")));
     let said = plane.kubectl(&["apply", "--dry-run=server", "-f", "-"], &policy("a", &spec).to_string()).await;
     assert!(!said.is_success);
-    // What stands between is the value, or the type of it where the API server is older.
+    // Between the two is the value, or its type in older API servers.
     let (field, words) =
         ("spec.timeout: Invalid value: ", "write a duration above zero and up to 10s, such as 3s or 1500ms");
     assert!(said.err.contains(field) && said.err.contains(words), "{}", said.err);
