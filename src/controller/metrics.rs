@@ -124,7 +124,7 @@ impl ControllerMetrics {
         self.watch_restarts.with_label_values(&[watch.as_str()]).inc();
     }
 
-    /// Says whether this replica holds the Lease.
+    /// Sets whether this replica holds the Lease.
     pub fn leader(&self, leader: bool) {
         self.leader.set(i64::from(leader));
     }

@@ -22,7 +22,9 @@ pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
     }
     before.for_each(log_removed);
     match (last.force_audit, next.force_audit) {
-        (false, true) => tracing::warn!("force-audit is on. All policies audit; no login is blocked or evicted for."),
+        (false, true) => {
+            tracing::warn!("force-audit is on. All policies audit: no login is blocked and no session is evicted.");
+        }
         (true, false) => tracing::warn!("force-audit is off. Policies act by their mode again."),
         _ => {}
     }

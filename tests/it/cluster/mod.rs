@@ -84,7 +84,7 @@ impl Running {
         (body["ready"] == true, serde_json::from_value(body["pending"].clone()).unwrap())
     }
 
-    /// The policy, limit and reason of the answer for a user of whom no other check asked.
+    /// The policy, limit and reason of the answer for a user of no other check.
     async fn rule(&self) -> Value {
         static USERS: AtomicU64 = AtomicU64::new(0);
         let user = format!("user-{}", USERS.fetch_add(1, Ordering::Relaxed));
