@@ -1,46 +1,48 @@
-//! A limit on concurrent sessions for Auth0, which has none.
+//! session-checker limits the concurrent sessions of Auth0 users.
 //!
-//! An Auth0 post-login Action asks `POST /check` at every login. The service lists the user's sessions from the tenant's
-//! Management API, decides by a `SessionPolicy`, and answers whether to block. The way of a check, one way through:
+//! An Auth0 post-login Action sends `POST /check` at every login. The service lists the user's sessions with the tenant's
+//! Management API, decides by a `SessionPolicy`, and answers whether to block the login. A check takes these steps:
 //!
 //! ```text
-//!  Action ──▶ server      request, caller's token, body            the HTTP contract, and only here
+//!  Action ──▶ server            authenticates the caller, parses the body
 //!               │
 //!               ▼
-//!             checker     one load of what is in force             in_force: replaced as a whole
+//!             check             loads the snapshot once
 //!               │
-//!               ├──▶ policy    which policy governs the login       pure
-//!               ├──▶ policy    the steps before Auth0 is asked      pure
-//!               ├──▶ ledger    the time T; was it revoked by us     memory, or Redis
-//!               ├──▶ lists     the user's sessions                  shared by the checks of one user
-//!               │      └─▶ auth0                                    budget, token, pages, deadline
-//!               ├──▶ ledger    decide and remember, in one step ──▶ policy   the rule, pure
-//!               ├──▶ auth0     revoke what has to give way
+//!               ├──▶ policy     finds the policy for the login, runs the steps that need no list
+//!               ├──▶ ledger     begins an attempt: the store's time, recent evictions of this session
+//!               ├──▶ check::session_lists   requests the user's sessions, once for checks at the same time
+//!               │      └─▶ auth0            request budget, circuit breaker, token, pages, deadline
+//!               ├──▶ ledger     decides and records the decision in one exchange ──▶ policy   the rule
+//!               ├──▶ auth0      revokes the sessions that the decision evicts
 //!               ▼
-//!             answer      + metrics, a span, a log line
+//!             answer            with metrics, a span and a log line
 //! ```
 //!
-//! Beside it, what is in force is kept up to date: a [`source`] shows policies and Secrets to the
-//! [`Index`](policy::Index), which compiles them, keeps the last good version of each, and makes the immutable
-//! [`Snapshot`](policy::Snapshot) that checks read.
+//! Beside it, a [`source`] or the [`controller`] reads policies and Secrets into the policy [`Index`](policy::Index). It
+//! compiles them, keeps the last good version of each, and makes the immutable [`Snapshot`](snapshot::Snapshot) that checks
+//! read.
 //!
-//! | module | its concern |
+//! | module | contents |
 //! |---|---|
+//! | [`args`], [`cli`] | the options and exit codes; the commands |
+//! | [`service`] | the composition root: builds and runs what `serve` is made of |
+//! | [`server`] | HTTP: routers, handlers, errors, sockets, request ids |
+//! | [`check`] | the steps of a check, for the server and for the command line; session lists shared between checks |
+//! | [`controller`] | policies and Secrets from a cluster; the Lease; the status of policies and its Events |
+//! | [`source`] | policies from a folder or from the Node demo's variables; files that options name |
+//! | [`snapshot`] | the active policies with their clients; how a new snapshot replaces the old one; credential probes |
+//! | [`ledger`] | the logins that are not yet in Auth0's list, per user; memory, Redis, failover |
+//! | [`auth0`] | the tenant client: list, revoke, token; rate limit, quota, circuit breaker; error classes |
+//! | `redis` | one connection, key hashes, scripts: for the ledger and the shared quota |
+//! | [`policy`] | pure: compile, resolve, decide, answer; conditions of a policy and their messages |
 //! | [`crd`] | the `SessionPolicy` resource: types, schema, rules of the API server |
-//! | [`policy`] | the pure core: compile, who governs, decide, answer |
-//! | [`auth0`] | the tenant client: token, list, revoke |
-//! | [`session_lists`](check::session_lists) | one list for several checks |
-//! | [`ledger`] | the race of two logins at once; what holders are let in again from memory |
-//! | [`check`] | the way of a check |
-//! | [`snapshot`] | what is in force, and how it is replaced |
-//! | [`controller`] | policies and Secrets from a cluster |
-//! | [`source`] | policies from a folder or from the Node demo's variables |
-//! | [`secret`] | the two kinds of Secret |
-//! | [`server`] | HTTP: routers, errors, sockets |
-//! | [`metrics`], [`telemetry`] | what the service says of itself |
-//! | [`readiness`], [`shutdown`] | the beginning and the end |
-//! | [`service`] | the composition root |
-//! | [`args`], [`cli`] | the command line, and its commands |
+//! | [`secret`] | the types of Secret: credentials and caller tokens |
+//! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
+//! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
+//!
+//! Modules import only modules below them in this order, and a test holds that (`tests/it/walls.rs`). The specification is in
+//! `docs/design`: `architecture.md`, `decision.md` and `contract.md`.
 
 pub mod args;
 pub mod auth0;

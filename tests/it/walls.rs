@@ -285,7 +285,7 @@ fn tokens(text: &str) -> Vec<(String, usize)> {
             }
             '\'' if at(position + 2) == '\'' => position += 3,
             '\'' => {
-                position += 1 + text[position + 1..].iter().take_while(|c| c.is_alphanumeric() || **c == '_').count()
+                position += 1 + text[position + 1..].iter().take_while(|c| c.is_alphanumeric() || **c == '_').count();
             }
             ':' if at(position + 1) == ':' => {
                 tokens.push(("::".to_owned(), line));
