@@ -6,12 +6,14 @@ use std::hint::black_box;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
-use session_checker::ledger::{Attempt, Failover, Ledger, Listed, Memory, Redis, Store, Terms, User};
+use session_checker::ledger::{Eviction, Failover, Ledger, Memory, SessionKey, Store, Terms, UserKey};
 use session_checker::policy::{Admission, Count, Decision, LimitScope, SessionList};
+use session_checker::redis::Redis;
 use tokio::time::Instant;
 
 fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
@@ -20,38 +22,36 @@ fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
 
 /// Logins of different users, one after the other.
 struct Logins {
-    users: Vec<User>,
+    users: Vec<UserKey>,
     turn: usize,
 }
 
 impl Logins {
     fn new() -> Self {
         Self {
-            users: (0..10_000).map(|user| User::new("acme.eu.auth0.com", &format!("auth0|{user}"))).collect(),
+            users: (0..10_000).map(|user| UserKey::new("acme.eu.auth0.com", &format!("auth0|{user}"))).collect(),
             turn: 0,
         }
     }
 
-    async fn next(&mut self, ledger: &Ledger<impl Store>) {
+    async fn next(&mut self, ledger: &Arc<Ledger<impl Store>>) {
         self.turn += 1;
-        let user = &self.users[self.turn % self.users.len()];
-        let sid = format!("{}", self.turn);
-        let terms = Terms { window: Duration::from_secs(10), longest_check: Duration::from_secs(3) };
-        let attempt = Attempt { user, sid: &sid, client_id: "application", terms, enforced: true };
-        let opened = ledger.open(user, Some(&sid)).await;
-        let nothing = SessionList::default();
-        let list = Listed { sessions: &nothing, since: opened.since };
-        let decision = ledger.admit(&attempt, list, Instant::now() + Duration::from_secs(60), within).await;
+        let user = self.users[self.turn % self.users.len()].clone();
+        let (window, longest_check) = (Duration::from_secs(10), Duration::from_secs(3));
+        let terms = Terms { window, longest_check, enforced: true };
+        let mut attempt = ledger.begin(SessionKey::new(user, &self.turn.to_string(), "application"), terms).await;
+        let (since, deadline) = (attempt.since(), Instant::now() + Duration::from_secs(60));
+        let decision = attempt.admit(&SessionList::default(), since, deadline, within).await;
         black_box(decision).expect("nobody else writes");
         // Withdrawing is the simplest end of a login. It keeps records as short as they are in production.
-        ledger.withdraw(&attempt).await;
+        attempt.finish(Eviction::default(), false, deadline).await;
     }
 }
 
 fn memory(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _guard = runtime.enter();
-    let (ledger, mut logins) = (Ledger::new(Memory::default()), Logins::new());
+    let (ledger, mut logins) = (Arc::new(Ledger::new(Memory::default())), Logins::new());
     criterion.bench_function("ledger/memory/open, admit and withdraw", |bencher| {
         bencher.iter(|| logins.next(&ledger).now_or_never().expect("memory answers at once"));
     });
@@ -67,17 +67,16 @@ fn redis(criterion: &mut Criterion) {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _guard = runtime.enter();
-    let redis = Redis::new(&format!("redis://127.0.0.1:{port}").into(), b"key").expect("a URL");
-    let patient = Duration::from_secs(5);
-    let shared = runtime.block_on(Failover::start(redis, Memory::default(), patient));
-    while shared.is_degraded() {
+    let url = format!("redis://127.0.0.1:{port}").into();
+    let redis = runtime.block_on(Redis::connect(&url, b"key", Duration::from_secs(5))).expect("a URL");
+    while redis.is_degraded() {
         runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
     }
-    let (ledger, mut logins) = (Ledger::new(shared.clone()), Logins::new());
+    let (ledger, mut logins) = (Arc::new(Ledger::new(Failover::new(Memory::default(), Some(redis.clone())))), Logins::new());
     criterion.bench_function("ledger/redis/open, admit and withdraw", |bencher| {
         bencher.iter(|| runtime.block_on(logins.next(&ledger)));
     });
-    assert!(!shared.is_degraded(), "the operations were done in memory, not in Redis");
+    assert!(!redis.is_degraded(), "the operations were done in memory, not in Redis");
     drop(server);
 }
 

@@ -54,6 +54,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod policy;
 pub mod readiness;
+pub mod redis;
 pub mod secret;
 pub mod server;
 pub mod service;

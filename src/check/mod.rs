@@ -1,45 +1,88 @@
-//! The way of a check, from a login to an answer. One way through, no back and forth.
+//! The steps of a check, from a login to an answer, for the server and for `session-checker check`.
+//!
+//! ```text
+//!   resolve ──▶ pre-checks ──▶ begin ──▶ credential ──▶ recent holder ──▶ list, admit ──▶ evict ──▶ answer ──▶ finish
+//!                              ledger                   memory            lists, ledger   auth0                ledger
+//! ```
+//!
+//! A dry run takes the same steps. It leaves out those of the ledger and of the memory, and revokes nothing.
 
 mod metrics;
 pub mod session_lists;
 
 use std::collections::HashSet;
+use std::mem::take;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 pub use metrics::{CheckMetrics, CheckRecord};
 
 use crate::auth0::{CallContext, Error, TenantClient};
-use crate::ledger::{Attempt, HOLDERS, Holders, Holding, Ledger, Listed, MAX_LIST_AGE, Terms, User};
+use crate::ledger::{
+    Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
+};
 use crate::policy::{
     Admission, Answer, CallerView, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Policy, PolicyVersion,
-    Reason, Reentry, Resolution, Verdict,
+    Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
 };
 use crate::snapshot::Snapshot;
-use session_lists::{ListOrigin, Request, SessionLists};
+use session_lists::{ListOrigin, ListRequest, SessionLists};
 
-/// How many sessions are revoked at the same time.
-const REVOKED_AT_ONCE: usize = 8;
+/// How many sessions of one check are revoked at the same time: a small part of the burst of 50 that a production tenant takes,
+/// so that other checks are not held up.
+const MAX_CONCURRENT_REVOCATIONS: usize = 8;
 
 /// Answers checks.
 pub struct Checker {
     current: Arc<ArcSwap<Snapshot>>,
     metrics: CheckMetrics,
-    /// Keys the hash under which users appear in logs.
     log_hash_key: hmac::Key,
     ledger: Arc<Ledger>,
-    holders: Holders<PolicyVersion>,
+    holders: RecentHolders<PolicyVersion>,
     session_lists: SessionLists,
 }
 
+/// What a dry run saw before the answer. Nothing is seen of the steps that were not reached.
+#[derive(Default)]
+pub struct DryRun<'a> {
+    /// The policy that governs the login.
+    pub policy: Option<&'a PolicyVersion>,
+    /// The limits that apply, and the override that chose them.
+    pub limit_check: Option<LimitCheck<'a>>,
+    /// The user's sessions and the role of each, in the order of the list; or why they could not be listed.
+    pub sessions: Option<Result<(SessionList, Vec<SessionRole>), Error>>,
+    /// The ids of the sessions that Enforce would revoke.
+    pub victims: Vec<String>,
+}
+
+/// One check, or a dry run, on its way.
+struct Walk<'a> {
+    /// Where the ledger and the memory are; `None` in a dry run.
+    checker: Option<&'a Checker>,
+    snapshot: &'a Snapshot,
+    login: &'a Login,
+    arrived: Instant,
+    /// The attempt whose end the ledger has to know, and what it evicted.
+    attempt: Option<Attempt>,
+    eviction: Eviction,
+    seen: DryRun<'a>,
+}
+
+/// Takes the steps of a check without any effect, and returns the answer and what was seen. What the service remembers of
+/// logins under way is not known to it.
+pub async fn dry_run<'a>(snapshot: &'a Snapshot, view: &'a CallerView, login: &'a Login) -> (Answer, DryRun<'a>) {
+    let mut walk = Walk::new(None, snapshot, login, Instant::now());
+    let answer = walk.answer(view).await;
+    (answer, walk.seen)
+}
+
 impl Checker {
-    /// Answers by what is in force. `log_hash_key` keys the hash under which users appear in logs.
+    /// Answers by the current snapshot. `log_hash_key` keys the hash under which users appear in logs.
     pub fn new(
         current: Arc<ArcSwap<Snapshot>>,
         ledger: Arc<Ledger>,
@@ -51,18 +94,18 @@ impl Checker {
             metrics,
             log_hash_key,
             ledger,
-            holders: Holders::new(HOLDERS),
-            session_lists: SessionLists::new(),
+            holders: RecentHolders::new(DEFAULT_HOLDERS),
+            session_lists: SessionLists::default(),
         }
     }
 
-    /// Forgets holders whose time has ended, and who asks no more.
+    /// Forgets holders that have expired, and users without a recent check.
     pub fn sweep(&self) {
         self.holders.sweep();
         self.session_lists.sweep();
     }
 
-    /// What is in force: to be taken once for a check.
+    /// The current snapshot: to be taken once for a check.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
@@ -70,157 +113,50 @@ impl Checker {
     /// Answers a login that arrived at `arrived`, by the policies that its caller may use. The answer comes before the
     /// policy's timeout, counted from then.
     pub async fn check(&self, snapshot: &Snapshot, view: &CallerView, login: &Login, arrived: Instant) -> Answer {
-        let (tenant, answer) = match view.resolve(login) {
-            Resolution::AmbiguousTenant => ("", Answer::allow(Reason::TenantAmbiguous)),
-            Resolution::NoPolicy => ("", Answer::allow(Reason::NoPolicy)),
-            Resolution::Policy(active_policy) => {
-                let verdict = match &*active_policy.version {
-                    PolicyVersion::Invalid(_) => Verdict::failed(Failure::PolicyInvalid),
-                    PolicyVersion::Compiled(policy) => {
-                        self.verdict(snapshot, &active_policy.version, policy, login, arrived).await
-                    }
-                };
-                let answer = active_policy.version.enforcement().answer(verdict, snapshot.force_audit);
-                (active_policy.version.scope().tenant.domain(), answer)
-            }
-        };
+        let mut walk = Walk::new(Some(self), snapshot, login, arrived);
+        let answer = walk.answer(view).await;
+        let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         self.record(login, &answer, tenant, arrived);
         answer
     }
 
-    /// The steps before Auth0 is asked, and then the question itself.
-    async fn verdict(
-        &self,
-        snapshot: &Snapshot,
-        rule: &Arc<PolicyVersion>,
-        policy: &Policy,
-        login: &Login,
-        arrived: Instant,
-    ) -> Verdict {
-        let limit_check = match policy.pre_checks(login, Timestamp::now()) {
-            Ok(limit_check) => limit_check,
-            Err(verdict) => return verdict,
-        };
-        let user = User::new(policy.scope.tenant.domain(), login.user_id());
-        let opened = self.ledger.open(&user, login.sid()).await;
-        if opened.revoked {
-            return Verdict::SessionRevoked;
-        }
-        let (Some(client), Some(tenant)) = (snapshot.client(&policy.scope.name), snapshot.tenant(&policy.scope.tenant))
-        else {
-            return Verdict::failed(Failure::CredentialsMissing);
-        };
-        let holding = Holding {
-            chosen_by: limit_check.chosen_by(),
-            user: user.clone(),
-            sid: limit_check.sid().to_owned(),
-            client_id: limit_check.client_id().to_owned(),
-        };
-        if policy.reentry == Reentry::KeepPlace && self.holders.covers(rule, &holding) {
-            self.metrics.recheck(policy.scope.tenant.domain());
-            return Verdict::Within(None);
-        }
-
-        let enforced = policy.enforcement.mode == Mode::Enforce && !snapshot.force_audit;
-        let terms = Terms { window: policy.admission_window, longest_check: tenant.longest_check };
-        let attempt =
-            Attempt { user: &user, sid: limit_check.sid(), client_id: limit_check.client_id(), terms, enforced };
-        let call = CallContext {
-            policy: Some(policy.scope.name.clone()),
-            silent: login.context().is_silent(),
-            deadline: arrived + policy.timeout,
-        };
-        let request = Request {
-            client,
-            user: &user,
-            user_id: limit_check.user_id(),
-            since: opened.since,
-            reusable_for: MAX_LIST_AGE.min(tenant.shortest_admission_window),
-            call: &call,
-        };
-        let verdict = self.ask(request, &tenant.check_slots, limit_check, &attempt).await;
-        match verdict {
-            Ok((verdict, holder)) => {
-                if holder && policy.reentry == Reentry::KeepPlace {
-                    self.holders.remember(rule, holding, policy.recheck_after);
-                }
-                verdict
-            }
-            Err(verdict) => {
-                // What the failure policy answers is final, and the ledger has to know it.
-                let block = policy.enforcement.answer(verdict, snapshot.force_audit).block;
-                let (user, sid, client_id) =
-                    (user.clone(), limit_check.sid().to_owned(), limit_check.client_id().to_owned());
-                let ledger = Arc::clone(&self.ledger);
-                let told = async move {
-                    let attempt = Attempt { user: &user, sid: &sid, client_id: &client_id, terms, enforced };
-                    match block {
-                        true => ledger.withdraw(&attempt).await,
-                        false => ledger.remember(&attempt).await,
-                    }
-                };
-                finish_by(told, call.deadline).await;
-                verdict
-            }
-        }
-    }
-
-    /// Lists, decides and admits, and revokes what has to give way. Beside the verdict: whether the session holds a place
-    /// under every limit.
+    /// Lists, decides and records the decision, and remembers a holder of every limit.
     ///
     /// # Errors
-    /// The verdict, when it could not be decided or not be carried out.
-    async fn ask(
+    /// The verdict, when the sessions could not be listed or the ledger could not record a decision.
+    async fn admit(
         &self,
-        request: Request<'_>,
-        places: &Semaphore,
+        attempt: &mut Attempt,
+        version: &Arc<PolicyVersion>,
         limit_check: LimitCheck<'_>,
-        attempt: &Attempt<'_>,
-    ) -> Result<(Verdict, bool), Verdict> {
-        let Ok(_place) = places.try_acquire() else {
-            return Err(Verdict::failed(Failure::Overloaded));
-        };
-        let (client, call) = (request.client, request.call);
-        let (source, listed) = self.session_lists.get(request).await;
-        if source != ListOrigin::Own {
-            self.metrics.list_shared(limit_check.policy().scope.tenant.domain(), source);
+        request: ListRequest<'_>,
+    ) -> Result<Decision, Verdict> {
+        let (policy, deadline) = (limit_check.policy(), request.call.deadline);
+        let (origin, listing) = self.session_lists.get(request).await;
+        if origin != ListOrigin::Own {
+            self.metrics.list_shared(policy.scope.tenant.domain(), origin);
         }
-        let listed = listed.map_err(|error| {
-            tracing::warn!(policy = %limit_check.policy().scope.name, %error, "the user's sessions could not be listed");
+        let listing = listing.map_err(|error| {
+            tracing::warn!(policy = %policy.scope.name, %error, "the user's sessions could not be listed");
             Verdict::failed(error.failure)
         })?;
-        let sessions = &listed.sessions;
-        let list = Listed { sessions, since: listed.since };
+        let sessions = &listing.sessions;
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
             limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() })
         };
-        let decision = self.ledger.admit(attempt, list, call.deadline, decide).await?;
-        let verdict = Verdict::from(&decision);
-        match decision {
-            Decision::Within { holder, .. } => {
-                // Only a place that the list shows is relied on later: a login that is remembered may never complete.
-                let shown = sessions.shows(limit_check.sid(), limit_check.client_id());
-                Ok((verdict, holder && shown))
-            }
-            Decision::Evict { count, victims } if attempt.enforced => {
-                let Eviction { revoked, alive, failure } = evict(client, victims, call).await;
-                let counts = (revoked.len(), alive.len());
-                let (ledger, user) = (Arc::clone(&self.ledger), attempt.user.clone());
-                finish_by(async move { ledger.settle(&user, &revoked, &alive).await }, call.deadline).await;
-                let (revoked, alive) = counts;
-                match failure {
-                    None => Ok((verdict, false)),
-                    Some(error) => {
-                        tracing::warn!(policy = %limit_check.policy().scope.name, %error, revoked, alive, "sessions could not be revoked");
-                        Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })
-                    }
-                }
-            }
-            Decision::Exceeded { .. } | Decision::Evict { .. } => Ok((verdict, false)),
+        let decision = attempt.admit(sessions, listing.since, deadline, decide).await?;
+        // Only a place that the list shows is remembered: a login that the ledger alone knows may never complete.
+        if let Decision::Within { holder: true, .. } = decision
+            && policy.reentry == Reentry::KeepPlace
+            && sessions.shows(limit_check.sid(), limit_check.client_id())
+        {
+            let session = attempt.key().clone();
+            self.holders.remember(version, limit_check.chosen_by(), session, policy.recheck_after);
         }
+        Ok(decision)
     }
 
-    /// Counts the check and writes its line.
+    /// Counts the check and writes its log line.
     fn record(&self, login: &Login, answer: &Answer, tenant: &str, arrived: Instant) {
         let tag = hmac::sign(&self.log_hash_key, login.user_id().as_bytes());
         let user = u64::from_be_bytes(tag.as_ref()[..8].try_into().expect("a tag is longer than that"));
@@ -243,40 +179,138 @@ impl Checker {
     }
 }
 
-/// Lets the ledger take note of what became of a check. It does so in any case, and is waited for until the deadline: no answer
-/// is late because others of the same user are before it.
-async fn finish_by(note: impl Future<Output = ()> + Send + 'static, deadline: Instant) {
-    let finish_by = tokio::spawn(note);
-    // Past the deadline it goes on by itself.
-    let _ = timeout_at(deadline, finish_by).await;
+impl<'a> Walk<'a> {
+    fn new(checker: Option<&'a Checker>, snapshot: &'a Snapshot, login: &'a Login, arrived: Instant) -> Self {
+        let (eviction, seen) = (Eviction::default(), DryRun::default());
+        Self { checker, snapshot, login, arrived, attempt: None, eviction, seen }
+    }
+
+    /// Takes all steps.
+    async fn answer(&mut self, view: &'a CallerView) -> Answer {
+        let version = match view.resolve(self.login) {
+            Resolution::AmbiguousTenant => return Answer::allow(Reason::TenantAmbiguous),
+            Resolution::NoPolicy => return Answer::allow(Reason::NoPolicy),
+            Resolution::Policy(active_policy) => &active_policy.version,
+        };
+        self.seen.policy = Some(&**version);
+        let policy = match &**version {
+            PolicyVersion::Compiled(policy) => policy,
+            PolicyVersion::Invalid(fallback) => {
+                return fallback.enforcement.answer(Verdict::failed(Failure::PolicyInvalid), self.snapshot.force_audit);
+            }
+        };
+        let (Ok(verdict) | Err(verdict)) = self.verdict(version, policy).await;
+        let answer = policy.enforcement.answer(verdict, self.snapshot.force_audit);
+        if let Some(attempt) = self.attempt.take() {
+            attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;
+        }
+        answer
+    }
+
+    /// The steps under a policy.
+    ///
+    /// # Errors
+    /// The verdict of a step after which the others are not taken.
+    async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
+        let limit_check = policy.pre_checks(self.login, Timestamp::now())?;
+        self.seen.limit_check = Some(limit_check);
+        let snapshot = self.snapshot;
+        let credentials_missing = Verdict::failed(Failure::CredentialsMissing);
+        let tenant = snapshot.tenant(&policy.scope.tenant).ok_or(credentials_missing)?;
+        let user = UserKey::new(policy.scope.tenant.domain(), limit_check.user_id());
+        let key = SessionKey::new(user, limit_check.sid(), limit_check.client_id());
+        let enforced = policy.enforcement.mode == Mode::Enforce && !snapshot.force_audit;
+        let mut attempt = None;
+        if let Some(checker) = self.checker {
+            let terms = Terms { window: policy.admission_window, longest_check: tenant.longest_check, enforced };
+            let begun = checker.ledger.begin(key.clone(), terms).await;
+            if begun.was_revoked() {
+                return Err(Verdict::SessionRevoked);
+            }
+            attempt = Some(begun);
+        }
+        let client = snapshot.client(&policy.scope.name).ok_or(credentials_missing)?;
+        if let Some(checker) = self.checker
+            && policy.reentry == Reentry::KeepPlace
+            && checker.holders.contains(version, limit_check.chosen_by(), &key)
+        {
+            checker.metrics.recheck(policy.scope.tenant.domain());
+            return Ok(Verdict::Within(None));
+        }
+
+        let call = CallContext {
+            policy: Some(policy.scope.name.clone()),
+            silent: self.login.context().is_silent(),
+            deadline: self.arrived + policy.timeout,
+        };
+        // From here on the ledger has to know the answer.
+        self.attempt = attempt;
+        let _slot = tenant.check_slots.try_acquire().map_err(|_| Verdict::failed(Failure::Overloaded))?;
+        let decision = match (self.checker, &mut self.attempt) {
+            (Some(checker), Some(attempt)) => {
+                let max_age = MAX_LIST_AGE.min(tenant.shortest_admission_window);
+                let request = ListRequest { client, user: &key.user, since: attempt.since(), max_age, call: &call };
+                checker.admit(attempt, version, limit_check, request).await?
+            }
+            _ => self.preview(limit_check, client, &call).await?,
+        };
+        let verdict = Verdict::from(&decision);
+        match decision {
+            Decision::Evict { count, victims } if enforced && self.checker.is_some() => {
+                let (eviction, failure) = evict(client, victims, &call).await;
+                let (revoked, alive) = (eviction.revoked.len(), eviction.alive.len());
+                self.eviction = eviction;
+                let Some(error) = failure else { return Ok(verdict) };
+                tracing::warn!(policy = %policy.scope.name, %error, revoked, alive, "some sessions could not be revoked");
+                Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })
+            }
+            _ => Ok(verdict),
+        }
+    }
+
+    /// Lists and decides without the ledger, and keeps what is seen.
+    async fn preview(
+        &mut self,
+        limit_check: LimitCheck<'a>,
+        client: &TenantClient,
+        call: &CallContext,
+    ) -> Result<Decision, Verdict> {
+        let sessions = match client.list_sessions(limit_check.user_id(), call).await {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                let verdict = Verdict::failed(error.failure);
+                self.seen.sessions = Some(Err(error));
+                return Err(verdict);
+            }
+        };
+        let revoked = HashSet::new();
+        let inputs =
+            LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, now: Timestamp::now() };
+        let (decision, roles) = (limit_check.decide(inputs), limit_check.explain(inputs));
+        if let Decision::Evict { victims, .. } = &decision {
+            self.seen.victims.clone_from(victims);
+        }
+        self.seen.sessions = Some(Ok((sessions, roles)));
+        Ok(decision)
+    }
 }
 
-/// What became of the sessions that had to give way.
-#[derive(Default)]
-struct Eviction {
-    /// Revoked, or already gone.
-    revoked: Vec<String>,
-    alive: Vec<String>,
-    /// Why the first of those could not be revoked.
-    failure: Option<Error>,
-}
-
-/// Revokes sessions, some at a time; all are tried, whatever becomes of the others.
-async fn evict(client: &TenantClient, victims: Vec<String>, call: &CallContext) -> Eviction {
+/// Revokes sessions, several at a time. It tries all of them, and returns the first error.
+async fn evict(client: &TenantClient, victims: Vec<String>, call: &CallContext) -> (Eviction, Option<Error>) {
     let revoke = |sid: String| async move {
         let result = client.revoke_session(&sid, call).await;
         (sid, result)
     };
-    let mut results = stream::iter(victims).map(revoke).buffer_unordered(REVOKED_AT_ONCE);
-    let mut eviction = Eviction::default();
+    let mut results = stream::iter(victims).map(revoke).buffer_unordered(MAX_CONCURRENT_REVOCATIONS);
+    let (mut eviction, mut failure) = (Eviction::default(), None);
     while let Some((sid, result)) = results.next().await {
         match result {
             Ok(_) => eviction.revoked.push(sid),
             Err(error) => {
                 eviction.alive.push(sid);
-                eviction.failure.get_or_insert(error);
+                failure.get_or_insert(error);
             }
         }
     }
-    eviction
+    (eviction, failure)
 }

@@ -1,34 +1,35 @@
-//! One list for several checks: those of one user share what is asked of Auth0, as far as that opens no door.
+//! Single flight for lists: the checks of one user share what is requested from Auth0, as far as no check can be allowed by it
+//! that a list of its own would block.
 //!
 //! ```text
-//!   check ──▶ asks too often, and there is a young list? ──▶ that one              remembered
+//!   check ──▶ over the fresh lists, and the last list is young? ──▶ the last list          remembered
 //!               │
-//!               ├──▶ a flight is gathering ──▶ joins it                            coalesced
+//!               ├──▶ a shared request is not sent yet ──▶ joins it                         coalesced
 //!               ▼
-//!             gathers a flight ──▶ the one before has landed ──▶ leaves ──▶ lands
-//!                                  (or half a second has passed)
+//!             starts one ──▶ waits until the request before it has ended ──▶ sends it ──▶ the list
+//!                            (or half a second has passed)
 //! ```
 //!
-//! # Why neither opens a door
+//! # Why sharing is safe
 //!
-//! A list says who had a session when it was requested; what happened since, the ledger knows. Every list keeps its own
-//! time T, which the ledger told before it was requested, and a check is decided by the list and by all that the ledger
-//! counts for T. So what is between T and the check is never missed: a login that was let in since T counts by its entry, and
-//! the ledger keeps an entry for longer than the oldest list there is may be used.
+//! A list shows which sessions the user had when it was requested; what happened since, the ledger knows. Every list keeps its own
+//! time T, which the ledger gave before the request, and a check decides by the list and by all entries that the ledger counts
+//! for T. So nothing between T and the check is missed: a login that was allowed since T counts by its entry, and the ledger
+//! keeps an entry for longer than the oldest list may be used.
 //!
-//! *Joining.* A check joins a flight only before its request leaves. It gets a list that was requested after it arrived, as
-//! if it had asked itself, with a T that is older than its own: more of the ledger counts, never less.
+//! *Joining.* A check joins a request only before it is sent. It gets a list that was requested after the check arrived, as if it
+//! had requested one itself, with a T that is older than its own: more of the ledger counts, never less.
 //!
-//! *Remembering.* A user whose checks need a list more than five times in ten seconds is decided by the last one, while it
-//! is younger than [`MAX_LIST_AGE`](crate::ledger::MAX_LIST_AGE) and than the shortest `admissionWindow` of the tenant's
-//! policies; where one of them writes no entries (`0s`), no list is used again. Logins that are let in count for at least that long by their entries, log-outs are
-//! believed that much later, and what this service revoked is dead to the list for longer. What is missed is only a login that
-//! no policy looks at, as it would be if it came just after the list.
+//! *Remembering.* A user whose checks need a list more than five times in ten seconds is decided by the last one, while it is
+//! younger than [`MAX_LIST_AGE`](crate::ledger::MAX_LIST_AGE) and than the shortest `admissionWindow` of the tenant's policies;
+//! where one of them writes no entries (`0s`), no list is used again. Allowed logins count for at least that long by their entries,
+//! logouts show that much later, and what this service revoked is dead to the list for longer. Only a login that no policy
+//! applies to is missed, as it would be if it came just after the list.
 //!
-//! Whoever loops on purpose is refused again and again, at the cost of one list every few seconds. What is counted and kept is
-//! this replica's.
+//! A user who loops on purpose is blocked each time, at the cost of one list every few seconds. The counts and lists are
+//! those of this replica.
 //!
-//! A flight is a task of its own: it ends for those who stay when others leave, and goes on until the latest of their
+//! A shared request is a separate task: it completes for those who wait when others leave, and goes on until the latest of their
 //! deadlines. A check waits until its own.
 
 use std::collections::VecDeque;
@@ -42,41 +43,41 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::auth0::{CallContext, Error, TenantClient};
-use crate::ledger::{StoreTime, User};
+use crate::ledger::{StoreTime, UserKey};
 use crate::policy::SessionList;
 
-/// So many lists in a [`HISTORY_SPAN`] a user gets for the asking.
-const FRESH_LISTS_PER_SPAN: usize = 5;
-/// What counts for that is this young.
+/// How many lists a user's checks get freshly requested within a [`HISTORY_SPAN`]: more than a person's logins need.
+const MAX_FRESH_LISTS: usize = 5;
+/// How far back a user's checks are counted; a user is forgotten after that time.
 const HISTORY_SPAN: Duration = Duration::from_secs(10);
-/// How long a flight waits for the one before it, which may hang.
+/// How long a request waits for the one before it, which may hang. A tenant that works answers well within it.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many users are known at the same time.
+/// How many users have a history at the same time: ten thousand checks a second for a [`HISTORY_SPAN`].
 const MAX_USERS: usize = 100_000;
 
-/// A user's sessions, and since when they are known.
+/// A user's sessions, and the times that belong to the list.
 pub struct SessionListing {
     /// The sessions.
     pub sessions: SessionList,
-    /// The ledger's time before they were requested: whatever was before is in the list.
+    /// The ledger's time before the request: the list shows whatever happened before it.
     pub since: StoreTime,
-    /// The same on this process's clock.
+    /// The time of the request on this process's clock.
     requested_at: Instant,
 }
 
-/// How a check came by its list.
+/// How a check got its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListOrigin {
-    /// It was asked for.
+    /// It requested the list.
     Own,
-    /// Another check had asked for it, and its request had not left.
+    /// It joined another check's request before that was sent.
     Coalesced,
-    /// It is the last one of a user who asks too often.
+    /// It got the last list of a user who checks too often.
     Remembered,
 }
 
 impl ListOrigin {
-    /// The stable machine word; only of those that are shared.
+    /// The value of the metrics' label `how`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
@@ -86,204 +87,190 @@ impl ListOrigin {
     }
 }
 
-/// What a check asks for.
-pub struct Request<'a> {
-    /// Whom to ask.
+/// What a check needs a list for.
+pub struct ListRequest<'a> {
+    /// The client of the policy's credential.
     pub client: &'a TenantClient,
-    /// Whose sessions.
-    pub user: &'a User,
-    /// The same as Auth0 knows them.
-    pub user_id: &'a str,
-    /// The ledger's time when the check opened it, a moment ago.
+    /// Whose sessions to list.
+    pub user: &'a UserKey,
+    /// The ledger's time when the check's attempt began, a moment ago.
     pub since: StoreTime,
     /// How old a list may be that is used again; zero = none is.
-    pub reusable_for: Duration,
-    /// On whose behalf, and until when.
+    pub max_age: Duration,
+    /// The policy, the urgency and the deadline of the check.
     pub call: &'a CallContext,
 }
 
-/// The lists under way and the last ones of those who ask often.
+/// The requests under way, and the last lists of users who check often.
+#[derive(Default)]
 pub struct SessionLists {
-    /// In the order of their last asks.
-    users: Mutex<LinkedHashMap<Key, UserHistory>>,
+    /// By credential and user, because the problem of one credential must not reach checks with another. The least recent checks
+    /// come first.
+    users: Mutex<LinkedHashMap<(usize, UserKey), UserHistory>>,
 }
-
-/// A user, as one credential sees them: what is wrong with one is not told to another.
-type Key = (usize, User);
 
 type ListResult = Result<Arc<SessionListing>, Error>;
 
 type PendingList = Shared<BoxFuture<'static, ListResult>>;
 
+/// One user's recent checks and lists.
 #[derive(Default)]
 struct UserHistory {
-    /// The latest asks, oldest first.
-    asks: VecDeque<Instant>,
-    /// The last flight to be gathered, and the one that it waits for.
-    request_in_flight: Option<SharedRequest>,
-    before: Option<PendingList>,
-    last: Option<Arc<SessionListing>>,
+    /// When checks needed a list, oldest first.
+    checked_at: VecDeque<Instant>,
+    /// The last request to be started, which checks may join until it is sent.
+    latest: Option<SharedRequest>,
+    /// The request that the latest waits for.
+    predecessor: Option<PendingList>,
+    last_listing: Option<Arc<SessionListing>>,
 }
 
+/// One request for a user's list, and the checks that wait for it.
 #[derive(Clone)]
 struct SharedRequest {
     pending: PendingList,
-    waiters: Arc<Mutex<Waiters>>,
+    state: Arc<Mutex<RequestState>>,
 }
 
-/// Who is on a flight.
-struct Waiters {
-    /// For all of them: it makes sense until the last of their deadlines, and is silent when all are.
+struct RequestState {
+    /// For all checks that wait: until the last of their deadlines, and silent when all of them are.
     call: CallContext,
-    /// Whether it has left, and nobody joins any more.
+    /// Whether it was sent, and no check can join it.
     sent: bool,
 }
 
 impl SessionLists {
-    /// Knows nobody yet.
-    pub fn new() -> Self {
-        Self { users: Mutex::new(LinkedHashMap::new()) }
-    }
-
-    /// The user's sessions, by the errand's deadline.
+    /// The user's sessions, by the deadline of the call.
     ///
     /// # Errors
-    /// They could not be had.
-    pub async fn get(&self, request: Request<'_>) -> (ListOrigin, ListResult) {
+    /// The error of the request, or a timeout at the deadline.
+    pub async fn get(&self, request: ListRequest<'_>) -> (ListOrigin, ListResult) {
         let key = (request.client.id(), request.user.clone());
         let now = Instant::now();
-        let (source, request_in_flight) = {
+        let (origin, shared) = {
             let mut users = self.lock();
             let mut history = users.remove(&key).unwrap_or_default();
-            history.settle();
-            let often = history.asks_often(now);
-            let young = |list: &&Arc<SessionListing>| now.duration_since(list.requested_at) < request.reusable_for;
-            let remembered = history.last.as_ref().filter(|_| often).filter(young).map(Arc::clone);
-            let outcome = match remembered {
+            history.collect_ended();
+            let too_often = history.count_check(now);
+            let is_young = |list: &&Arc<SessionListing>| now.duration_since(list.requested_at) < request.max_age;
+            let remembered = history.last_listing.as_ref().filter(|_| too_often).filter(is_young).map(Arc::clone);
+            let found = match remembered {
                 Some(list) => Err(list),
-                None => Ok(history.waiters(&request, now)),
+                None => Ok(history.join_or_start(&request, now)),
             };
             users.insert(key.clone(), history);
             if users.len() > MAX_USERS {
                 users.pop_front();
             }
-            match outcome {
-                Ok(boarded) => boarded,
+            match found {
+                Ok(shared) => shared,
                 Err(list) => return (ListOrigin::Remembered, Ok(list)),
             }
         };
         let deadline = request.call.deadline;
-        let result = match timeout_at(deadline, request_in_flight.pending.clone()).await {
+        let result = match timeout_at(deadline, shared.pending.clone()).await {
             Ok(result) => result,
-            // It ends at this very moment, and knows what it was waiting for.
-            Err(_) if lock(&request_in_flight.waiters).call.deadline <= deadline => request_in_flight.pending.await,
+            // The request ends at this very moment, and its error says what it was waiting for.
+            Err(_) if lock(&shared.state).call.deadline <= deadline => shared.pending.await,
             Err(_) => Err(Error::timeout()),
         };
         if let Some(history) = self.lock().get_mut(&key) {
-            history.settle();
+            history.collect_ended();
         }
-        (source, result)
+        (origin, result)
     }
 
-    /// Forgets who has not asked for a while; says how many are known.
+    /// Forgets users without a recent check, and returns how many are left.
     pub fn sweep(&self) -> usize {
         let now = Instant::now();
         let mut users = self.lock();
-        users.retain(|_, history| history.asks.back().is_some_and(|last| now.duration_since(*last) < HISTORY_SPAN));
+        users.retain(|_, history| history.checked_at.back().is_some_and(|last| now.duration_since(*last) < HISTORY_SPAN));
         users.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<Key, UserHistory>> {
+    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<(usize, UserKey), UserHistory>> {
         lock(&self.users)
     }
 }
 
-impl Default for SessionLists {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl UserHistory {
-    /// Takes note of an ask: whether it is one too many.
-    fn asks_often(&mut self, now: Instant) -> bool {
-        while self.asks.front().is_some_and(|oldest| now.duration_since(*oldest) >= HISTORY_SPAN) {
-            self.asks.pop_front();
+    /// Counts a check, and returns whether the user has used up the fresh lists.
+    fn count_check(&mut self, now: Instant) -> bool {
+        while self.checked_at.front().is_some_and(|oldest| now.duration_since(*oldest) >= HISTORY_SPAN) {
+            self.checked_at.pop_front();
         }
-        let often = self.asks.len() >= FRESH_LISTS_PER_SPAN;
-        if often {
-            self.asks.pop_front();
+        let too_often = self.checked_at.len() >= MAX_FRESH_LISTS;
+        if too_often {
+            self.checked_at.pop_front();
         }
-        self.asks.push_back(now);
-        often
+        self.checked_at.push_back(now);
+        too_often
     }
 
-    /// Lets go of flights that have landed. The last list is kept of somebody who may ask too often next.
-    fn settle(&mut self) {
-        let request_in_flight = self
-            .request_in_flight
-            .take_if(|request_in_flight| request_in_flight.pending.peek().is_some())
-            .map(|request_in_flight| request_in_flight.pending);
-        let before = self.before.take_if(|pending| pending.peek().is_some());
-        for pending in [before, request_in_flight].into_iter().flatten() {
+    /// Drops requests that have ended. The last list is kept of a user whose next check may be one too many.
+    fn collect_ended(&mut self) {
+        let latest = self.latest.take_if(|shared| shared.pending.peek().is_some()).map(|shared| shared.pending);
+        let predecessor = self.predecessor.take_if(|pending| pending.peek().is_some());
+        for pending in [predecessor, latest].into_iter().flatten() {
             if let Some(Ok(list)) = pending.peek()
-                && self.asks.len() + 1 >= FRESH_LISTS_PER_SPAN
-                && self.last.as_ref().is_none_or(|last| last.requested_at < list.requested_at)
+                && self.checked_at.len() + 1 >= MAX_FRESH_LISTS
+                && self.last_listing.as_ref().is_none_or(|last| last.requested_at < list.requested_at)
             {
-                self.last = Some(Arc::clone(list));
+                self.last_listing = Some(Arc::clone(list));
             }
         }
     }
 
-    /// Joins the flight that is gathering, or gathers one.
-    fn waiters(&mut self, request: &Request<'_>, now: Instant) -> (ListOrigin, SharedRequest) {
-        if let Some(request_in_flight) = &self.request_in_flight
-            && request_in_flight.join(request.call)
+    /// Joins the latest request if it was not sent yet, or starts one.
+    fn join_or_start(&mut self, request: &ListRequest<'_>, now: Instant) -> (ListOrigin, SharedRequest) {
+        if let Some(shared) = &self.latest
+            && shared.join(request.call)
         {
-            return (ListOrigin::Coalesced, request_in_flight.clone());
+            return (ListOrigin::Coalesced, shared.clone());
         }
-        self.before = self.request_in_flight.take().map(|request_in_flight| request_in_flight.pending);
-        let request_in_flight = SharedRequest::start(request, now, self.before.clone());
-        (ListOrigin::Own, self.request_in_flight.insert(request_in_flight).clone())
+        self.predecessor = self.latest.take().map(|shared| shared.pending);
+        let shared = SharedRequest::start(request, now, self.predecessor.clone());
+        (ListOrigin::Own, self.latest.insert(shared).clone())
     }
 }
 
 impl SharedRequest {
-    fn start(request: &Request<'_>, now: Instant, before: Option<PendingList>) -> Self {
-        let waiters = Arc::new(Mutex::new(Waiters { call: request.call.clone(), sent: before.is_none() }));
-        let (client, user_id, since) = (request.client.clone(), request.user_id.to_owned(), request.since);
-        let first = request.call.deadline;
-        let leaving = Arc::clone(&waiters);
-        let request_in_flight = async move {
-            if let Some(before) = before {
-                // Whether it landed or not: waiting is over.
-                let _ = timeout_at(first.min(now + PREDECESSOR_TIMEOUT), before).await;
+    fn start(request: &ListRequest<'_>, now: Instant, predecessor: Option<PendingList>) -> Self {
+        let sent = predecessor.is_none();
+        let state = Arc::new(Mutex::new(RequestState { call: request.call.clone(), sent }));
+        let (client, user, since) = (request.client.clone(), request.user.clone(), request.since);
+        let first_deadline = request.call.deadline;
+        let state_of_task = Arc::clone(&state);
+        let task = async move {
+            if let Some(predecessor) = predecessor {
+                // Whether it ended or not: the wait is over.
+                let _ = timeout_at(first_deadline.min(now + PREDECESSOR_TIMEOUT), predecessor).await;
             }
             let call = {
-                let mut waiters = lock(&leaving);
-                waiters.sent = true;
-                waiters.call.clone()
+                let mut state = lock(&state_of_task);
+                state.sent = true;
+                state.call.clone()
             };
-            let sessions = client.list_sessions(&user_id, &call).await?;
+            let sessions = client.list_sessions(user.user_id(), &call).await?;
             Ok(Arc::new(SessionListing { sessions, since, requested_at: now }))
         };
-        let result = tokio::spawn(request_in_flight.in_current_span());
+        let result = tokio::spawn(task.in_current_span());
         let pending = result.map(|ended| ended.unwrap_or_else(|_| Err(Error::ended()))).boxed().shared();
-        Self { pending, waiters }
+        Self { pending, state }
     }
 
-    /// Joins it, if it has not left.
+    /// Joins the request and returns true, if it was not sent yet.
     fn join(&self, call: &CallContext) -> bool {
-        let mut waiters = lock(&self.waiters);
-        if !waiters.sent {
-            waiters.call.deadline = waiters.call.deadline.max(call.deadline);
-            waiters.call.silent &= call.silent;
+        let mut state = lock(&self.state);
+        if !state.sent {
+            state.call.deadline = state.call.deadline.max(call.deadline);
+            state.call.silent &= call.silent;
         }
-        !waiters.sent
+        !state.sent
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while one is held, and each write leaves it whole.
+    // Nothing panics while one is held, and each write leaves the content whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,20 +4,13 @@
 //! decides by the service's rules and changes nothing. Logins in progress, which only the running service remembers, do
 //! not count here.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
-
-use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::sessions::describe;
 use super::source::source_config;
 use crate::args::CheckArgs;
-use crate::auth0::TenantClient;
-use crate::policy::{
-    ActivePolicy, Answer, Decision, Failure, LimitInputs, LimitScope, Login, LoginContext, Policy, PolicyVersion,
-    Resolution, SessionRole, Verdict,
-};
+use crate::check::{DryRun, dry_run};
+use crate::policy::{Answer, LimitScope, Login, LoginContext, Reason, SessionRole};
 use crate::service::RunError;
 use crate::snapshot::Snapshot;
 
@@ -39,25 +32,24 @@ pub async fn run(args: CheckArgs) -> Result<(), RunError> {
     };
     let login = Login::new(args.user, args.client, args.sid, context);
     let login = login.map_err(|error| RunError::Command(error.to_string()))?;
-    print!("{}", explain(&snapshot, &login).await);
+    let view = snapshot.policy_set.whole_view();
+    let (answer, seen) = dry_run(&snapshot, &view, &login).await;
+    print!("{}", explain(&snapshot, &answer, &seen));
     Ok(())
 }
 
-async fn explain(snapshot: &Snapshot, login: &Login) -> String {
-    let view = snapshot.policy_set.whole_view();
-    match view.resolve(login) {
-        Resolution::NoPolicy => "No policy selects this login. It is allowed (no_policy).\n".to_owned(),
-        Resolution::AmbiguousTenant => {
-            "Policies of several tenants select this login. Name the tenant with --tenant. The service allows such a login \
-             (tenant_ambiguous) unless the Action sends the tenant or each tenant has its own callers.\n"
-                .to_owned()
-        }
-        Resolution::Policy(active_policy) => explain_by(snapshot, active_policy, login).await,
-    }
-}
-
-async fn explain_by(snapshot: &Snapshot, active_policy: &ActivePolicy, login: &Login) -> String {
-    let (scope, enforcement) = (active_policy.version.scope(), active_policy.version.enforcement());
+fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
+    let Some(policy) = seen.policy else {
+        let text = match answer.reason {
+            Reason::TenantAmbiguous => {
+                "Policies of several tenants select this login. Name the tenant with --tenant. The service allows such a \
+                 login (tenant_ambiguous) unless the Action sends the tenant or each tenant has its own callers.\n"
+            }
+            _ => "No policy selects this login. It is allowed (no_policy).\n",
+        };
+        return text.to_owned();
+    };
+    let scope = policy.scope();
     let mut text = format!(
         "Policy {} applies to this login (tenant {}, priority {}).\n",
         scope.name,
@@ -69,51 +61,32 @@ async fn explain_by(snapshot: &Snapshot, active_policy: &ActivePolicy, login: &L
             let _ = writeln!(text, "  The policy is invalid: {error}");
         }
     }
-    let (verdict, details) = match &*active_policy.version {
-        PolicyVersion::Invalid(_) => (Verdict::failed(Failure::PolicyInvalid), String::new()),
-        PolicyVersion::Compiled(policy) => ask(snapshot.client(&scope.name), policy, login).await,
-    };
-    text += &details;
-    text += &sentence(&enforcement.answer(verdict, snapshot.force_audit));
-    text
-}
-
-/// The steps of a check, without any that has an effect: the verdict, and what was seen on the way.
-async fn ask(client: Option<&TenantClient>, policy: &Policy, login: &Login) -> (Verdict, String) {
-    let now = Timestamp::now();
-    let limit_check = match policy.pre_checks(login, now) {
-        Ok(limit_check) => limit_check,
-        Err(verdict) => return (verdict, String::new()),
-    };
-    let mut text = match limit_check.chosen_by() {
-        None => format!("  Limits: {}.\n", limit_check.limits()),
-        Some(position) => {
-            format!("  Limits: {} (override {}).\n", limit_check.limits(), policy.overrides[position].name)
+    if let Some(limit_check) = seen.limit_check {
+        let _ = write!(text, "  Limits: {}", limit_check.limits());
+        if let Some(position) = limit_check.chosen_by() {
+            let _ = write!(text, " (override {})", limit_check.policy().overrides[position].name);
         }
-    };
-    let Some(client) = client else {
-        return (Verdict::failed(Failure::CredentialsMissing), text);
-    };
-    let sessions = match client.list_sessions(limit_check.user_id(), &(Instant::now() + policy.timeout).into()).await {
-        Ok(sessions) => sessions,
-        Err(error) => {
+        text += ".\n";
+    }
+    match &seen.sessions {
+        None => {}
+        Some(Err(error)) => {
             let _ = writeln!(text, "  The user's sessions could not be listed: {error}");
-            return (Verdict::failed(error.failure), text);
         }
-    };
-    let inputs = LimitInputs { sessions: &sessions, admissions: &[], revoked: &HashSet::new(), now };
-    let _ = writeln!(text, "  Sessions at Auth0: {}.", sessions.len());
-    for (session, role) in sessions.views().zip(limit_check.explain(inputs)) {
-        let _ = writeln!(text, "    {:<44} {}", describe_standing(&role), describe(&session));
+        Some(Ok((sessions, roles))) => {
+            let _ = writeln!(text, "  Sessions at Auth0: {}.", sessions.len());
+            for (session, role) in sessions.views().zip(roles) {
+                let _ = writeln!(text, "    {:<44} {}", describe_role(role), describe(&session));
+            }
+        }
     }
-    let decision = limit_check.decide(inputs);
-    if let Decision::Evict { victims, .. } = &decision {
-        let _ = writeln!(text, "  Sessions that would be revoked: {}.", victims.join(", "));
+    if !seen.victims.is_empty() {
+        let _ = writeln!(text, "  Sessions that would be revoked: {}.", seen.victims.join(", "));
     }
-    (Verdict::from(&decision), text)
+    text + &sentence(answer)
 }
 
-fn describe_standing(role: &SessionRole) -> String {
+fn describe_role(role: &SessionRole) -> String {
     match role {
         SessionRole::Current => "is the session of this login".to_owned(),
         SessionRole::Ended => "has ended".to_owned(),

@@ -1,11 +1,14 @@
-//! A record as memory keeps it. A service under load remembers tens of thousands of users, nearly all with one admission and
-//! for seconds only: written into one piece of memory a record takes a fifth of what its parts take one by one.
+//! A record as memory keeps it. A service under load keeps tens of thousands of records for seconds, nearly all with one
+//! admission: encoded into one allocation a record takes a fifth of the memory of its parts.
+//!
+//! Written by hand because `postcard` was measured to take twice the time for a record with one admission (158 against 62 ns to
+//! encode, 152 against 85 ns to decode) and 110 bytes instead of 107.
 
 use jiff::Timestamp;
 
 use super::record::{AdmissionEntry, Record, RevocationEntry};
 
-/// A record in as few bytes as it needs:
+/// A record in few bytes:
 ///
 /// ```text
 /// revision   8 bytes, little endian
@@ -14,12 +17,12 @@ use super::record::{AdmissionEntry, Record, RevocationEntry};
 /// revocation sid, until
 /// ```
 ///
-/// Numbers are written seven bits a byte, lowest first; texts as length and bytes; times as seconds, zigzag, and nanoseconds.
+/// Numbers have seven bits a byte, lowest first; texts are length and bytes; times are seconds, zigzag, and nanoseconds.
 pub(super) struct Encoded(Box<[u8]>);
 
 impl Encoded {
     pub fn new(record: &Record) -> Self {
-        let mut to = Writer(Vec::with_capacity(128));
+        let mut to = Encoder(Vec::with_capacity(128));
         to.0.extend_from_slice(&record.revision.to_le_bytes());
         to.number(record.admissions.len() as u64);
         to.number(record.revoked.len() as u64);
@@ -39,8 +42,8 @@ impl Encoded {
         Self(to.0.into())
     }
 
-    pub fn unpack(&self) -> Record {
-        let mut from = Reader(&self.0);
+    pub fn decode(&self) -> Record {
+        let mut from = Decoder(&self.0);
         let revision = from.revision();
         let (admissions, revoked) = (from.number(), from.number());
         Record {
@@ -50,22 +53,22 @@ impl Encoded {
         }
     }
 
-    /// The record's revision.
+    /// The record's revision, without decoding the rest.
     pub fn revision(&self) -> u64 {
-        Reader(&self.0).revision()
+        Decoder(&self.0).revision()
     }
 
-    /// How many admissions and revocations the record has.
+    /// The number of admissions and revocations, without decoding them.
     pub fn len(&self) -> usize {
-        let mut from = Reader(&self.0);
+        let mut from = Decoder(&self.0);
         from.revision();
         (from.number() + from.number()) as usize
     }
 }
 
-struct Writer(Vec<u8>);
+struct Encoder(Vec<u8>);
 
-impl Writer {
+impl Encoder {
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.push(number as u8 | 0x80);
@@ -86,14 +89,14 @@ impl Writer {
     }
 }
 
-/// Reads what a [`Writer`] wrote, which no byte outside this module can change.
-struct Reader<'a>(&'a [u8]);
+/// Reads what an [`Encoder`] wrote. Nothing outside this module can change a byte of it.
+struct Decoder<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl Decoder<'_> {
     fn take(&mut self, count: usize) -> &[u8] {
-        let (granted, rest) = self.0.split_at(count);
+        let (taken, rest) = self.0.split_at(count);
         self.0 = rest;
-        granted
+        taken
     }
 
     fn revision(&mut self) -> u64 {
@@ -114,12 +117,12 @@ impl Reader<'_> {
 
     fn text(&mut self) -> String {
         let length = self.number() as usize;
-        String::from_utf8(self.take(length).to_vec()).expect("it was text before")
+        String::from_utf8(self.take(length).to_vec()).expect("it was encoded from text")
     }
 
     fn time(&mut self) -> Timestamp {
         let (seconds, nanoseconds) = (unzigzag(self.number()), unzigzag(self.number()));
-        Timestamp::new(seconds, nanoseconds as i32).expect("it was a time before")
+        Timestamp::new(seconds, nanoseconds as i32).expect("it was encoded from a time")
     }
 
     fn entry(&mut self) -> AdmissionEntry {
@@ -134,7 +137,7 @@ impl Reader<'_> {
     }
 }
 
-/// Small numbers stay small, whatever their sign.
+/// Maps numbers near zero to small ones, whatever their sign.
 fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)).cast_unsigned()
 }
@@ -175,21 +178,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_comes_out_as_it_went_in(record in record()) {
-            let packed = Encoded::new(&record);
-            prop_assert_eq!(packed.revision(), record.revision);
-            prop_assert_eq!(packed.len(), record.len());
-            prop_assert_eq!(packed.unpack(), record);
+        fn record_survives_encoding(record in record()) {
+            let encoded = Encoded::new(&record);
+            prop_assert_eq!(encoded.revision(), record.revision);
+            prop_assert_eq!(encoded.len(), record.len());
+            prop_assert_eq!(encoded.decode(), record);
         }
 
         #[test]
-        fn every_number_comes_out_as_it_went_in(number in any::<i64>()) {
+        fn number_survives_zigzag(number in any::<i64>()) {
             prop_assert_eq!(unzigzag(zigzag(number)), number);
         }
     }
 
     #[test]
-    fn a_usual_record_takes_little() {
+    fn usual_record_takes_few_bytes() {
         let at: Timestamp = "2026-01-02T03:04:05.678901234Z".parse().unwrap();
         let entry = AdmissionEntry {
             sid: "s".repeat(32),

@@ -1,10 +1,10 @@
-//! What `recheckAfter` remembers: sessions that were let in as holders of every limit are let in again from memory for a
+//! What `recheckAfter` remembers: a session that was allowed as a holder of every limit is allowed again from memory for a
 //! while, so that silent renewals do not use up the tenant's few requests a second.
 //!
-//! It opens no door. Under `KeepPlace` a holder is let in whatever others do, for as long as the policy stands: the policy's
-//! version is a part of what is remembered, and so is the override that chose the limits. A session that this service
-//! revoked is refused before this memory is asked; what else ends a session ends its logins too. An answer from memory is not
-//! remembered again, so a list confirms it at least every `recheckAfter`.
+//! It never allows a login that a list would block. Under `KeepPlace` a holder is allowed whatever other sessions do, as long as
+//! the policy stays the same: the policy's version is a part of the key, and so is the override that chose the limits. A session
+//! that this service revoked is blocked before this memory is read; whatever else ends a session ends its logins too. An answer
+//! from memory does not prolong the entry, so a list confirms it at least every `recheckAfter`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -12,164 +12,154 @@ use std::time::Duration;
 use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
-use super::User;
+use super::key::SessionKey;
 
-/// How many holders are remembered when nobody says otherwise.
+/// How many holders a replica remembers: as many as the ledger has entries.
 pub const DEFAULT_CAPACITY: usize = 100_000;
 
-/// Who holds a place, and by which rule.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Holding {
-    /// The position of the override that chose the limits.
-    pub chosen_by: Option<usize>,
-    /// The user.
-    pub user: User,
-    /// The session.
-    pub sid: String,
-    /// The application.
-    pub client_id: String,
-}
-
-/// The holders that were let in of late, by versions `P` of policies: each compiled version is an allocation of its own.
-pub struct Holders<P> {
+/// The holders that were allowed recently, by versions `P` of policies: each compiled version is a separate allocation.
+pub struct RecentHolders<P> {
     capacity: usize,
-    holdings: Mutex<LinkedHashMap<Key, Held<P>>>,
+    holders: Mutex<LinkedHashMap<HolderKey, Expiry<P>>>,
 }
 
-/// The version is compared by its address, which nobody else can have while the weak reference beside it lives.
-type Key = (usize, Arc<Holding>);
+/// A session under a version of a policy and the override that chose the limits. The version is compared by its address, which
+/// no other version can have while the weak reference in the value exists.
+type HolderKey = (usize, Option<usize>, SessionKey);
 
-struct Held<P> {
-    until: Instant,
+struct Expiry<P> {
+    at: Instant,
     policy: Weak<P>,
 }
 
-impl<P> Holders<P> {
-    /// Remembers at most `capacity` holders; the oldest make room.
+impl<P> RecentHolders<P> {
+    /// Remembers at most `capacity` holders; the oldest are forgotten first.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, holdings: Mutex::new(LinkedHashMap::new()) }
+        Self { capacity, holders: Mutex::new(LinkedHashMap::new()) }
     }
 
-    /// Remembers for `recheck_after` that a list showed a holder of every limit, and the policy let it in.
-    pub fn remember(&self, policy: &Arc<P>, holding: Holding, recheck_after: Duration) {
+    /// Remembers for `recheck_after` that a list showed a holder of every limit and the policy allowed it.
+    pub fn remember(&self, policy: &Arc<P>, chosen_by: Option<usize>, session: SessionKey, recheck_after: Duration) {
         let now = Instant::now();
-        let Some(until) = now.checked_add(recheck_after).filter(|until| *until > now) else { return };
-        let mut holdings = self.lock();
-        holdings.insert(key(policy, holding), Held { until, policy: Arc::downgrade(policy) });
-        if holdings.len() > self.capacity {
-            holdings.pop_front();
+        let Some(at) = now.checked_add(recheck_after).filter(|at| *at > now) else { return };
+        let mut holders = self.lock();
+        holders.insert((address(policy), chosen_by, session), Expiry { at, policy: Arc::downgrade(policy) });
+        if holders.len() > self.capacity {
+            holders.pop_front();
         }
     }
 
-    /// Whether the holder is let in again by the same version of the policy. What has ended is forgotten.
-    pub fn covers(&self, policy: &Arc<P>, holding: &Holding) -> bool {
-        let key = key(policy, holding.clone());
-        let mut holdings = self.lock();
-        let covers = holdings.get(&key).is_some_and(|held| held.until > Instant::now());
-        if !covers {
-            holdings.remove(&key);
+    /// Whether the same version of the policy allows the holder again. An entry that has expired is removed.
+    pub fn contains(&self, policy: &Arc<P>, chosen_by: Option<usize>, session: &SessionKey) -> bool {
+        let key = (address(policy), chosen_by, session.clone());
+        let mut holders = self.lock();
+        let contains = holders.get(&key).is_some_and(|expiry| expiry.at > Instant::now());
+        if !contains {
+            holders.remove(&key);
         }
-        covers
+        contains
     }
 
-    /// How many are remembered, after those that have ended or whose policy is gone are forgotten.
+    /// Removes entries that have expired or whose policy is gone, and returns how many are left.
     pub fn sweep(&self) -> usize {
         let now = Instant::now();
-        let mut holdings = self.lock();
-        holdings.retain(|_, held| held.until > now && held.policy.strong_count() > 0);
-        holdings.len()
+        let mut holders = self.lock();
+        holders.retain(|_, expiry| expiry.at > now && expiry.policy.strong_count() > 0);
+        holders.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<Key, Held<P>>> {
-        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<HolderKey, Expiry<P>>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn key<P>(policy: &Arc<P>, holding: Holding) -> Key {
-    (Arc::as_ptr(policy).addr(), Arc::new(holding))
+fn address<P>(policy: &Arc<P>) -> usize {
+    Arc::as_ptr(policy).addr()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::UserKey;
 
-    const WHILE: Duration = Duration::from_secs(300);
+    const RECHECK_AFTER: Duration = Duration::from_secs(300);
 
-    fn holding(sid: &str) -> Holding {
-        Holding { chosen_by: None, user: User::new("t", "u"), sid: sid.to_owned(), client_id: "c".to_owned() }
+    fn session(sid: &str) -> SessionKey {
+        SessionKey::new(UserKey::new("t", "u"), sid, "c")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_holder_is_let_in_from_memory_until_its_time_is_over_however_often_it_asks() {
-        let (holders, policy) = (Holders::new(10), Arc::new(0));
-        holders.remember(&policy, holding("s"), WHILE);
+    async fn holder_is_allowed_from_memory_until_it_expires() {
+        let (holders, policy) = (RecentHolders::new(10), Arc::new(0));
+        holders.remember(&policy, None, session("s"), RECHECK_AFTER);
         for _ in 0..5 {
-            assert!(holders.covers(&policy, &holding("s")));
-            tokio::time::advance(WHILE / 5).await;
+            assert!(holders.contains(&policy, None, &session("s")), "however often it is asked");
+            tokio::time::advance(RECHECK_AFTER / 5).await;
         }
-        assert!(!holders.covers(&policy, &holding("s")));
+        assert!(!holders.contains(&policy, None, &session("s")));
         assert_eq!(holders.sweep(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_the_same_session_application_override_user_and_version_are_covered() {
-        let (holders, policy) = (Holders::new(10), Arc::new(0));
-        holders.remember(&policy, holding("s"), WHILE);
-        assert!(!holders.covers(&Arc::new(0), &holding("s")), "a new version of the policy");
+    async fn holder_is_one_of_policy_version_override_and_session() {
+        let (holders, policy) = (RecentHolders::new(10), Arc::new(0));
+        holders.remember(&policy, None, session("s"), RECHECK_AFTER);
+        assert!(!holders.contains(&Arc::new(0), None, &session("s")), "a new version of the policy");
+        assert!(!holders.contains(&policy, Some(0), &session("s")), "another override");
         for other in [
-            holding("other"),
-            Holding { chosen_by: Some(0), ..holding("s") },
-            Holding { user: User::new("t", "v"), ..holding("s") },
-            Holding { user: User::new("other", "u"), ..holding("s") },
-            Holding { client_id: "d".to_owned(), ..holding("s") },
+            session("other"),
+            SessionKey { user: UserKey::new("t", "v"), ..session("s") },
+            SessionKey { user: UserKey::new("other", "u"), ..session("s") },
+            SessionKey { client_id: "d".into(), ..session("s") },
         ] {
-            assert!(!holders.covers(&policy, &other));
+            assert!(!holders.contains(&policy, None, &other));
         }
-        assert!(holders.covers(&policy, &holding("s")));
+        assert!(holders.contains(&policy, None, &session("s")));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_policy_that_is_gone_leaves_nothing_behind() {
-        let (holders, policy) = (Holders::new(10), Arc::new(0));
-        holders.remember(&policy, holding("s"), WHILE);
+    async fn policy_that_is_gone_leaves_nothing() {
+        let (holders, policy) = (RecentHolders::new(10), Arc::new(0));
+        holders.remember(&policy, None, session("s"), RECHECK_AFTER);
         drop(policy);
         assert_eq!(holders.sweep(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn zero_remembers_nothing_and_the_oldest_make_room() {
-        let (holders, policy) = (Holders::new(2), Arc::new(0));
-        holders.remember(&policy, holding("zero"), Duration::ZERO);
+    async fn zero_remembers_nothing_and_the_oldest_go_first() {
+        let (holders, policy) = (RecentHolders::new(2), Arc::new(0));
+        holders.remember(&policy, None, session("zero"), Duration::ZERO);
         assert_eq!(holders.sweep(), 0);
         for sid in ["a", "b", "c"] {
-            holders.remember(&policy, holding(sid), WHILE);
+            holders.remember(&policy, None, session(sid), RECHECK_AFTER);
         }
-        assert!(!holders.covers(&policy, &holding("a")));
-        assert!(holders.covers(&policy, &holding("b")) && holders.covers(&policy, &holding("c")));
+        assert!(!holders.contains(&policy, None, &session("a")));
+        assert!(["b", "c"].iter().all(|sid| holders.contains(&policy, None, &session(sid))));
     }
 
-    /// The table in docs/policy.md, on which people choose `recheckAfter`.
+    /// The table in docs/policy.md, by which people choose `recheckAfter`.
     #[tokio::test(start_paused = true)]
-    async fn ten_thousand_users_who_renew_every_ten_minutes_need_as_many_lists_as_the_documentation_says() {
+    async fn renewing_users_need_as_many_lists_as_documented() {
         const USERS: u32 = 10_000;
-        const EVERY: Duration = Duration::from_secs(600);
+        const RENEWAL_INTERVAL: Duration = Duration::from_secs(600);
         let documentation = include_str!("../../docs/policy.md");
         let policy = Arc::new(0);
-        let users: Vec<_> =
-            (0..USERS).map(|user| Holding { user: User::new("t", &format!("auth0|{user}")), ..holding("s") }).collect();
+        let users: Vec<_> = (0..USERS)
+            .map(|user| SessionKey { user: UserKey::new("t", &format!("auth0|{user}")), ..session("s") })
+            .collect();
         for (recheck_after, minutes) in [("0s", 0), ("5m", 5), ("15m", 15), ("30m", 30), ("1h", 60)] {
-            let (holders, mut lists) = (Holders::new(DEFAULT_CAPACITY), 0);
+            let (holders, mut lists) = (RecentHolders::new(DEFAULT_CAPACITY), 0);
             let began = Instant::now();
-            // Whole hours, so that every setting comes to the end of its cycle.
+            // Whole hours, so that every setting completes its cycles.
             while began.elapsed() < Duration::from_secs(2 * 3_600) {
                 for user in &users {
-                    if !holders.covers(&policy, user) {
+                    if !holders.contains(&policy, None, user) {
                         lists += 1;
-                        holders.remember(&policy, user.clone(), Duration::from_secs(60 * minutes));
+                        holders.remember(&policy, None, user.clone(), Duration::from_secs(60 * minutes));
                     }
                 }
-                // All of them in one moment, for the count is the same as if they were spread over the ten minutes.
-                tokio::time::advance(EVERY).await;
+                // All at the same time: the count is the same when they are spread over the ten minutes.
+                tokio::time::advance(RENEWAL_INTERVAL).await;
             }
             let row = format!("| `{recheck_after}` | {:.1} |\n", f64::from(lists) / began.elapsed().as_secs_f64());
             assert!(documentation.contains(&row), "docs/policy.md lacks {row}");

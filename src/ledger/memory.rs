@@ -1,7 +1,7 @@
 //! The ledger in this process's memory: maps in shards, each behind a lock that is never held across an await.
 //!
-//! It is bounded in what is remembered overall. What has ended is swept away every few seconds by whoever writes; where that
-//! is not enough, the users written to longest ago are forgotten and counted.
+//! The number of entries is bounded. Writers sweep entries that have ended every few seconds; where that is not enough, the
+//! records that were written longest ago are forgotten and counted.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,19 +12,21 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::codec::Encoded;
+use super::key::UserKey;
 use super::record::Record;
-use super::store::{Clock, Store, StoreTime, Versioned};
-use super::{Stats, User};
+use super::store::{Clock, Stats, Store, StoreTime, Versioned};
 
-/// How many admissions and revocations are remembered when nobody says otherwise: what more than 4,000 logins a second
-/// leave behind, in some 20 MB.
+/// How many admissions and revocations a replica keeps: more than 4,000 logins a second leave behind, in about 20 MB.
 pub const DEFAULT_CAPACITY: usize = 100_000;
 
-/// A shard has at least this many places, so that the oldest of a shard is old.
-const SHARD_USERS: usize = 1_024;
+/// The smallest capacity of a shard: the oldest record of a larger shard is about the oldest of all.
+const MIN_SHARD_CAPACITY: usize = 1_024;
+/// More shards than a usual machine has cores: checks seldom wait for each other.
 const MAX_SHARDS: usize = 64;
-const SWEEP_EVERY: SignedDuration = SignedDuration::from_secs(10);
-const SWEEP_FULL_EVERY: SignedDuration = SignedDuration::from_secs(1);
+/// How often a shard is swept: an entry lives for a little longer than that by default.
+const SWEEP_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
+/// The same for a full shard. A shard that is full of live entries stays full: a sweep at every write would find nothing.
+const FULL_SWEEP_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
 /// Records in memory.
 pub struct Memory {
@@ -36,9 +38,9 @@ pub struct Memory {
 }
 
 struct Shard {
-    /// In the order of their last writing.
+    /// The least recently written first.
     records: LinkedHashMap<Box<str>, Encoded>,
-    /// The sum of the records' lengths.
+    /// The sum of the records' numbers of entries.
     size: usize,
     swept_at: Timestamp,
 }
@@ -50,9 +52,9 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Remembers at most `capacity` admissions and revocations, at least one.
+    /// Keeps at most `capacity` admissions and revocations, at least one.
     pub fn new(capacity: usize) -> Self {
-        let shards = (capacity / SHARD_USERS).clamp(1, MAX_SHARDS);
+        let shards = (capacity / MIN_SHARD_CAPACITY).clamp(1, MAX_SHARDS);
         let started = (Timestamp::now(), Instant::now());
         let shard = || Mutex::new(Shard { records: LinkedHashMap::new(), size: 0, swept_at: started.0 });
         Self {
@@ -64,7 +66,7 @@ impl Memory {
         }
     }
 
-    /// The wall clock of the start, moved on by the monotonic one: it never jumps.
+    /// The wall clock of the start, advanced by the monotonic clock: it never jumps.
     pub(super) fn now(&self) -> Timestamp {
         let (at, instant) = self.started;
         SignedDuration::try_from(instant.elapsed())
@@ -73,30 +75,29 @@ impl Memory {
             .unwrap_or(Timestamp::MAX)
     }
 
-    /// Puts a record in, whatever stands there.
-    pub(super) fn put(&self, user: &User, record: Record) {
+    /// Stores a record, whatever is stored.
+    pub(super) fn put(&self, user: &UserKey, record: Record) {
         let now = self.now();
-        self.put_into(&mut self.shard(user), user, record, now);
+        self.put_in_shard(&mut self.shard(user), user, record, now);
     }
 
-    fn shard(&self, user: &User) -> MutexGuard<'_, Shard> {
+    fn shard(&self, user: &UserKey) -> MutexGuard<'_, Shard> {
         let position = self.hasher.hash_one(user) as usize % self.shards.len();
         lock(&self.shards[position])
     }
 
-    fn put_into(&self, shard: &mut Shard, user: &User, mut record: Record, now: Timestamp) {
+    fn put_in_shard(&self, shard: &mut Shard, user: &UserKey, mut record: Record, now: Timestamp) {
         let mut forgotten = record.shorten(self.shard_capacity);
         shard.size += record.len();
         let before = if record.is_empty() {
-            shard.records.remove(&*user.0)
+            shard.records.remove(user.as_str())
         } else {
-            shard.records.insert((&*user.0).into(), Encoded::new(&record))
+            shard.records.insert(user.as_str().into(), Encoded::new(&record))
         };
         shard.size -= before.map_or(0, |before| before.len());
 
-        // A shard that is full of what has not ended stays full: looking through it at every write would find nothing.
-        let every = if shard.size > self.shard_capacity { SWEEP_FULL_EVERY } else { SWEEP_EVERY };
-        if now.duration_since(shard.swept_at) >= every {
+        let interval = if shard.size > self.shard_capacity { FULL_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
+        if now.duration_since(shard.swept_at) >= interval {
             shard.sweep(now);
         }
         while shard.size > self.shard_capacity
@@ -108,8 +109,8 @@ impl Memory {
         self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
     }
 
-    fn read(&self, record: Option<&Encoded>, now: Timestamp) -> Versioned {
-        let record = record.map(|record| Arc::new(record.unpack())).unwrap_or_default();
+    fn versioned(&self, record: Option<&Encoded>, now: Timestamp) -> Versioned {
+        let record = record.map(|record| Arc::new(record.decode())).unwrap_or_default();
         Versioned { record, now: StoreTime { at: now, clock: Clock::Local } }
     }
 }
@@ -117,11 +118,11 @@ impl Memory {
 impl Shard {
     fn sweep(&mut self, now: Timestamp) {
         let mut size = 0;
-        self.records.retain(|_, packed| {
-            let mut record = packed.unpack();
+        self.records.retain(|_, encoded| {
+            let mut record = encoded.decode();
             if record.is_stale(now) {
                 record.expire(now);
-                *packed = Encoded::new(&record);
+                *encoded = Encoded::new(&record);
             }
             size += record.len();
             !record.is_empty()
@@ -132,19 +133,19 @@ impl Shard {
 }
 
 impl Store for Memory {
-    async fn read(&self, user: &User) -> Versioned {
+    async fn read(&self, user: &UserKey) -> Versioned {
         let now = self.now();
-        self.read(self.shard(user).records.get(&*user.0), now)
+        self.versioned(self.shard(user).records.get(user.as_str()), now)
     }
 
-    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         let now = self.now();
         let mut shard = self.shard(user);
-        let stands = shard.records.get(&*user.0);
-        if stands.map_or(0, Encoded::revision) != expected.record.revision {
-            return Err(self.read(stands, now));
+        let stored = shard.records.get(user.as_str());
+        if stored.map_or(0, Encoded::revision) != expected.record.revision {
+            return Err(self.versioned(stored, now));
         }
-        self.put_into(&mut shard, user, next, now);
+        self.put_in_shard(&mut shard, user, next, now);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The metrics of the ledger.
 
-use super::Stats;
+use super::store::Stats;
 use crate::metrics::{MetricRegistry, to_i64};
 
 /// Registers the families, which show `stats` at each scrape. `shared` says whether replicas share the ledger.

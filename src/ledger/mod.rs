@@ -1,156 +1,142 @@
-//! The ledger: what makes a limit true when logins come at once.
+//! The ledger: it makes a limit exact when logins come at the same time.
 //!
-//! Auth0 adds an application to a session only when the login completes, so two logins at once do not see each other
-//! in its list. The ledger remembers, for each user, which logins were let in, and makes deciding and remembering one
-//! step:
+//! Auth0 adds an application to a session only when the login completes, so two logins at the same time do not see each other
+//! in its list. The ledger keeps, for each user, the logins that were allowed, and makes deciding and recording one step:
 //!
 //! ```text
-//!   open     the store's time T, and whether the session was revoked ─┐
+//!   begin    the store's time T, and whether the session was revoked ─┐
 //!                                                                     │  before the list is requested
 //!   list     the user's sessions, requested after T                   │
 //!                                                                     ▼
-//!   admit    ┌▶ read the record ─▶ decide ─▶ exchange it, if it still stands as read ─▶ answer
-//!            └──────────── no: somebody else was faster, on another replica
+//!   admit    ┌▶ read the record ─▶ decide ─▶ exchange it, if its revision is the one that was read
+//!            └──────────── no: another replica was faster
+//!
+//!   finish   which sessions were revoked and which were not, and whether the login is allowed
 //! ```
 //!
-//! A [`Store`] knows nothing of this. It keeps one [`Record`] for each user, exchanges it as a whole when the revision
-//! that was read still stands, and has a clock. What a record means is in `record`, the protocol is here, each once, for
-//! every store.
+//! The four steps are an [`Attempt`]. A [`Store`] knows nothing of them. It keeps one [`Record`] for each user, exchanges it as
+//! a whole when its revision is the one that was read, and has a clock. The meaning of a record is in `record` and the protocol
+//! is here, each once for all stores.
 //!
 //! # Why it holds
 //!
-//! *Nothing is counted too little.* Let X be a login that was let in. A check whose record was read before X's exchange
-//! cannot commit after it without reading again. A check that reads X's entry counts it, unless the entry is over for its
-//! list, in one of two ways. Either T is later than X's window: then a login that completed within it is in a list that was
-//! requested after T. Or T is later than X's mark: a mark is the store's time after a list that shows X had arrived, so X
-//! had completed before the mark, and a list that was requested after T shows it too, or X has been logged out since. Both
-//! compare T, not the time of the commit: a slow list cannot outlive what it has to be counted with, and an entry is kept
-//! until the slowest check with such a list is done (`kept_until`).
+//! *No allowed login is missed.* Let X be a login that was allowed. A check that read the record before X's exchange cannot
+//! commit after it without reading again. A check that reads X's entry counts it, unless the entry has ended for the check's
+//! list. An entry ends for a list in one of two ways:
 //!
-//! *A mark changes no decision that is under way.* It is later than the T of every check that has read the record before
-//! it, and those count the entry with or without it. A mark does write a new revision; who meets it decides again, to the same
-//! end, and no mark is ever lost.
+//! * T is later than X's window. If X completed within its window, a list that was requested after T shows it.
+//! * T is later than X's mark. A mark is the store's time after a list that shows X had arrived. So X had completed before the
+//!   mark, and a list that was requested after T shows X too, or X has been logged out since.
 //!
-//! *Two evicting logins do not share a victim.* The newcomer's entry and the reservation of its victims are one exchange.
-//! Whoever decides after it does not count the victims and cannot choose them, but counts the newcomer, who cannot be chosen
+//! Both compare T, not the time of the commit: a slow list cannot outlast the entries that it has to be counted with, because an
+//! entry is kept until the slowest check with such a list is done (`kept_until`).
+//!
+//! *A mark changes no decision that is under way.* It is later than the T of every check that read the record before it was
+//! written, and those checks count the entry with the mark or without it. A mark does write a new revision; a check that meets
+//! it decides again, with the same result, and no mark is lost.
+//!
+//! *Two evicting logins do not share a victim.* The newcomer's entry and the reservation of its victims are one exchange. A
+//! check that decides after it does not count the victims and cannot choose them; it counts the newcomer, which cannot be chosen
 //! before it is listed. So each place that is freed is taken once. When a revocation fails, its victim is released and counts
-//! again; with the newcomer refused and withdrawn, that is as many as before. Only what was let in between, at the cost of
-//! the newcomer or of one of its several victims, may then be one too many: the failure policy answered, and that is where the
-//! promise ends. A reservation whose replica died ends by itself.
+//! again; with the newcomer blocked and withdrawn, that is as many as before. Only a login that was allowed in between, in place
+//! of the newcomer or of one of its several victims, may then be one too many: the failure policy answered, and there the promise
+//! ends. A reservation whose replica died ends by itself.
+//!
+//! *A dropped attempt leaves nothing that was not there before.* No answer was given, so no login was allowed by it: the
+//! attempt withdraws the entry that it added, and no other. Its victims are released and count again, also those that are revoked
+//! by then: that is too strict until a list no longer shows them, never too lax.
 //!
 //! # Times
 //!
-//! Every time in a record is the store's. The `now` that a decision works with is the caller's wall clock, which is compared
-//! with Auth0's dates; the two meet in one place, where `activeWithin` takes an admission for a sign of life, and there the
-//! difference of two clocks that are kept in step does not matter.
+//! Every time in a record is the store's. The `now` of a decision is this process's wall clock, which is compared with Auth0's
+//! dates. The two meet in one place, where an admission counts as a use for `activeWithin`; there the difference of two clocks
+//! that are synchronized does not matter.
 
 mod codec;
 mod failover;
 mod holders;
+mod key;
 mod memory;
 pub mod metrics;
 mod record;
-mod redis;
 mod store;
 mod user_locks;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::time::{Instant, timeout_at};
+use futures::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
+use record::new_revision;
+use user_locks::UserLocks;
 
-pub use failover::{DEFAULT_BOUND, Failover};
-pub use holders::{DEFAULT_CAPACITY as HOLDERS, Holders, Holding};
+pub use failover::Failover;
+pub use holders::{DEFAULT_CAPACITY as DEFAULT_HOLDERS, RecentHolders};
+pub use key::{SessionKey, UserKey};
 pub use memory::{DEFAULT_CAPACITY, Memory};
 pub use record::{AdmissionEntry, MAX_LIST_AGE, REVOKED_FOR, Record, RevocationEntry, Terms};
-pub use redis::{Granted, Redis};
-pub use store::{Backend, Store, StoreTime, Versioned};
+pub use store::{Stats, Store, StoreTime, Versioned};
 
-/// The most that is remembered of one user. No limit is above 1,000: more could only matter to somebody who logs in to
-/// several applications a thousand times within one window.
-const MAX_PER_USER: usize = 4_000;
+/// The most entries of one user. No limit is above 1,000, so more matter only to a user who logs in to several applications a
+/// thousand times within one window.
+const MAX_ENTRIES_PER_USER: usize = 4_000;
 
-/// A user of a tenant: whom records are about.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct User(Arc<str>);
+/// The most writes that go on after their checks have ended: four times the checks that wait for one tenant by default. A write
+/// takes a few operations of the store, so that many are under way only when the store hangs.
+const MAX_BACKGROUND_WRITES: usize = 4_096;
 
 /// The ledger of a replica.
-pub struct Ledger<S = Backend> {
+pub struct Ledger<S = Failover> {
     store: S,
-    user_locks: user_locks::UserLocks,
+    user_locks: UserLocks,
+    background: Arc<Semaphore>,
     conflicts: AtomicU64,
     forgotten: AtomicU64,
 }
 
-/// What a check knows before it lists the sessions.
-#[derive(Clone, Copy, Debug)]
-pub struct Opened {
-    /// The ledger's time: a list that is requested from now on knows everything since.
-    pub since: StoreTime,
-    /// Whether this service revoked the login's own session within the last minute.
-    pub revoked: bool,
+/// A login on its way through a check: it begins before the list is requested and ends with [`finish`](Self::finish). One that
+/// is dropped before undoes what it wrote, in the background.
+#[must_use = "an attempt that is dropped undoes itself"]
+pub struct Attempt<S: Store = Failover> {
+    ledger: Arc<Ledger<S>>,
+    key: SessionKey,
+    terms: Terms,
+    since: StoreTime,
+    was_revoked: bool,
+    written: Written,
 }
 
-/// A login on its way through a check.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
-    /// Who logs in.
-    pub user: &'a User,
-    /// The session.
-    pub sid: &'a str,
-    /// The application.
-    pub client_id: &'a str,
-    /// For how long it is remembered if it is let in.
-    pub terms: Terms,
-    /// Whether the decision has effect. Under an auditing policy every login is let in, and nothing is revoked.
-    pub enforced: bool,
+/// What an attempt wrote, or may have written when its exchange was not answered in time.
+#[derive(Default)]
+struct Written {
+    /// Whether the decision allows the login; `None` = there is none.
+    allowed: Option<bool>,
+    /// Whether the login has an entry that it did not have before.
+    added: bool,
+    /// The sessions that it reserved.
+    reserved: Vec<String>,
 }
 
-/// A user's sessions, and since when the list knows everything.
-#[derive(Clone, Copy, Debug)]
-pub struct Listed<'a> {
-    /// The sessions.
-    pub sessions: &'a SessionList,
-    /// [`Opened::since`] of the check for which the list was requested; a list that is shared keeps it.
-    pub since: StoreTime,
+/// What happened to the sessions that a decision evicts.
+#[derive(Debug, Default)]
+pub struct Eviction {
+    /// Revoked, or already gone.
+    pub revoked: Vec<String>,
+    /// Not revoked.
+    pub alive: Vec<String>,
 }
 
-/// What can be counted about a ledger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Admissions and revocations in this process's memory.
-    pub size: usize,
-    /// How many were forgotten before their time because the memory is bounded. Never falls.
-    pub forgotten: u64,
-    /// How often another replica was faster, and the decision was made again. Never falls.
-    pub conflicts: u64,
-    /// How often the memory stood in for the shared store. Never falls.
-    pub fallbacks: u64,
-    /// Whether it does so now.
-    pub degraded: bool,
-}
-
-/// A name for a state of a record that no other has.
-fn new_revision() -> u64 {
-    rand::random_range(1..=u64::MAX)
-}
-
-impl User {
-    /// The user of a tenant, which is named by its canonical domain.
-    pub fn new(tenant: &str, user_id: &str) -> Self {
-        // A domain has no slash, so no two users have the same key.
-        Self(format!("{tenant}/{user_id}").into())
-    }
-}
-
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("User")
-    }
+/// A write that is completed also when its check no longer waits for it.
+struct Completion<'a> {
+    background: &'a Arc<Semaphore>,
+    write: Option<BoxFuture<'static, ()>>,
 }
 
 impl<S: Store> Ledger<S> {
@@ -158,130 +144,25 @@ impl<S: Store> Ledger<S> {
     pub fn new(store: S) -> Self {
         Self {
             store,
-            user_locks: user_locks::UserLocks::default(),
+            user_locks: UserLocks::default(),
+            background: Arc::new(Semaphore::new(MAX_BACKGROUND_WRITES)),
             conflicts: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
         }
     }
 
-    /// What it is kept in.
-    pub fn store(&self) -> &S {
-        &self.store
-    }
-
-    /// Opens the ledger for a check, before the sessions are listed.
-    pub async fn open(&self, user: &User, sid: Option<&str>) -> Opened {
-        let read = self.store.read(user).await;
-        let since = read.now;
-        let revoked = !read.record.is_empty()
-            && sid.is_some_and(|sid| {
-                let sid = self.store.pseudonym(sid);
-                read.record.dead(since.at).any(|dead| dead == sid)
-            });
-        Opened { since, revoked }
-    }
-
-    /// Decides with what is remembered, and remembers what was decided, in one step. `decide` is handed the admissions
-    /// that count for the list and the sessions that are dead to it; it is called again when another replica was faster.
-    ///
-    /// A login that is let in is remembered, unless the list shows it already; with it, the sessions that have to give way
-    /// are reserved: once they are revoked, or could not be, [`settle`](Self::settle) has to be told. A login that is refused is
-    /// withdrawn.
-    ///
-    /// # Errors
-    /// [`Verdict::SessionRevoked`] when the session was chosen to give way to another in the meantime, and
-    /// [`Failure::Overloaded`] when it was not this check's turn, or others were always faster, until the deadline. The answer of
-    /// the failure policy then has to be told by [`remember`](Self::remember) or [`withdraw`](Self::withdraw).
-    pub async fn admit(
-        &self,
-        attempt: &Attempt<'_>,
-        list: Listed<'_>,
-        deadline: Instant,
-        mut decide: impl FnMut(&[Admission], &HashSet<String>) -> Decision,
-    ) -> Result<Decision, Verdict> {
-        let sid = self.store.pseudonym(attempt.sid);
-        let overloaded = Verdict::Failed { failure: Failure::Overloaded, count: None, revoked: None };
-        let mut reserved = Vec::new();
-        let step = |read: &Versioned, next: &mut Record| {
-            reserved.clear();
-            // A timer alone would let through what is ready when it is looked at late.
-            if Instant::now() >= deadline {
-                return Err(overloaded);
-            }
-            let (since, now) = (list.since.on_clock_of(read.now), read.now.at);
-            let names = self.names(&read.record, attempt, list.sessions);
-            let name = |sid: &str| names.get(sid).map_or_else(|| sid.to_owned(), |name| (*name).to_owned());
-            let dead: HashSet<String> = read.record.dead(since).map(name).collect();
-            if dead.contains(attempt.sid) {
-                return Err(Verdict::SessionRevoked);
-            }
-            let admissions: Vec<Admission> = read
-                .record
-                .counting(since)
-                .map(|entry| Admission {
-                    sid: name(&entry.sid),
-                    client_id: entry.client_id.clone(),
-                    admitted_at: entry.admitted_at,
-                })
-                .collect();
-            let decision = decide(&admissions, &dead);
-
-            next.mark_seen(now, |entry| list.sessions.shows(&name(&entry.sid), &entry.client_id));
-            if attempt.enforced && matches!(decision, Decision::Exceeded { .. }) {
-                next.withdraw(&sid, attempt.client_id);
-            } else if !list.sessions.shows(attempt.sid, attempt.client_id) {
-                next.admit(&sid, attempt.client_id, attempt.terms, since, now);
-            }
-            if let Decision::Evict { victims, .. } = &decision
-                && attempt.enforced
-            {
-                for victim in victims {
-                    next.reserve(&self.store.pseudonym(victim), now);
-                }
-                reserved.clone_from(victims);
-            }
-            Ok(decision)
+    /// Begins an attempt, before the sessions are listed.
+    pub async fn begin(self: &Arc<Self>, key: SessionKey, terms: Terms) -> Attempt<S> {
+        let read = self.store.read(&key.user).await;
+        let was_revoked = !read.record.is_empty() && {
+            let sid = self.store.pseudonym(&key.sid);
+            read.record.dead(read.now.at).any(|dead| dead == sid)
         };
-        if let Ok(outcome) = timeout_at(deadline, self.edit(attempt.user, step)).await {
-            return outcome;
-        }
-        // The exchange may have been done although its answer came too late.
-        if !reserved.is_empty() {
-            self.settle(attempt.user, &[], &reserved).await;
-        }
-        Err(overloaded)
+        let written = Written::default();
+        Attempt { ledger: Arc::clone(self), key, terms, since: read.now, was_revoked, written }
     }
 
-    /// Remembers a login that the failure policy lets in.
-    pub async fn remember(&self, attempt: &Attempt<'_>) {
-        let sid = self.store.pseudonym(attempt.sid);
-        self.edit(attempt.user, |read, next| {
-            next.admit(&sid, attempt.client_id, attempt.terms, read.now.at, read.now.at);
-        })
-        .await;
-    }
-
-    /// Takes out a login that is refused in the end, and nothing else.
-    pub async fn withdraw(&self, attempt: &Attempt<'_>) {
-        let sid = self.store.pseudonym(attempt.sid);
-        self.edit(attempt.user, |_, next| next.withdraw(&sid, attempt.client_id)).await;
-    }
-
-    /// Says what became of the sessions that had to give way: those that were revoked or already gone are dead for a
-    /// minute from now, and what was remembered of them ends; those that could not be revoked count again.
-    pub async fn settle(&self, user: &User, revoked: &[String], alive: &[String]) {
-        self.edit(user, |read, next| {
-            for sid in revoked {
-                next.revoke(&self.store.pseudonym(sid), read.now.at);
-            }
-            for sid in alive {
-                next.release(&self.store.pseudonym(sid));
-            }
-        })
-        .await;
-    }
-
-    /// What can be counted.
+    /// What the ledger and its store count.
     pub fn stats(&self) -> Stats {
         let stats = self.store.stats();
         Stats {
@@ -291,10 +172,49 @@ impl<S: Store> Ledger<S> {
         }
     }
 
-    /// Changes a user's record in the user's turn, as often as it takes: an exchange fails only when another succeeded.
+    /// Records what happened to evicted sessions: the revoked are dead for a minute from now, and their admissions end; the
+    /// others count again.
+    async fn settle(&self, user: &UserKey, eviction: &Eviction) {
+        self.edit(user, |read, next| {
+            for sid in &eviction.revoked {
+                next.revoke(&self.store.pseudonym(sid), read.now.at);
+            }
+            for sid in &eviction.alive {
+                next.release(&self.store.pseudonym(sid));
+            }
+        })
+        .await;
+    }
+
+    /// Adds a login that the failure policy allows.
+    async fn remember(&self, key: &SessionKey, terms: Terms) {
+        let sid = self.store.pseudonym(&key.sid);
+        self.edit(&key.user, |read, next| next.admit(&sid, &key.client_id, terms, read.now.at, read.now.at)).await;
+    }
+
+    /// Removes a login that is blocked in the end, and nothing else.
+    async fn withdraw(&self, key: &SessionKey) {
+        let sid = self.store.pseudonym(&key.sid);
+        self.edit(&key.user, |_, next| next.withdraw(&sid, &key.client_id)).await;
+    }
+
+    /// Undoes what an attempt wrote.
+    async fn undo(&self, key: &SessionKey, written: &Written) {
+        self.edit(&key.user, |_, next| {
+            for sid in &written.reserved {
+                next.release(&self.store.pseudonym(sid));
+            }
+            if written.added {
+                next.withdraw(&self.store.pseudonym(&key.sid), &key.client_id);
+            }
+        })
+        .await;
+    }
+
+    /// Changes a user's record under the user's lock, as often as it takes: an exchange fails only when another succeeded.
     /// A step that changes nothing rests on what was just read, and there is nothing to exchange.
-    async fn edit<T>(&self, user: &User, mut step: impl FnMut(&Versioned, &mut Record) -> T) -> T {
-        let _turn = self.user_locks.take(user).await;
+    async fn edit<T>(&self, user: &UserKey, mut step: impl FnMut(&Versioned, &mut Record) -> T) -> T {
+        let _lock = self.user_locks.lock(user).await;
         let mut read = self.store.read(user).await;
         loop {
             let mut next = Record::clone(&read.record);
@@ -303,16 +223,17 @@ impl<S: Store> Ledger<S> {
                 return outcome;
             }
             next.expire(read.now.at);
-            let forgotten = next.shorten(MAX_PER_USER);
+            let forgotten = next.shorten(MAX_ENTRIES_PER_USER);
             let revision = new_revision();
             next.revision = revision;
             match self.store.compare_exchange(user, &read, next).await {
-                Err(moved) if moved.record.revision != revision => {
+                Err(stored) if stored.record.revision != revision => {
                     self.conflicts.fetch_add(1, Ordering::Relaxed);
-                    read = moved;
+                    read = stored;
                 }
-                // An exchange that is refused by what it wrote itself had been done, and was sent again because its answer was
-                // lost: deciding again would take the sessions that this very check reserved for those of another.
+                // An exchange that fails because of what it wrote itself was done, and was sent again because its answer was
+                // lost. A second decision would find the sessions that this very check reserved, and would take them for those
+                // of another.
                 Ok(()) | Err(_) => {
                     self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
                     return outcome;
@@ -321,16 +242,176 @@ impl<S: Store> Ledger<S> {
         }
     }
 
-    /// What the store's names for sessions mean, as far as a check can know: the sessions that are listed, and its own. Any
-    /// other is only remembered, and its name is as good as another. Empty where a store calls sessions by their ids.
-    fn names<'a>(&self, record: &Record, attempt: &Attempt<'a>, list: &'a SessionList) -> HashMap<String, &'a str> {
+    /// The session ids behind the store's pseudonyms, as far as a check can know them: those of the listed sessions and its own.
+    /// For any other session the pseudonym serves as the id. Empty where a store has no pseudonyms.
+    fn ids<'a>(&self, record: &Record, key: &'a SessionKey, list: &'a SessionList) -> HashMap<String, &'a str> {
         if record.is_empty() {
             return HashMap::new();
         }
-        let named = |sid: &'a str| match self.store.pseudonym(sid) {
-            std::borrow::Cow::Owned(name) => Some((name, sid)),
-            std::borrow::Cow::Borrowed(_) => None,
+        let pseudonym = |sid: &'a str| match self.store.pseudonym(sid) {
+            Cow::Owned(pseudonym) => Some((pseudonym, sid)),
+            Cow::Borrowed(_) => None,
         };
-        list.ids().chain([attempt.sid]).filter_map(named).collect()
+        list.ids().chain([&*key.sid]).filter_map(pseudonym).collect()
+    }
+}
+
+impl<S: Store> Attempt<S> {
+    /// The login.
+    pub fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
+    /// The store's time when the attempt began: a list that is requested from now on is complete since then.
+    pub fn since(&self) -> StoreTime {
+        self.since
+    }
+
+    /// Whether this service revoked the login's own session within the last minute.
+    pub fn was_revoked(&self) -> bool {
+        self.was_revoked
+    }
+
+    /// Decides with what the ledger knows, and records the decision, in one step. `since` is the time that belongs to the list:
+    /// a list that another check requested has that check's. `decide` gets the admissions that count for the list and the
+    /// sessions that are dead to it; it is called again when another replica was faster.
+    ///
+    /// An allowed login gets an entry, unless the list shows it already; with it, the sessions that it evicts are reserved. A
+    /// blocked login is withdrawn.
+    ///
+    /// # Errors
+    /// [`Verdict::SessionRevoked`] when another login chose the session for eviction in the meantime, and
+    /// [`Failure::Overloaded`] when the user's lock was not free, or other replicas were always faster, until the deadline.
+    pub async fn admit(
+        &mut self,
+        sessions: &SessionList,
+        since: StoreTime,
+        deadline: Instant,
+        mut decide: impl FnMut(&[Admission], &HashSet<String>) -> Decision,
+    ) -> Result<Decision, Verdict> {
+        let Self { ledger, key, terms, written, .. } = self;
+        let sid = ledger.store.pseudonym(&key.sid);
+        let overloaded = Verdict::failed(Failure::Overloaded);
+        let step = |read: &Versioned, next: &mut Record| {
+            *written = Written::default();
+            // A timer alone would allow what is ready when it is polled late.
+            if Instant::now() >= deadline {
+                return Err(overloaded);
+            }
+            let (since, now) = (since.on_clock_of(read.now), read.now.at);
+            let ids = ledger.ids(&read.record, key, sessions);
+            let id = |sid: &str| ids.get(sid).map_or_else(|| sid.to_owned(), |id| (*id).to_owned());
+            let dead: HashSet<String> = read.record.dead(since).map(id).collect();
+            if dead.contains(&*key.sid) {
+                return Err(Verdict::SessionRevoked);
+            }
+            let admissions: Vec<Admission> = read
+                .record
+                .counting(since)
+                .map(|entry| Admission {
+                    sid: id(&entry.sid),
+                    client_id: entry.client_id.clone(),
+                    admitted_at: entry.admitted_at,
+                })
+                .collect();
+            let decision = decide(&admissions, &dead);
+
+            let allowed = !(terms.enforced && matches!(decision, Decision::Exceeded { .. }));
+            next.mark_seen(now, |entry| sessions.shows(&id(&entry.sid), &entry.client_id));
+            if !allowed {
+                next.withdraw(&sid, &key.client_id);
+            } else if !sessions.shows(&key.sid, &key.client_id) {
+                next.admit(&sid, &key.client_id, *terms, since, now);
+            }
+            written.allowed = Some(allowed);
+            written.added = next.has(&sid, &key.client_id) && !read.record.has(&sid, &key.client_id);
+            if let Decision::Evict { victims, .. } = &decision
+                && terms.enforced
+            {
+                for victim in victims {
+                    next.reserve(&ledger.store.pseudonym(victim), now);
+                }
+                written.reserved.clone_from(victims);
+            }
+            Ok(decision)
+        };
+        match timeout_at(deadline, ledger.edit(&key.user, step)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // The exchange may have been done although its answer was late: what it wrote stays known, the decision does not.
+                written.allowed = None;
+                Err(overloaded)
+            }
+        }
+    }
+
+    /// Ends the attempt: with what happened to the sessions that the decision evicts, and whether the answer allows the login.
+    /// Reserved sessions that `eviction` does not name were not revoked.
+    ///
+    /// The ledger records it in any case and is waited for until the deadline: no answer is late because other checks of the
+    /// user are before it.
+    pub async fn finish(mut self, eviction: Eviction, stays: bool, deadline: Instant) {
+        let Written { allowed, reserved, .. } = take(&mut self.written);
+        let Eviction { revoked, mut alive } = eviction;
+        let named: HashSet<&str> = revoked.iter().chain(&alive).map(String::as_str).collect();
+        let unnamed: Vec<String> = reserved.into_iter().filter(|sid| !named.contains(sid.as_str())).collect();
+        alive.extend(unnamed);
+        let carried_out = alive.is_empty() && allowed == Some(stays);
+        if carried_out && revoked.is_empty() {
+            return;
+        }
+        let (ledger, key, terms) = (Arc::clone(&self.ledger), self.key.clone(), self.terms);
+        let write = async move {
+            let eviction = Eviction { revoked, alive };
+            if !(eviction.revoked.is_empty() && eviction.alive.is_empty()) {
+                ledger.settle(&key.user, &eviction).await;
+            }
+            match (carried_out, stays) {
+                (true, _) => {}
+                (false, true) => ledger.remember(&key, terms).await,
+                (false, false) => ledger.withdraw(&key).await,
+            }
+        };
+        let mut completion = Completion { background: &self.ledger.background, write: Some(Box::pin(write)) };
+        completion.run(deadline).await;
+    }
+}
+
+impl<S: Store> Drop for Attempt<S> {
+    fn drop(&mut self) {
+        let written = take(&mut self.written);
+        if !written.added && written.reserved.is_empty() {
+            return;
+        }
+        let (ledger, key) = (Arc::clone(&self.ledger), self.key.clone());
+        let write = async move { ledger.undo(&key, &written).await };
+        drop(Completion { background: &self.ledger.background, write: Some(Box::pin(write)) });
+    }
+}
+
+impl Completion<'_> {
+    /// Waits for the write until the deadline.
+    async fn run(&mut self, deadline: Instant) {
+        if let Some(write) = &mut self.write
+            && timeout_at(deadline, write).await.is_ok()
+        {
+            self.write = None;
+        }
+    }
+}
+
+impl Drop for Completion<'_> {
+    /// Completes the write in the background. Without a runtime or a permit, or after a minute, it is given up: by then what it
+    /// would change has ended by itself.
+    fn drop(&mut self) {
+        let Some(write) = self.write.take() else { return };
+        if let (Ok(runtime), Ok(permit)) =
+            (Handle::try_current(), Arc::clone(self.background).try_acquire_owned())
+        {
+            runtime.spawn(async move {
+                let _ = timeout(REVOKED_FOR, write).await;
+                drop(permit);
+            });
+        }
     }
 }

@@ -1,45 +1,47 @@
-//! What is remembered of one user, and every rule about it as a pure function: what counts for which list, what a login
-//! adds, what takes it out again, and when it ends.
+//! The record of one user, and every rule about it as a pure function: what counts for which list, what a login adds, what
+//! removes it, and when it ends.
 //!
-//! All times are the ledger's own. A check has one of them from the start: the time since which its list knows everything,
-//! called `since` here and T in the essay of the parent module.
+//! All times are the store's. A check has one of them from the start: the time since which its list is complete, called `since`
+//! here and T in the proof of the parent module.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How long a session that this service revoked is neither counted nor revoked again: Auth0 deletes asynchronously.
+/// How long a session that this service revoked is neither counted nor revoked again. Auth0 deletes asynchronously and may
+/// list a revoked session for a while.
 pub const REVOKED_FOR: Duration = Duration::from_secs(60);
 
-/// The greatest age of a list that may be used again for a user who asks too often.
+/// The greatest age of a list that is used again for a user who checks too often. Entries are kept that much longer, so that
+/// such a list is still counted with them.
 pub const MAX_LIST_AGE: Duration = Duration::from_secs(10);
 
-/// What is remembered of one user. An absent record is the default one.
+/// What the ledger knows of one user. An absent record is the default one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Names this very state of the record: random, new with every write, 0 = nothing was ever written.
+    /// Identifies this state of the record: random, new with every write; 0 = nothing was written.
     pub revision: u64,
-    /// Logins that were let in and that Auth0's list may not show yet, at most one for each session and application.
+    /// Allowed logins that Auth0's list may not show yet, at most one for each session and application.
     pub admissions: Vec<AdmissionEntry>,
     /// Sessions that this service revoked or is about to revoke, each once.
     pub revoked: Vec<RevocationEntry>,
 }
 
-/// A login that was let in.
+/// An allowed login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdmissionEntry {
     /// The session, as the store writes it.
     pub sid: String,
     /// The application.
     pub client_id: String,
-    /// When it was first let in.
+    /// When it was first allowed.
     pub admitted_at: Timestamp,
-    /// It counts for lists that know everything only since before this.
+    /// It counts for lists whose `since` is before this.
     pub counts_until: Timestamp,
     /// It is kept until this, because a check with such a list may take until then to commit.
     pub kept_until: Timestamp,
-    /// When a list was first seen to show it: lists that know everything since later are believed without it.
+    /// The mark: when a list was first seen to show it. It does not count for lists whose `since` is later.
     pub seen_at: Option<Timestamp>,
 }
 
@@ -48,41 +50,48 @@ pub struct AdmissionEntry {
 pub struct RevocationEntry {
     /// The session, as the store writes it.
     pub sid: String,
-    /// It is dead to every list that knows everything only since before this.
+    /// It is dead to every list whose `since` is before this.
     pub until: Timestamp,
 }
 
-/// For how long a login that is let in is remembered.
+/// How the ledger treats a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The policy's `admissionWindow`; zero = not at all.
+    /// The policy's `admissionWindow`: how long the login has an entry when it is allowed; zero = it has none.
     pub window: Duration,
     /// The longest `timeout` of the tenant's policies: no check takes longer from its list to its commit.
     pub longest_check: Duration,
+    /// Whether the decision has effect. Under an auditing policy every login is allowed, and nothing is revoked.
+    pub enforced: bool,
+}
+
+/// A revision that no other state of a record has.
+pub(super) fn new_revision() -> u64 {
+    rand::random_range(1..=u64::MAX)
 }
 
 impl Record {
-    /// The admissions that count for a list that knows everything since `since`.
+    /// The admissions that count for a list that is complete since `since`.
     pub fn counting(&self, since: Timestamp) -> impl Iterator<Item = &AdmissionEntry> {
         self.admissions.iter().filter(move |entry| entry.counts_for(since))
     }
 
-    /// The sessions that are dead to such a list.
+    /// The sessions that are dead to such a list: revoked or reserved.
     pub fn dead(&self, since: Timestamp) -> impl Iterator<Item = &str> {
         self.revoked.iter().filter(move |revoked| revoked.until > since).map(|revoked| revoked.sid.as_str())
     }
 
-    /// Whether nothing at all is remembered.
+    /// Whether there is neither an admission nor a revocation.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many admissions and revocations are remembered.
+    /// The number of admissions and revocations.
     pub fn len(&self) -> usize {
         self.admissions.len() + self.revoked.len()
     }
 
-    /// The same on a clock that shows so much more. Marks are left behind: they have to be exact.
+    /// Moves all times by `offset`, to another clock. Marks are dropped, because they have to be exact.
     pub fn moved_by(mut self, offset: SignedDuration) -> Self {
         let moved = |at: Timestamp| at.checked_add(offset).unwrap_or(at);
         for entry in &mut self.admissions {
@@ -103,19 +112,19 @@ impl Record {
         ends.max().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(now)).unwrap_or_default())
     }
 
-    /// Whether anything in it has ended.
+    /// Whether it has an entry that has ended.
     pub fn is_stale(&self, now: Timestamp) -> bool {
         self.admissions.iter().any(|entry| entry.kept_until <= now)
             || self.revoked.iter().any(|revoked| revoked.until <= now)
     }
 
-    /// Forgets what has ended.
+    /// Removes the entries that have ended.
     pub fn expire(&mut self, now: Timestamp) {
         self.admissions.retain(|entry| entry.kept_until > now);
         self.revoked.retain(|revoked| revoked.until > now);
     }
 
-    /// Forgets the oldest until no more than `most` are left; says how many had to go.
+    /// Removes the oldest entries until at most `most` are left, and returns how many it removed.
     pub fn shorten(&mut self, most: usize) -> usize {
         let surplus = self.len().saturating_sub(most);
         let admissions = surplus.min(self.admissions.len());
@@ -124,8 +133,8 @@ impl Record {
         surplus
     }
 
-    /// Remembers a login that is let in now. One that is remembered already keeps its time: asking again does not extend
-    /// it. Only one that no longer says anything to a list since `since` begins anew.
+    /// Adds an allowed login. A login that has an entry keeps its times: a repeated check does not extend them. Only an entry
+    /// that no longer counts for a list since `since` is replaced.
     pub fn admit(&mut self, sid: &str, client_id: &str, terms: Terms, since: Timestamp, now: Timestamp) {
         if terms.window.is_zero() {
             return;
@@ -148,14 +157,14 @@ impl Record {
         });
     }
 
-    /// Takes out exactly this login.
+    /// Removes exactly this login.
     pub fn withdraw(&mut self, sid: &str, client_id: &str) {
         if let Some(known) = self.position(sid, client_id) {
             self.admissions.remove(known);
         }
     }
 
-    /// Marks what a list shows that came before `now`. The first mark stays.
+    /// Marks the admissions that a list shows which arrived before `now`. The first mark stays.
     pub fn mark_seen(&mut self, now: Timestamp, shows: impl Fn(&AdmissionEntry) -> bool) {
         for entry in self.admissions.iter_mut().filter(|entry| entry.seen_at.is_none()) {
             if shows(entry) {
@@ -164,22 +173,27 @@ impl Record {
         }
     }
 
-    /// Takes sessions that are about to be revoked: nobody counts them or chooses them again. What is remembered of them is
-    /// silent meanwhile and speaks again if they are [released](Self::release).
+    /// Reserves a session that is about to be revoked: no check counts it or chooses it. Its admissions do not count while it is
+    /// reserved, and count again if it is [released](Self::release).
     pub fn reserve(&mut self, sid: &str, now: Timestamp) {
         self.release(sid);
         self.revoked.push(RevocationEntry { sid: sid.to_owned(), until: later(now, REVOKED_FOR) });
     }
 
-    /// Gives back a session that could not be revoked.
+    /// Releases a session that could not be revoked.
     pub fn release(&mut self, sid: &str) {
         self.revoked.retain(|revoked| revoked.sid != sid);
     }
 
-    /// Remembers that a session is revoked: what was remembered of it ends at once.
+    /// Adds a revoked session. Its admissions end at once.
     pub fn revoke(&mut self, sid: &str, now: Timestamp) {
         self.reserve(sid, now);
         self.admissions.retain(|entry| entry.sid != sid);
+    }
+
+    /// Whether this login has an entry.
+    pub fn has(&self, sid: &str, client_id: &str) -> bool {
+        self.position(sid, client_id).is_some()
     }
 
     fn position(&self, sid: &str, client_id: &str) -> Option<usize> {
@@ -193,7 +207,7 @@ impl AdmissionEntry {
     }
 }
 
-/// Saturates at the end of time, which only a clock far beyond it could ask for.
+/// Saturates at the end of time, which only a clock that is far wrong reaches.
 fn later(at: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -1,52 +1,54 @@
-//! Turns: the checks of one user that want to commit queue here, so that inside a replica none of them loses a race.
+//! A lock for each user: the checks of one user that want to commit take it in turn, so that inside a replica none of them loses
+//! the exchange to another.
+//!
+//! Written by hand because it takes forty lines over tokio's fair mutex: a lock exists only while a check holds it or waits for
+//! it, and a check that gives up waiting leaves nothing behind.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::User;
+use super::key::UserKey;
 
-type Queue = Arc<tokio::sync::Mutex<()>>;
-
-/// A queue for every user who has a check under way, and none for anybody else.
+/// The locks that are held or waited for.
 #[derive(Default)]
 pub(super) struct UserLocks {
-    queues: Mutex<HashMap<User, Queue>>,
+    locks: Mutex<HashMap<UserKey, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// Somebody's turn; it ends when dropped. The fields are dropped in this order.
+/// A held lock. It is released when dropped; the fields are dropped in this order.
 pub(super) struct UserLock<'a> {
-    _turn: OwnedMutexGuard<()>,
-    _place: Place<'a>,
+    _guard: OwnedMutexGuard<()>,
+    _usage: Usage<'a>,
 }
 
-/// A place in a queue, also while waiting; the last one to leave takes the queue away.
-struct Place<'a> {
+/// A check that holds a lock or waits for it. The last one removes the lock.
+struct Usage<'a> {
     user_locks: &'a UserLocks,
-    user: &'a User,
-    queue: Queue,
+    user: &'a UserKey,
+    lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl UserLocks {
-    /// Waits for the user's turn, first come first served. A caller that gives up waiting leaves no trace.
-    pub(super) async fn take<'a>(&'a self, user: &'a User) -> UserLock<'a> {
-        let queue = Arc::clone(self.lock().entry(user.clone()).or_default());
-        let place = Place { user_locks: self, user, queue };
-        UserLock { _turn: Arc::clone(&place.queue).lock_owned().await, _place: place }
+    /// Waits for the user's lock, first come first served.
+    pub(super) async fn lock<'a>(&'a self, user: &'a UserKey) -> UserLock<'a> {
+        let lock = Arc::clone(self.locks().entry(user.clone()).or_default());
+        let usage = Usage { user_locks: self, user, lock };
+        UserLock { _guard: Arc::clone(&usage.lock).lock_owned().await, _usage: usage }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<User, Queue>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locks(&self) -> MutexGuard<'_, HashMap<UserKey, Arc<tokio::sync::Mutex<()>>>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Usage<'_> {
     fn drop(&mut self) {
-        let mut queues = self.user_locks.lock();
-        // The map and this place: whoever joins does so under the lock that is held here.
-        if Arc::strong_count(&self.queue) == 2 {
-            queues.remove(self.user);
+        let mut locks = self.user_locks.locks();
+        // The map and this check: another check that comes takes its reference under the mutex that is held here.
+        if Arc::strong_count(&self.lock) == 2 {
+            locks.remove(self.user);
         }
     }
 }
@@ -58,19 +60,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_user_waits_for_the_users_own_turn_only_and_no_queue_stays_behind() {
+    async fn user_waits_only_for_their_own_lock_and_no_lock_stays() {
         let user_locks = UserLocks::default();
-        let (ann, bob) = (User::new("t", "ann"), User::new("t", "bob"));
-        let first = user_locks.take(&ann).await;
-        let mut second = Box::pin(user_locks.take(&ann));
-        assert!(second.as_mut().now_or_never().is_none(), "somebody else's turn");
-        assert!(user_locks.take(&bob).now_or_never().is_some(), "another user's queue");
-        assert_eq!(user_locks.lock().len(), 1);
+        let (ann, bob) = (UserKey::new("t", "ann"), UserKey::new("t", "bob"));
+        let first = user_locks.lock(&ann).await;
+        let mut second = Box::pin(user_locks.lock(&ann));
+        assert!(second.as_mut().now_or_never().is_none(), "the first holds it");
+        assert!(user_locks.lock(&bob).now_or_never().is_some(), "another user's lock");
+        assert_eq!(user_locks.locks().len(), 1);
 
         drop(first);
         let second = second.await;
-        assert!(user_locks.take(&ann).now_or_never().is_none(), "still a turn, and one that gave up");
+        assert!(user_locks.lock(&ann).now_or_never().is_none(), "the second holds it, and one gave up waiting");
         drop(second);
-        assert!(user_locks.lock().is_empty());
+        assert!(user_locks.locks().is_empty());
     }
 }

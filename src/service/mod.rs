@@ -29,7 +29,7 @@ use crate::server::{App, Listener, ServerMetrics, TlsFiles, admin_router, check_
 use crate::shutdown::{Shutdown, Signals};
 use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials};
 use crate::source::{follow_setting, parse_switch};
-use parts::{caller_access, ledger, log_hash_key, setting, token_digest};
+use parts::{caller_access, ledger, log_hash_key, redis, setting, token_digest};
 use source::never_ends;
 
 pub use config::ServiceConfig;
@@ -69,8 +69,9 @@ impl Service {
         let (caller_access, token_file) = caller_access(&config)?;
         let audit_file = config.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
         let force_audit = config.force_audit || audit_file.as_ref().is_some_and(|file| *file.value());
-        let ledger = ledger(&config, &registry).await?;
-        let quotas = QuotaConfig { shared: ledger.store().shared().cloned(), replicas: config.replicas };
+        let redis = redis(&config).await?;
+        let ledger = ledger(redis.clone(), &registry);
+        let quotas = QuotaConfig::new(redis, config.replicas);
         let upstream = config.source.upstream(quotas, &registry)?;
         let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
         let snapshot_metrics = SnapshotMetrics::new(&registry);

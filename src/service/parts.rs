@@ -10,9 +10,10 @@ use secrecy::{ExposeSecret, SecretString};
 use super::config::ServiceConfig;
 use super::error::RunError;
 use super::source::Source;
-use crate::ledger::{Backend, DEFAULT_CAPACITY, Failover, Ledger, Memory, Redis};
+use crate::ledger::{DEFAULT_CAPACITY, Failover, Ledger, Memory};
 use crate::metrics::MetricRegistry;
 use crate::policy::{CallerAccess, TokenDigest};
+use crate::redis::Redis;
 use crate::secret::Caller;
 use crate::source::{SettingFile, TokenFile, parse_tokens};
 
@@ -62,19 +63,19 @@ pub(super) fn log_hash_key(configured: Option<&SecretString>) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, &key)
 }
 
-/// The ledger and its metrics: shared when a URL is configured, else this process's memory.
-pub(super) async fn ledger(config: &ServiceConfig, registry: &MetricRegistry) -> Result<Arc<Ledger>, RunError> {
-    let memory = Memory::new(DEFAULT_CAPACITY);
-    let backend = match &config.ledger_url {
-        None => Backend::Memory(memory),
-        Some(url) => {
-            let key = config.ledger_key.as_ref().unwrap_or(url).expose_secret();
-            let redis = Redis::new(url, key.as_bytes()).map_err(|error| RunError::Ledger(error.to_string()))?;
-            Backend::Failover(Failover::start(redis, memory, config.ledger_timeout).await)
-        }
-    };
-    let ledger = Arc::new(Ledger::new(backend));
+/// The Redis that replicas share, when a URL is configured.
+pub(super) async fn redis(config: &ServiceConfig) -> Result<Option<Redis>, RunError> {
+    let Some(url) = &config.ledger_url else { return Ok(None) };
+    let key = config.ledger_key.as_ref().unwrap_or(url).expose_secret();
+    let redis = Redis::connect(url, key.as_bytes(), config.ledger_timeout).await;
+    Ok(Some(redis.map_err(|error| RunError::Ledger(error.to_string()))?))
+}
+
+/// The ledger and its metrics: in Redis when replicas share one, else in this process's memory.
+pub(super) fn ledger(redis: Option<Redis>, registry: &MetricRegistry) -> Arc<Ledger> {
+    let shared = redis.is_some();
+    let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(DEFAULT_CAPACITY), redis)));
     let counted = Arc::clone(&ledger);
-    crate::ledger::metrics::register(registry, ledger.store().shared().is_some(), move || counted.stats());
-    Ok(ledger)
+    crate::ledger::metrics::register(registry, shared, move || counted.stats());
+    ledger
 }

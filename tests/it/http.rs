@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session_checker::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
-use session_checker::ledger::{Backend, Ledger, Memory};
+use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{CallerAccess, TokenDigest};
 use session_checker::readiness::Readiness;
@@ -83,7 +83,7 @@ impl Setup {
             }
         });
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
-        let ledger = Arc::new(Ledger::new(Backend::Memory(Memory::new(100))));
+        let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(100), None)));
         let checker = Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), key);
         let app = App {
             checker,

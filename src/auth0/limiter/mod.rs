@@ -18,6 +18,7 @@
 //! | `queue` | which requests wait, and their order; pure |
 //! | `observed_limit` | what the tenant's rate limit headers say; pure |
 //! | `quota` | what `tenant.requestsPerSecond` allows |
+//! | `shared_bucket` | the bucket that all replicas share, in Redis |
 //! | `availability` | when a request may be sent, as both say it; pure |
 //! | `breaker` | whether the tenant answers at all |
 
@@ -27,6 +28,7 @@ mod observed_limit;
 mod queue;
 mod quota;
 mod rate_limiter;
+mod shared_bucket;
 
 use std::sync::Arc;
 

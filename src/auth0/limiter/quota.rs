@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::availability::Availability;
-use crate::ledger::Failover;
+use super::shared_bucket::SharedBucket;
+use crate::redis::Redis;
 
 /// How long a prepaid request may be used: the time in which it would have flowed into the bucket again.
 const PREPAID_TTL: Duration = Duration::from_secs(1);
@@ -20,10 +21,10 @@ const PREPAID_TTL: Duration = Duration::from_secs(1);
 /// Where the quotas of the tenants are kept.
 #[derive(Clone)]
 pub struct QuotaConfig {
-    /// Redis, where replicas share a ledger.
-    pub shared: Option<Failover>,
+    /// The bucket of all replicas, where they share a Redis.
+    pub(super) shared: Option<SharedBucket>,
     /// How many replicas there are. Each uses its part of a quota that is not shared.
-    pub replicas: u32,
+    pub(super) replicas: u32,
 }
 
 /// The quota of one tenant, as this replica sees it.
@@ -56,6 +57,13 @@ struct TokenBucket {
 impl Default for QuotaConfig {
     fn default() -> Self {
         Self { shared: None, replicas: 1 }
+    }
+}
+
+impl QuotaConfig {
+    /// Keeps quotas in `redis`, where replicas share one, and else divides them by the number of replicas.
+    pub fn new(redis: Option<Redis>, replicas: u32) -> Self {
+        Self { shared: redis.map(SharedBucket::new), replicas }
     }
 }
 

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::json;
-use session_checker::ledger::{Attempt, Ledger, Listed, MAX_LIST_AGE, Memory, REVOKED_FOR, User};
+use session_checker::ledger::{Eviction, MAX_LIST_AGE, Memory, REVOKED_FOR, Terms, UserKey};
 use session_checker::policy::{Count, Decision, Failure, LimitScope, Policy, SessionList, Verdict};
-use tokio::time::{Instant, advance};
+use tokio::time::advance;
 
-use super::world::{Case, Direct, Repeated, Stuck, TIMEOUT, Tenant, WINDOW, memory, policy, replicas, user};
+use super::world::{
+    Case, Direct, Repeated, Stuck, TIMEOUT, Tenant, WINDOW, ledger, memory, policy, replicas, soon, user,
+};
 
 fn one() -> Policy {
     policy(&json!({"limits": {"perClient": 1}}))
@@ -20,10 +22,6 @@ fn evicting() -> Policy {
 
 fn login<'a>(policy: &'a Policy, sid: &'a str) -> Case<'a> {
     Case { policy, sid, client: "a" }
-}
-
-fn soon() -> Instant {
-    Instant::now() + TIMEOUT
 }
 
 /// A tenant in which these sessions have completed a login to the application.
@@ -39,7 +37,7 @@ fn with(sids: &[&str]) -> Tenant {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_login_counts_until_its_window_is_over_and_asking_again_does_not_extend_it() {
+async fn repeated_check_does_not_extend_the_window() {
     let (ledger, policy, nothing) = (memory(), one(), Tenant::default());
     assert!(login(&policy, "s1").check(&ledger, &nothing).await);
     advance(WINDOW - SECOND).await;
@@ -50,21 +48,21 @@ async fn a_login_counts_until_its_window_is_over_and_asking_again_does_not_exten
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_login_is_taken_out_and_nothing_else_is() {
+async fn blocked_login_is_withdrawn_and_no_other() {
     let (ledger, policy) = (memory(), policy(&json!({"limits": {"perClient": 2}})));
     let nothing = Tenant::default();
-    let (user, first, second) = (user(), login(&policy, "s1"), login(&policy, "s2"));
+    let (first, second) = (login(&policy, "s1"), login(&policy, "s2"));
     assert!(first.check(&ledger, &nothing).await);
     assert!(second.check(&ledger, &nothing).await);
     assert!(!login(&policy, "s3").check(&ledger, &nothing).await);
-    ledger.withdraw(&first.attempt(&user)).await;
+    first.fail(&ledger, user(), false).await;
     assert!(login(&policy, "s3").check(&ledger, &nothing).await, "the place that was given back");
     assert!(!login(&policy, "s4").check(&ledger, &nothing).await, "the other one was kept");
     assert!(!first.check(&ledger, &nothing).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_is_refused_when_it_asks_again_gives_its_place_back() {
+async fn login_blocked_at_its_second_check_is_withdrawn() {
     let (ledger, policy) = (memory(), one());
     assert!(login(&policy, "s1").check(&ledger, &Tenant::default()).await);
     assert!(!login(&policy, "s1").check(&ledger, &with(&["s0"])).await);
@@ -72,21 +70,22 @@ async fn a_login_that_is_refused_when_it_asks_again_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_out_is_believed_at_once_by_whoever_asks_after_a_list_showed_the_login() {
+async fn logout_counts_at_once_after_a_list_showed_the_login() {
     let (ledger, policy, nothing) = (memory(), one(), Tenant::default());
     let (second, third) = (login(&policy, "s2"), login(&policy, "s3"));
     assert!(login(&policy, "s1").check(&ledger, &nothing).await);
-    let early = third.open(&ledger).await;
+    let mut early = third.begin(&ledger).await;
     advance(SECOND).await;
     assert!(!second.check(&ledger, &with(&["s1"])).await, "marks the entry");
-    let decision = third.admit(&ledger, early.since, &nothing.list(), soon()).await;
+    let since = early.since();
+    let decision = third.admit(&mut early, since, &nothing.list(), soon()).await;
     assert!(matches!(decision, Ok(Decision::Exceeded { .. })), "this list may be older than the login's end");
     advance(SECOND).await;
     assert!(second.check(&ledger, &nothing).await, "this one is not");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_out_that_no_list_could_foresee_counts_until_the_window_ends() {
+async fn unlisted_login_counts_until_the_window_ends() {
     let (ledger, policy, nothing) = (memory(), one(), Tenant::default());
     assert!(login(&policy, "s1").check(&ledger, &nothing).await);
     advance(SECOND).await;
@@ -94,26 +93,27 @@ async fn a_log_out_that_no_list_could_foresee_counts_until_the_window_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_list_cannot_outlive_the_entries_it_has_to_be_counted_with() {
+async fn slow_list_does_not_outlast_its_entries() {
     let (ledger, policy, nothing) = (memory(), one(), Tenant::default());
     let slow = login(&policy, "slow");
     assert!(login(&policy, "s1").check(&ledger, &nothing).await);
     advance(WINDOW - SECOND).await;
-    let (opened, list) = (slow.open(&ledger).await, nothing.list());
+    let (mut attempt, list) = (slow.begin(&ledger).await, nothing.list());
+    let since = attempt.since();
     // It completes just after the list was made, at the end of its window.
     advance(TIMEOUT).await;
     assert_eq!(ledger.stats().size, 1, "kept, whatever is swept");
-    let decision = slow.admit(&ledger, opened.since, &list, soon()).await;
+    let decision = slow.admit(&mut attempt, since, &list, soon()).await;
     assert!(matches!(decision, Ok(Decision::Exceeded { .. })), "{decision:?}");
     // And the same for a list that is shared as long as one may be.
     advance(MAX_LIST_AGE - SECOND).await;
     assert_eq!(ledger.stats().size, 1);
-    let decision = slow.admit(&ledger, opened.since, &list, soon()).await;
+    let decision = slow.admit(&mut attempt, since, &list, soon()).await;
     assert!(matches!(decision, Ok(Decision::Exceeded { .. })), "{decision:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_that_is_shorter_than_a_check_may_take_lasts_as_long_as_one() {
+async fn window_lasts_at_least_as_long_as_a_check() {
     let (ledger, nothing) = (memory(), Tenant::default());
     let policy = policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "1s"}));
     assert!(login(&policy, "s1").check(&ledger, &nothing).await);
@@ -124,7 +124,7 @@ async fn a_window_that_is_shorter_than_a_check_may_take_lasts_as_long_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_window_nothing_is_written_and_everything_is_read() {
+async fn policy_without_a_window_reads_and_does_not_write() {
     let (ledger, nothing) = (memory(), Tenant::default());
     let off = policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "0s"}));
     assert!(login(&off, "s1").check(&ledger, &nothing).await);
@@ -134,59 +134,60 @@ async fn without_a_window_nothing_is_written_and_everything_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_the_list_shows_already_is_not_remembered() {
+async fn listed_login_gets_no_entry() {
     let (ledger, policy) = (memory(), one());
     assert!(login(&policy, "s1").check(&ledger, &with(&["s1"])).await);
     assert_eq!(ledger.stats().size, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_auditing_policy_remembers_every_login_and_reserves_nothing() {
-    let (ledger, policy, user) = (memory(), evicting(), user());
-    let tenant = with(&["s1"]);
-    let list = tenant.list();
+async fn auditing_policy_records_every_login_and_reserves_nothing() {
+    let (ledger, policy) = (memory(), evicting());
+    let list = with(&["s1"]).list();
     let login = login(&policy, "s2");
-    let opened = login.open(&ledger).await;
-    let attempt = Attempt { enforced: false, ..login.attempt(&user) };
-    let listed = Listed { sessions: &list, since: opened.since };
+    let terms = Terms { enforced: false, ..login.terms() };
+    let mut attempt = ledger.begin(login.key(user()), terms).await;
+    let since = attempt.since();
     let evict = |_: &[_], _: &_| Decision::Evict {
         count: Count { limit_scope: LimitScope::Client, limit: 1, active: 1 },
         victims: vec!["s1".to_owned()],
     };
-    ledger.admit(&attempt, listed, soon(), evict).await.unwrap();
+    attempt.admit(&list, since, soon(), evict).await.unwrap();
+    attempt.finish(Eviction::default(), true, soon()).await;
     assert_eq!(ledger.stats().size, 1, "the login");
-    assert!(!ledger.open(&user, Some("s1")).await.revoked);
+    assert!(!self::login(&policy, "s1").begin(&ledger).await.was_revoked());
 }
 
 #[tokio::test(start_paused = true)]
-async fn users_and_tenants_do_not_count_for_each_other() {
+async fn users_and_tenants_are_separate() {
     let (ledger, policy) = (memory(), one());
     assert!(login(&policy, "s1").check(&ledger, &Tenant::default()).await);
-    for other in [User::new("acme.eu.auth0.com", "v"), User::new("other.eu.auth0.com", "u")] {
+    for other in [UserKey::new("acme.eu.auth0.com", "v"), UserKey::new("other.eu.auth0.com", "u")] {
         let login = login(&policy, "s1");
-        ledger.remember(&login.attempt(&other)).await;
-        ledger.withdraw(&login.attempt(&other)).await;
+        login.fail(&ledger, other.clone(), true).await;
+        login.fail(&ledger, other, false).await;
     }
     assert!(!login(&policy, "s2").check(&ledger, &Tenant::default()).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_the_failure_policy_lets_in_is_remembered() {
-    let (ledger, policy, user) = (memory(), one(), user());
-    ledger.remember(&login(&policy, "s1").attempt(&user)).await;
+async fn login_allowed_by_the_failure_policy_counts() {
+    let (ledger, policy) = (memory(), one());
+    login(&policy, "s1").fail(&ledger, user(), true).await;
     assert!(!login(&policy, "s2").check(&ledger, &Tenant::default()).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_evicting_logins_at_once_never_share_a_victim() {
+async fn evicting_logins_at_once_do_not_share_a_victim() {
     let policy = policy(&json!({"limits": {"perClient": 2}, "strategy": "RevokeOldest"}));
     let list = with(&["s0", "s1"]).list();
     let replicas = replicas(2, Memory::default());
     let (first, second) = (login(&policy, "s2"), login(&policy, "s3"));
-    let (since1, since2) = (first.open(&replicas[0]).await.since, second.open(&replicas[1]).await.since);
+    let (mut attempt1, mut attempt2) = (first.begin(&replicas[0]).await, second.begin(&replicas[1]).await);
+    let (since1, since2) = (attempt1.since(), attempt2.since());
     let (one, other) = futures::join!(
-        first.admit(&replicas[0], since1, &list, soon()),
-        second.admit(&replicas[1], since2, &list, soon()),
+        first.admit(&mut attempt1, since1, &list, soon()),
+        second.admit(&mut attempt2, since2, &list, soon()),
     );
     let mut victims: Vec<String> = [one, other]
         .into_iter()
@@ -200,87 +201,161 @@ async fn two_evicting_logins_at_once_never_share_a_victim() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_evicting_logins_at_once_for_one_place_one_is_refused() {
+async fn one_of_two_evicting_logins_for_one_place_is_blocked() {
     let policy = evicting();
     let list = with(&["s0"]).list();
     let replicas = replicas(2, Memory::default());
     let (first, second) = (login(&policy, "s1"), login(&policy, "s2"));
-    let (since1, since2) = (first.open(&replicas[0]).await.since, second.open(&replicas[1]).await.since);
+    let (mut attempt1, mut attempt2) = (first.begin(&replicas[0]).await, second.begin(&replicas[1]).await);
+    let (since1, since2) = (attempt1.since(), attempt2.since());
     let decisions = futures::join!(
-        first.admit(&replicas[0], since1, &list, soon()),
-        second.admit(&replicas[1], since2, &list, soon()),
+        first.admit(&mut attempt1, since1, &list, soon()),
+        second.admit(&mut attempt2, since2, &list, soon()),
     );
     let evicts = |decision: &Result<Decision, Verdict>| matches!(decision, Ok(Decision::Evict { .. }));
-    let refused = |decision: &Result<Decision, Verdict>| matches!(decision, Ok(Decision::Exceeded { .. }));
+    let blocked = |decision: &Result<Decision, Verdict>| matches!(decision, Ok(Decision::Exceeded { .. }));
     let (one, other) = &decisions;
-    assert!(evicts(one) && refused(other) || refused(one) && evicts(other), "{decisions:?}");
+    assert!(evicts(one) && blocked(other) || blocked(one) && evicts(other), "{decisions:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_revoked_is_neither_counted_nor_revoked_again_for_a_minute_on_all_replicas() {
+async fn revoked_session_is_dead_on_all_replicas_for_a_minute() {
     let replicas = replicas(2, Memory::default());
-    let (policy, user, tenant) = (evicting(), user(), with(&["s0"]));
+    let (policy, tenant) = (evicting(), with(&["s0"]));
+    let victim = login(&policy, "s0");
     assert!(login(&policy, "s1").check(&replicas[0], &tenant).await);
-    replicas[0].settle(&user, &["s0".to_owned()], &[]).await;
     for replica in &replicas {
-        assert!(replica.open(&user, Some("s0")).await.revoked);
+        assert!(victim.begin(replica).await.was_revoked());
     }
-    // The newcomer went away, the tenant still lists what was revoked.
-    replicas[0].withdraw(&login(&policy, "s1").attempt(&user)).await;
+    // The newcomer went away, and the tenant still lists the victim.
+    login(&policy, "s1").fail(&replicas[0], user(), false).await;
     advance(REVOKED_FOR - SECOND).await;
     let deny = one();
     assert!(login(&deny, "s2").check(&replicas[1], &tenant).await);
-    replicas[1].withdraw(&login(&deny, "s2").attempt(&user)).await;
+    login(&deny, "s2").fail(&replicas[1], user(), false).await;
     advance(SECOND * 2).await;
-    assert!(!replicas[1].open(&user, Some("s0")).await.revoked);
+    assert!(!victim.begin(&replicas[1]).await.was_revoked());
     assert!(!login(&deny, "s2").check(&replicas[1], &tenant).await, "it is alive after all");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revoked_session_takes_its_entries_with_it() {
-    let (ledger, policy, user) =
-        (memory(), policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "10m"})), user());
+async fn revoked_session_loses_its_entries() {
+    let (ledger, policy) = (memory(), policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "10m"})));
     assert!(login(&policy, "s1").check(&ledger, &Tenant::default()).await);
-    ledger.settle(&user, &["s1".to_owned()], &[]).await;
+    let evicting = login(&policy, "s9").begin(&ledger).await;
+    let eviction = Eviction { revoked: vec!["s1".to_owned()], alive: Vec::new() };
+    evicting.finish(eviction, false, soon()).await;
     assert!(login(&policy, "s2").check(&ledger, &Tenant::default()).await);
-    ledger.withdraw(&login(&policy, "s2").attempt(&user)).await;
+    login(&policy, "s2").fail(&ledger, user(), false).await;
     advance(REVOKED_FOR * 2).await;
     assert!(login(&policy, "s3").check(&ledger, &Tenant::default()).await, "also after its minute");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_victim_that_could_not_be_revoked_counts_again_with_all_that_is_remembered_of_it() {
-    let (ledger, evicting, user) = (memory(), evicting(), user());
+async fn victim_that_was_not_revoked_counts_again_with_its_entries() {
+    let (ledger, evicting) = (memory(), evicting());
     let elsewhere = policy(&json!({"limits": {"perClient": 1}}));
-    // The victim is also on its way into another application.
+    // The victim also logs in to another application.
     assert!(Case { policy: &elsewhere, sid: "s0", client: "b" }.check(&ledger, &with(&["s0"])).await);
-    assert!(login(&evicting, "s1").check(&ledger, &with(&["s0"])).await);
-    ledger.settle(&user, &[], &["s0".to_owned()]).await;
-    ledger.withdraw(&login(&evicting, "s1").attempt(&user)).await;
-    assert!(!ledger.open(&user, Some("s0")).await.revoked);
+    let (attempt, decision) = login(&evicting, "s1").decide(&ledger, &with(&["s0"])).await;
+    assert!(matches!(decision, Ok(Decision::Evict { .. })), "{decision:?}");
+    attempt.finish(Eviction { revoked: Vec::new(), alive: vec!["s0".to_owned()] }, false, soon()).await;
+    assert!(!login(&evicting, "s0").begin(&ledger).await.was_revoked());
     assert!(!Case { policy: &elsewhere, sid: "s2", client: "b" }.check(&ledger, &with(&["s0"])).await);
     assert!(!login(&elsewhere, "s3").check(&ledger, &with(&["s0"])).await);
     assert_eq!(ledger.stats().size, 1, "the victim's entry; none of the login that failed");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_was_chosen_to_give_way_while_its_own_check_was_under_way_is_not_let_in() {
+async fn victim_that_no_eviction_names_counts_again() {
+    let (ledger, evicting) = (memory(), evicting());
+    let (attempt, _) = login(&evicting, "s1").decide(&ledger, &with(&["s0"])).await;
+    attempt.finish(Eviction::default(), false, soon()).await;
+    assert_eq!(ledger.stats().size, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_chosen_for_eviction_during_its_check_is_blocked() {
     let (ledger, policy, tenant) = (memory(), evicting(), with(&["s0"]));
     let dying = Case { policy: &policy, sid: "s0", client: "b" };
-    let opened = dying.open(&ledger).await;
-    assert!(!opened.revoked);
-    assert!(login(&policy, "s1").check(&ledger, &tenant).await);
-    let verdict = dying.admit(&ledger, opened.since, &tenant.list(), soon()).await;
+    let mut attempt = dying.begin(&ledger).await;
+    assert!(!attempt.was_revoked());
+    let (_evicting, decision) = login(&policy, "s1").decide(&ledger, &tenant).await;
+    assert!(matches!(decision, Ok(Decision::Evict { .. })), "{decision:?}");
+    let since = attempt.since();
+    let verdict = dying.admit(&mut attempt, since, &tenant.list(), soon()).await;
     assert_eq!(verdict, Err(Verdict::SessionRevoked));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_loses_to_another_replica_decides_again_on_the_same_list() {
+async fn dropped_attempt_undoes_what_it_wrote() {
+    let (ledger, policy, tenant) = (memory(), evicting(), with(&["s0"]));
+    let (attempt, decision) = login(&policy, "s1").decide(&ledger, &tenant).await;
+    assert!(matches!(decision, Ok(Decision::Evict { .. })), "{decision:?}");
+    assert_eq!(ledger.stats().size, 2, "the login and its victim");
+    drop(attempt);
+    tokio::task::yield_now().await;
+    assert_eq!(ledger.stats().size, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_attempt_keeps_the_entry_of_an_earlier_one() {
+    let (ledger, policy, nothing) = (memory(), one(), Tenant::default());
+    assert!(login(&policy, "s1").check(&ledger, &nothing).await);
+    drop(login(&policy, "s1").decide(&ledger, &nothing).await);
+    tokio::task::yield_now().await;
+    assert!(!login(&policy, "s2").check(&ledger, &nothing).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempt_is_undone_without_a_runtime_by_time_alone() {
+    let (ledger, policy, nothing) = (memory(), one(), Tenant::default());
+    let attempt = login(&policy, "s1").decide(&ledger, &nothing).await;
+    std::thread::spawn(move || drop(attempt)).join().unwrap();
+    tokio::task::yield_now().await;
+    assert_eq!(ledger.stats().size, 1);
+    advance(WINDOW + TIMEOUT + MAX_LIST_AGE).await;
+    assert_eq!(ledger.stats().size, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn end_is_recorded_though_nobody_waits_for_it() {
+    let replicas = replicas(1, Memory::default());
+    let (policy, tenant) = (evicting(), with(&["s0"]));
+    let victim = login(&policy, "s0");
+    let (attempt, _) = login(&policy, "s1").decide(&replicas[0], &tenant).await;
+    let mut end = Box::pin(attempt.finish(Eviction::default(), false, soon()));
+    assert!(end.as_mut().now_or_never().is_none(), "the store lets others go first");
+    drop(end);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!victim.begin(&replicas[0]).await.was_revoked());
+    assert_eq!(replicas[0].stats().size, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn end_is_recorded_after_the_deadline() {
+    let replicas = replicas(1, Memory::default());
+    let (policy, tenant) = (evicting(), with(&["s0"]));
+    let (attempt, _) = login(&policy, "s1").decide(&replicas[0], &tenant).await;
+    let passed = soon();
+    advance(TIMEOUT * 2).await;
+    attempt.finish(Eviction::default(), false, passed).now_or_never().expect("the deadline has passed");
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(replicas[0].stats().size, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn check_that_loses_to_another_replica_decides_again() {
     let store = std::sync::Arc::new(Memory::default());
-    let (here, there) = (Ledger::new(Direct(store.clone())), Ledger::new(Direct(store)));
+    let (here, there) = (ledger(Direct(store.clone())), ledger(Direct(store)));
     let (policy, nothing) = (one(), Tenant::default());
     let (first, second) = (login(&policy, "s1"), login(&policy, "s2"));
-    let since = first.open(&here).await.since;
+    let mut attempt = first.begin(&here).await;
+    let since = attempt.since();
     let mut times = 0;
     let faster = || {
         times += 1;
@@ -288,63 +363,63 @@ async fn a_check_that_loses_to_another_replica_decides_again_on_the_same_list() 
             assert!(second.check(&there, &nothing).now_or_never().unwrap());
         }
     };
-    let decision = first.admit_meanwhile(&here, since, &nothing.list(), soon(), faster).await;
+    let decision = first.admit_meanwhile(&mut attempt, since, &nothing.list(), soon(), faster).await;
     assert!(matches!(decision, Ok(Decision::Exceeded { .. })), "{decision:?}");
     assert_eq!((times, here.stats().conflicts, there.stats().conflicts), (2, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_does_not_take_its_own_exchange_for_that_of_another_replica() {
-    let (ledger, policy, tenant) = (Ledger::new(Repeated(Memory::default())), evicting(), with(&["s0"]));
-    let first = login(&policy, "s1");
-    let since = first.open(&ledger).await.since;
-    let decision = first.admit(&ledger, since, &tenant.list(), soon()).await;
+async fn check_recognizes_its_own_repeated_exchange() {
+    let (ledger, policy, tenant) = (ledger(Repeated(Memory::default())), evicting(), with(&["s0"]));
+    let (_attempt, decision) = login(&policy, "s1").decide(&ledger, &tenant).await;
     assert!(matches!(&decision, Ok(Decision::Evict { victims, .. }) if *victims == ["s0"]), "{decision:?}");
     assert_eq!(ledger.stats().conflicts, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_whose_turn_does_not_come_until_its_deadline_is_overloaded_and_leaves_nothing() {
-    let (ledger, policy, list) = (Ledger::new(Stuck(Memory::default())), one(), SessionList::default());
+async fn check_without_the_lock_by_its_deadline_is_overloaded() {
+    let (ledger, policy, list) = (ledger(Stuck(Memory::default())), one(), SessionList::default());
     let (first, second) = (login(&policy, "s1"), login(&policy, "s2"));
-    let since = first.open(&memory()).await.since;
-    let deadline = soon();
-    let decisions =
-        futures::join!(first.admit(&ledger, since, &list, deadline), second.admit(&ledger, since, &list, deadline),);
+    let (mut attempt1, mut attempt2) = (first.begin(&ledger).await, second.begin(&ledger).await);
+    let (since, deadline) = (attempt1.since(), soon());
+    let decisions = futures::join!(
+        first.admit(&mut attempt1, since, &list, deadline),
+        second.admit(&mut attempt2, since, &list, deadline),
+    );
     let overloaded = Err(Verdict::Failed { failure: Failure::Overloaded, count: None, revoked: None });
     assert_eq!(decisions, (overloaded.clone(), overloaded));
     assert_eq!(ledger.stats().size, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_is_bounded_the_oldest_go_first_and_are_counted() {
-    let (ledger, policy) = (Ledger::new(Memory::new(3)), one());
-    let users: Vec<User> = (0..5).map(|user| User::new("t", &user.to_string())).collect();
+async fn memory_forgets_the_oldest_and_counts_them() {
+    let (ledger, policy) = (ledger(Memory::new(3)), one());
+    let users: Vec<UserKey> = (0..5).map(|user| UserKey::new("t", &user.to_string())).collect();
     for user in &users {
-        ledger.remember(&login(&policy, "s").attempt(user)).await;
+        login(&policy, "s").fail(&ledger, user.clone(), true).await;
     }
     let stats = ledger.stats();
     assert_eq!((stats.size, stats.forgotten), (3, 2));
-    ledger.withdraw(&login(&policy, "s").attempt(&users[0])).await;
+    login(&policy, "s").fail(&ledger, users[0].clone(), false).await;
     assert_eq!(ledger.stats().size, 3, "the first was gone");
-    ledger.withdraw(&login(&policy, "s").attempt(&users[4])).await;
+    login(&policy, "s").fail(&ledger, users[4].clone(), false).await;
     assert_eq!(ledger.stats().size, 2, "the last was there");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bound_holds_for_a_single_user_too() {
-    let (ledger, policy, user) = (Ledger::new(Memory::new(3)), one(), user());
+async fn bound_holds_for_a_single_user() {
+    let (ledger, policy) = (ledger(Memory::new(3)), one());
     for sid in ["s1", "s2", "s3", "s4", "s5"] {
-        ledger.remember(&login(&policy, sid).attempt(&user)).await;
+        login(&policy, sid).fail(&ledger, user(), true).await;
     }
     assert_eq!((ledger.stats().size, ledger.stats().forgotten), (3, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_ended_leaves_nothing_behind() {
+async fn expired_entries_leave_nothing() {
     let (ledger, policy) = (memory(), one());
     for user in 0..1_000 {
-        ledger.remember(&login(&policy, "s").attempt(&User::new("t", &user.to_string()))).await;
+        login(&policy, "s").fail(&ledger, UserKey::new("t", &user.to_string()), true).await;
     }
     assert_eq!(ledger.stats().size, 1_000);
     advance(WINDOW + TIMEOUT + MAX_LIST_AGE).await;
@@ -352,6 +427,6 @@ async fn what_has_ended_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_user_is_not_printed() {
-    assert_eq!(format!("{:?}", user()), "User");
+fn user_is_not_printed() {
+    assert_eq!(format!("{:?}", user()), "UserKey");
 }

@@ -1,7 +1,7 @@
-//! The ledger's promise: of any number of logins that are checked and complete within the window, a limit N lets exactly N
-//! in, over all replicas that share it, whatever the order of their steps.
+//! The ledger's promise: of any number of logins that are checked and complete within the window, a limit N allows exactly N,
+//! over all replicas that share the ledger and in any order of their steps.
 
-// The helpers of tests are no tests to Clippy.
+// Clippy does not take helpers of tests for tests.
 #![allow(clippy::unwrap_used)]
 
 mod cases;

@@ -1,4 +1,4 @@
-//! Random interleavings of logins, log-outs, refusals, evictions and failures, against a model of what a user may hold.
+//! Random interleavings of logins, logouts, blocks, evictions and failures, against a model of what a user may hold.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,38 +10,38 @@ use futures::poll;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use session_checker::ledger::{Ledger, MAX_LIST_AGE, Memory, Store, StoreTime};
+use session_checker::ledger::{Eviction, Ledger, MAX_LIST_AGE, Memory, Store, StoreTime};
 use session_checker::policy::{Decision, Policy, SessionList};
 use tokio::time::{Duration, Instant, advance};
 
 use super::race::pause;
-use super::world::{Case, TIMEOUT, Tenant, WINDOW, policy, replicas, user};
+use super::world::{Case, TIMEOUT, Tenant, WINDOW, policy, replicas};
 
 const CLIENTS: [&str; 3] = ["a", "b", "c"];
 
-/// The tenant, and the logins that were let in and are on their way.
+/// The tenant, and the allowed logins that have not completed.
 struct World {
     tenant: Tenant,
     random: StdRng,
-    /// With the time of the check: a login that takes longer than the window counts no more and never completes.
+    /// With the time of the check: a login that takes longer than the window does not count and never completes.
     under_way: BTreeMap<(String, String), Instant>,
-    /// Sessions that give way to a login that was let in, until they are revoked.
+    /// Sessions that an allowed login evicts, until they are revoked.
     doomed: BTreeSet<String>,
-    /// Revocations that failed: the failure policy answered, and each may cost a place.
+    /// Failed revocations: the failure policy answered, and each may exceed the limit by one.
     failed: usize,
     last_list: Option<(Rc<SessionList>, StoreTime, Instant)>,
-    last_opened: Option<(StoreTime, Instant)>,
+    last_begun: Option<(StoreTime, Instant)>,
     per_client: usize,
     per_user: usize,
-    let_in: usize,
-    refused: usize,
+    allowed: usize,
+    blocked: usize,
     evicted: usize,
 }
 
-type Failover = Rc<RefCell<World>>;
+type SharedWorld = Rc<RefCell<World>>;
 
 impl World {
-    /// The promise: counting those under way, the user holds no more than the limits.
+    /// The promise: with the logins under way, the user holds no more than the limits.
     fn check(&self) {
         let mut held: BTreeSet<(&str, &str)> = self
             .under_way
@@ -66,14 +66,14 @@ impl World {
     }
 }
 
-async fn wait(world: &Failover, most: usize) {
+async fn wait(world: &SharedWorld, most: usize) {
     let times = world.borrow_mut().random.random_range(0..=most);
     pause(times).await;
 }
 
-/// The list that a check gets: its own; at times one that another check asked for before it, and that it joined before the
-/// request left; at times the last one that is young enough. Each with the time that belongs to it.
-async fn list(world: &Failover, mut since: StoreTime) -> (Rc<SessionList>, StoreTime) {
+/// The list that a check gets: its own; sometimes one that another check requested, which it joined before the request was sent;
+/// sometimes the last one, if it is young enough. Each with the time that belongs to it.
+async fn list(world: &SharedWorld, mut since: StoreTime) -> (Rc<SessionList>, StoreTime) {
     if world.borrow_mut().chance(25)
         && let Some((list, since, at)) = &world.borrow().last_list
         && at.elapsed() < MAX_LIST_AGE.min(WINDOW)
@@ -82,11 +82,11 @@ async fn list(world: &Failover, mut since: StoreTime) -> (Rc<SessionList>, Store
     }
     let mut asked_at = Instant::now();
     let joins = world.borrow_mut().chance(25);
-    match world.borrow().last_opened {
-        Some((opened, at)) if joins && at.elapsed() < TIMEOUT => (since, asked_at) = (opened, at),
+    match world.borrow().last_begun {
+        Some((begun, at)) if joins && at.elapsed() < TIMEOUT => (since, asked_at) = (begun, at),
         _ => {}
     }
-    world.borrow_mut().last_opened = Some((since, asked_at));
+    world.borrow_mut().last_begun = Some((since, asked_at));
     wait(world, 4).await;
     let list = world.borrow().tenant.list();
     world.borrow_mut().last_list = Some((list.clone(), since, asked_at));
@@ -95,60 +95,56 @@ async fn list(world: &Failover, mut since: StoreTime) -> (Rc<SessionList>, Store
 }
 
 async fn login<S: Store>(
-    world: Failover,
+    world: SharedWorld,
     ledger: Arc<Ledger<S>>,
     policy: Arc<Policy>,
     sid: String,
     client: &'static str,
 ) {
     wait(&world, 20).await;
-    let (user, case) = (user(), Case { policy: &policy, sid: &sid, client });
+    let case = Case { policy: &policy, sid: &sid, client };
     world.borrow_mut().tenant.begin(&sid);
     if !world.borrow().tenant.alive(&sid) {
         return;
     }
     let asked_at = Instant::now();
-    let opened = case.open(&ledger).await;
-    if opened.revoked {
+    let mut attempt = case.begin(&ledger).await;
+    if attempt.was_revoked() {
         return;
     }
-    let (list, since) = list(&world, opened.since).await;
-    let decision = case.admit(&ledger, since, &list, asked_at + TIMEOUT).await;
-    let inside = match decision {
-        Ok(Decision::Within { .. }) => true,
+    let (list, since) = list(&world, attempt.since()).await;
+    let decision = case.admit(&mut attempt, since, &list, asked_at + TIMEOUT).await;
+    let (allows, eviction) = match decision {
+        Ok(Decision::Within { .. }) => (true, Eviction::default()),
         Ok(Decision::Evict { victims, .. }) => {
             world.borrow_mut().doomed.extend(victims.iter().cloned());
             wait(&world, 4).await;
-            let fails = world.borrow_mut().chance(10);
-            if fails {
+            if world.borrow_mut().chance(10) {
                 // The failure policy denies.
                 world.borrow_mut().failed += victims.len();
                 world.borrow_mut().doomed.retain(|sid| !victims.contains(sid));
-                ledger.settle(&user, &[], &victims).await;
-                ledger.withdraw(&case.attempt(&user)).await;
+                (false, Eviction { revoked: Vec::new(), alive: victims })
             } else {
                 for victim in &victims {
                     world.borrow_mut().tenant.end(victim);
                 }
                 world.borrow_mut().evicted += victims.len();
-                ledger.settle(&user, &victims, &[]).await;
+                (true, Eviction { revoked: victims, alive: Vec::new() })
             }
-            !fails
         }
         Ok(Decision::Exceeded { .. }) => {
-            world.borrow_mut().refused += 1;
-            false
+            world.borrow_mut().blocked += 1;
+            (false, Eviction::default())
         }
-        Err(_) => {
-            ledger.withdraw(&case.attempt(&user)).await;
-            false
-        }
+        Err(_) => (false, Eviction::default()),
     };
-    if !inside || !world.borrow().tenant.alive(&sid) {
+    // What the ledger records is awaited, however late: the model is about the order of its steps.
+    attempt.finish(eviction, allows, Instant::now() + TIMEOUT * 1_000).await;
+    if !allows || !world.borrow().tenant.alive(&sid) {
         return;
     }
     let way = (sid.clone(), client.to_owned());
-    world.borrow_mut().let_in += 1;
+    world.borrow_mut().allowed += 1;
     world.borrow_mut().under_way.insert(way.clone(), asked_at);
     wait(&world, 30).await;
     world.borrow_mut().under_way.remove(&way);
@@ -163,7 +159,7 @@ async fn login<S: Store>(
     }
 }
 
-/// Plays one game. With `jumps`, time is paused and moves on by leaps; without, it is the real one.
+/// Plays one game. With `jumps`, time is paused and advances in jumps; without, it is real.
 pub async fn play<S: Store>(
     replicas: &[Arc<Ledger<S>>],
     strategy: &str,
@@ -182,11 +178,11 @@ pub async fn play<S: Store>(
         doomed: BTreeSet::new(),
         failed: 0,
         last_list: None,
-        last_opened: None,
+        last_begun: None,
         per_client,
         per_user,
-        let_in: 0,
-        refused: 0,
+        allowed: 0,
+        blocked: 0,
         evicted: 0,
     }));
     let mut logins: Vec<LocalBoxFuture<'_, ()>> = Vec::new();
@@ -195,7 +191,7 @@ pub async fn play<S: Store>(
         let client = CLIENTS[random.random_range(0..CLIENTS.len())];
         // Some sessions serve several applications.
         let sid = if random.random_ratio(1, 4) { format!("{seed}-{}", number / 2) } else { format!("{seed}-{number}") };
-        // The same login twice at once has one entry, which goes with the first refusal: that is the rule, not the promise.
+        // The same login twice at once has one entry, which the first block withdraws: that is the rule, not the promise.
         if !asked.insert((sid.clone(), client)) {
             continue;
         }
@@ -215,21 +211,21 @@ pub async fn play<S: Store>(
         }
     }
     let world = world.borrow();
-    (world.let_in, world.refused, world.evicted)
+    (world.allowed, world.blocked, world.evicted)
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_interleaving_lets_more_in_than_the_limit() {
+async fn no_interleaving_allows_more_than_the_limit() {
     for strategy in ["Deny", "RevokeOldest", "RevokeLeastRecentlyUsed"] {
-        let (mut let_in, mut refused, mut evicted, mut conflicts) = (0, 0, 0, 0);
+        let (mut allowed, mut blocked, mut evicted, mut conflicts) = (0, 0, 0, 0);
         for seed in 0..500 {
             let replicas = replicas(3, Memory::default());
             let game = play(&replicas, strategy, seed, true).await;
-            (let_in, refused, evicted) = (let_in + game.0, refused + game.1, evicted + game.2);
+            (allowed, blocked, evicted) = (allowed + game.0, blocked + game.1, evicted + game.2);
             conflicts += replicas.iter().map(|replica| replica.stats().conflicts).sum::<u64>();
         }
-        // The games were worth playing.
-        assert!(let_in > 1_000 && refused > 100 && conflicts > 100, "{let_in} {refused} {evicted} {conflicts}");
+        // The games reached all outcomes often enough.
+        assert!(allowed > 1_000 && blocked > 100 && conflicts > 100, "{allowed} {blocked} {evicted} {conflicts}");
         assert_eq!(evicted > 100, strategy != "Deny", "{evicted}");
     }
 }

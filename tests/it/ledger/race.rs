@@ -1,4 +1,4 @@
-//! Any number of logins at the same moment: exactly as many as the limit says get in.
+//! Any number of logins at the same time: exactly as many as the limit are allowed.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,14 +8,14 @@ use futures::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use session_checker::ledger::{Ledger, Memory, Store};
+use session_checker::ledger::{Eviction, Ledger, Memory, Store};
 use session_checker::policy::Decision;
 use tokio::time::Instant;
 
 use super::world::{Case, TIMEOUT, Tenant, policy, replicas};
 
-/// Lets `logins` sessions log in at once, spread over the replicas, each listing when it comes to it and completing some
-/// time after it was let in. Says how many were let in.
+/// Logs `logins` sessions in at the same time, spread over the replicas. Each lists the sessions at a random step, and completes
+/// some steps after it was allowed. Returns how many were allowed.
 pub async fn race<S: Store>(replicas: &[Arc<Ledger<S>>], logins: usize, limit: usize, seed: u64) -> usize {
     let policy = policy(&json!({"limits": {"perClient": limit}}));
     let tenant = Rc::new(RefCell::new(Tenant::default()));
@@ -30,12 +30,14 @@ pub async fn race<S: Store>(replicas: &[Arc<Ledger<S>>], logins: usize, limit: u
             let [before, between, after, completing] = [4, 4, 4, 30].map(yields);
             tenant.borrow_mut().begin(sid);
             pause(before).await;
-            let opened = case.open(ledger).await;
+            let mut attempt = case.begin(ledger).await;
             pause(between).await;
             let list = tenant.borrow().list();
             pause(after).await;
-            let decision = case.admit(ledger, opened.since, &list, Instant::now() + TIMEOUT * 10).await;
+            let (since, deadline) = (attempt.since(), Instant::now() + TIMEOUT * 10);
+            let decision = case.admit(&mut attempt, since, &list, deadline).await;
             let within = matches!(decision, Ok(Decision::Within { .. }));
+            attempt.finish(Eviction::default(), within, deadline).await;
             if within {
                 pause(completing).await;
                 tenant.borrow_mut().complete(sid, "a");
@@ -53,13 +55,13 @@ pub async fn pause(times: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_any_number_of_logins_at_once_exactly_as_many_as_the_limit_get_in() {
+async fn logins_at_once_are_allowed_up_to_exactly_the_limit() {
     for (logins, repetitions) in [(2, 200), (10, 200), (100, 200)] {
         for limit in [1, 2, 5] {
             for seed in 0..repetitions {
                 let replicas = replicas(3, Memory::default());
-                let inside = race(&replicas, logins, limit, seed).await;
-                assert_eq!(inside, limit.min(logins), "{logins} logins, limit {limit}, seed {seed}");
+                let allowed = race(&replicas, logins, limit, seed).await;
+                assert_eq!(allowed, limit.min(logins), "{logins} logins, limit {limit}, seed {seed}");
             }
         }
     }

@@ -1,33 +1,37 @@
-//! The same promises with a real Redis, and what happens when it goes away.
+//! The same promises with a real Redis, and what happens when it fails.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use session_checker::ledger::{Failover, Ledger, Memory, Redis, Store};
+use session_checker::ledger::{Failover, Ledger, Memory, Store};
+use session_checker::redis::Redis;
 use tokio::time::{Instant, sleep};
 
 use super::model::play;
 use super::race::race;
-use super::world::{Case, Tenant, Yielding, policy};
+use super::world::{Case, Tenant, Yielding, ledger, policy, user};
 use crate::redis_server::RedisServer;
 
 /// Far above what a busy machine needs for an operation: these tests are about the protocol.
 const PATIENT: Duration = Duration::from_secs(5);
 
-async fn shared(server: &RedisServer, bound: Duration) -> Failover {
-    let url = server.socket_url();
-    Failover::start(Redis::new(&url.into(), b"key").unwrap(), Memory::default(), bound).await
+async fn shared(server: &RedisServer, operation_timeout: Duration) -> Failover {
+    let redis = Redis::connect(&server.socket_url().into(), b"key", operation_timeout).await.unwrap();
+    Failover::new(Memory::default(), Some(redis))
 }
 
-/// Replicas with connections of their own.
-async fn replicas(server: &RedisServer, bound: Duration) -> Vec<Arc<Ledger<Yielding<Arc<Failover>>>>> {
+/// Replicas with separate connections.
+async fn replicas(
+    server: &RedisServer,
+    operation_timeout: Duration,
+) -> Vec<Arc<Ledger<Yielding<Arc<Failover>>>>> {
     let mut replicas = Vec::new();
     for _ in 0..3 {
-        let shared = shared(server, bound).await;
-        // A machine that is busy at the start lets the memory stand in for a moment.
-        eventually("the ledger is shared", || !shared.is_degraded()).await;
-        replicas.push(Arc::new(Ledger::new(Yielding(Arc::new(shared)))));
+        let shared = shared(server, operation_timeout).await;
+        // On a machine that is busy at the start Redis is degraded for a moment.
+        eventually("the ledger is shared", || !shared.stats().degraded).await;
+        replicas.push(ledger(Yielding(Arc::new(shared))));
     }
     replicas
 }
@@ -45,15 +49,15 @@ fn fallbacks<S: Store>(replicas: &[Arc<Ledger<S>>]) -> u64 {
 }
 
 #[tokio::test]
-async fn three_replicas_let_exactly_as_many_in_as_the_limit() {
+async fn replicas_allow_exactly_the_limit() {
     let Some(server) = RedisServer::start().await else { return };
     let replicas = replicas(&server, PATIENT).await;
     for (logins, repetitions) in [(2, 200), (10, 50), (100, 3)] {
         for limit in [1, 2, 5] {
             for seed in 0..repetitions {
                 server.ask(&["FLUSHALL"]);
-                let inside = race(&replicas, logins, limit, seed).await;
-                assert_eq!(inside, limit.min(logins), "{logins} logins, limit {limit}, seed {seed}");
+                let allowed = race(&replicas, logins, limit, seed).await;
+                assert_eq!(allowed, limit.min(logins), "{logins} logins, limit {limit}, seed {seed}");
             }
         }
     }
@@ -62,7 +66,7 @@ async fn three_replicas_let_exactly_as_many_in_as_the_limit() {
 }
 
 #[tokio::test]
-async fn no_interleaving_of_replicas_lets_more_in_than_the_limit() {
+async fn no_interleaving_of_replicas_allows_more_than_the_limit() {
     let Some(server) = RedisServer::start().await else { return };
     let replicas = replicas(&server, PATIENT).await;
     for strategy in ["Deny", "RevokeOldest"] {
@@ -75,9 +79,9 @@ async fn no_interleaving_of_replicas_lets_more_in_than_the_limit() {
 }
 
 #[tokio::test]
-async fn users_and_sessions_are_written_as_hashes_and_everything_ends() {
+async fn records_hold_hashes_and_expire() {
     let Some(server) = RedisServer::start().await else { return };
-    let ledger = Ledger::new(shared(&server, PATIENT).await);
+    let ledger = ledger(shared(&server, PATIENT).await);
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     let case = Case { policy: &policy, sid: "a-telling-sid", client: "a" };
     assert!(case.check(&ledger, &Tenant::default()).await);
@@ -88,14 +92,14 @@ async fn users_and_sessions_are_written_as_hashes_and_everything_ends() {
     }
     let lasts: u64 = dump.lines().next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     assert!((1..=30_000).contains(&lasts), "{dump}");
-    ledger.withdraw(&case.attempt(&super::world::user())).await;
-    assert_eq!(server.dump(), "", "nothing is left to remember");
+    case.fail(&ledger, user(), false).await;
+    assert_eq!(server.dump(), "", "nothing is left");
 }
 
 #[tokio::test]
-async fn a_lost_redis_is_replaced_by_memory_at_once_and_taken_up_again_when_it_is_back() {
+async fn memory_replaces_a_lost_redis_until_it_is_back() {
     let Some(mut server) = RedisServer::start().await else { return };
-    let ledger = Ledger::new(shared(&server, PATIENT).await);
+    let ledger = ledger(shared(&server, PATIENT).await);
     let policy = policy(&json!({"limits": {"perClient": 2}}));
     let nothing = Tenant::default();
     let login = |sid| Case { policy: &policy, sid, client: "a" };
@@ -103,7 +107,7 @@ async fn a_lost_redis_is_replaced_by_memory_at_once_and_taken_up_again_when_it_i
 
     server.kill();
     assert!(login("s2").check(&ledger, &nothing).await);
-    assert!(!login("s3").check(&ledger, &nothing).await, "memory knows what this replica let in");
+    assert!(!login("s3").check(&ledger, &nothing).await, "memory knows what this replica allowed");
     let stats = ledger.stats();
     assert!(stats.degraded && stats.fallbacks > 0, "{stats:?}");
 
@@ -112,48 +116,48 @@ async fn a_lost_redis_is_replaced_by_memory_at_once_and_taken_up_again_when_it_i
     let before = ledger.stats().fallbacks;
     assert!(login("s4").check(&ledger, &nothing).await, "the server has forgotten");
     assert!(login("s5").check(&ledger, &nothing).await);
-    assert!(!login("s6").check(&ledger, &nothing).await, "and limits again");
+    assert!(!login("s6").check(&ledger, &nothing).await, "it limits again");
     assert_eq!(ledger.stats().fallbacks, before);
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there_at_the_start_is_taken_up_when_it_comes() {
+async fn redis_that_starts_late_is_used_when_it_works() {
     let Some(mut server) = RedisServer::start().await else { return };
     server.kill();
-    let ledger = Ledger::new(shared(&server, PATIENT).await);
+    let ledger = ledger(shared(&server, PATIENT).await);
     assert!(ledger.stats().degraded);
     server.restart().await;
     eventually("the shared ledger is there", || !ledger.stats().degraded).await;
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_costs_a_check_its_bound_and_no_more() {
+async fn hanging_redis_costs_a_check_one_operation_timeout() {
     let Some(server) = RedisServer::start().await else { return };
-    let bound = Duration::from_millis(50);
-    let ledger = Ledger::new(shared(&server, bound).await);
+    let timeout = Duration::from_millis(50);
+    let ledger = ledger(shared(&server, timeout).await);
     server.signal("-STOP");
     let begun = Instant::now();
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     assert!(Case { policy: &policy, sid: "s1", client: "a" }.check(&ledger, &Tenant::default()).await);
     let took = begun.elapsed();
     server.signal("-CONT");
-    assert!(took >= bound && took < bound * 10, "{took:?}");
+    assert!(took >= timeout && took < timeout * 10, "{took:?}");
     assert!(ledger.stats().degraded);
     eventually("the shared ledger is back", || !ledger.stats().degraded).await;
 }
 
-#[test]
-fn an_address_that_cannot_be_read_is_refused_without_repeating_it() {
+#[tokio::test]
+async fn error_about_an_invalid_url_does_not_repeat_it() {
     for url in ["http://u:secret@h", "redis://u:secret@h:port", "nonsense-secret", ""] {
-        let Err(error) = Redis::new(&url.into(), b"key") else { panic!("{url}") };
+        let Err(error) = Redis::connect(&url.into(), b"key", PATIENT).await else { panic!("{url}") };
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
 }
 
 #[tokio::test]
-async fn a_redis_that_can_be_read_and_not_written_is_not_taken_for_one_that_is_back() {
+async fn read_only_redis_stays_degraded() {
     let Some(server) = RedisServer::start().await else { return };
-    let ledger = Ledger::new(shared(&server, PATIENT).await);
+    let ledger = ledger(shared(&server, PATIENT).await);
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     let login = |sid| Case { policy: &policy, sid, client: "a" };
@@ -165,16 +169,16 @@ async fn a_redis_that_can_be_read_and_not_written_is_not_taken_for_one_that_is_b
         stats.lines().filter(|line| line.starts_with("cmdstat_evalsha:")).filter_map(calls).sum::<u64>()
     };
     let before = tries();
-    eventually("it is tried again, each time with a read and a write", || tries() >= before + 6).await;
+    eventually("it is probed, each time with a read and a write", || tries() >= before + 6).await;
     assert!(ledger.stats().degraded);
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     eventually("the shared ledger is back", || !ledger.stats().degraded).await;
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_is_made_anew_and_is_the_trouble_of_its_user_alone() {
+async fn unreadable_record_affects_only_its_user() {
     let Some(server) = RedisServer::start().await else { return };
-    let ledger = Ledger::new(shared(&server, PATIENT).await);
+    let ledger = ledger(shared(&server, PATIENT).await);
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     let login = |sid| Case { policy: &policy, sid, client: "a" };
     assert!(login("s1").check(&ledger, &Tenant::default()).await);
@@ -182,7 +186,7 @@ async fn a_record_that_cannot_be_read_is_made_anew_and_is_the_trouble_of_its_use
     for key in keys.lines().filter(|key| !key.is_empty()) {
         server.ask(&["HSET", key, "record", "of another version"]);
     }
-    assert!(login("s2").check(&ledger, &Tenant::default()).await, "nothing is known of the first any more");
-    assert!(!login("s3").check(&ledger, &Tenant::default()).await, "and of the second it is");
+    assert!(login("s2").check(&ledger, &Tenant::default()).await, "the first is unknown");
+    assert!(!login("s3").check(&ledger, &Tenant::default()).await, "the second is known");
     assert_eq!((ledger.stats().degraded, ledger.stats().fallbacks), (false, 0));
 }

@@ -1,5 +1,5 @@
-//! A tenant as the ledger's tests need it: sessions that show an application once a login has completed, several replicas,
-//! and a store that lets others go first at every step.
+//! A tenant for the ledger's tests: sessions that show an application once a login has completed, several replicas, and a store
+//! that lets other checks go first at every step.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use session_checker::ledger::{
-    Attempt, Ledger, Listed, Memory, Opened, Record, Stats, Store, StoreTime, Terms, User, Versioned,
+    Attempt, Eviction, Ledger, Memory, Record, SessionKey, Stats, Store, StoreTime, Terms, UserKey, Versioned,
 };
 use session_checker::policy::{
     Admission, Decision, LimitInputs, ListedSession, Login, LoginContext, Manifest, ObjectName, Policy, SessionList,
@@ -22,16 +22,16 @@ use tokio::time::Instant;
 pub const TIMEOUT: Duration = Duration::from_secs(3);
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// A store in which whoever is about to read or exchange first lets everybody else go on.
+/// A store in which a check that is about to read or exchange first lets all others go on.
 pub struct Yielding<S>(pub S);
 
 impl<S: Store> Store for Yielding<Arc<S>> {
-    async fn read(&self, user: &User) -> Versioned {
+    async fn read(&self, user: &UserKey) -> Versioned {
         tokio::task::yield_now().await;
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         tokio::task::yield_now().await;
         self.0.compare_exchange(user, expected, next).await
     }
@@ -51,12 +51,17 @@ pub fn replicas<S: Store>(count: usize, store: S) -> Vec<Arc<Ledger<Yielding<Arc
     (0..count).map(|_| Arc::new(Ledger::new(Yielding(Arc::clone(&store))))).collect()
 }
 
-/// One replica with the ledger in memory.
-pub fn memory() -> Ledger<Memory> {
-    Ledger::new(Memory::default())
+/// One replica with the ledger in a store.
+pub fn ledger<S: Store>(store: S) -> Arc<Ledger<S>> {
+    Arc::new(Ledger::new(store))
 }
 
-/// A policy, from the fields beside the tenant's.
+/// One replica with the ledger in memory.
+pub fn memory() -> Arc<Ledger<Memory>> {
+    ledger(Memory::default())
+}
+
+/// A policy, from the fields other than the tenant's.
 pub fn policy(fields: &Value) -> Policy {
     let mut spec = json!({
         "tenant": {"domain": "acme.eu.auth0.com", "credentialsSecretRef": {"name": "auth0"}},
@@ -75,7 +80,7 @@ pub struct Tenant {
     sessions: BTreeMap<String, (Timestamp, BTreeSet<String>)>,
     begun: i64,
     ended: BTreeSet<String>,
-    /// The list as long as nothing changes: what a test asks for most.
+    /// The list while nothing changes, because tests need it often.
     listed: RefCell<Option<Rc<SessionList>>>,
 }
 
@@ -125,9 +130,14 @@ impl Tenant {
     }
 }
 
-/// The user that all tests are about.
-pub fn user() -> User {
-    User::new("acme.eu.auth0.com", "u")
+/// A deadline that no test reaches unless it advances the time.
+pub fn soon() -> Instant {
+    Instant::now() + TIMEOUT
+}
+
+/// The user of all tests.
+pub fn user() -> UserKey {
+    UserKey::new("acme.eu.auth0.com", "u")
 }
 
 /// A login to one application of the one user.
@@ -138,24 +148,36 @@ pub struct Case<'a> {
 }
 
 impl Case<'_> {
-    pub async fn open<S: Store>(&self, ledger: &Ledger<S>) -> Opened {
-        ledger.open(&user(), Some(self.sid)).await
+    pub fn key(&self, user: UserKey) -> SessionKey {
+        SessionKey::new(user, self.sid, self.client)
+    }
+
+    pub fn terms(&self) -> Terms {
+        Terms { window: self.policy.admission_window, longest_check: TIMEOUT, enforced: true }
+    }
+
+    pub async fn begin<S: Store>(&self, ledger: &Arc<Ledger<S>>) -> Attempt<S> {
+        self.begin_as(user(), ledger).await
+    }
+
+    pub async fn begin_as<S: Store>(&self, user: UserKey, ledger: &Arc<Ledger<S>>) -> Attempt<S> {
+        ledger.begin(self.key(user), self.terms()).await
     }
 
     pub async fn admit<S: Store>(
         &self,
-        ledger: &Ledger<S>,
+        attempt: &mut Attempt<S>,
         since: StoreTime,
         list: &SessionList,
         deadline: Instant,
     ) -> Result<Decision, Verdict> {
-        self.admit_meanwhile(ledger, since, list, deadline, || ()).await
+        self.admit_meanwhile(attempt, since, list, deadline, || ()).await
     }
 
-    /// Admits, and has something else happen each time between deciding and committing.
+    /// Admits, and calls `meanwhile` each time between deciding and committing.
     pub async fn admit_meanwhile<S: Store>(
         &self,
-        ledger: &Ledger<S>,
+        attempt: &mut Attempt<S>,
         since: StoreTime,
         sessions: &SessionList,
         deadline: Instant,
@@ -168,24 +190,36 @@ impl Case<'_> {
             meanwhile();
             decision
         };
-        ledger.admit(&self.attempt(&user()), Listed { sessions, since }, deadline, decide).await
+        attempt.admit(sessions, since, deadline, decide).await
     }
 
-    pub fn attempt<'a>(&'a self, user: &'a User) -> Attempt<'a> {
-        Attempt {
-            user,
-            sid: self.sid,
-            client_id: self.client,
-            terms: Terms { window: self.policy.admission_window, longest_check: TIMEOUT },
-            enforced: true,
-        }
+    /// Begins and admits with nothing in between.
+    pub async fn decide<S: Store>(
+        &self,
+        ledger: &Arc<Ledger<S>>,
+        tenant: &Tenant,
+    ) -> (Attempt<S>, Result<Decision, Verdict>) {
+        let mut attempt = self.begin(ledger).await;
+        let since = attempt.since();
+        let decision = self.admit(&mut attempt, since, &tenant.list(), soon()).await;
+        (attempt, decision)
     }
 
-    /// A whole check with nothing in between: whether it lets the login in.
-    pub async fn check<S: Store>(&self, ledger: &Ledger<S>, tenant: &Tenant) -> bool {
-        let opened = self.open(ledger).await;
-        let decision = self.admit(ledger, opened.since, &tenant.list(), Instant::now() + TIMEOUT).await;
-        !opened.revoked && matches!(decision, Ok(Decision::Within { .. } | Decision::Evict { .. }))
+    /// A whole check with nothing in between, in which every victim is revoked: whether it allows the login.
+    pub async fn check<S: Store>(&self, ledger: &Arc<Ledger<S>>, tenant: &Tenant) -> bool {
+        let (attempt, decision) = self.decide(ledger, tenant).await;
+        let (allows, revoked) = match decision {
+            Ok(Decision::Within { .. }) => (true, Vec::new()),
+            Ok(Decision::Evict { victims, .. }) => (true, victims),
+            Ok(Decision::Exceeded { .. }) | Err(_) => (false, Vec::new()),
+        };
+        attempt.finish(Eviction { revoked, alive: Vec::new() }, allows, soon()).await;
+        allows
+    }
+
+    /// Ends an attempt without a list, as when the failure policy answers: it allows the login or not.
+    pub async fn fail<S: Store>(&self, ledger: &Arc<Ledger<S>>, user: UserKey, allows: bool) {
+        self.begin_as(user, ledger).await.finish(Eviction::default(), allows, soon()).await;
     }
 }
 
@@ -193,11 +227,11 @@ impl Case<'_> {
 pub struct Direct<S>(pub Arc<S>);
 
 impl<S: Store> Store for Direct<S> {
-    async fn read(&self, user: &User) -> Versioned {
+    async fn read(&self, user: &UserKey) -> Versioned {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         self.0.compare_exchange(user, expected, next).await
     }
 
@@ -210,11 +244,11 @@ impl<S: Store> Store for Direct<S> {
 pub struct Stuck(pub Memory);
 
 impl Store for Stuck {
-    async fn read(&self, user: &User) -> Versioned {
+    async fn read(&self, user: &UserKey) -> Versioned {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, _: &User, _: &Versioned, _: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, _: &UserKey, _: &Versioned, _: Record) -> Result<(), Versioned> {
         std::future::pending().await
     }
 
@@ -227,11 +261,11 @@ impl Store for Stuck {
 pub struct Repeated(pub Memory);
 
 impl Store for Repeated {
-    async fn read(&self, user: &User) -> Versioned {
+    async fn read(&self, user: &UserKey) -> Versioned {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &User, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         self.0.compare_exchange(user, expected, next.clone()).await?;
         self.0.compare_exchange(user, expected, next).await
     }
