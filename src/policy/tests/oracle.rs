@@ -148,7 +148,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
     }
 
     // Every limit, in order.
-    struct MeasuredLimit {
+    struct OracleLimit {
         limit_scope: LimitScope,
         limit: usize,
         counted: Vec<Known>,
@@ -156,7 +156,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
         exceeded: bool,
     }
     let strategy = check.policy.strategy;
-    let mut measured: Vec<MeasuredLimit> = Vec::new();
+    let mut measured: Vec<OracleLimit> = Vec::new();
     for (limit_scope, limit) in check.policy.limits.iter() {
         let limit = limit as usize;
         let belonging: Vec<Known> = others.iter().filter(|other| other.belongs(limit_scope, check)).cloned().collect();
@@ -171,22 +171,22 @@ pub(super) fn oracle(check: &Check) -> Decision {
             };
             let counted: Vec<Known> = belonging.into_iter().filter(|other| other.listed && before(other)).collect();
             let exceeded = strategy == Strategy::Deny && counted.len() >= limit;
-            measured.push(MeasuredLimit { limit_scope, limit, counted, holder, exceeded });
+            measured.push(OracleLimit { limit_scope, limit, counted, holder, exceeded });
         } else {
             let exceeded = belonging.len() >= limit;
-            measured.push(MeasuredLimit { limit_scope, limit, counted: belonging, holder, exceeded });
+            measured.push(OracleLimit { limit_scope, limit, counted: belonging, holder, exceeded });
         }
     }
-    let count = |measured: &MeasuredLimit| Count {
+    let count = |measured: &OracleLimit| Count {
         limit_scope: measured.limit_scope,
         limit: u32::try_from(measured.limit).unwrap(),
         active: measured.counted.len(),
     };
 
     let Some(first) = measured.iter().find(|measured| measured.exceeded) else {
-        let mut least: Option<&MeasuredLimit> = None;
+        let mut least: Option<&OracleLimit> = None;
         for one in &measured {
-            let room = |measured: &MeasuredLimit| measured.limit as i64 - measured.counted.len() as i64;
+            let room = |measured: &OracleLimit| measured.limit as i64 - measured.counted.len() as i64;
             if least.is_none_or(|least| room(one) < room(least)) {
                 least = Some(one);
             }
