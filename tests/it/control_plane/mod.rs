@@ -22,9 +22,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
+use session_checker::crd::SessionPolicy;
 use tokio::sync::OnceCell;
 
 pub use namespace::{Namespace, Rbac};
@@ -117,6 +119,10 @@ impl ControlPlane {
         let established = kube::runtime::conditions::is_crd_established();
         let installed = kube::runtime::wait::await_condition(api, name, established);
         tokio::time::timeout(Duration::from_secs(30), installed).await.unwrap().unwrap();
+        // An established definition answers 429 until its storage is initialized. The client retries then, and a test
+        // that counts requests would count the retry.
+        let policies: Api<SessionPolicy> = Api::all(self.admin().await);
+        policies.list(&ListParams::default()).await.unwrap();
     }
 
     /// A client with all rights, to prepare objects and to read results.
