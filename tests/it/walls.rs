@@ -40,7 +40,6 @@ fn policy_core_uses_neither_crd_nor_frameworks() {
 }
 
 #[test]
-#[ignore = "until every part of src/ has its final place"]
 fn auth0_does_not_use_the_ledger() {
     let wrong = places(|reference| reference.is_own && reference.from[0] == "auth0" && reference.to[0] == "ledger");
     assert_eq!(wrong, Vec::<String>::new());
@@ -56,7 +55,6 @@ fn args_uses_nothing_above_itself() {
 }
 
 #[test]
-#[ignore = "until every part of src/ has its final place"]
 fn modules_and_files_form_no_circle() {
     let (modules, references) = source();
     let mut circles = String::new();
