@@ -72,7 +72,8 @@ fn redis(criterion: &mut Criterion) {
     while redis.is_degraded() {
         runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
     }
-    let (ledger, mut logins) = (Arc::new(Ledger::new(Failover::new(Memory::default(), Some(redis.clone())))), Logins::new());
+    let (ledger, mut logins) =
+        (Arc::new(Ledger::new(Failover::new(Memory::default(), Some(redis.clone())))), Logins::new());
     criterion.bench_function("ledger/redis/open, admit and withdraw", |bencher| {
         bencher.iter(|| runtime.block_on(logins.next(&ledger)));
     });

@@ -235,19 +235,11 @@ impl Server {
     async fn probe(&self) -> Result<(), RedisFailure> {
         let before = self.read(PROBE_REGISTER, PROBE_INTERVAL).await?;
         let revision = rand::random_range(1..=u64::MAX);
-        let write = self.compare_exchange(
-            PROBE_REGISTER,
-            before.revision,
-            revision,
-            "",
-            PROBE_INTERVAL,
-            PROBE_INTERVAL,
-        );
+        let write =
+            self.compare_exchange(PROBE_REGISTER, before.revision, revision, "", PROBE_INTERVAL, PROBE_INTERVAL);
         // Another replica that probes at the same time may be faster, which proves as much. Nothing is left behind.
         if write.await?.is_ok() {
-            let _ = self
-                .compare_exchange(PROBE_REGISTER, revision, 0, "", Duration::ZERO, PROBE_INTERVAL)
-                .await?;
+            let _ = self.compare_exchange(PROBE_REGISTER, revision, 0, "", Duration::ZERO, PROBE_INTERVAL).await?;
         }
         Ok(())
     }

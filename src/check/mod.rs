@@ -60,9 +60,9 @@ pub struct DryRun<'a> {
     pub victims: Vec<String>,
 }
 
-/// One check, or a dry run, on its way.
+/// The state of a check, or of a dry run, between its steps.
 struct Walk<'a> {
-    /// Where the ledger and the memory are; `None` in a dry run.
+    /// Has the ledger and the memory; `None` in a dry run.
     checker: Option<&'a Checker>,
     snapshot: &'a Snapshot,
     login: &'a Login,
@@ -73,8 +73,8 @@ struct Walk<'a> {
     seen: DryRun<'a>,
 }
 
-/// Takes the steps of a check without any effect, and returns the answer and what was seen. What the service remembers of
-/// logins under way is not known to it.
+/// Takes the steps of a check without any effect, and returns the answer and what it saw. It decides by the tenant's list alone:
+/// logins in progress, which the ledger of the service has, do not count.
 pub async fn dry_run<'a>(snapshot: &'a Snapshot, view: &'a CallerView, login: &'a Login) -> (Answer, DryRun<'a>) {
     let mut walk = Walk::new(None, snapshot, login, Instant::now());
     let answer = walk.answer(view).await;
@@ -284,8 +284,7 @@ impl<'a> Walk<'a> {
             }
         };
         let revoked = HashSet::new();
-        let inputs =
-            LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, now: Timestamp::now() };
+        let inputs = LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, now: Timestamp::now() };
         let (decision, roles) = (limit_check.decide(inputs), limit_check.explain(inputs));
         if let Decision::Evict { victims, .. } = &decision {
             self.seen.victims.clone_from(victims);

@@ -184,7 +184,9 @@ impl SessionLists {
     pub fn sweep(&self) -> usize {
         let now = Instant::now();
         let mut users = self.lock();
-        users.retain(|_, history| history.checked_at.back().is_some_and(|last| now.duration_since(*last) < HISTORY_SPAN));
+        users.retain(|_, history| {
+            history.checked_at.back().is_some_and(|last| now.duration_since(*last) < HISTORY_SPAN)
+        });
         users.len()
     }
 

@@ -405,9 +405,7 @@ impl Drop for Completion<'_> {
     /// would change has ended by itself.
     fn drop(&mut self) {
         let Some(write) = self.write.take() else { return };
-        if let (Ok(runtime), Ok(permit)) =
-            (Handle::try_current(), Arc::clone(self.background).try_acquire_owned())
-        {
+        if let (Ok(runtime), Ok(permit)) = (Handle::try_current(), Arc::clone(self.background).try_acquire_owned()) {
             runtime.spawn(async move {
                 let _ = timeout(REVOKED_FOR, write).await;
                 drop(permit);

@@ -1,4 +1,4 @@
-//! The way of a check, from a request to an answer, through a real service and a simulated tenant.
+//! A check, from a request to an answer, through a real service and a simulated tenant.
 
 use serde_json::json;
 use simulator::Session;
@@ -6,7 +6,7 @@ use simulator::Session;
 use crate::common::{APP, Running, callers, credentials, policy, tenant};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_session_is_refused_and_ended_by_the_action() {
+async fn second_session_is_blocked_and_ended_by_the_action() {
     let tenant = tenant().await;
     tenant.add_session("u", Session::new("s1", tenant.now()).client(APP));
     tenant.add_session("u", Session::new("s2", tenant.now()));
@@ -29,7 +29,7 @@ async fn a_second_session_is_refused_and_ended_by_the_action() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_oldest_session_gives_way_and_is_not_let_in_again() {
+async fn oldest_session_is_evicted_and_then_blocked() {
     let tenant = tenant().await;
     tenant.add_session("u", Session::new("s1", tenant.now()).client(APP));
     tenant.add_session("u", Session::new("s2", tenant.now()));

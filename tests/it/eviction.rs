@@ -1,5 +1,4 @@
-//! Sessions that give way, what is remembered of logins, and what holds when many come at once: through a service and a
-//! simulated tenant.
+//! Evictions, holders that are allowed from memory, and logins at the same time: through a service and a simulated tenant.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::common::{
     APP, DOMAIN, Running, callers, credentials, eventually, folder, policy, tenant, tenant_with, write,
 };
 
-/// A session of [`APP`] that began so many hours ago.
+/// A session of [`APP`] that began `hours_ago`.
 fn session(id: &str, hours_ago: i64, now: Timestamp) -> Session {
     Session::new(id, now - SignedDuration::from_hours(hours_ago)).client(APP)
 }
@@ -42,7 +41,7 @@ fn within(active: usize) -> Value {
         "limit": 1, "limit_scope": "client", "active_sessions": active })
 }
 
-/// A tenant whose user has sessions that the strategies would choose from differently, on several pages, and a new one.
+/// A tenant whose user has a new session and others, on several pages, among which each strategy chooses differently.
 async fn four_and_a_new_one() -> Simulator {
     let tenant = tenant_with(Options { page_size_cap: 2, ..Options::new(DOMAIN) }).await;
     let now = tenant.now();
@@ -81,7 +80,7 @@ async fn each_strategy_revokes_the_surplus_in_its_own_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_current_session_is_never_revoked_though_it_is_the_oldest() {
+async fn current_session_is_never_revoked() {
     for strategy in ["RevokeOldest", "RevokeLeastRecentlyUsed", "RevokeNextToExpire"] {
         let tenant = tenant().await;
         let now = tenant.now();
@@ -96,7 +95,7 @@ async fn the_current_session_is_never_revoked_though_it_is_the_oldest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_holder_is_let_in_and_nobody_gives_way() {
+async fn holder_is_allowed_without_an_eviction() {
     let tenant = tenant().await;
     let now = tenant.now();
     for (id, hours_ago) in [("s1", 3), ("s2", 2), ("s3", 1)] {
@@ -111,7 +110,7 @@ async fn a_holder_is_let_in_and_nobody_gives_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_second_factor_that_the_policy_wants_the_login_is_refused() {
+async fn login_without_the_required_second_factor_is_blocked() {
     let tenant = tenant().await;
     tenant.add_session("u", session("s1", 1, tenant.now()));
     tenant.add_session("u", Session::new("me", tenant.now()));
@@ -129,17 +128,17 @@ async fn without_the_second_factor_that_the_policy_wants_the_login_is_refused() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_without_a_session_revokes_nothing_and_asks_nothing() {
+async fn login_without_a_session_lists_and_revokes_nothing() {
     let tenant = tenant().await;
     tenant.add_session("u", session("s1", 1, tenant.now()));
     let service = service(&tenant, json!({ "strategy": "RevokeOldest" })).await;
     assert_eq!(check(&service, "").await["reason"], "no_session");
-    // The credential is proven at the start, whatever is asked.
+    // The credential is probed at the start.
     assert!(tenant.requests().iter().all(|request| request.operation == Some(Operation::Token)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audit_revokes_nothing_and_counts_the_surplus_again_each_time() {
+async fn audit_revokes_nothing_and_counts_the_surplus_each_time() {
     for (spec, options) in [(json!({ "mode": "Audit" }), &[][..]), (json!({}), &["--force-audit"][..])] {
         let tenant = tenant().await;
         tenant.add_session("u", session("s1", 1, tenant.now()));
@@ -150,7 +149,7 @@ async fn an_audit_revokes_nothing_and_counts_the_surplus_again_each_time() {
         one["spec"]["strategy"] = "RevokeOldest".into();
         one["spec"]["message"] = "No.".into();
         let service = Running::folder(&tenant, &[credentials(), callers(), one], options).await;
-        // The first is still under way when the second comes: it could not be revoked for it.
+        // The first login is under way when the second comes, so it could not be evicted.
         for (id, active, audited) in [("me", 1, "evicted"), ("me-too", 2, "limit_exceeded")] {
             assert_eq!(
                 check(&service, id).await,
@@ -159,12 +158,12 @@ async fn an_audit_revokes_nothing_and_counts_the_surplus_again_each_time() {
             );
         }
         assert_eq!((ids(&tenant).len(), tenant.count(Operation::Revoke)), (3, 0));
-        assert_eq!(check(&service, "s1").await["reason"], "within_limit", "it is not taken for revoked");
+        assert_eq!(check(&service, "s1").await["reason"], "within_limit", "it does not count as revoked");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_revoked_does_not_count_while_the_list_still_shows_it() {
+async fn revoked_session_does_not_count_while_it_is_listed() {
     let options = Options { visibility_delay: Duration::from_secs(3600), ..Options::new(DOMAIN) };
     let tenant = tenant_with(options).await;
     tenant.add_session("u", session("s1", 1, tenant.now()));
@@ -174,18 +173,18 @@ async fn what_was_revoked_does_not_count_while_the_list_still_shows_it() {
     assert_eq!(check(&service, "s2").await["reason"], "evicted");
     assert_eq!(check(&service, "s2").await, within(0));
     assert_eq!(tenant.count(Operation::Revoke), 1, "it is not revoked again");
-    let refused = check(&service, "s1").await;
+    let blocked = check(&service, "s1").await;
     assert_eq!(
-        refused,
+        blocked,
         json!({ "block": true, "reason": "session_revoked", "revoke_session": false, "policy": "default/one",
             "message": "You are already signed in elsewhere. Sign out there and try again." })
     );
-    assert_eq!(tenant.count(Operation::List), 2, "which was known without asking");
+    assert_eq!(tenant.count(Operation::List), 2, "the ledger knew it without a list");
 }
 
-/// Two sessions would have to give way, and revoking one of them meets a fault. A refusal for want of budget closes it for a
-/// second, which is waited for.
-async fn partly(fault: Option<Fault>, failure_policy: &str) -> (Simulator, Running, Value) {
+/// Checks a login that evicts two sessions; the revocation of one of them meets a fault. After a 429 the service waits a second
+/// before it sends the next request.
+async fn check_with_fault(fault: Option<Fault>, failure_policy: &str) -> (Simulator, Running, Value) {
     let tenant = tenant().await;
     tenant.add_session("u", session("s1", 2, tenant.now()));
     tenant.add_session("u", session("s2", 1, tenant.now()));
@@ -202,7 +201,7 @@ async fn partly(fault: Option<Fault>, failure_policy: &str) -> (Simulator, Runni
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_some_cannot_be_revoked_the_failure_policy_answers_and_says_how_many_were() {
+async fn failure_policy_answers_when_a_revocation_fails() {
     for (fault, reason) in [
         (Fault::status(StatusCode::TOO_MANY_REQUESTS), "rate_limited"),
         (Fault::status(StatusCode::INTERNAL_SERVER_ERROR), "upstream_error"),
@@ -213,12 +212,12 @@ async fn when_some_cannot_be_revoked_the_failure_policy_answers_and_says_how_man
     ] {
         let mut expected = json!({ "reason": reason, "revoke_session": false, "revoked_sessions": 1,
             "policy": "default/one", "limit": 1, "limit_scope": "client", "active_sessions": 2 });
-        let (tenant, _service, answer) = partly(Some(fault.clone()), "Allow").await;
+        let (tenant, _service, answer) = check_with_fault(Some(fault.clone()), "Allow").await;
         expected["block"] = false.into();
         assert_eq!(answer, expected);
         assert_eq!(ids(&tenant), ["s1", "s3", "s4"]);
 
-        let (tenant, service, answer) = partly(Some(fault), "Deny").await;
+        let (tenant, service, answer) = check_with_fault(Some(fault), "Deny").await;
         expected["block"] = true.into();
         expected["message"] = answer["message"].clone();
         assert_eq!(answer, expected);
@@ -228,14 +227,18 @@ async fn when_some_cannot_be_revoked_the_failure_policy_answers_and_says_how_man
         tenant.clear_faults();
         let next = check(&service, "s4").await;
         let met = (&next["reason"], &next["active_sessions"], &next["revoked_sessions"]);
-        assert_eq!(met, (&json!("evicted"), &json!(1), &json!(1)), "only what stayed counts, not the refused: {next}");
+        assert_eq!(
+            met,
+            (&json!("evicted"), &json!(1), &json!(1)),
+            "the session that stayed counts, the blocked login does not: {next}"
+        );
         assert_eq!(ids(&tenant), ["s3", "s4"]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_already_gone_is_as_good_as_revoked_and_a_hiccup_is_invisible() {
-    let (_, _service, gone) = partly(Some(Fault::status(StatusCode::NOT_FOUND)), "Deny").await;
+async fn session_already_gone_counts_as_revoked() {
+    let (_, _service, gone) = check_with_fault(Some(Fault::status(StatusCode::NOT_FOUND)), "Deny").await;
     assert_eq!((&gone["reason"], &gone["revoked_sessions"]), (&json!("evicted"), &json!(2)), "{gone}");
 
     let tenant = tenant().await;
@@ -248,7 +251,7 @@ async fn one_that_is_already_gone_is_as_good_as_revoked_and_a_hiccup_is_invisibl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_login_takes_no_place() {
+async fn blocked_login_takes_no_place() {
     let tenant = tenant().await;
     tenant.add_session("u", session("s1", 1, tenant.now()));
     for id in ["s2", "s3"] {
@@ -261,7 +264,7 @@ async fn a_refused_login_takes_no_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_logins_at_once_exactly_as_many_as_the_limit_come_in() {
+async fn logins_at_once_are_allowed_up_to_exactly_the_limit() {
     let options = Options { visibility_delay: Duration::from_secs(3600), ..Options::new(DOMAIN) };
     let tenant = tenant_with(options).await;
     tenant.add_user("u");
@@ -280,14 +283,14 @@ async fn of_many_logins_at_once_exactly_as_many_as_the_limit_come_in() {
             None
         }
     };
-    let came_in = join_all((0..12).map(|_| login())).await.into_iter().flatten().count();
-    assert_eq!(came_in, 3);
+    let allowed = join_all((0..12).map(|_| login())).await.into_iter().flatten().count();
+    assert_eq!(allowed, 3);
     assert_eq!(ids(&tenant).len(), 3);
-    assert_eq!(login().await, None, "and nobody later");
+    assert_eq!(login().await, None, "no later login is allowed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_users_and_two_applications_do_not_take_each_others_places() {
+async fn users_and_applications_have_separate_places() {
     let tenant = tenant().await;
     let service = service(&tenant, json!({})).await;
     for (user, client) in [("u", APP), ("u", "app-2"), ("v", APP)] {
@@ -296,7 +299,7 @@ async fn two_users_and_two_applications_do_not_take_each_others_places() {
     }
 }
 
-/// A service with one policy and a session of its application, in a folder to be changed.
+/// A service with one policy, in a folder that the test changes, and a session of its application.
 async fn with_a_holder(spec: Value) -> (Simulator, Running, TempDir) {
     let tenant = tenant().await;
     tenant.add_session("u", session("s1", 1, tenant.now()));
@@ -306,7 +309,7 @@ async fn with_a_holder(spec: Value) -> (Simulator, Running, TempDir) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_holder_is_let_in_from_memory_until_the_policy_changes() {
+async fn holder_is_allowed_from_memory_until_the_policy_changes() {
     let (tenant, service, folder) = with_a_holder(json!({})).await;
     assert_eq!(check(&service, "s1").await, within(0));
     for _ in 0..2 {
@@ -317,17 +320,17 @@ async fn a_holder_is_let_in_from_memory_until_the_policy_changes() {
     }
     assert_eq!(tenant.count(Operation::List), 1);
     service.check("u", "app-2", "s1").await;
-    assert_eq!(tenant.count(Operation::List), 2, "another application is another question");
+    assert_eq!(tenant.count(Operation::List), 2, "another application needs a list");
 
     let changed = policy("one", json!({ "limits": { "perClient": 2 } }));
     write(folder.path(), "policies.yaml", &[credentials(), callers(), changed]);
-    eventually("the change is in force", async || service.admin("/debug/policies").await.contains("client=2")).await;
+    eventually("the change is active", async || service.admin("/debug/policies").await.contains("client=2")).await;
     assert_eq!(check(&service, "s1").await["limit"], 2);
     assert_eq!(tenant.count(Operation::List), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_holder_is_asked_for_every_time_where_the_policy_does_not_remember() {
+async fn holder_is_listed_each_time_without_recheck_after() {
     for spec in [json!({ "recheckAfter": "0s" }), json!({ "reentry": "CountOthers" })] {
         let (tenant, service, _folder) = with_a_holder(spec).await;
         for asked in 1..=3 {
@@ -338,7 +341,7 @@ async fn a_holder_is_asked_for_every_time_where_the_policy_does_not_remember() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_and_a_refused_holder_are_not_let_in_from_memory() {
+async fn newcomer_and_blocked_holder_are_not_remembered() {
     let tenant = tenant().await;
     let now = tenant.now();
     tenant.add_session("u", session("s1", 2, now));
@@ -351,8 +354,8 @@ async fn a_newcomer_and_a_refused_holder_are_not_let_in_from_memory() {
     }
     let strict = self::service(&tenant, json!({})).await;
     for _ in 0..2 {
-        let refused = check(&strict, "s2").await;
-        assert_eq!((&refused["reason"], &refused["revoke_session"]), (&json!("limit_exceeded"), &json!(false)));
+        let blocked = check(&strict, "s2").await;
+        assert_eq!((&blocked["reason"], &blocked["revoke_session"]), (&json!("limit_exceeded"), &json!(false)));
     }
     assert_eq!(tenant.count(Operation::List), 4);
 }

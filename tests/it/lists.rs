@@ -1,4 +1,4 @@
-//! What checks of one user share, and that none of it lets anybody in: through a service and a simulated tenant.
+//! Lists that checks of one user share, and that no login is allowed by it: through a service and a simulated tenant.
 
 use std::time::Duration;
 
@@ -23,30 +23,30 @@ fn session(tenant: &Simulator, id: &str) -> Session {
     Session::new(id, tenant.now() - SignedDuration::from_hours(1)).client(APP)
 }
 
-/// Asks for so many new sessions of the user, one after the other: how many came in.
+/// Checks `times` new sessions of the user, one after the other. Returns how many were allowed.
 async fn hammer(service: &Running, times: usize) -> usize {
-    let mut came_in = 0;
+    let mut allowed = 0;
     for number in 0..times {
         let answer = service.check("u", APP, &format!("new-{number}")).await;
         let words = (answer["block"] == false, answer["reason"].as_str().unwrap());
         assert!(matches!(words, (true, "within_limit") | (false, "limit_exceeded")), "{answer}");
-        came_in += usize::from(words.0);
+        allowed += usize::from(words.0);
     }
-    came_in
+    allowed
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_user_a_hundred_times_at_once_costs_one_or_two_lists() {
+async fn hundred_checks_of_a_user_at_once_cost_one_or_two_lists() {
     for limit in [1, 5] {
         let tenant = tenant().await;
         tenant.add_user("u");
         let service = service(&tenant, json!({ "limits": { "perClient": limit }, "timeout": "10s" })).await;
-        // As long as Auth0 takes: those who come meanwhile gather, and who comes later asks too often.
+        // As long as Auth0 takes: checks that come in that time join, and later ones are over the fresh lists.
         tenant.fault(Operation::List, Fault::Delay(Duration::from_millis(200)));
         let sids: Vec<String> = (0..100).map(|number| format!("s{number}")).collect();
         let answers = join_all(sids.iter().map(|sid| service.check("u", APP, sid))).await;
-        let came_in = answers.iter().filter(|answer| answer["block"] == false).count();
-        assert_eq!(came_in, limit);
+        let allowed = answers.iter().filter(|answer| answer["block"] == false).count();
+        assert_eq!(allowed, limit);
         assert!(answers.iter().all(|answer| answer["active_sessions"].is_number()), "all were decided");
         let lists = tenant.count(Operation::List);
         assert!((1..=2).contains(&lists), "{lists}");
@@ -56,7 +56,7 @@ async fn one_user_a_hundred_times_at_once_costs_one_or_two_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_never_shares_a_list_whose_request_has_left() {
+async fn check_never_joins_a_request_that_was_sent() {
     let tenant = tenant().await;
     tenant.add_user("u");
     let service = service(&tenant, json!({ "admissionWindow": "0s", "timeout": "10s" })).await;
@@ -64,7 +64,7 @@ async fn a_check_never_shares_a_list_whose_request_has_left() {
     let mut first = Box::pin(service.check("u", APP, "s1"));
     let second = async {
         held.struck(1).await;
-        // A login completes that the first list may not know of.
+        // A login completes that the first list may not show.
         tenant.add_session("u", session(&tenant, "s2"));
         service.check("u", APP, "s3").await
     };
@@ -73,13 +73,13 @@ async fn a_check_never_shares_a_list_whose_request_has_left() {
         _ = &mut first => panic!("it hangs"),
     };
     assert_eq!((&second["reason"], &second["active_sessions"]), (&json!("limit_exceeded"), &json!(1)));
-    assert_eq!(tenant.count(Operation::List), 2, "it did not wait for one that hangs");
+    assert_eq!(tenant.count(Operation::List), 2, "it did not wait for the request that hangs");
     held.clear();
-    assert_eq!(first.await["reason"], "limit_exceeded", "the list was made when it came back to life");
+    assert_eq!(first.await["reason"], "limit_exceeded", "the list was made when the tenant answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_keeps_its_own_deadline_and_leaving_ends_nothing_for_the_others() {
+async fn check_keeps_its_deadline_and_the_shared_request_goes_on() {
     let tenant = tenant().await;
     tenant.add_user("u");
     let with = |name: &str, timeout: &str| {
@@ -102,7 +102,7 @@ async fn a_check_keeps_its_own_deadline_and_leaving_ends_nothing_for_the_others(
         held.clear();
     };
     let (first, joins, ()) = tokio::join!(first, joins, leaves);
-    // Both lists come back at the same moment.
+    // Both lists arrive at the same time.
     let mut reasons = [&first, &joins].map(|answer| answer["reason"].as_str().unwrap());
     reasons.sort_unstable();
     assert_eq!(reasons, ["limit_exceeded", "within_limit"], "{first} {joins}");
@@ -111,7 +111,7 @@ async fn a_check_keeps_its_own_deadline_and_leaving_ends_nothing_for_the_others(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn different_users_and_credentials_share_nothing() {
+async fn users_and_credentials_do_not_share_lists() {
     let tenant = tenant().await;
     let mut other = credentials();
     other["metadata"]["name"] = "other".into();
@@ -133,7 +133,7 @@ async fn different_users_and_credentials_share_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_at_the_limit_who_loops_is_never_let_in_and_costs_a_list_every_few_seconds() {
+async fn looping_user_stays_blocked_and_costs_few_lists() {
     let tenant = tenant().await;
     tenant.add_session("u", session(&tenant, "s1"));
     let service = service(&tenant, json!({})).await;
@@ -143,34 +143,34 @@ async fn a_user_at_the_limit_who_loops_is_never_let_in_and_costs_a_list_every_fe
     let lists = tenant.count(Operation::List);
     assert!(lists <= most, "{lists} lists, {most} at most");
     assert_eq!(service.metric(REMEMBERED).await, Some((1_000 - lists) as f64));
-    assert_eq!(service.check("v", APP, "s2").await["reason"], "within_limit", "nobody else pays for it");
+    assert_eq!(service.check("v", APP, "s2").await["reason"], "within_limit", "other users are not affected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_list_lets_nobody_in_whom_a_new_one_would_not() {
+async fn last_list_allows_no_login_that_a_fresh_one_blocks() {
     for delay in [Duration::ZERO, Duration::from_secs(3_600)] {
         let tenant = tenant_with(Options { visibility_delay: delay, ..Options::new(DOMAIN) }).await;
         tenant.add_session("u", session(&tenant, "s1"));
         let service = service(&tenant, json!({ "limits": { "perClient": 10 } })).await;
-        let mut came_in = 0;
+        let mut allowed = 0;
         for _ in 0..40 {
             let login = tenant.begin_login("u", APP, None);
             let answer = service.check("u", APP, login.sid()).await;
             if answer["block"] == false {
                 login.complete().unwrap();
-                came_in += 1;
+                allowed += 1;
             } else {
                 assert_eq!(answer["reason"], "limit_exceeded");
                 login.revoke();
             }
         }
-        assert_eq!(came_in, 9, "the list that is used shows one session, the ledger knows the others");
+        assert_eq!(allowed, 9, "the last list shows one session, the ledger knows the others");
         assert!(tenant.count(Operation::List) <= 6);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_policy_of_the_tenant_remembers_no_logins_no_list_is_used_again() {
+async fn no_list_is_used_again_without_an_admission_window() {
     for other_window in ["0s", "10s"] {
         let tenant = tenant().await;
         tenant.add_session("u", session(&tenant, "s1"));
@@ -187,14 +187,14 @@ async fn where_a_policy_of_the_tenant_remembers_no_logins_no_list_is_used_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_list_is_younger_than_the_admission_window() {
+async fn last_list_is_younger_than_the_admission_window() {
     let tenant = tenant().await;
     tenant.add_session("u", session(&tenant, "s1"));
     let service = service(&tenant, json!({ "admissionWindow": "500ms" })).await;
     let began = Instant::now();
     hammer(&service, 6).await;
     assert!(tenant.end_session("s1"));
-    // A log-out is believed when the list has had its time.
+    // A logout shows when the list is too old to be used again.
     while service.check("u", APP, "s2").await["block"] == true {
         assert!(began.elapsed() < Duration::from_secs(8), "within the window, not within ten seconds");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -202,7 +202,7 @@ async fn the_last_list_is_younger_than_the_admission_window() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_evicted_by_the_last_list_does_not_come_back_by_it() {
+async fn session_evicted_by_the_last_list_stays_revoked() {
     let tenant = tenant().await;
     tenant.add_session("u", session(&tenant, "s1"));
     let service = service(&tenant, json!({ "strategy": "RevokeOldest", "limits": { "perClient": 1 } })).await;
@@ -213,7 +213,7 @@ async fn what_was_evicted_by_the_last_list_does_not_come_back_by_it() {
         if answer["block"] == false {
             newest = login.complete().unwrap();
         } else {
-            // The one before is known from the ledger alone, and is not given away before it is listed.
+            // The ledger alone knows the login before, and it is not evicted before it is listed.
             assert_eq!(answer["reason"], "limit_exceeded", "{answer}");
             login.revoke();
         }

@@ -1,4 +1,4 @@
-//! A real Redis for the tests that need one, on a socket and a port of its own.
+//! A real Redis for the tests that need one, on a separate socket and port.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,8 +16,8 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// A server that listens, or `None` where there is none to start. In CI there has to be one.
-    #[expect(clippy::print_stdout, reason = "a skip has to be seen")]
+    /// A server that listens, or `None` if `redis-server` is not installed. In CI it has to be.
+    #[expect(clippy::print_stdout, reason = "a skip has to be visible")]
     pub async fn start() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
@@ -75,13 +75,13 @@ impl RedisServer {
         assert!(status.success());
     }
 
-    /// What `redis-cli` prints.
+    /// The output of `redis-cli`.
     pub fn ask(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(arguments).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Everything that the server holds.
+    /// Every key of the server, with its time to live and its value.
     pub fn dump(&self) -> String {
         let cli = |arguments: &[&str]| self.ask(arguments);
         let keys = cli(&["KEYS", "*"]);

@@ -1,5 +1,5 @@
-//! Limits that hold when much happens at once: replicas that are processes of their own, a real Redis, a tenant with Auth0's
-//! published rate limit. Each promise is kept for a short while here, and for as long as it takes by `make soak`.
+//! Limits under load: replicas in separate processes, a real Redis, and a tenant with Auth0's published rate limit. Each promise is
+//! tested for seconds here, and for minutes by `make soak`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +16,10 @@ use crate::command::{LOOPBACK, Process, Service, place};
 use crate::common::{DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant_with};
 use crate::redis_server::RedisServer;
 
-/// The limits that are raced for, each of an application of its own.
+/// The limits of the races, each for another application.
 const LIMITS: [usize; 3] = [1, 2, 5];
 
-/// A replica in a process of its own.
+/// A replica in a separate process.
 struct Replica {
     service: Service,
     _process: Process,
@@ -30,7 +30,7 @@ impl Replica {
         let endpoint = format!("{DOMAIN}={}", tenant.url());
         let path = folder.path().to_str().unwrap();
         let fixed = ["--log-format", "json", "--policy-dir", path, "--auth0-endpoint", &endpoint];
-        // One line a check is more than the test has to read.
+        // The test does not need one log line a check.
         let process = Process::start(
             place(),
             &[("RUST_LOG", "warn,session_checker::service=info")],
@@ -68,22 +68,22 @@ async fn three(tenant: &Simulator, server: &RedisServer) -> (TempDir, Vec<Replic
     let documents = [credentials(), callers()].into_iter().chain(LIMITS.iter().map(limited));
     let folder = folder(&documents.collect::<Vec<_>>());
     let url = server.url("redis");
-    // Slow is not lost: what is shared must not be left because the machine is busy.
+    // A slow Redis is not a lost one: a busy machine must not degrade it.
     let options = ["--ledger", &url, "--ledger-timeout", "5s"];
     let replicas = [(); 3].map(|()| Replica::start(tenant, &folder, &options));
     let replicas = join_all(replicas).await;
-    // A machine that is busy at the start lets the memory stand in for a moment.
+    // On a machine that is busy at the start Redis is degraded for a moment.
     eventually("the ledger is shared", || are_degraded(&replicas, false)).await;
     (folder, replicas)
 }
 
-/// Whether the memory stands in for Redis on each of them, or on none.
+/// Whether Redis is degraded for all replicas, or for none.
 async fn are_degraded(replicas: &[Replica], degraded: bool) -> bool {
     let metrics = replicas.iter().map(|replica| replica.metric("session_checker_ledger_degraded"));
     join_all(metrics).await.into_iter().all(|metric| metric == f64::from(u8::from(degraded)))
 }
 
-/// Lets a user begin so many logins at once, spread over the replicas; those that are let in complete. How many that were.
+/// Begins `logins` logins of a user at the same time, spread over the replicas; allowed logins complete. Returns how many did.
 async fn race(tenant: &Simulator, replicas: &[Replica], user: &str, logins: usize, limit: usize) -> usize {
     let client = format!("limit-{limit}");
     let login = async |number: usize| {
@@ -98,10 +98,10 @@ async fn race(tenant: &Simulator, replicas: &[Replica], user: &str, logins: usiz
             false
         }
     };
-    join_all((0..logins).map(login)).await.into_iter().filter(|let_in| *let_in).count()
+    join_all((0..logins).map(login)).await.into_iter().filter(|allowed| *allowed).count()
 }
 
-/// Races of 2, 10 and 100 logins for each limit, so often, with a tenant that shows completed logins so much later.
+/// Races of 2, 10 and 100 logins for each limit, each repeated, with a tenant that shows completed logins after a delay.
 async fn races(visibility_delay: Duration, repetitions: usize) {
     let Some(server) = RedisServer::start().await else { return };
     let tenant = tenant_with(Options { visibility_delay, ..Options::new(DOMAIN) }).await;
@@ -110,8 +110,8 @@ async fn races(visibility_delay: Duration, repetitions: usize) {
         for limit in LIMITS {
             for repetition in 0..repetitions {
                 let user = format!("user-{logins}-{limit}-{repetition}");
-                let let_in = race(&tenant, &replicas, &user, logins, limit).await;
-                assert_eq!(let_in, limit.min(logins), "{logins} logins, limit {limit}, {visibility_delay:?}, {user}");
+                let allowed = race(&tenant, &replicas, &user, logins, limit).await;
+                assert_eq!(allowed, limit.min(logins), "{logins} logins, limit {limit}, {visibility_delay:?}, {user}");
             }
         }
     }
@@ -121,26 +121,26 @@ async fn races(visibility_delay: Duration, repetitions: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_logins_at_once_at_three_processes_exactly_the_limit_is_let_in() {
+async fn three_processes_allow_exactly_the_limit() {
     races(Duration::from_secs(1), 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes: make soak"]
-async fn of_logins_at_once_at_three_processes_exactly_the_limit_is_let_in_two_hundred_times() {
+async fn three_processes_allow_exactly_the_limit_200_times() {
     for delay in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)] {
         races(delay, 200).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_lost_and_comes_back_fails_no_check_and_the_limit_is_exact_again() {
+async fn lost_redis_fails_no_check_and_limits_are_exact_again() {
     let Some(mut server) = RedisServer::start().await else { return };
     let tenant = tenant_with(Options::new(DOMAIN)).await;
     let (_folder, replicas) = three(&tenant, &server).await;
     let replicas = Arc::new(replicas);
     let stop = Arc::new(AtomicBool::new(false));
-    // Users who come once each: whatever the ledger knows, all of them are to be let in.
+    // Each user logs in once: whatever the ledger knows, all of them are allowed.
     let load = |part: usize| {
         let (replicas, stop) = (Arc::clone(&replicas), Arc::clone(&stop));
         async move {
@@ -157,7 +157,7 @@ async fn a_redis_that_is_lost_and_comes_back_fails_no_check_and_the_limit_is_exa
     };
     let loads: Vec<_> = (0..8).map(|part| tokio::spawn(load(part))).collect();
     server.kill();
-    eventually("memory stands in on every replica", || are_degraded(&replicas, true)).await;
+    eventually("Redis is degraded for every replica", || are_degraded(&replicas, true)).await;
     server.restart().await;
     eventually("the ledger is shared again", || are_degraded(&replicas, false)).await;
     stop.store(true, Ordering::Relaxed);
@@ -165,14 +165,14 @@ async fn a_redis_that_is_lost_and_comes_back_fails_no_check_and_the_limit_is_exa
         assert!(load.await.unwrap() > 0);
     }
     for replica in replicas.iter() {
-        assert!(replica.metric("session_checker_ledger_fallbacks_total").await > 0.0, "it is counted");
+        assert!(replica.metric("session_checker_ledger_fallbacks_total").await > 0.0, "fallbacks are counted");
     }
     for limit in LIMITS {
         assert_eq!(race(&tenant, &replicas, &format!("after-{limit}"), 10, limit).await, limit);
     }
 }
 
-/// So many distinct users a second for so long against a tenant that takes a burst of 50 and 16 a second.
+/// Checks distinct users at a rate against a tenant that takes a burst of 50 requests and 16 a second.
 async fn storm(users_a_second: u64, seconds: u64) {
     const TIMEOUT: Duration = Duration::from_secs(3);
     let limit = RateLimit { burst: 50, per_second: 16 };
@@ -197,29 +197,29 @@ async fn storm(users_a_second: u64, seconds: u64) {
     let took = began.elapsed().as_secs_f64();
 
     let count = |word: &str| answers.iter().filter(|(reason, _)| reason == word).count();
-    let (decided, refused, late) = (count("within_limit"), count("rate_limited"), count("upstream_timeout"));
-    assert_eq!(decided + refused + late, answers.len(), "every answer says what became of it");
-    // A busy machine may hold up an answer that was asked for; a storm does not.
-    assert!(late <= answers.len() / 100, "{late} came too late");
+    let (decided, rate_limited, late) = (count("within_limit"), count("rate_limited"), count("upstream_timeout"));
+    assert_eq!(decided + rate_limited + late, answers.len(), "every answer is one of these");
+    // A busy machine may delay some answers; the load does not.
+    assert!(late <= answers.len() / 100, "{late} timeouts");
     let most = 50.0 + 16.0 * took;
     let sent = tenant.count(Operation::List) as f64;
     assert!(sent <= most && decided as f64 >= 0.7 * most, "{sent} sent and {decided} decided, {most} allowed");
     let too_many = "session_checker_auth0_requests_total{operation=\"list\",outcome=\"rate_limited\"";
     assert!(!replica.metrics().await.contains(too_many), "nothing was sent that the tenant did not take");
     let latest = answers.iter().map(|(_, took)| *took).max().unwrap();
-    // The deadline is the service's; what the test itself needs to hear of it is not.
+    // The deadline bounds the service, not the time in which the test receives the answer.
     assert!(latest < TIMEOUT + Duration::from_secs(2), "{latest:?}");
     let grown = replica.metric("process_resident_memory_bytes").await - at_rest;
     assert!(grown < 64.0 * 1024.0 * 1024.0, "{grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_gets_as_many_decisions_as_the_budget_allows_and_the_rest_is_rate_limited() {
+async fn storm_gets_as_many_decisions_as_the_budget_allows() {
     storm(200, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "half a minute: make soak"]
-async fn a_storm_of_five_hundred_users_a_second_gets_what_the_budget_allows() {
+async fn storm_of_500_users_a_second_gets_its_budget() {
     storm(500, 30).await;
 }

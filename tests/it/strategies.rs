@@ -1,5 +1,5 @@
-//! The strategies on users with few sessions and with very many, and what becomes of them where the tenant revokes some and
-//! not others: through a service and a simulated tenant.
+//! The strategies for users with few and very many sessions, and when the tenant revokes only some of them: through a service
+//! and a simulated tenant.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use simulator::{Fault, Operation, Options, RateLimit, Session, Simulator};
 use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, tenant, tenant_with};
 
 const LIMIT: usize = 3;
-/// The strategies that revoke, and what multiplies a session's number in the order of each: so they differ.
+/// The strategies that revoke, and the factor that multiplies a session's number in the order of each, so that they differ.
 const REVOKING: [(&str, usize); 3] = [("RevokeOldest", 1), ("RevokeLeastRecentlyUsed", 7), ("RevokeNextToExpire", 11)];
 
 async fn service(tenant: &Simulator, spec: Value) -> Running {
     Running::folder(tenant, &[credentials(), callers(), policy("one", spec)], &[]).await
 }
 
-/// Gives the user so many sessions of [`APP`] beside the one of the login. Each strategy takes them in an order of its own, and
+/// Gives the user `sessions` sessions of [`APP`] and the one of the login. Each strategy revokes them in a different order, and
 /// none in that of the list.
 fn add_sessions(tenant: &Simulator, sessions: usize) {
     let now = tenant.now();
@@ -42,19 +42,19 @@ fn id(number: usize) -> String {
     format!("s{number}")
 }
 
-/// The place of a session in the order of a strategy: the first is the first to go. The factors and the numbers of sessions have
-/// no divisor in common, so no two have the same.
+/// The position of a session in the order of a strategy, which revokes the first one first. The factors and the numbers of
+/// sessions have no common divisor, so no two sessions have the same position.
 fn rank(number: usize, factor: usize, sessions: usize) -> usize {
     number * factor % sessions
 }
 
-/// The ids of the sessions that the user truly has.
+/// The ids of the sessions that the user has at the tenant.
 fn ids(tenant: &Simulator) -> BTreeSet<String> {
     tenant.sessions_of("u").iter().map(|session| session.id().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_strategy_leaves_exactly_the_limit_of_a_user_with_any_number_of_sessions() {
+async fn each_strategy_leaves_exactly_the_limit() {
     for sessions in [0, 1, LIMIT - 1, LIMIT, LIMIT + 1, 1_000] {
         for (strategy, factor) in REVOKING {
             let tenant = tenant().await;
@@ -62,12 +62,13 @@ async fn each_strategy_leaves_exactly_the_limit_of_a_user_with_any_number_of_ses
             let spec = json!({ "strategy": strategy, "limits": { "perClient": LIMIT }, "timeout": "10s" });
             let answer = service(&tenant, spec).await.check("u", APP, "me").await;
             let surplus = (sessions + 1).saturating_sub(LIMIT);
-            let told = (&answer["block"], &answer["reason"], &answer["revoked_sessions"], &answer["active_sessions"]);
+            let outcome =
+                (&answer["block"], &answer["reason"], &answer["revoked_sessions"], &answer["active_sessions"]);
             let [reason, revoked] = match surplus {
                 0 => [json!("within_limit"), Value::Null],
                 surplus => [json!("evicted"), json!(surplus)],
             };
-            assert_eq!(told, (&json!(false), &reason, &revoked, &json!(sessions)), "{strategy}: {answer}");
+            assert_eq!(outcome, (&json!(false), &reason, &revoked, &json!(sessions)), "{strategy}: {answer}");
             let stay = (0..sessions).filter(|number| rank(*number, factor, sessions) >= surplus).map(id);
             let stay: BTreeSet<_> = stay.chain(["me".to_owned()]).collect();
             assert_eq!(ids(&tenant), stay, "{strategy} of {sessions}");
@@ -78,7 +79,7 @@ async fn each_strategy_leaves_exactly_the_limit_of_a_user_with_any_number_of_ses
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusing_policy_counts_every_page_and_touches_nobody() {
+async fn deny_policy_counts_every_page_and_revokes_nothing() {
     for sessions in [0, 1, LIMIT - 1, LIMIT, LIMIT + 1, 1_000] {
         let tenant = tenant().await;
         add_sessions(&tenant, sessions);
@@ -86,14 +87,14 @@ async fn a_refusing_policy_counts_every_page_and_touches_nobody() {
         let spec = json!({ "limits": { "perClient": LIMIT }, "timeout": "10s" });
         let answer = service(&tenant, spec).await.check("u", APP, "me").await;
         let reason = if sessions < LIMIT { "within_limit" } else { "limit_exceeded" };
-        let told = (&answer["block"], &answer["reason"], &answer["active_sessions"]);
-        assert_eq!(told, (&json!(sessions >= LIMIT), &json!(reason), &json!(sessions)), "{answer}");
+        let outcome = (&answer["block"], &answer["reason"], &answer["active_sessions"]);
+        assert_eq!(outcome, (&json!(sessions >= LIMIT), &json!(reason), &json!(sessions)), "{answer}");
         assert_eq!((ids(&tenant), tenant.count(Operation::Revoke)), (before, 0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_tenant_does_not_revoke_for_some_is_revoked_for_the_others_and_later_for_them() {
+async fn sessions_not_revoked_at_first_are_revoked_later() {
     let one = async |strategy: &str, failure_policy: &str| {
         let tenant = tenant().await;
         add_sessions(&tenant, 13);
@@ -110,10 +111,10 @@ async fn what_the_tenant_does_not_revoke_for_some_is_revoked_for_the_others_and_
         let answer = service.check("u", APP, "me").await;
         let reason = answer["reason"].as_str().unwrap();
         let failures = ["rate_limited", "upstream_error", "upstream_timeout", "upstream_unreachable"];
-        assert!(failures.contains(&reason), "the first of them is told: {answer}");
+        assert!(failures.contains(&reason), "the reason is the first failure: {answer}");
         assert_eq!(answer["block"], failure_policy == "Deny", "{answer}");
         assert_eq!(answer["revoked_sessions"], 9, "{answer}");
-        // The one that the tenant said was gone is there as long as this fault pretends it.
+        // The session that the tenant called gone is there: the fault only pretends it.
         let stay = [&slowed, &broken, &hanging, &reset, &gone, "me"].map(str::to_owned);
         assert_eq!(ids(&tenant), BTreeSet::from(stay));
 
@@ -122,14 +123,14 @@ async fn what_the_tenant_does_not_revoke_for_some_is_revoked_for_the_others_and_
         let answer = service.check("u", APP, next.sid()).await;
         let me_counts = failure_policy == "Allow";
         let expected = if me_counts { (true, "limit_exceeded", 5) } else { (false, "evicted", 4) };
-        let told = (&answer["block"], answer["reason"].as_str().unwrap(), &answer["active_sessions"]);
-        assert_eq!(told, (&json!(expected.0), expected.1, &json!(expected.2)), "{answer}");
+        let outcome = (&answer["block"], answer["reason"].as_str().unwrap(), &answer["active_sessions"]);
+        assert_eq!(outcome, (&json!(expected.0), expected.1, &json!(expected.2)), "{answer}");
         if me_counts {
             next.revoke();
         } else {
             assert_eq!(answer["revoked_sessions"], 4, "{answer}");
             next.complete().unwrap();
-            assert_eq!(ids(&tenant).len(), 3, "the new one, the refused, and the one that is gone in truth");
+            assert_eq!(ids(&tenant).len(), 3, "the new one, the blocked one, and the one that the fault called gone");
         }
     };
     for failure_policy in ["Allow", "Deny"] {
@@ -138,7 +139,7 @@ async fn what_the_tenant_does_not_revoke_for_some_is_revoked_for_the_others_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_surplus_beyond_the_tenants_budget_is_worked_off_and_nothing_is_sent_in_vain() {
+async fn surplus_beyond_the_rate_limit_is_revoked_over_time() {
     let limit = RateLimit { burst: 20, per_second: 10 };
     let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
     add_sessions(&tenant, 49);
@@ -149,7 +150,7 @@ async fn a_surplus_beyond_the_tenants_budget_is_worked_off_and_nothing_is_sent_i
         assert!(round < 50, "it makes progress: {revoked} after {round} logins");
         let answer = service.check("u", APP, "me").await;
         revoked += answer["revoked_sessions"].as_u64().unwrap_or(0);
-        assert_eq!(49 - revoked, ids(&tenant).len() as u64 - 1, "what is told is what was done: {answer}");
+        assert_eq!(49 - revoked, ids(&tenant).len() as u64 - 1, "the answer counts what was revoked: {answer}");
         if answer["block"] == false {
             assert_eq!(answer["reason"], "evicted", "{answer}");
             break;
@@ -159,9 +160,9 @@ async fn a_surplus_beyond_the_tenants_budget_is_worked_off_and_nothing_is_sent_i
     }
     assert_eq!(revoked, 49);
     for operation in ["list", "revoke"] {
-        let refused = format!(
+        let rejected = format!(
             "session_checker_auth0_requests_total{{operation=\"{operation}\",outcome=\"rate_limited\",tenant=\"{DOMAIN}\"}}"
         );
-        assert_eq!(service.metric(&refused).await, None, "{operation}");
+        assert_eq!(service.metric(&rejected).await, None, "{operation}");
     }
 }

@@ -319,7 +319,7 @@ async fn attempt_is_undone_without_a_runtime_by_time_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn end_is_recorded_though_nobody_waits_for_it() {
+async fn end_is_recorded_though_its_check_is_dropped() {
     let replicas = replicas(1, Memory::default());
     let (policy, tenant) = (evicting(), with(&["s0"]));
     let victim = login(&policy, "s0");
@@ -363,7 +363,7 @@ async fn check_that_loses_to_another_replica_decides_again() {
             assert!(second.check(&there, &nothing).now_or_never().unwrap());
         }
     };
-    let decision = first.admit_meanwhile(&mut attempt, since, &nothing.list(), soon(), faster).await;
+    let decision = first.admit_between(&mut attempt, since, &nothing.list(), soon(), faster).await;
     assert!(matches!(decision, Ok(Decision::Exceeded { .. })), "{decision:?}");
     assert_eq!((times, here.stats().conflicts, there.stats().conflicts), (2, 1, 0));
 }

@@ -22,10 +22,7 @@ async fn shared(server: &RedisServer, operation_timeout: Duration) -> Failover {
 }
 
 /// Replicas with separate connections.
-async fn replicas(
-    server: &RedisServer,
-    operation_timeout: Duration,
-) -> Vec<Arc<Ledger<Yielding<Arc<Failover>>>>> {
+async fn replicas(server: &RedisServer, operation_timeout: Duration) -> Vec<Arc<Ledger<Yielding<Arc<Failover>>>>> {
     let mut replicas = Vec::new();
     for _ in 0..3 {
         let shared = shared(server, operation_timeout).await;

@@ -171,23 +171,23 @@ impl Case<'_> {
         list: &SessionList,
         deadline: Instant,
     ) -> Result<Decision, Verdict> {
-        self.admit_meanwhile(attempt, since, list, deadline, || ()).await
+        self.admit_between(attempt, since, list, deadline, || ()).await
     }
 
-    /// Admits, and calls `meanwhile` each time between deciding and committing.
-    pub async fn admit_meanwhile<S: Store>(
+    /// Admits, and calls `between` each time between deciding and committing.
+    pub async fn admit_between<S: Store>(
         &self,
         attempt: &mut Attempt<S>,
         since: StoreTime,
         sessions: &SessionList,
         deadline: Instant,
-        mut meanwhile: impl FnMut(),
+        mut between: impl FnMut(),
     ) -> Result<Decision, Verdict> {
         let login = Login::new("u".into(), self.client.into(), Some(self.sid.into()), LoginContext::default()).unwrap();
         let limit_check = self.policy.pre_checks(&login, Timestamp::now()).unwrap();
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
             let decision = limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() });
-            meanwhile();
+            between();
             decision
         };
         attempt.admit(sessions, since, deadline, decide).await
@@ -257,7 +257,7 @@ impl Store for Stuck {
     }
 }
 
-/// A store whose answers to exchanges are lost, so that they are sent again by whoever sends them.
+/// A store whose answers to exchanges are lost, so that the exchange is sent again.
 pub struct Repeated(pub Memory);
 
 impl Store for Repeated {
