@@ -4,7 +4,7 @@
 //! other users are dropped, and entries with the same id are merged. That step needs neither the time nor a policy, so it
 //! happens once, when the list arrives. All other steps are in [`decide`](super::decide).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use indexmap::map::Entry;
 use indexmap::{IndexMap, IndexSet};
@@ -41,6 +41,7 @@ pub struct SessionList {
     /// Every set of applications of any session, once. A user has many sessions but few such sets, and which limits count a
     /// set is computed once per set.
     client_sets: IndexSet<ClientSet>,
+    most_clients: usize,
     dropped: usize,
 }
 
@@ -80,38 +81,49 @@ impl SessionList {
     /// of the entries does not name them.
     pub fn new(user_id: &str, entries: impl IntoIterator<Item = ListedSession>) -> Self {
         let mut list = Self::default();
-        for entry in entries {
-            list.add(user_id, entry);
-        }
+        list.extend(user_id, entries);
         list
     }
 
-    fn add(&mut self, user_id: &str, entry: ListedSession) {
-        if entry.user_id.as_deref().is_some_and(|owner| owner != user_id) {
-            self.dropped += 1;
-            return;
-        }
-        let clients = entry
-            .clients
-            .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<BTreeSet<_>>());
-        match self.sessions.entry(entry.id) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Session {
-                    created_at: entry.created_at,
-                    ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
-                    last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
-                    clients: self.client_sets.insert_full(clients).0,
-                });
+    /// Takes further entries of the list, as [`new`](Self::new) does. The work and the memory are linear in the entries: the
+    /// applications of a session that is listed again are joined in one set, and the set goes into the table at the end.
+    pub fn extend(&mut self, user_id: &str, entries: impl IntoIterator<Item = ListedSession>) {
+        let mut joined: HashMap<usize, ClientSet> = HashMap::new();
+        for entry in entries {
+            if entry.user_id.as_deref().is_some_and(|owner| owner != user_id) {
+                self.dropped += 1;
+                continue;
             }
-            Entry::Occupied(mut occupied) => {
-                let first = occupied.get_mut();
-                let joined = match (&self.client_sets[first.clients], &clients) {
-                    (Some(mine), Some(more)) => Some(mine | more),
-                    _ => None,
-                };
-                first.clients = self.client_sets.insert_full(joined).0;
+            let clients = entry
+                .clients
+                .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<BTreeSet<_>>());
+            match self.sessions.entry(entry.id) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Session {
+                        created_at: entry.created_at,
+                        ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
+                        last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
+                        clients: intern(&mut self.client_sets, &mut self.most_clients, clients),
+                    });
+                }
+                Entry::Occupied(occupied) => {
+                    let first = || self.client_sets[occupied.get().clients].clone();
+                    let all = joined.entry(occupied.index()).or_insert_with(first);
+                    match (all.as_mut(), clients) {
+                        (Some(all), Some(more)) => all.extend(more),
+                        _ => *all = None,
+                    }
+                }
             }
         }
+        for (position, clients) in joined {
+            self.sessions[position].clients = intern(&mut self.client_sets, &mut self.most_clients, clients);
+        }
+    }
+
+    /// The largest number of applications that one session names.
+    pub fn most_clients(&self) -> usize {
+        self.most_clients
     }
 
     /// The number of sessions, expired ones included.
@@ -175,4 +187,10 @@ impl SessionList {
     pub(super) fn client_sets(&self) -> impl Iterator<Item = &ClientSet> {
         self.client_sets.iter()
     }
+}
+
+/// The position of the set in the table.
+fn intern(client_sets: &mut IndexSet<ClientSet>, most_clients: &mut usize, clients: ClientSet) -> usize {
+    *most_clients = (*most_clients).max(clients.as_ref().map_or(0, BTreeSet::len));
+    client_sets.insert_full(clients).0
 }
