@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::call::{CallContext, Operation, Priority};
 use super::error::Error;
 use super::grant::{AccessToken, Grant};
+use super::memory::Charge;
 use super::observer::Observer;
 use super::token::TokenCache;
 use super::transport::{Endpoint, Reply};
@@ -101,6 +102,10 @@ impl TenantClient {
 
     pub(super) fn url(&self, path: &str) -> Url {
         self.endpoint.url(path)
+    }
+
+    pub(super) fn charge(&self) -> Charge {
+        self.endpoint.charge()
     }
 
     pub(super) fn tenant(&self) -> &str {

@@ -12,10 +12,13 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Se
 use super::error::Error;
 use crate::policy::{Failure, ListedSession, parse_rfc3339};
 
+/// The most entries of a page that are kept: as many as a whole list may have.
+pub(super) const MAX_PAGE_ENTRIES: usize = 2_000;
+
 /// One page of a list.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// The readable entries.
+    /// The readable ones of the first [`MAX_PAGE_ENTRIES`] entries.
     pub sessions: Vec<ListedSession>,
     /// How many entries the page has, readable or not.
     pub entries: usize,
@@ -224,7 +227,9 @@ impl<'de> Keep<'de> for Sessions {
         let (mut sessions, mut entries) = (Vec::new(), 0);
         while let Some(Loose(session)) = list.next_element::<Loose<Option<ListedSession>>>()? {
             entries += 1;
-            sessions.extend(session);
+            if entries <= MAX_PAGE_ENTRIES {
+                sessions.extend(session);
+            }
         }
         Ok(Self::List { sessions, entries })
     }

@@ -42,7 +42,7 @@ use hashlink::LinkedHashMap;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use crate::auth0::{CallContext, Error, TenantClient};
+use crate::auth0::{CallContext, Charge, Error, ReadList, TenantClient};
 use crate::ledger::{StoreTime, UserKey};
 use crate::policy::SessionList;
 
@@ -63,6 +63,8 @@ pub struct SessionListing {
     pub since: StoreTime,
     /// The time of the request on this process's clock.
     requested_at: Instant,
+    /// The memory that the list takes while a check holds it.
+    charge: Charge,
 }
 
 /// How a check got its list.
@@ -218,6 +220,8 @@ impl UserHistory {
                 && self.checked_at.len() + 1 >= MAX_FRESH_LISTS
                 && self.last_listing.as_ref().is_none_or(|last| last.requested_at < list.requested_at)
             {
+                // What is remembered has a bound of its own, and must not fail the checks of others.
+                list.charge.release();
                 self.last_listing = Some(Arc::clone(list));
             }
         }
@@ -253,8 +257,8 @@ impl SharedRequest {
                 state.sent = true;
                 state.call.clone()
             };
-            let sessions = client.list_sessions(user.user_id(), &call).await?;
-            Ok(Arc::new(SessionListing { sessions, since, requested_at: now }))
+            let ReadList { sessions, charge } = client.read_list(user.user_id(), &call).await?;
+            Ok(Arc::new(SessionListing { sessions, since, requested_at: now, charge }))
         };
         let result = tokio::spawn(task.in_current_span());
         let pending = result.map(|ended| ended.unwrap_or_else(|_| Err(Error::ended()))).boxed().shared();

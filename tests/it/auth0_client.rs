@@ -10,7 +10,8 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value, json};
 use session_checker::auth0::{
-    Error, Observer, Operation, Outcome, QuotaConfig, RateLimit, Revoked, TenantClient, Upstream, UpstreamOptions,
+    Error, ListBound, MemoryBound, Observer, Operation, Outcome, QuotaConfig, RateLimit, Revoked, TenantClient,
+    Upstream, UpstreamOptions,
 };
 use session_checker::policy::{Failure, SessionList, Tenant};
 use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
@@ -18,15 +19,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-const DOMAIN: &str = "acme.eu.auth0.com";
-const USER: &str = "auth0|5f7c8ec7c33c6c004bbafe82";
-const TOKEN: &str = "/oauth/token";
+pub(crate) const DOMAIN: &str = "acme.eu.auth0.com";
+pub(crate) const USER: &str = "auth0|5f7c8ec7c33c6c004bbafe82";
+pub(crate) const TOKEN: &str = "/oauth/token";
 
 // The server ------------------------------------------------------------------------------------------------------------
 
 /// What the server does with one request.
 #[derive(Clone)]
-enum Reply {
+pub(crate) enum Reply {
     /// Writes these bytes and keeps the connection.
     Http(Vec<u8>),
     /// Writes these bytes and closes the connection.
@@ -37,25 +38,25 @@ enum Reply {
     Silence,
 }
 
-fn http(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+pub(crate) fn http(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     Reply::Http(format!("HTTP/1.1 {status} x\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes())
 }
 
-fn ok(body: &Value) -> Reply {
+pub(crate) fn ok(body: &Value) -> Reply {
     http(200, &[], &body.to_string())
 }
 
-fn status(status: u16) -> Reply {
+pub(crate) fn status(status: u16) -> Reply {
     http(status, &[], r#"{"message":"scripted"}"#)
 }
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
-struct SeenRequest {
+pub(crate) struct SeenRequest {
     method: String,
     /// The raw target: path and query.
-    target: String,
+    pub(crate) target: String,
     headers: Vec<(String, String)>,
     body: String,
 }
@@ -74,7 +75,7 @@ impl SeenRequest {
 /// A server with two scripts, one for the token endpoint and one for the API. At the end of its script, a token request gets
 /// the next token and an API request an empty list.
 #[derive(Default)]
-struct Server {
+pub(crate) struct Server {
     port: u16,
     seen: Mutex<Vec<SeenRequest>>,
     token: Mutex<VecDeque<Reply>>,
@@ -84,7 +85,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> Arc<Self> {
+    pub(crate) async fn start() -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Arc::new(Self { port, ..Self::default() });
@@ -145,23 +146,23 @@ impl Server {
         })
     }
 
-    fn token(&self, replies: impl IntoIterator<Item = Reply>) {
+    pub(crate) fn token(&self, replies: impl IntoIterator<Item = Reply>) {
         self.token.lock().unwrap().extend(replies);
     }
 
-    fn api(&self, replies: impl IntoIterator<Item = Reply>) {
+    pub(crate) fn api(&self, replies: impl IntoIterator<Item = Reply>) {
         self.api.lock().unwrap().extend(replies);
     }
 
-    fn tokens_asked(&self) -> Vec<SeenRequest> {
+    pub(crate) fn tokens_asked(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().iter().filter(|request| request.target.ends_with(TOKEN)).cloned().collect()
     }
 
-    fn calls(&self) -> Vec<SeenRequest> {
+    pub(crate) fn calls(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().iter().filter(|request| !request.target.ends_with(TOKEN)).cloned().collect()
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }
@@ -189,10 +190,10 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<SeenRequest> {
 
 /// An observer that records what it receives.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<String>>);
+pub(crate) struct Recorder(Mutex<Vec<String>>);
 
 impl Recorder {
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 
@@ -223,6 +224,14 @@ impl Observer for Recorder {
     fn dropped_entries(&self, tenant: &str, count: usize) {
         self.note(tenant, format!("{count} dropped"));
     }
+
+    fn oversized_list(&self, tenant: &str, bound: ListBound) {
+        self.note(tenant, format!("oversized {}", bound.as_str()));
+    }
+
+    fn memory_refusal(&self, tenant: &str, bound: MemoryBound) {
+        self.note(tenant, format!("no memory {}", bound.as_str()));
+    }
 }
 
 fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn Observer>) -> Upstream {
@@ -244,32 +253,32 @@ fn credentials(auth: &[(&str, &str)], domain: &str) -> Arc<Credentials> {
 
 const SECRET: &[(&str, &str)] = &[("clientSecret", "s3cret&=+ ")];
 
-fn client_of(server: &Server, observer: Arc<dyn Observer>) -> TenantClient {
+pub(crate) fn client_of(server: &Server, observer: Arc<dyn Observer>) -> TenantClient {
     let upstream = upstream(&[(DOMAIN, &server.url())], None, observer);
     TenantClient::new(&upstream, &Tenant::new(DOMAIN, None).unwrap(), credentials(SECRET, DOMAIN)).unwrap()
 }
 
-async fn pair() -> (Arc<Server>, TenantClient) {
+pub(crate) async fn pair() -> (Arc<Server>, TenantClient) {
     let server = Server::start().await;
     let client = client_of(&server, Arc::new(Recorder::default()));
     (server, client)
 }
 
-fn within(milliseconds: u64) -> Instant {
+pub(crate) fn within(milliseconds: u64) -> Instant {
     Instant::now() + Duration::from_millis(milliseconds)
 }
 
 /// A deadline late enough for every test that is not about time.
-fn late() -> Instant {
+pub(crate) fn late() -> Instant {
     within(20_000)
 }
 
-async fn list(client: &TenantClient) -> Result<SessionList, Error> {
+pub(crate) async fn list(client: &TenantClient) -> Result<SessionList, Error> {
     client.list_sessions(USER, &late().into()).await
 }
 
 /// The failure of an error, whose detail must not contain a secret or a personal id.
-fn failure<T: Debug>(result: Result<T, Error>) -> Failure {
+pub(crate) fn failure<T: Debug>(result: Result<T, Error>) -> Failure {
     let error = result.unwrap_err();
     for secret in [USER, "5f7c8ec7c33c6c004bbafe82", "s1d-of-a-session", "t0ken", "s3cret"] {
         assert!(!format!("{error} {error:?}").contains(secret), "{error:?}");
@@ -277,7 +286,7 @@ fn failure<T: Debug>(result: Result<T, Error>) -> Failure {
     error.failure
 }
 
-fn sessions(ids: &[&str], next: &Value) -> Reply {
+pub(crate) fn sessions(ids: &[&str], next: &Value) -> Reply {
     ok(&json!({"sessions": ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>(), "next": next}))
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::type_complexity)]
 
 mod api_server;
+mod auth0_bounds;
 mod auth0_client;
 mod budget;
 mod check;
