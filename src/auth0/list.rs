@@ -17,7 +17,7 @@ use super::observer::ListBound;
 use super::parse::{MAX_PAGE_ENTRIES, Page};
 use super::path;
 use super::transport::Reply;
-use crate::policy::{Failure, SessionList};
+use crate::policy::{Completeness, Failure, SessionList};
 
 /// The largest page of Auth0's public cloud.
 const PAGE_SIZE: &str = "50";
@@ -58,14 +58,20 @@ impl TenantClient {
     /// # Errors
     /// As for `read_list`.
     pub async fn list_sessions(&self, user_id: &str, context: &CallContext) -> Result<SessionList, Error> {
-        Ok(self.read_list(user_id, context).await?.sessions)
+        Ok(self.read_list(user_id, context, |_| false).await?.sessions)
     }
 
-    /// Lists all sessions of a user before the deadline of the call. A user whom the tenant does not know has none.
+    /// Lists the sessions of a user before the deadline of the call: all of them, as many as `is_enough` needs, or as many as
+    /// the bounds permit.
     ///
     /// # Errors
-    /// Any page that cannot be fetched or read: a list with a missing page would not be true. A list that exceeds a bound.
-    pub async fn read_list(&self, user_id: &str, context: &CallContext) -> Result<ReadList, Error> {
+    /// Any page that cannot be fetched or read: a list with a missing page would not be true. A session that exceeds a bound.
+    pub async fn read_list(
+        &self,
+        user_id: &str,
+        context: &CallContext,
+        is_enough: impl Fn(&SessionList) -> bool,
+    ) -> Result<ReadList, Error> {
         let path = path::sessions_of(user_id)?;
         let (mut list, mut charge) = (SessionList::default(), self.charge());
         let (mut pages, mut entries, mut bytes, mut unreadable) = (0, 0, 0, 0);
@@ -74,7 +80,7 @@ impl TenantClient {
         loop {
             let Some((page, page_bytes)) = self.page(&path, from.as_deref(), context).await? else {
                 self.observer().unknown_user(self.tenant());
-                break;
+                return Ok(ReadList { sessions: SessionList::of_unknown_user(), charge });
             };
             charge.grow(memory_of(&page))?;
             pages += 1;
@@ -83,13 +89,20 @@ impl TenantClient {
             unreadable += page.entries.min(MAX_PAGE_ENTRIES) - page.sessions.len();
             list.extend(user_id, page.sessions);
             from = page.next.filter(|cursor| page.entries > 0 && !cursors.contains(cursor));
-            if entries > MAX_ENTRIES {
-                return Err(self.oversized(ListBound::Entries));
-            }
             if list.most_clients() > MAX_CLIENTS {
-                return Err(self.oversized(ListBound::Clients));
+                self.observer().oversized_list(self.tenant(), ListBound::Clients);
+                let detail = "a session of the list has more than 1000 applications";
+                return Err(Error::new(Failure::UpstreamError, detail));
+            }
+            if entries > MAX_ENTRIES {
+                self.cap(&mut list, ListBound::Entries);
+                break;
             }
             let Some(cursor) = &from else { break };
+            if is_enough(&list) {
+                list.set_completeness(Completeness::Enough);
+                break;
+            }
             if cursor.len() > MAX_CURSOR_BYTES {
                 return Err(Error::new(
                     Failure::UpstreamError,
@@ -97,10 +110,12 @@ impl TenantClient {
                 ));
             }
             if pages == MAX_PAGES {
-                return Err(self.oversized(ListBound::Pages));
+                self.cap(&mut list, ListBound::Pages);
+                break;
             }
             if bytes >= MAX_LIST_BYTES {
-                return Err(self.oversized(ListBound::Bytes));
+                self.cap(&mut list, ListBound::Bytes);
+                break;
             }
             cursors.insert(cursor.clone());
         }
@@ -108,18 +123,16 @@ impl TenantClient {
             0 => {}
             dropped => self.observer().dropped_entries(self.tenant(), dropped),
         }
+        match list.unusual_ids() {
+            0 => {}
+            unusual => self.observer().unusual_ids(self.tenant(), unusual),
+        }
         Ok(ReadList { sessions: list, charge })
     }
 
-    fn oversized(&self, bound: ListBound) -> Error {
+    fn cap(&self, list: &mut SessionList, bound: ListBound) {
         self.observer().oversized_list(self.tenant(), bound);
-        let detail = match bound {
-            ListBound::Pages => "the list has more than 40 pages",
-            ListBound::Entries => "the list has more than 2000 entries",
-            ListBound::Bytes => "the list has more than 8 MiB",
-            ListBound::Clients => "a session of the list has more than 1000 applications",
-        };
-        Error::new(Failure::UpstreamError, detail)
+        list.set_completeness(Completeness::Capped);
     }
 
     /// One page, and its bytes. `None` when the tenant does not know the user.

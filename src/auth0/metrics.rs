@@ -21,6 +21,7 @@ pub struct Auth0Metrics {
     budget_refusals: IntCounterVec,
     unknown_users: IntCounterVec,
     dropped_entries: IntCounterVec,
+    unusual_ids: IntCounterVec,
     oversized_lists: IntCounterVec,
     memory_refusals: IntCounterVec,
 }
@@ -66,12 +67,17 @@ impl Auth0Metrics {
             ),
             unknown_users: registry.counters(
                 "auth0_unknown_users_total",
-                "Lists that Auth0 answered with 404. The service takes the user for one without sessions.",
+                "Lists that Auth0 answered with 404. The check answers unknown_user.",
                 &["tenant"],
             ),
             dropped_entries: registry.counters(
                 "auth0_dropped_entries_total",
                 "Entries of session lists that were dropped: unreadable, or of another user.",
+                &["tenant"],
+            ),
+            unusual_ids: registry.counters(
+                "auth0_unusual_ids_total",
+                "Listed sessions whose id does not have the form of Auth0's ids. They count and are never revoked.",
                 &["tenant"],
             ),
             oversized_lists: registry.counters(
@@ -129,6 +135,10 @@ impl Observer for Auth0Metrics {
 
     fn dropped_entries(&self, tenant: &str, count: usize) {
         self.dropped_entries.with_label_values(&[tenant]).inc_by(count as u64);
+    }
+
+    fn unusual_ids(&self, tenant: &str, count: usize) {
+        self.unusual_ids.with_label_values(&[tenant]).inc_by(count as u64);
     }
 
     fn oversized_list(&self, tenant: &str, bound: ListBound) {

@@ -155,6 +155,8 @@ pub trait Observer: Send + Sync {
     fn unknown_user(&self, _tenant: &str) {}
     /// `count` entries of a list, at least one, are unreadable or belong to another user.
     fn dropped_entries(&self, _tenant: &str, _count: usize) {}
+    /// `count` sessions of a list, at least one, have an id that does not have the form of Auth0's ids.
+    fn unusual_ids(&self, _tenant: &str, _count: usize) {}
     /// A list is larger than the client reads.
     fn oversized_list(&self, _tenant: &str, _bound: ListBound) {}
     /// An answer was given up because the answers in memory exceed a bound.

@@ -235,7 +235,7 @@ impl<'de> Keep<'de> for Sessions {
     }
 }
 
-/// One entry of the list. `None` when it is not an object, has no usable id, or has an owner that is not a string.
+/// One entry of the list. `None` when it is not an object, has no id, or has an owner that is not a string.
 impl<'de> Keep<'de> for Option<ListedSession> {
     fn object<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
         fn scalar<'de, A: MapAccess<'de>>(object: &mut A) -> Result<Scalar<'de>, A::Error> {
@@ -259,7 +259,7 @@ impl<'de> Keep<'de> for Option<ListedSession> {
                 _ => drop(object.next_value::<IgnoredAny>()?),
             }
         }
-        Ok((is_session_id(&session.id) && !is_unusable).then_some(session))
+        Ok((!session.id.is_empty() && !is_unusable).then_some(session))
     }
 }
 
@@ -289,14 +289,6 @@ impl<'de> Keep<'de> for ClientId {
         }
         Ok(client)
     }
-}
-
-/// Whether the id has 1–128 of RFC 3986's unreserved characters and is no dot segment.
-fn is_session_id(id: &str) -> bool {
-    (1..=128).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
-        && id != "."
-        && id != ".."
 }
 
 #[cfg(test)]

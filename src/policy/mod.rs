@@ -26,6 +26,7 @@ mod policy_set;
 mod precedence;
 mod secrets;
 mod session;
+mod stop_rule;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ pub use name::ObjectName;
 pub use policy_set::{ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TokenDigest};
 pub use precedence::{Extent, Overshadowing};
 pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};
-pub use session::{ListedSession, SessionList, SessionView};
+pub use session::{Completeness, ListedSession, SessionList, SessionView};
+pub use stop_rule::StopRule;
 pub use tenant::Tenant;
 pub use time::parse_rfc3339;

@@ -43,6 +43,21 @@ pub struct SessionList {
     client_sets: IndexSet<ClientSet>,
     most_clients: usize,
     dropped: usize,
+    unusual_ids: usize,
+    completeness: Completeness,
+    unknown_user: bool,
+}
+
+/// How much of the user's sessions a list has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Completeness {
+    /// All of them.
+    #[default]
+    Whole,
+    /// As many as one check needed: the others do not change its answer.
+    Enough,
+    /// As many as this service reads.
+    Capped,
 }
 
 /// Positions in [`SessionList::clients`]; `None` when the entry does not name its applications.
@@ -58,6 +73,8 @@ pub(super) struct Session {
     pub last_used_at: Option<Timestamp>,
     /// The position of its applications in [`SessionList::client_sets`].
     pub clients: usize,
+    /// Whether its id has the form of Auth0's ids. A session with another id counts, and is never revoked.
+    pub is_revocable: bool,
 }
 
 /// A session in the form in which it is shown to people.
@@ -99,7 +116,10 @@ impl SessionList {
                 .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<BTreeSet<_>>());
             match self.sessions.entry(entry.id) {
                 Entry::Vacant(vacant) => {
+                    let is_revocable = is_usual_id(vacant.key());
+                    self.unusual_ids += usize::from(!is_revocable);
                     vacant.insert(Session {
+                        is_revocable,
                         created_at: entry.created_at,
                         ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
                         last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
@@ -119,6 +139,31 @@ impl SessionList {
         for (position, clients) in joined {
             self.sessions[position].clients = intern(&mut self.client_sets, &mut self.most_clients, clients);
         }
+    }
+
+    /// The list of a user whom the tenant does not know.
+    pub fn of_unknown_user() -> Self {
+        Self { unknown_user: true, ..Self::default() }
+    }
+
+    /// Whether the tenant does not know the user.
+    pub fn is_of_unknown_user(&self) -> bool {
+        self.unknown_user
+    }
+
+    /// How much of the user's sessions the list has.
+    pub fn completeness(&self) -> Completeness {
+        self.completeness
+    }
+
+    /// Marks the list as one that was not read to the end.
+    pub fn set_completeness(&mut self, completeness: Completeness) {
+        self.completeness = completeness;
+    }
+
+    /// The number of sessions whose id does not have the form of Auth0's ids.
+    pub fn unusual_ids(&self) -> usize {
+        self.unusual_ids
     }
 
     /// The largest number of applications that one session names.
@@ -187,6 +232,14 @@ impl SessionList {
     pub(super) fn client_sets(&self) -> impl Iterator<Item = &ClientSet> {
         self.client_sets.iter()
     }
+}
+
+/// Whether the id has 1–128 of RFC 3986's unreserved characters and is no dot segment.
+fn is_usual_id(id: &str) -> bool {
+    (1..=128).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+        && id != "."
+        && id != ".."
 }
 
 /// The position of the set in the table.

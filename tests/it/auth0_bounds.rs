@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use session_checker::policy::Failure;
+use session_checker::policy::{Completeness, Failure};
 
 use crate::auth0_client::{Recorder, Reply, Server, USER, client_of, failure, http, late, list};
 
@@ -20,10 +20,11 @@ async fn observed() -> (Arc<Recorder>, Arc<Server>, session_checker::auth0::Tena
     (recorder, server, client)
 }
 
-async fn assert_oversized(pages: Vec<Reply>, requests: usize, bound: &str) {
+/// The list is read until it exceeds the bound, after this many requests.
+async fn assert_capped(pages: Vec<Reply>, requests: usize, bound: &str) {
     let (recorder, server, client) = observed().await;
     server.api(pages);
-    assert_eq!(failure(list(&client).await), Failure::UpstreamError, "{bound}");
+    assert_eq!(list(&client).await.unwrap().completeness(), Completeness::Capped, "{bound}");
     assert_eq!(server.calls().len(), requests, "{bound}");
     assert_eq!(recorder.lines().iter().filter(|line| **line == format!("oversized {bound}")).count(), 1);
 }
@@ -33,28 +34,35 @@ async fn one_id_a_hundred_thousand_times_is_bounded() {
     let mut entries = String::new();
     for number in 0..94_758 {
         let comma = if number == 0 { "" } else { "," };
-        write!(entries, r#"{comma}{{"id":"s","clients":[{{"client_id":"{number}"}}]}}"#).unwrap();
+        write!(entries, r#"{comma}{{"id":"s","clients":[{{"client_id":"{}"}}]}}"#, number % 1_000).unwrap();
     }
     // As many as a page of 4 MiB has.
     entries.truncate((4 << 20) - 100);
     entries.truncate(entries.rfind(",{").unwrap());
-    assert_oversized(vec![page(&entries, "")], 1, "entries").await;
+    assert_capped(vec![page(&entries, "")], 1, "entries").await;
 }
 
 #[tokio::test]
 async fn tiny_entries_on_endless_pages_are_bounded() {
     let entries = vec![r#"{"id":"s"}"#; 284_273].join(",");
-    assert_oversized(vec![page(&entries, "a"), page(&entries, "b")], 1, "entries").await;
+    assert_capped(vec![page(&entries, "a"), page(&entries, "b")], 1, "entries").await;
     // Entries that cannot be read count too.
     let nulls = vec!["0"; 1_500].join(",");
-    assert_oversized(vec![page(&nulls, "a"), page(&nulls, "b"), page(&nulls, "c")], 2, "entries").await;
+    assert_capped(vec![page(&nulls, "a"), page(&nulls, "b"), page(&nulls, "c")], 2, "entries").await;
 }
 
 #[tokio::test]
 async fn bytes_of_all_pages_are_bounded() {
     let padded =
         |number: usize| page(&format!(r#"{{"id":"s{number}","x":"{}"}}"#, "x".repeat(3 << 20)), &number.to_string());
-    assert_oversized((0..40).map(padded).collect(), 3, "bytes").await;
+    assert_capped((0..40).map(padded).collect(), 3, "bytes").await;
+}
+
+async fn assert_too_many_clients(pages: Vec<Reply>) {
+    let (recorder, server, client) = observed().await;
+    server.api(pages);
+    assert_eq!(failure(list(&client).await), Failure::UpstreamError);
+    assert!(recorder.lines().contains(&"oversized clients".to_owned()));
 }
 
 #[tokio::test]
@@ -66,9 +74,9 @@ async fn applications_of_one_session_are_bounded() {
     let (_, server, client) = observed().await;
     server.api([page(&clients(0..1_000), "")]);
     assert_eq!(list(&client).await.unwrap().len(), 1);
-    assert_oversized(vec![page(&clients(0..1_001), "")], 1, "clients").await;
+    assert_too_many_clients(vec![page(&clients(0..1_001), "")]).await;
     // Over several entries and pages of the session.
-    assert_oversized(vec![page(&clients(0..600), "a"), page(&clients(500..1_100), "")], 2, "clients").await;
+    assert_too_many_clients(vec![page(&clients(0..600), "a"), page(&clients(500..1_100), "")]).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use session_checker::auth0::{
     Error, ListBound, MemoryBound, Observer, Operation, Outcome, QuotaConfig, RateLimit, Revoked, TenantClient,
     Upstream, UpstreamOptions,
 };
-use session_checker::policy::{Failure, SessionList, Tenant};
+use session_checker::policy::{Completeness, Failure, SessionList, Tenant};
 use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -225,6 +225,10 @@ impl Observer for Recorder {
         self.note(tenant, format!("{count} dropped"));
     }
 
+    fn unusual_ids(&self, tenant: &str, count: usize) {
+        self.note(tenant, format!("{count} unusual"));
+    }
+
     fn oversized_list(&self, tenant: &str, bound: ListBound) {
         self.note(tenant, format!("oversized {}", bound.as_str()));
     }
@@ -355,17 +359,19 @@ async fn list_ends_at_a_page_without_a_usable_cursor() {
 }
 
 #[tokio::test]
-async fn list_of_more_than_forty_pages_is_an_error() {
+async fn list_of_more_than_forty_pages_is_read_in_part() {
     let page = |number: usize, last: usize| {
         let next = if number < last { json!(format!("cursor-{number}")) } else { json!(null) };
         sessions(&[&format!("s{number}")], &next)
     };
     let (server, client) = pair().await;
     server.api((1..=40).map(|number| page(number, 40)));
-    assert_eq!(list(&client).await.unwrap().len(), 40);
+    let whole = list(&client).await.unwrap();
+    assert_eq!((whole.len(), whole.completeness()), (40, Completeness::Whole));
 
     server.api((1..=41).map(|number| page(number, 41)));
-    assert_eq!(failure(list(&client).await), Failure::UpstreamError);
+    let capped = list(&client).await.unwrap();
+    assert_eq!((capped.len(), capped.completeness()), (40, Completeness::Capped));
     assert_eq!(server.calls().len(), 80, "the 41st page is not requested");
 }
 
@@ -422,7 +428,8 @@ async fn unknown_user_has_no_sessions_and_is_counted() {
     let recorder = Arc::new(Recorder::default());
     let client = client_of(&server, Arc::clone(&recorder) as _);
     server.api([http(404, &[], r#"{"statusCode":404,"errorCode":"inexistent_user"}"#)]);
-    assert!(list(&client).await.unwrap().is_empty());
+    let unknown = list(&client).await.unwrap();
+    assert!(unknown.is_empty() && unknown.is_of_unknown_user());
     assert!(recorder.lines().contains(&"unknown user".to_owned()));
     for body in ["", "<html>not here</html>", "[]", "null", "404"] {
         server.api([http(404, &[], body)]);
@@ -476,8 +483,10 @@ async fn dropped_entries_are_counted() {
     let client = client_of(&server, Arc::clone(&recorder) as _);
     let entries = json!([{"id": "s1", "user_id": USER}, {"id": "s2", "user_id": "auth0|other"}, null, {"id": "a/b"}]);
     server.api([ok(&json!({ "sessions": entries }))]);
-    assert_eq!(list(&client).await.unwrap().len(), 1);
-    assert!(recorder.lines().contains(&"3 dropped".to_owned()), "{:?}", recorder.lines());
+    assert_eq!(list(&client).await.unwrap().len(), 2);
+    for line in ["2 dropped", "1 unusual"] {
+        assert!(recorder.lines().contains(&line.to_owned()), "{:?}", recorder.lines());
+    }
 }
 
 // Faults ----------------------------------------------------------------------------------------------------------------
