@@ -79,6 +79,9 @@ impl Upstream {
             Client::builder()
                 .user_agent(USER_AGENT)
                 .redirect(redirect::Policy::none())
+                // `Endpoint::send` retries, and counts each request in the budget. hyper still sends a request on another
+                // connection when it could not write it at all: the tenant saw none of it.
+                .retry(reqwest::retry::never())
                 .no_proxy()
                 .tls_certs_merge(certificates.iter().cloned())
                 .connect_timeout(CONNECT_TIMEOUT)

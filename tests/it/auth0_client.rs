@@ -48,7 +48,7 @@ pub(crate) fn ok(body: &Value) -> Reply {
 }
 
 pub(crate) fn status(status: u16) -> Reply {
-    http(status, &[], r#"{"message":"scripted"}"#)
+    http(status, &[], &json!({"statusCode": status, "error": "Scripted", "message": "scripted"}).to_string())
 }
 
 /// One request as it arrived.
@@ -238,7 +238,7 @@ impl Observer for Recorder {
     }
 }
 
-fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn Observer>) -> Upstream {
+pub(crate) fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn Observer>) -> Upstream {
     let endpoints = endpoints.iter().map(|(domain, url)| ((*domain).to_owned(), url.parse().unwrap())).collect();
     Upstream::new(UpstreamOptions {
         endpoints,
@@ -249,13 +249,13 @@ fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn 
     .unwrap()
 }
 
-fn credentials(auth: &[(&str, &str)], domain: &str) -> Arc<Credentials> {
+pub(crate) fn credentials(auth: &[(&str, &str)], domain: &str) -> Arc<Credentials> {
     let base = [("domain", domain), ("customDomain", "login.acme.com"), ("clientId", "machine")];
     let data = base.iter().chain(auth).map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
     Arc::new(Credentials::from_secret(CREDENTIALS_TYPE, &data).unwrap())
 }
 
-const SECRET: &[(&str, &str)] = &[("clientSecret", "s3cret&=+ ")];
+pub(crate) const SECRET: &[(&str, &str)] = &[("clientSecret", "s3cret&=+ ")];
 
 pub(crate) fn client_of(server: &Server, observer: Arc<dyn Observer>) -> TenantClient {
     let upstream = upstream(&[(DOMAIN, &server.url())], None, observer);
@@ -398,7 +398,8 @@ async fn each_answer_has_its_failure() {
             Failure::InsufficientScope,
         ),
         (status(403), Failure::NotEntitled),
-        (http(403, &[], "no"), Failure::NotEntitled),
+        (http(403, &[], "no"), Failure::UpstreamError),
+        (http(407, &[], "<html>"), Failure::UpstreamError),
         (status(400), Failure::UpstreamError),
         (status(402), Failure::UpstreamError),
         (status(409), Failure::UpstreamError),
@@ -758,8 +759,8 @@ fn credential_is_bound_to_the_domain_of_its_secret() {
 #[tokio::test]
 async fn session_is_revoked_with_its_refresh_tokens() {
     let (server, client) = pair().await;
-    server.api([http(202, &[], "{}"), http(204, &[], ""), status(404), http(404, &[], "")]);
-    for expected in [Revoked::Done, Revoked::Done, Revoked::AlreadyGone, Revoked::AlreadyGone] {
+    server.api([http(202, &[], "{}"), http(204, &[], ""), status(404)]);
+    for expected in [Revoked::Done, Revoked::Done, Revoked::AlreadyGone] {
         assert_eq!(client.revoke_session("s1d-of-a-session", &late().into()).await.unwrap(), expected);
     }
     let call = &server.calls()[0];
@@ -775,6 +776,7 @@ async fn failed_revocation_has_its_failure() {
         (status(403), Failure::NotEntitled),
         (status(400), Failure::UpstreamError),
         (http(302, &[("location", "/")], ""), Failure::UpstreamError),
+        (http(404, &[], "<html>no such page</html>"), Failure::UpstreamError),
     ] {
         let (server, client) = pair().await;
         server.api([reply]);
@@ -815,8 +817,8 @@ async fn private_address_is_reached_only_by_a_named_endpoint() {
     assert!(list(&client(DOMAIN)).await.is_ok());
 }
 
-/// Serves one endpoint over TLS with a certificate of a new CA. Returns the port and the CA in PEM.
-async fn tls_server() -> (u16, String) {
+/// A configuration for HTTP/2 over TLS with a certificate of a new CA for `localhost`, and the CA in PEM.
+pub(crate) fn certificate() -> (Arc<rustls::ServerConfig>, String) {
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new([]).unwrap();
@@ -825,8 +827,17 @@ async fn tls_server() -> (u16, String) {
     let issuer = rcgen::Issuer::new(ca, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let (leaf, key) = (leaf.pem().into_bytes(), key.serialize_pem().into_bytes());
-    let tls = axum_server::tls_rustls::RustlsConfig::from_pem(leaf, key).await.unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let tls = rustls::ServerConfig::builder().with_no_client_auth();
+    let mut tls = tls.with_single_cert(vec![leaf.der().clone()], key).unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    (Arc::new(tls), ca_pem)
+}
+
+/// Serves one endpoint over TLS with a certificate of a new CA. Returns the port and the CA in PEM.
+async fn tls_server() -> (u16, String) {
+    let (tls, ca_pem) = certificate();
+    let tls = axum_server::tls_rustls::RustlsConfig::from_config(tls);
 
     let answer = || async { axum::Json(json!({"access_token": "t0ken", "sessions": [{"id": "s1"}]})) };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

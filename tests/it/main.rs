@@ -6,6 +6,7 @@
 mod api_server;
 mod auth0_bounds;
 mod auth0_client;
+mod auth0_retries;
 mod budget;
 mod check;
 mod cli;
@@ -35,4 +36,5 @@ mod simulator;
 mod soak;
 mod strategies;
 mod traces;
+mod user_ids;
 mod walls;
