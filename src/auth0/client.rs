@@ -72,8 +72,11 @@ impl TenantClient {
         let token = self.tokens.get(context.deadline).await?;
         let reply = self.call_with(&token, operation, priority, url, context).await?;
         if reply.status == StatusCode::UNAUTHORIZED {
-            // A third token would fail as well, and Auth0 bills each: the credential pauses.
-            self.tokens.reject(&token, Error::from_api(reply.status, &reply.body));
+            let error = Error::from_api(reply.status, &reply.body);
+            if error.failure == Failure::CredentialsRejected {
+                // A third token would fail as well, and Auth0 bills each: the credential pauses.
+                self.tokens.reject(&token, error);
+            }
         }
         Ok(reply)
     }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::call::{CallContext, Operation, Priority};
 use super::client::TenantClient;
-use super::error::{Error, object};
+use super::error::{Error, is_of_api};
 use super::memory::Charge;
 use super::observer::ListBound;
 use super::parse::{MAX_PAGE_ENTRIES, Page};
@@ -162,8 +162,8 @@ impl TenantClient {
                 };
                 Ok(Some((apart(bytes, read).await??, bytes)))
             }
-            // Without a JSON object the 404 is not the API's. On a later page it is not the user who is unknown.
-            StatusCode::NOT_FOUND if from.is_none() && object(&reply.body).is_some() => Ok(None),
+            // On a later page it is not the user who is unknown.
+            StatusCode::NOT_FOUND if from.is_none() && is_of_api(reply.status, &reply.body) => Ok(None),
             status => Err(Error::from_api(status, &reply.body)),
         }
     }
