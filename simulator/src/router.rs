@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, DATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use http_body_util::BodyExt;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use rand::distr::{Alphanumeric, SampleString};
 
 use super::answer::{management_answer, management_error, token_error};
@@ -26,8 +27,17 @@ const MAX_BODY: usize = 1_000_000;
 /// The error code of a 429 in both APIs.
 const RATE_LIMITED: &str = "too_many_requests";
 
-/// Answers a request.
+/// Answers a request, with the time of the tenant's clock.
 pub(super) async fn answer(State(tenant): State<Arc<Tenant>>, request: Request) -> Response {
+    let mut response = answer_request(&tenant, request).await;
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&tenant.now()).ok();
+    if let Some(date) = date.and_then(|date| HeaderValue::try_from(date).ok()) {
+        response.headers_mut().entry(DATE).or_insert(date);
+    }
+    response
+}
+
+async fn answer_request(tenant: &Tenant, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let connection = parts.extensions.remove::<ConnectionFault>();
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
@@ -39,9 +49,9 @@ pub(super) async fn answer(State(tenant): State<Arc<Tenant>>, request: Request) 
         Ok(target) => target,
         Err(error) => return error.into_response(),
     };
-    let perform = || perform(&tenant, &target, &parts, &body);
+    let perform = || perform(tenant, &target, &parts, &body);
     match tenant.faults.apply(&target) {
-        Some(fault) => answer_with(&fault, &tenant, &target, connection, perform).await,
+        Some(fault) => answer_with(&fault, tenant, &target, connection, perform).await,
         None => perform(),
     }
 }

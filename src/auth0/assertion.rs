@@ -3,7 +3,6 @@
 //! Claims and bounds as Auth0 documents them:
 //! <https://auth0.com/docs/get-started/authentication-and-authorization-flow/authenticate-with-private-key-jwt>.
 
-use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 use uuid::Uuid;
@@ -30,13 +29,14 @@ struct Claims<'a> {
     jti: String,
 }
 
-/// Signs a new assertion. `audience` is the tenant's issuer, `https://<domain>/`.
+/// Signs a new assertion. `audience` is the tenant's issuer, `https://<domain>/`. `now` is the Unix time on its clock.
 pub(super) fn sign(
     client_id: &str,
     audience: &str,
     key: &EncodingKey,
     algorithm: Algorithm,
     key_id: Option<&str>,
+    now: i64,
 ) -> Result<String, Error> {
     let mut header = Header::new(algorithm);
     header.kid = key_id.map(str::to_owned);
@@ -44,7 +44,7 @@ pub(super) fn sign(
         iss: client_id,
         sub: client_id,
         aud: audience,
-        exp: Timestamp::now().as_second() + LIFETIME_SECONDS,
+        exp: now + LIFETIME_SECONDS,
         jti: Uuid::new_v4().to_string(),
     };
     match encode(&header, &claims, key) {
@@ -63,6 +63,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
+    use jiff::Timestamp;
     use jsonwebtoken::{DecodingKey, Validation, decode};
     use serde_json::{Map, Value};
 
@@ -71,7 +72,7 @@ mod tests {
 
     fn signed(algorithm: Algorithm, key_id: Option<&str>) -> String {
         let key = EncodingKey::from_rsa_pem(KEY.serialize_pem().as_bytes()).unwrap();
-        sign("client", "https://acme.eu.auth0.com/", &key, algorithm, key_id).unwrap()
+        sign("client", "https://acme.eu.auth0.com/", &key, algorithm, key_id, Timestamp::now().as_second()).unwrap()
     }
 
     fn verified(algorithm: Algorithm, assertion: &str) -> (Header, Map<String, Value>) {
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn too_long_assertion_is_an_error() {
         let key = EncodingKey::from_rsa_pem(KEY.serialize_pem().as_bytes()).unwrap();
-        let error = sign(&"c".repeat(900), "https://acme.eu.auth0.com/", &key, Algorithm::RS256, None).unwrap_err();
+        let error = sign(&"c".repeat(900), "https://acme.eu.auth0.com/", &key, Algorithm::RS256, None, 0).unwrap_err();
         assert_eq!(error.failure, Failure::CredentialsRejected);
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use reqwest::StatusCode;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::policy::Failure;
 
@@ -18,11 +19,19 @@ pub struct Error {
     pub failure: Failure,
     /// What happened, for the people who run the service.
     pub detail: Cow<'static, str>,
+    /// When the same call may succeed, where that is known.
+    pub(super) retry_at: Option<Instant>,
 }
 
 impl Error {
     pub(super) fn new(failure: Failure, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { failure, detail: detail.into() }
+        Self { failure, detail: detail.into(), retry_at: None }
+    }
+
+    /// The token endpoint takes no request before `retry_at`.
+    pub(super) fn no_token_before(retry_at: Instant) -> Self {
+        let error = Self::new(Failure::RateLimited, "the rate limit of the token endpoint is used up");
+        Self { retry_at: Some(retry_at), ..error }
     }
 
     pub(crate) fn timeout() -> Self {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::Request;
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
@@ -23,6 +24,10 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The longest lifetime that Auth0 lets an API's tokens have. A longer one is a mistake.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// By how many seconds the tenant's clock may differ from the one that an assertion was signed by: half the life of an
+/// assertion, which a rejection has another reason for.
+const MAX_CLOCK_ERROR: i64 = 30;
 
 /// An access token, ready to be sent.
 pub(super) struct AccessToken {
@@ -65,13 +70,24 @@ impl Grant {
     }
 
     async fn request_token(&self, deadline: Instant) -> Result<AccessToken, Error> {
-        let issued_at = Instant::now();
-        let reply = self.endpoint.send(Operation::Token, Priority::Login, &deadline.into(), || self.request()).await?;
+        let (issued_at, context) = (Instant::now(), deadline.into());
+        let difference = self.endpoint.clock_difference();
+        let send = || self.endpoint.send(Operation::Token, Priority::Login, &context, || self.request());
+        let mut reply = send().await?;
+        let misjudged = (self.endpoint.clock_difference() - difference).abs() > MAX_CLOCK_ERROR;
+        if reply.status.is_client_error() && misjudged && self.is_signed() {
+            // The assertion was valid at a time that is not the tenant's. Its answer says which time is.
+            reply = send().await?;
+        }
         if !reply.status.is_success() {
             return Err(Error::from_token_endpoint(reply.status, &reply.body));
         }
         read(&reply.body, issued_at)
             .ok_or_else(|| Error::new(Failure::UpstreamError, "the token endpoint answered without a usable token"))
+    }
+
+    fn is_signed(&self) -> bool {
+        matches!(self.credentials.client_auth, ClientAuth::PrivateKey { .. })
     }
 
     fn request(&self) -> Result<Request, Error> {
@@ -82,7 +98,8 @@ impl Grant {
         match &self.credentials.client_auth {
             ClientAuth::ClientSecret(secret) => form.push(("client_secret", secret.expose_secret())),
             ClientAuth::PrivateKey { key, algorithm, key_id } => {
-                assertion = assertion::sign(client_id, &self.issuer, key, *algorithm, key_id.as_deref())?;
+                let now = Timestamp::now().as_second().saturating_add(self.endpoint.clock_difference());
+                assertion = assertion::sign(client_id, &self.issuer, key, *algorithm, key_id.as_deref(), now)?;
                 form.extend([("client_assertion_type", assertion::TYPE), ("client_assertion", assertion.as_str())]);
             }
         }

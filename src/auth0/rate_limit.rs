@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// The wait where the headers give none: Auth0's per-second limits refill within a second.
 pub(super) const DEFAULT_REFILL: Duration = Duration::from_secs(1);
@@ -18,36 +18,47 @@ pub struct RateLimit {
     pub limit: Option<u64>,
     /// How many of them are left: `x-ratelimit-remaining`.
     pub remaining: Option<u64>,
-    /// When more are allowed: `x-ratelimit-reset`.
-    pub resets_at: Option<Timestamp>,
-    /// When to send the next request: `Retry-After`.
-    pub retry_at: Option<Timestamp>,
+    /// How long after the answer the next request is allowed: `Retry-After`, else `x-ratelimit-reset`. `None` where neither gives
+    /// a time in the future.
+    pub wait: Option<Duration>,
 }
 
 impl RateLimit {
-    /// Reads the headers of an answer that came at `now`. An unreadable header counts as missing.
+    /// Reads the headers of an answer that came at `now`. An unreadable header counts as missing. A time is compared with the
+    /// `Date` of the same answer, because the tenant's clock and ours may differ.
     pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Self {
-        let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
-        let number = |name: &'static str| text(&HeaderName::from_static(name))?.parse::<u64>().ok();
-        let retry_at = text(&RETRY_AFTER).and_then(|value| match value.parse::<u64>() {
+        let now = date(headers).unwrap_or(now);
+        let number = |name: &'static str| text(headers, &HeaderName::from_static(name))?.parse::<u64>().ok();
+        let retry_at = text(headers, &RETRY_AFTER).and_then(|value| match value.parse::<u64>() {
             Ok(seconds) => Some(later(now, seconds)),
-            Err(_) => Timestamp::try_from(httpdate::parse_http_date(value).ok()?).ok(),
+            Err(_) => http_date(value),
         });
+        let resets_at = || number("x-ratelimit-reset").map(|seconds| later(Timestamp::UNIX_EPOCH, seconds));
+        let wait = retry_at.or_else(resets_at).map(|allowed_at| allowed_at.duration_since(now));
         Self {
             limit: number("x-ratelimit-limit"),
             remaining: number("x-ratelimit-remaining"),
-            resets_at: number("x-ratelimit-reset").map(|seconds| later(Timestamp::UNIX_EPOCH, seconds)),
-            retry_at,
+            wait: wait.filter(jiff::SignedDuration::is_positive).and_then(|wait| wait.try_into().ok()),
         }
     }
 
-    /// How long to wait for the next request after an answer that came at `now`: until `Retry-After`, else until the reset,
-    /// else [`DEFAULT_REFILL`].
-    pub(super) fn wait(&self, now: Timestamp) -> Duration {
-        let wait = self.retry_at.or(self.resets_at).map(|allowed_at| allowed_at.duration_since(now));
-        // A time in the past comes from a clock that differs from ours, and gives no duration.
-        wait.filter(jiff::SignedDuration::is_positive).and_then(|span| span.try_into().ok()).unwrap_or(DEFAULT_REFILL)
+    /// How long to wait for the next request after the answer.
+    pub(super) fn wait(&self) -> Duration {
+        self.wait.unwrap_or(DEFAULT_REFILL)
     }
+}
+
+/// The time of an answer by the clock of the tenant, in whole seconds.
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    http_date(text(headers, &DATE)?)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()
 }
 
 /// The time this many seconds later, at most [`Timestamp::MAX`].
@@ -58,12 +69,21 @@ fn later(from: Timestamp, seconds: u64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use reqwest::header::HeaderValue;
 
     fn wait(headers: &[(&'static str, &'static str)]) -> Duration {
         let headers = headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
         let now = "2024-05-01T13:00:00Z".parse().unwrap();
-        RateLimit::read(&headers, now).wait(now)
+        RateLimit::read(&headers, now).wait()
+    }
+
+    /// The wait after an answer that came at `ours` by our clock and at `theirs` by the tenant's.
+    fn wait_on_clocks(ours: Timestamp, theirs: Timestamp, header: HeaderName, value: String) -> Duration {
+        let date = httpdate::fmt_http_date(theirs.into());
+        let headers = [(DATE, date), (header, value)].map(|(name, text)| (name, HeaderValue::try_from(text).unwrap()));
+        let headers = HeaderMap::from_iter(headers);
+        RateLimit::read(&headers, ours).wait()
     }
 
     #[test]
@@ -72,6 +92,23 @@ mod tests {
         assert_eq!(wait(&[("retry-after", "3")]), Duration::from_secs(3));
         assert_eq!(wait(&[("retry-after", " 3 "), ("x-ratelimit-reset", "1714568407")]), Duration::from_secs(3));
         assert_eq!(wait(&[("retry-after", "Wed, 01 May 2024 13:00:05 GMT")]), Duration::from_secs(5));
+    }
+
+    proptest! {
+        /// However far the two clocks are apart, the wait is the one that the tenant means.
+        #[test]
+        fn difference_of_the_clocks_does_not_change_the_wait(
+            ours in 1_600_000_000i64..1_900_000_000, apart in -100_000i64..100_000, seconds in 1i64..100_000,
+        ) {
+            let (ours, wait) = (Timestamp::from_second(ours).unwrap(), Duration::from_secs(seconds.unsigned_abs()));
+            let theirs = ours + jiff::SignedDuration::from_secs(apart);
+            let allowed_at = theirs + jiff::SignedDuration::from_secs(seconds);
+            let reset = HeaderName::from_static("x-ratelimit-reset");
+            prop_assert_eq!(wait_on_clocks(ours, theirs, reset, allowed_at.as_second().to_string()), wait);
+            let date = httpdate::fmt_http_date(allowed_at.into());
+            prop_assert_eq!(wait_on_clocks(ours, theirs, RETRY_AFTER, date), wait);
+            prop_assert_eq!(wait_on_clocks(ours, theirs, RETRY_AFTER, seconds.to_string()), wait);
+        }
     }
 
     #[test]

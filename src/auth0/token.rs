@@ -2,7 +2,7 @@
 //!
 //! A check takes the cached token. When the token has reached about four fifths of its lifetime, the check that notices
 //! starts a fetch of the next one and continues with the old one, which also stays when the fetch fails. Checks wait only
-//! while there is no token. They all wait for the same fetch, each until its own deadline. The fetch is a task, so it
+//! while there is no token. They all wait for the same fetch, each until its own deadline. When the token endpoint is rate limited for longer, they fail at once. The fetch is a task, so it
 //! continues for the others when a check is cancelled. A rejected credential is not sent again for [`REJECTED_PAUSE`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 
 use super::error::Error;
@@ -45,6 +45,8 @@ struct CacheState {
     fetching: Option<watch::Receiver<Option<FetchResult>>>,
     /// Until when the credential is not sent again, and why.
     rejected: Option<(Instant, Error)>,
+    /// The error of a fetch that the rate limit of the token endpoint ended.
+    rate_limited: Option<Error>,
 }
 
 struct CachedToken {
@@ -64,18 +66,29 @@ impl TokenCache {
     /// The error of the fetch, the error that rejected the credential in the last 30 s, or [`Failure::UpstreamTimeout`] when
     /// the deadline comes first.
     pub async fn get(self: &Arc<Self>, deadline: Instant) -> FetchResult {
+        loop {
+            let result = self.get_or_fetch(deadline).await;
+            match result.as_ref().err().and_then(|error| error.retry_at) {
+                // The token endpoint is rate limited, for less time than this check has.
+                Some(at) if at < deadline => sleep_until(at).await,
+                _ => return result,
+            }
+        }
+    }
+
+    async fn get_or_fetch(self: &Arc<Self>, deadline: Instant) -> FetchResult {
         let mut fetching = {
             let mut state = self.lock();
             let now = Instant::now();
             if let Some(cached) = state.cached.as_ref().filter(|cached| now < cached.usable_until) {
                 let token = Arc::clone(&cached.token);
-                if now >= cached.refresh_at && state.rejection(now).is_none() {
+                if now >= cached.refresh_at && state.rejection(now).or(state.rate_limit(now)).is_none() {
                     self.join(&mut state);
                 }
                 return Ok(token);
             }
-            if let Some(rejection) = state.rejection(now) {
-                return Err(rejection.clone());
+            if let Some(error) = state.rejection(now).or(state.rate_limit(now)) {
+                return Err(error.clone());
             }
             self.join(&mut state)
         };
@@ -123,6 +136,7 @@ impl TokenCache {
         let now = Instant::now();
         state.fetching = None;
         state.rejected = None;
+        state.rate_limited = fetched.as_ref().err().filter(|error| error.retry_at.is_some()).cloned();
         match fetched {
             Ok(token) => state.cached = Some(CachedToken::new(Arc::clone(token))),
             Err(error) => {
@@ -145,6 +159,10 @@ impl TokenCache {
 impl CacheState {
     fn rejection(&self, now: Instant) -> Option<&Error> {
         self.rejected.as_ref().filter(|(until, _)| now < *until).map(|(_, error)| error)
+    }
+
+    fn rate_limit(&self, now: Instant) -> Option<&Error> {
+        self.rate_limited.as_ref().filter(|error| error.retry_at.is_some_and(|at| now < at))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ use super::error::Error;
 use super::limiter::{Permit, TenantLimiter};
 use super::memory::Charge;
 use super::observer::{Observer, Outcome};
-use super::rate_limit::RateLimit;
+use super::rate_limit::{RateLimit, date};
 use crate::policy::Failure;
 
 /// How long a connection may take to come about. It leaves time for an answer within the default timeout of a check (3 s).
@@ -47,6 +48,8 @@ pub(super) struct Endpoint {
     tenant: Box<str>,
     observer: Arc<dyn Observer>,
     limiter: Arc<TenantLimiter>,
+    /// How many seconds the tenant's clock is ahead of ours, by its latest answer.
+    clock_difference: AtomicI64,
 }
 
 /// A complete answer that the call itself interprets: 2xx, or 4xx except 429.
@@ -89,7 +92,7 @@ impl Endpoint {
         observer: Arc<dyn Observer>,
         limiter: Arc<TenantLimiter>,
     ) -> Self {
-        Self { http, base, tenant, observer, limiter }
+        Self { http, base, tenant, observer, limiter, clock_difference: AtomicI64::new(0) }
     }
 
     pub fn tenant(&self) -> &str {
@@ -102,6 +105,11 @@ impl Endpoint {
 
     pub fn charge(&self) -> Charge {
         self.limiter.charge()
+    }
+
+    /// How many seconds the tenant's clock is ahead of ours, by its latest answer. 0 before the first.
+    pub fn clock_difference(&self) -> i64 {
+        self.clock_difference.load(Ordering::Relaxed)
     }
 
     /// The URL of an encoded absolute path. With `--auth0-endpoint` it is below the path of that endpoint.
@@ -120,7 +128,7 @@ impl Endpoint {
     /// because a client assertion is valid for one request only.
     ///
     /// A request is sent once more a moment later when its connection fails or the answer is a 5xx. A 429 is waited out when
-    /// the tenant's budget allows a request before the deadline.
+    /// the tenant's budget allows a request before the deadline. That of the token endpoint is an error that says when.
     pub async fn send(
         &self,
         operation: Operation,
@@ -133,6 +141,12 @@ impl Endpoint {
         loop {
             if Instant::now() >= deadline {
                 return Err(last_error.unwrap_or_else(Error::timeout));
+            }
+            // Checks that need the token wait by themselves, each until its own deadline.
+            if operation == Operation::Token
+                && let Some(opens_at) = self.limiter.token_endpoint_opens_at()
+            {
+                return Err(last_error.unwrap_or_else(|| Error::no_token_before(opens_at)));
             }
             let permit = match self.limiter.acquire(operation, priority, context).await {
                 Ok(permit) => permit,
@@ -187,7 +201,11 @@ impl Endpoint {
 
     async fn round_trip(&self, operation: Operation, request: Request) -> Result<(Reply, RateLimit), TransportError> {
         let mut response = self.http.execute(request).await?;
-        let limits = RateLimit::read(response.headers(), Timestamp::now());
+        let now = Timestamp::now();
+        if let Some(date) = date(response.headers()) {
+            self.clock_difference.store(date.as_second() - now.as_second(), Ordering::Relaxed);
+        }
+        let limits = RateLimit::read(response.headers(), now);
         if limits != RateLimit::default() {
             self.observer.rate_limit(&self.tenant, operation, &limits);
         }

@@ -615,10 +615,94 @@ async fn exhausted_limit_is_waited_out_only_before_the_deadline() {
 #[tokio::test]
 async fn status_429_of_the_token_endpoint_is_rate_limited() {
     let (server, client) = pair().await;
-    server.token([http(429, &[("retry-after", "60")], "{}")]);
-    assert_eq!(failure(list(&client).await), Failure::RateLimited);
-    assert_eq!(failure(list(&client).await), Failure::RateLimited, "the limit is known now");
-    assert_eq!((server.tokens_asked().len(), server.calls().len()), (1, 0));
+    server.token([http(429, &[("retry-after", "5")], "{}")]);
+    let started = Instant::now();
+    let in_3s = (started + Duration::from_secs(3)).into();
+    assert_eq!(failure(client.list_sessions(USER, &in_3s).await), Failure::RateLimited);
+    assert_eq!(failure(client.list_sessions(USER, &in_3s).await), Failure::RateLimited, "the limit is known now");
+    assert!(started.elapsed() < Duration::from_secs(3), "neither waited for its deadline");
+    // Another credential of the tenant has the same limit.
+    let upstream = upstream(&[(DOMAIN, &server.url())], None, Arc::new(Recorder::default()));
+    let tenant = Tenant::new(DOMAIN, None).unwrap();
+    let [first, second] = [(); 2].map(|()| TenantClient::new(&upstream, &tenant, credentials(SECRET, DOMAIN)).unwrap());
+    server.token([http(429, &[("retry-after", "5")], "{}")]);
+    for client in [first, second] {
+        let deadline = within(3_000);
+        assert_eq!(failure(client.list_sessions(USER, &deadline.into()).await), Failure::RateLimited);
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!((server.tokens_asked().len(), server.calls().len()), (2, 0));
+}
+
+/// An answer of a tenant whose clock differs from ours by these seconds. The header is that many seconds later on its clock.
+fn on_clock(code: u16, apart: i64, headers: &[(&str, String)], body: &str) -> Reply {
+    let date = httpdate_of(unix_now() + apart);
+    let mut all = vec![("date", date.as_str())];
+    all.extend(headers.iter().map(|(name, value)| (*name, value.as_str())));
+    http(code, &all, body)
+}
+
+fn unix_now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn httpdate_of(second: i64) -> String {
+    httpdate::fmt_http_date(jiff::Timestamp::from_second(second).unwrap().into())
+}
+
+#[tokio::test]
+async fn reset_is_judged_by_the_date_of_its_answer() {
+    for apart in [240, -240, 100_000] {
+        let (server, client) = pair().await;
+        client.verify(late()).await.unwrap();
+        let reset = (unix_now() + apart + 1).to_string();
+        let spent = [("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", reset.clone())];
+        server.api([on_clock(200, apart, &spent, r#"{"sessions":[]}"#)]);
+        assert!(list(&client).await.is_ok());
+        assert!(client.list_sessions(USER, &within(5_000).into()).await.is_ok(), "{apart}");
+        assert_eq!(server.calls().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn assertion_is_valid_on_the_clock_of_the_tenant() {
+    for apart in [240, -600] {
+        let server = Server::start().await;
+        let upstream = upstream(&[(DOMAIN, &server.url())], None, Arc::new(Recorder::default()));
+        let auth = [("privateKey", &*KEY.serialize_pem())];
+        let tenant = Tenant::new(DOMAIN, None).unwrap();
+        let client = TenantClient::new(&upstream, &tenant, credentials(&auth, DOMAIN)).unwrap();
+        server.token([
+            on_clock(401, apart, &[], r#"{"error":"invalid_client"}"#),
+            on_clock(200, apart, &[], r#"{"access_token":"t0ken"}"#),
+        ]);
+        let before = unix_now();
+        client.verify(late()).await.unwrap();
+        let expires: Vec<i64> = server
+            .tokens_asked()
+            .iter()
+            .map(|asked| {
+                let parts = asked.form("client_assertion").unwrap();
+                let claims =
+                    base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, parts.split('.').nth(1).unwrap());
+                serde_json::from_slice::<Value>(&claims.unwrap()).unwrap()["exp"].as_i64().unwrap()
+            })
+            .collect();
+        assert_eq!(expires.len(), 2, "rejected by the other clock, and accepted");
+        let now = unix_now();
+        assert!((before + 60..=now + 60).contains(&expires[0]));
+        assert!((before + apart + 59..=now + apart + 61).contains(&expires[1]), "{expires:?}");
+    }
+    // A rejection by a tenant whose clock is ours is final.
+    let server = Server::start().await;
+    let client = {
+        let upstream = upstream(&[(DOMAIN, &server.url())], None, Arc::new(Recorder::default()));
+        let auth = [("privateKey", &*KEY.serialize_pem())];
+        TenantClient::new(&upstream, &Tenant::new(DOMAIN, None).unwrap(), credentials(&auth, DOMAIN)).unwrap()
+    };
+    server.token([on_clock(401, 0, &[], r#"{"error":"invalid_client"}"#)]);
+    assert_eq!(failure(client.verify(late()).await), Failure::CredentialsRejected);
+    assert_eq!(server.tokens_asked().len(), 1);
 }
 
 // Tokens ----------------------------------------------------------------------------------------------------------------

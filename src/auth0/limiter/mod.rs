@@ -78,6 +78,11 @@ impl TenantLimiter {
         self.memory.charge()
     }
 
+    /// When the token endpoint takes the next request, where that is known and not now.
+    pub(super) fn token_endpoint_opens_at(&self) -> Option<Instant> {
+        self.token_endpoint.opens_at()
+    }
+
     /// Waits until a request may be sent.
     ///
     /// # Errors

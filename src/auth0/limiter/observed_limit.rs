@@ -14,7 +14,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::availability::Availability;
@@ -23,9 +22,9 @@ use crate::auth0::rate_limit::{DEFAULT_REFILL, RateLimit};
 
 /// How many requests are sent to a tenant that has not answered yet: the smallest burst of a paid Auth0 plan.
 const UNKNOWN_LIMIT_REQUESTS: u64 = 10;
-/// The longest wait for a reset. A reset that is further away is more likely a mistake of a gateway than one of Auth0's
-/// limits, which refill within a minute.
-const MAX_EXHAUSTED: Duration = Duration::from_secs(300);
+/// The longest wait before a probe. Auth0's limits refill some requests each second. A reset that is further away comes from a
+/// gateway or is a mistake, and must not keep every login without a list: one request in this time asks again.
+const MAX_EXHAUSTED: Duration = Duration::from_secs(10);
 
 pub(super) struct ObservedLimit {
     left: Left,
@@ -114,11 +113,11 @@ impl ObservedLimit {
     }
 
     /// Counts the answer to a request, with these headers.
-    pub fn answered(&mut self, sent: Sent, outcome: Outcome, limit: &RateLimit, now: Instant, wall: Timestamp) {
+    pub fn answered(&mut self, sent: Sent, outcome: Outcome, limit: &RateLimit, now: Instant) {
         let overtaken_by = self.ended - sent.ended;
         self.end(sent);
         self.burst = limit.limit.unwrap_or(self.burst);
-        let refills_at = now + limit.wait(wall).min(MAX_EXHAUSTED);
+        let refills_at = now + limit.wait().min(MAX_EXHAUSTED);
         match limit.remaining {
             _ if outcome == Outcome::RateLimited => self.exhaust(refills_at),
             Some(0) => self.exhaust(refills_at),
@@ -161,15 +160,12 @@ mod tests {
 
     use super::*;
 
-    const WALL: &str = "2024-05-01T13:00:00Z";
-
-    fn remaining(remaining: u64, resets_in: i64) -> RateLimit {
-        let resets_at = WALL.parse::<Timestamp>().unwrap() + jiff::SignedDuration::from_secs(resets_in);
-        RateLimit { limit: Some(50), remaining: Some(remaining), resets_at: Some(resets_at), retry_at: None }
+    fn remaining(remaining: u64, resets_in: u64) -> RateLimit {
+        RateLimit { limit: Some(50), remaining: Some(remaining), wait: Some(Duration::from_secs(resets_in)) }
     }
 
     fn answer(observed: &mut ObservedLimit, sent: Sent, outcome: Outcome, limit: &RateLimit, now: Instant) {
-        observed.answered(sent, outcome, limit, now, WALL.parse().unwrap());
+        observed.answered(sent, outcome, limit, now);
     }
 
     /// A limit of which one answer is known.
@@ -264,8 +260,27 @@ mod tests {
             observed.availability(true, now)
         };
         assert_eq!(after_429(&RateLimit::default()), Availability::At(now + DEFAULT_REFILL));
-        assert_eq!(after_429(&remaining(20, 30)), Availability::At(now + Duration::from_secs(30)));
+        assert_eq!(after_429(&remaining(20, 30)), Availability::At(now + MAX_EXHAUSTED));
+        assert_eq!(after_429(&remaining(20, 3)), Availability::At(now + Duration::from_secs(3)));
         assert_eq!(after_429(&remaining(0, 1_000_000_000)), Availability::At(now + MAX_EXHAUSTED));
+    }
+
+    #[tokio::test]
+    async fn absurd_retry_after_is_probed_soon_and_again() {
+        let mut now = Instant::now();
+        let mut observed = known(0, now);
+        let absurd = RateLimit { wait: Some(Duration::from_secs(99_999_999)), ..RateLimit::default() };
+        for _ in 0..3 {
+            now += MAX_EXHAUSTED;
+            assert_eq!(observed.availability(false, now), Availability::Now);
+            let probe = observed.send(false, now);
+            answer(&mut observed, probe, Outcome::RateLimited, &absurd, now);
+            assert_eq!(observed.availability(true, now), Availability::At(now + MAX_EXHAUSTED));
+        }
+        now += MAX_EXHAUSTED;
+        let probe = observed.send(false, now);
+        answer(&mut observed, probe, Outcome::Ok, &remaining(40, 1), now);
+        assert_eq!(observed.availability(false, now), Availability::Now, "the box in between is gone");
     }
 
     #[tokio::test]

@@ -12,7 +12,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -107,6 +106,14 @@ impl RateLimiter {
             Some(quota) => quota.resized(rate, replicas, now),
             None => Quota::new(rate, replicas, now),
         });
+    }
+
+    /// When the next request may be sent, where that is known and not now.
+    pub fn opens_at(&self) -> Option<Instant> {
+        match self.lock().observed.availability(false, Instant::now()) {
+            Availability::At(at) => Some(at),
+            Availability::Now | Availability::Unknown(_) => None,
+        }
     }
 
     /// Gets a permit, and says whether the request waited for it.
@@ -333,7 +340,7 @@ impl Permit {
             return;
         }
         if let Some(sent) = self.sent.take() {
-            self.update(|observed| observed.answered(sent, outcome, limits, Instant::now(), Timestamp::now()));
+            self.update(|observed| observed.answered(sent, outcome, limits, Instant::now()));
         }
     }
 

@@ -10,6 +10,9 @@ use super::*;
 /// One fetch: how many seconds it takes, and the lifetime of its token or a failure.
 type Step = (u64, Result<u64, Failure>);
 
+/// How long the token endpoint takes no request after a fetch that is rate limited.
+const RATE_LIMITED_FOR: Duration = Duration::from_secs(5);
+
 /// A token endpoint that follows a script. Each token is the number of its fetch.
 #[derive(Default)]
 struct Script {
@@ -38,13 +41,40 @@ impl Script {
         let step = self.steps.lock().unwrap().pop_front();
         let (takes, result) = step.expect("the script has no such fetch");
         sleep(Duration::from_secs(takes)).await;
-        let lifetime = Duration::from_secs(result.map_err(|failure| Error::new(failure, "scripted"))?);
+        let lifetime = Duration::from_secs(result.map_err(|failure| match failure {
+            Failure::RateLimited => Error::no_token_before(Instant::now() + RATE_LIMITED_FOR),
+            failure => Error::new(failure, "scripted"),
+        })?);
         Ok(AccessToken { authorization: HeaderValue::from(number), scopes: None, issued_at, lifetime })
     }
 
     fn fetches(&self) -> u64 {
         *self.fetches.lock().unwrap()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rate_limit_is_waited_out_only_before_the_deadline() {
+    let (script, cache) = Script::cache([(1, Err(Failure::RateLimited)), (0, Ok(60))]);
+    let begun = Instant::now();
+    let (hasty, patient) = tokio::join!(cache.get(within(3)), async {
+        let token = cache.get(within(8)).await;
+        (token.is_ok(), begun.elapsed())
+    });
+    assert_eq!(hasty.err().unwrap().failure, Failure::RateLimited);
+    assert_eq!(patient, (true, Duration::from_secs(6)));
+    assert_eq!(script.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn known_rate_limit_is_answered_at_once_without_a_fetch() {
+    let (script, cache) = Script::cache([(1, Err(Failure::RateLimited))]);
+    let begun = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(get(&cache).await, Err(Failure::RateLimited));
+        assert_eq!(begun.elapsed(), Duration::from_secs(1), "at once");
+    }
+    assert_eq!(script.fetches(), 1);
 }
 
 fn within(seconds: u64) -> Instant {

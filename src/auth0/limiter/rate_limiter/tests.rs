@@ -1,6 +1,5 @@
 use futures::FutureExt;
 use futures::future::join_all;
-use jiff::SignedDuration;
 use tokio::time::advance;
 
 use super::*;
@@ -18,9 +17,8 @@ fn context(policy: &str, timeout: Duration) -> CallContext {
     CallContext { policy, silent: false, deadline: Instant::now() + timeout }
 }
 
-fn left(remaining: u64, resets_in: i64) -> RateLimit {
-    let resets_at = Timestamp::now() + SignedDuration::from_secs(resets_in);
-    RateLimit { limit: Some(10), remaining: Some(remaining), resets_at: Some(resets_at), retry_at: None }
+fn left(remaining: u64, resets_in: u64) -> RateLimit {
+    RateLimit { limit: Some(10), remaining: Some(remaining), wait: Some(Duration::from_secs(resets_in)) }
 }
 
 /// Gets a permit for a login of policy `a`.
@@ -29,7 +27,7 @@ async fn acquire(limiter: &Arc<RateLimiter>, timeout: Duration) -> Result<Permit
 }
 
 /// A limiter that knows one answer.
-async fn known(remaining: u64, resets_in: i64) -> Arc<RateLimiter> {
+async fn known(remaining: u64, resets_in: u64) -> Arc<RateLimiter> {
     let limiter = limiter();
     let first = acquire(&limiter, SECOND).await.unwrap();
     first.record(Outcome::Ok, SECOND, &left(remaining, resets_in));
