@@ -39,7 +39,7 @@ pub enum Command {
     /// Run the service on loopback with a simulated tenant and an example policy, and print requests to try.
     #[cfg(feature = "simulator")]
     Demo(DemoArgs),
-    /// Decide one login and explain the decision. Changes nothing: no session is revoked, no login is remembered.
+    /// Check one login and explain the decision. Changes nothing: no session is revoked, no login is recorded.
     Check(Box<CheckArgs>),
     /// List or end the sessions of a user.
     #[command(subcommand)]
@@ -53,7 +53,7 @@ pub enum Command {
 /// Where policies come from and how their tenants are reached: the same options for every command that reads policies.
 #[derive(Debug, Group)]
 pub struct SourceArgs {
-    /// Read SessionPolicy and Secret YAML from this folder. `serve` follows changes.
+    /// Read SessionPolicy and Secret YAML from this folder. serve reloads them when they change.
     #[arg(long, env = "SESSION_CHECKER_POLICY_DIR", value_name = "DIR")]
     pub policy_dir: Option<PathBuf>,
     /// In a cluster: read the policies of this namespace; repeatable [default: the service's own namespace].
@@ -78,8 +78,8 @@ pub struct SourceArgs {
     #[arg(long = "auth0-client-secret", env = "AUTH0_CLIENT_SECRET", hide = true, hide_env_values = true)]
     pub auth0_client_secret: Option<SecretString>,
 
-    /// Send a tenant's requests to this URL instead (for tests and egress gateways). http and a path are allowed;
-    /// repeatable.
+    /// Send requests for DOMAIN to URL instead of to the tenant (for tests and egress gateways). The URL can use http and
+    /// have a path. Repeatable.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
     pub auth0_endpoint: Vec<(String, Url)>,
     /// Trust the CA certificates of this file for Auth0, in addition to the system's.
@@ -104,10 +104,12 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub source: SourceArgs,
 
-    /// File of bearer tokens for policies without callerSecretRef, one per line. Followed: changes need no restart.
+    /// File of bearer tokens for policies without callerSecretRef, one per line. The service
+    /// reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_CALLER_TOKEN_FILE", value_name = "FILE")]
     pub caller_token_file: Option<PathBuf>,
-    /// One such token. Set the variable, not the option: other users of the host can read command lines.
+    /// A bearer token for policies without callerSecretRef. Set the variable, not the option: other users of the host can
+    /// read command lines.
     #[arg(long, env = "CALLER_TOKEN", hide = true, hide_env_values = true)]
     pub caller_token: Option<SecretString>,
     /// Allow callers without a token to use policies without callerSecretRef.
@@ -115,10 +117,11 @@ pub struct ServeArgs {
     pub allow_anonymous: bool,
 
     /// Redis or Valkey that replicas share: redis://, rediss:// or valkey://, with user:password@ for an ACL user.
-    /// Several URLs, separated by commas, are a cluster. Without it each replica remembers only its own logins.
+    /// Several comma-separated URLs are the first nodes of a cluster. Without --ledger, each replica remembers only its own
+    /// logins.
     #[arg(long, env = "SESSION_CHECKER_LEDGER", value_name = "URL", hide_env_values = true)]
     pub ledger: Option<SecretString>,
-    /// Time limit of one operation on the shared ledger. After it the check uses the replica's memory.
+    /// Time limit of one operation on the shared ledger. When an operation takes longer, the replica uses its own memory.
     #[arg(long, env = "SESSION_CHECKER_LEDGER_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "50ms")]
     pub ledger_timeout: Duration,
     /// Key for the hashes of users and sessions in the shared ledger. Must be the same on all replicas
@@ -126,30 +129,31 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_LEDGER_KEY", value_name = "KEY", hide_env_values = true)]
     pub ledger_key: Option<SecretString>,
 
-    /// Number of replicas. Without a shared ledger each replica uses its share of tenant.requestsPerSecond.
+    /// Number of replicas. Without a shared ledger, each replica uses tenant.requestsPerSecond divided by N.
     #[arg(long, env = "SESSION_CHECKER_REPLICAS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub replicas: u32,
 
-    /// In a cluster: name of the Lease, in the service's own namespace, that elects the replica that writes the status
-    /// of policies.
+    /// In a cluster: name of the Lease for leader election, in the service's namespace. The leader writes the status of
+    /// policies.
     #[arg(long, env = "SESSION_CHECKER_LEASE_NAME", value_name = "NAME", default_value = "session-checker")]
     pub lease_name: String,
-    /// Lease duration (at least 3s). A dead leader is replaced after this time.
+    /// Lease duration (at least 3s). Another replica takes over when the leader has not renewed the Lease for this time.
     #[arg(long, env = "SESSION_CHECKER_LEASE_DURATION", value_name = "DURATION", value_parser = lease_duration, default_value = "30s")]
     pub lease_duration: Duration,
 
     /// Run every policy in mode Audit: no login is blocked and no session is revoked.
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT", value_parser = BoolishValueParser::new())]
     pub force_audit: bool,
-    /// Run every policy in mode Audit while this file contains true; it must contain true or false. Followed: changes
-    /// need no restart.
+    /// Run every policy in mode Audit while this file contains true; it must contain true or false. The service reloads the
+    /// file when it changes.
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT_FILE", value_name = "FILE")]
     pub force_audit_file: Option<PathBuf>,
-    /// Maximum number of concurrent checks per tenant. Further checks are answered `overloaded`.
+    /// Maximum number of concurrent checks per tenant. For further checks the policy's
+    /// failurePolicy applies, with reason overloaded.
     #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]
     pub max_in_flight: usize,
 
-    /// Serve HTTPS with this certificate chain. Followed: changes need no restart.
+    /// Serve HTTPS with this certificate chain. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_CERT", value_name = "PEM", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Private key of --tls-cert.
@@ -159,7 +163,8 @@ pub struct ServeArgs {
     /// Key for the hashes of users in logs. Set the same key on all replicas to get the same hashes [default: random].
     #[arg(long, env = "SESSION_CHECKER_LOG_HASH_KEY", value_name = "KEY", hide_env_values = true)]
     pub log_hash_key: Option<SecretString>,
-    /// Keep serving this long after SIGTERM, until load balancers stop sending [default: 5s in a cluster, else 0s].
+    /// Keep serving for this time after SIGTERM, so that load balancers can stop sending requests [default: 5s in a cluster,
+    /// else 0s].
     #[arg(long, env = "SESSION_CHECKER_SHUTDOWN_DELAY", value_name = "DURATION", value_parser = duration)]
     pub shutdown_delay: Option<Duration>,
     /// After --shutdown-delay, wait at most this long for open connections to finish.
@@ -191,7 +196,7 @@ pub struct CheckArgs {
     /// Session id of the login [default: the login has no session].
     #[arg(long, env = "SESSION_CHECKER_CHECK_SID", value_name = "ID")]
     pub sid: Option<String>,
-    /// Tenant domain. Needed when policies of several tenants select the login.
+    /// Tenant domain. Required when policies of several tenants select the login.
     #[arg(long, env = "SESSION_CHECKER_CHECK_TENANT", value_name = "DOMAIN")]
     pub tenant: Option<String>,
     /// Organization id.
@@ -229,7 +234,7 @@ pub struct UserArgs {
     /// User id, such as auth0|507f1f77bcf86cd799439020.
     #[arg(long, env = "SESSION_CHECKER_SESSIONS_USER", value_name = "ID")]
     pub user: String,
-    /// Tenant domain. Needed when there are policies of several tenants.
+    /// Tenant domain. Required when there are policies of several tenants.
     #[arg(long, env = "SESSION_CHECKER_SESSIONS_TENANT", value_name = "DOMAIN")]
     pub tenant: Option<String>,
     /// Where policies and the tenants' credentials come from.

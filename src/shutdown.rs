@@ -1,4 +1,4 @@
-//! The steps of a shutdown: the replica stops being ready, keeps serving until load balancers stop sending, then drains.
+//! The steps of a shutdown: the replica is no longer ready, keeps serving so that load balancers can stop sending, then drains.
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The metrics of calls to tenants.
+//! The metrics of calls to tenants. The registry adds the prefix `session_checker_` to their names.
 
 use std::time::Duration;
 

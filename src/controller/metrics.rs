@@ -1,4 +1,4 @@
-//! The metrics of the controller.
+//! The metrics of the controller. The registry adds the prefix `session_checker_` to their names.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! The metrics of HTTP requests.
+//! The metrics of HTTP requests. The registry adds the prefix `session_checker_` to their names.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The metrics of the active policies.
+//! The metrics of the active policies. The registry adds the prefix `session_checker_` to their names.
 
 use std::collections::{HashMap, HashSet};
 
