@@ -269,7 +269,8 @@ fn recreated_policy_does_not_inherit_the_last_good_version() {
     let accepted = report(&index, "a").accepted();
     assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::Invalid));
     assert!(
-        accepted.message.starts_with("spec.limits.perUser: ") && accepted.message.ends_with("failure policy answers")
+        accepted.message.starts_with("spec.limits.perUser: ")
+            && accepted.message.ends_with("failurePolicy applies to its logins until you correct the spec")
     );
 }
 
