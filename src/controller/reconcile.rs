@@ -250,7 +250,18 @@ impl Reconciler {
             .get(&watch)
             .is_some_and(|(last, at)| *last == error && now.duration_since(*at) < REPEATED_FAILURE_WINDOW);
         if !is_logged {
-            tracing::warn!(watch, %error, "watch failed; retrying. The last known policies stay active.");
+            let is_starting = !self.startup.policies.is_empty();
+            match kind {
+                Watch::Policies if is_starting => {
+                    tracing::warn!(watch, %error, "watch failed; retrying. The replica is not ready until it works.");
+                }
+                Watch::Policies => {
+                    tracing::warn!(watch, %error, "watch failed; retrying. The last known policies stay active.");
+                }
+                Watch::Secrets => {
+                    tracing::warn!(watch, %error, "watch failed; retrying. The last known Secret stays in use.");
+                }
+            }
         }
         self.failing.insert(watch, (error, now));
     }
@@ -339,7 +350,7 @@ impl StartupLatches {
     fn stop_waiting_for_secrets(&mut self) {
         self.deadline = None;
         for (name, latch) in self.secrets.drain() {
-            tracing::warn!(secret = %name, "the API server has not shown this Secret yet. Readiness no longer waits for it.");
+            tracing::warn!(secret = %name, "no answer about this Secret within 30 s; becoming ready without it");
             latch.release();
         }
     }
