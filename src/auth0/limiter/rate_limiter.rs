@@ -368,7 +368,10 @@ fn dismiss(late: Vec<Waiter>) {
 }
 
 fn no_room() -> Error {
-    Error::new(Failure::RateLimited, "the tenant's request budget is used up until after the deadline")
+    Error::new(
+        Failure::RateLimited,
+        "a request before the deadline would exceed the tenant's rate limit or its request budget",
+    )
 }
 
 #[cfg(test)]
