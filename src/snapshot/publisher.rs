@@ -194,7 +194,10 @@ impl Publisher {
     /// Creates a client. The index gives a policy only credentials that may be sent to its tenant, so this succeeds.
     fn client(&self, tenant: &Tenant, credentials: &Arc<Credentials>) -> Option<TenantClient> {
         TenantClient::new(&self.upstream, tenant, Arc::clone(credentials))
-            .inspect_err(|error| tracing::error!(tenant = tenant.domain(), %error, "the client of a credential cannot be created"))
+            .inspect_err(|error| {
+                let tenant = tenant.domain();
+                tracing::error!(tenant, %error, "no client for the tenant; its checks answer credentials_missing");
+            })
             .ok()
     }
 

@@ -171,9 +171,6 @@ impl PolicyFile {
             }
             Err(error) => {
                 let changed = self.error.as_ref() != Some(&error);
-                if changed {
-                    tracing::error!(file = %path.display(), %error, "policy file cannot be used. Its last good content stays active.");
-                }
                 self.error = Some(error);
                 changed
             }

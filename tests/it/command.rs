@@ -242,6 +242,26 @@ fn missing_policy_source_is_reported() {
     assert!(text.contains("nowhere"), "{text}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn problem_and_its_end_are_logged_without_duplicate_keys() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({ "limits": { "perClient": 0 } }))]);
+    write(folder.path(), "more.yaml", &[callers()]);
+    let options = ["--policy-dir", folder.path().to_str().unwrap()];
+    let (process, _) = Process::serve(&tenant, place(), &[("RUST_LOG", "debug")], &options).await;
+    // Every line that `logged` reads is checked for duplicate keys.
+    let line = process.logged("policy condition is False").await;
+    assert!(line["detail"].as_str().unwrap().starts_with("spec.limits.perClient"), "{line}");
+    let line = process.logged("policy file not used completely").await;
+    assert!(line["error"].as_str().unwrap().contains("is defined twice"), "{line}");
+    process.logged("policy condition changed").await;
+
+    write(folder.path(), "more.yaml", &[]);
+    write(folder.path(), "policies.yaml", &[credentials(), callers(), policy("one", json!({}))]);
+    process.logged("policy condition is True again").await;
+    process.logged("policy file has no errors any more").await;
+}
+
 #[test]
 fn service_without_callers_does_not_start_outside_loopback() {
     let place = place();
