@@ -60,8 +60,14 @@ impl Telemetry {
             LogFormat::Json => logs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
             LogFormat::Text => logs.boxed(),
         };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
+        let (filter, invalid_filter) = match EnvFilter::try_from_default_env() {
+            Ok(filter) => (filter, None),
+            Err(error) => (EnvFilter::new(default_filter), std::env::var_os(EnvFilter::DEFAULT_ENV).map(|_| error)),
+        };
         tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).init();
+        if let Some(error) = invalid_filter {
+            tracing::warn!(%error, default_filter, "RUST_LOG is invalid; the default filter applies");
+        }
         Ok(Self { provider })
     }
 

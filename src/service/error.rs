@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use opentelemetry_otlp::ExporterBuildError;
 use tokio::task::JoinError;
 
 use crate::args::{BAD_USAGE, FAILED};
@@ -22,7 +23,7 @@ pub enum RunError {
     )]
     NoSource(#[from] ConnectError),
     /// `--policy-dir` is not a folder.
-    #[error("--policy-dir {0}: this folder does not exist")]
+    #[error("--policy-dir {0}: this is not a folder")]
     PolicyDir(PathBuf),
     /// The Node demo's variables are incomplete or invalid.
     #[error(transparent)]
@@ -32,9 +33,9 @@ pub enum RunError {
         "no caller authentication is configured for {0}: set CALLER_TOKEN, or give --caller-token-file FILE or --allow-anonymous. A token has at least {MIN_CALLER_TOKEN} characters"
     )]
     NoCallers(SocketAddr),
-    /// A configured file cannot be read.
-    #[error("{0} cannot be read: {1}")]
-    File(PathBuf, io::Error),
+    /// The file of an option cannot be used.
+    #[error("{0} {1}: {2}")]
+    File(&'static str, PathBuf, io::Error),
     /// The ledger's URL is invalid.
     #[error("--ledger: the URL is invalid: {0}")]
     Ledger(String),
@@ -44,6 +45,9 @@ pub enum RunError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The endpoint for traces is not a valid URL.
+    #[error("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    Traces(#[from] ExporterBuildError),
     /// A socket cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
@@ -72,7 +76,8 @@ impl RunError {
             | Self::File(..)
             | Self::Ledger(_)
             | Self::Upstream(_)
-            | Self::Tls(_) => BAD_USAGE,
+            | Self::Tls(_)
+            | Self::Traces(_) => BAD_USAGE,
             Self::Listen(..) | Self::Signals(_) | Self::Ended(..) | Self::Task(_) | Self::Command(_) => FAILED,
         }
     }

@@ -7,6 +7,7 @@ mod source;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +68,11 @@ impl Service {
     pub async fn start(config: ServiceConfig) -> Result<Self, RunError> {
         let registry = MetricRegistry::new();
         let (caller_access, token_file) = caller_access(&config)?;
-        let audit_file = config.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
+        let audit_file = config
+            .force_audit_file
+            .as_ref()
+            .map(|path| setting("--force-audit-file", path, parse_switch))
+            .transpose()?;
         let force_audit = config.force_audit || audit_file.as_ref().is_some_and(|file| *file.value());
         let redis = redis(&config).await?;
         let ledger = ledger(redis.clone(), &registry);
@@ -97,26 +102,28 @@ impl Service {
                 readiness.clone(),
                 stop,
             );
-            draining_tasks.spawn(election.map(Ok));
-            background_tasks.spawn(never_ends(writer.map(Ok)));
+            draining_tasks.spawn(named("the leader election", election.map(Ok)));
+            background_tasks.spawn(never_ends("the status writer", writer.map(Ok)));
         }
-        background_tasks.spawn(never_ends(probe_credentials(Arc::clone(&publisher))));
+        background_tasks.spawn(never_ends("the credential probe", probe_credentials(Arc::clone(&publisher))));
         if let Some(file) = token_file {
             let fixed = config.caller_token.as_ref().and_then(token_digest);
             let apply = move |observed: &mut ObservedState, tokens: &HashSet<TokenDigest>| {
                 observed.caller_access.tokens = tokens.iter().copied().chain(fixed).collect();
             };
-            background_tasks.spawn(never_ends(follow_setting(file, "caller tokens", apply, Arc::clone(&publisher))));
+            let follower = follow_setting(file, "--caller-token-file", apply, Arc::clone(&publisher));
+            background_tasks.spawn(never_ends("the reader of --caller-token-file", follower));
         }
         if let Some(file) = audit_file {
             let always = config.force_audit;
             let apply = move |observed: &mut ObservedState, on: &bool| observed.force_audit = always || *on;
-            background_tasks.spawn(never_ends(follow_setting(file, "forced audit", apply, Arc::clone(&publisher))));
+            let follower = follow_setting(file, "--force-audit-file", apply, Arc::clone(&publisher));
+            background_tasks.spawn(never_ends("the reader of --force-audit-file", follower));
         }
         let tls = match config.tls {
             Some(files) => {
                 let loaded = files.load().await?;
-                background_tasks.spawn(follow_certificate(files, loaded.clone()));
+                background_tasks.spawn(named("the reader of --tls-cert", follow_certificate(files, loaded.clone())));
                 Some(loaded)
             }
             None => None,
@@ -131,7 +138,7 @@ impl Service {
             registry,
             checks: TaskTracker::new(),
         });
-        background_tasks.spawn(sweep(Arc::clone(&app)));
+        background_tasks.spawn(named("the sweep", sweep(Arc::clone(&app))));
         let (checks, address) = bind(config.listen, tls)?;
         let (admin, admin_address) = bind(config.admin_listen, None)?;
         let router = check_router(Arc::clone(&app));
@@ -201,9 +208,20 @@ impl Service {
         // Checks continue when their caller disconnects. They get as long to finish as connections.
         self.app.checks.close();
         if timeout(self.drain_timeout, self.app.checks.wait()).await.is_err() {
-            tracing::warn!("checks were still running when the drain timeout ended");
+            let checks = self.app.checks.len();
+            tracing::warn!(checks, "checks still ran after --drain-timeout; they are aborted");
         }
         Ok(())
+    }
+}
+
+/// Runs a part of the service. When it panics, the error names the part.
+async fn named(part: &'static str, task: impl Future<Output = Result<(), RunError>>) -> Result<(), RunError> {
+    match AssertUnwindSafe(task).catch_unwind().await {
+        // A step that it ran apart panicked.
+        Ok(Err(RunError::Task(error))) => Err(RunError::Ended(part, error.to_string())),
+        Ok(ended) => ended,
+        Err(_) => Err(RunError::Ended(part, "it panicked".to_owned())),
     }
 }
 
@@ -246,7 +264,7 @@ async fn follow_certificate(files: TlsFiles, loaded: RustlsConfig) -> Result<(),
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                tracing::error!(%error, "certificate reload failed; the old certificate stays in use");
+                tracing::error!(%error, "certificate reload failed; the previous certificate stays in use");
             }
             Err(_) => {}
         }

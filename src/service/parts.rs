@@ -20,7 +20,8 @@ use crate::source::{SettingFile, TokenFile, parse_tokens};
 /// Who may send checks, apart from the callers that policies name. With the Node demo's variables as the source everyone
 /// may on loopback, unless a token is configured.
 pub(super) fn caller_access(config: &ServiceConfig) -> Result<(CallerAccess, Option<TokenFile>), RunError> {
-    let file = config.caller_token_file.as_ref().map(|path| setting(path, parse_tokens)).transpose()?;
+    let file =
+        config.caller_token_file.as_ref().map(|path| setting("--caller-token-file", path, parse_tokens)).transpose()?;
     let mut tokens = file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
     tokens.extend(config.caller_token.as_ref().and_then(token_digest));
     let has_token_option = config.caller_token.is_some() || file.is_some();
@@ -40,17 +41,18 @@ pub(super) fn token_digest(token: &SecretString) -> Option<TokenDigest> {
     match Caller::new("CALLER_TOKEN", token.expose_secret()) {
         Ok(caller) => Some(TokenDigest::of(caller.token.expose_secret())),
         Err(error) => {
-            tracing::error!(%error, "caller token ignored");
+            tracing::error!(%error, "CALLER_TOKEN ignored");
             None
         }
     }
 }
 
 pub(super) fn setting<T: PartialEq>(
+    option: &'static str,
     path: &Path,
     parse: fn(&Path, &str) -> Result<T, String>,
 ) -> Result<SettingFile<T>, RunError> {
-    SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(path.to_owned(), error))
+    SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(option, path.to_owned(), error))
 }
 
 /// The key of the hashes of users in logs: the configured one, else a random one.

@@ -54,7 +54,7 @@ impl<T: PartialEq> SettingFile<T> {
     }
 }
 
-/// Applies the value of a settings file whenever it changes. `what` names the setting in the log.
+/// Applies the value of a settings file whenever it changes. `what` is its option, for the log.
 ///
 /// # Errors
 /// When a task was cancelled or panicked.
@@ -75,11 +75,11 @@ pub async fn follow_setting<T: PartialEq + Send + 'static>(
             let file = setting.file.path().display();
             match &scanned {
                 Ok(true) => {
-                    tracing::info!(what, %file, "setting changed");
+                    tracing::info!(what, %file, "setting file changed");
                     publisher.update(|observed| apply(observed, setting.value()));
                 }
                 Err(error) if !failing => {
-                    tracing::error!(what, %file, %error, "setting cannot be read. Its last value stays active.");
+                    tracing::error!(what, %file, %error, "setting file not usable; its last value stays active");
                 }
                 Ok(false) | Err(_) => {}
             }
@@ -94,7 +94,7 @@ pub async fn follow_setting<T: PartialEq + Send + 'static>(
 /// # Errors
 /// Says what the file must contain.
 pub fn parse_switch(_: &Path, text: &str) -> Result<bool, String> {
-    text.trim().parse().map_err(|_| "the file must contain true or false and nothing else".to_owned())
+    text.trim().parse().map_err(|_| "must contain true or false, and nothing else".to_owned())
 }
 
 /// Parses a file of caller tokens, one per line. Empty lines and lines that begin with `#` are ignored. An invalid

@@ -215,10 +215,13 @@ fn missing_variable_is_named() {
         for variables in [others, emptied] {
             let (code, text) = finish(&variables, &LOOPBACK);
             assert_eq!(code, 64, "{text}");
-            assert!(text.contains(&format!("{name} not set")), "{text}");
+            assert!(text.contains(&format!("{name} is not set")), "{text}");
             assert!(!text.contains("checker-secret"), "{text}");
         }
     }
+    let (code, text) = finish(&VARIABLES[..1], &LOOPBACK);
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET are not set"), "{text}");
 }
 
 #[test]
@@ -239,7 +242,54 @@ fn missing_policy_source_is_reported() {
     assert!(text.contains("--policy-dir") && text.contains("AUTH0_DOMAIN"), "{text}");
     let (code, text) = finish(&[], &[&LOOPBACK[..], &["--policy-dir", "nowhere"]].concat());
     assert_eq!(code, 64, "{text}");
-    assert!(text.contains("nowhere"), "{text}");
+    assert!(text.contains("--policy-dir nowhere: this is not a folder"), "{text}");
+}
+
+#[test]
+fn broken_kubeconfig_is_reported_without_its_content() {
+    let place = place();
+    let path = place.path().join("kubeconfig");
+    let variables = [("KUBECONFIG", path.to_str().unwrap())];
+    let serve = || {
+        let (code, text) = exit_and_output(program(&place, &variables, &LOOPBACK).output().unwrap());
+        assert_eq!(code, 64, "{text}");
+        text
+    };
+    let text = serve();
+    assert!(text.contains("failed to read kubeconfig") && text.contains("No such file"), "{text}");
+    std::fs::write(&path, "users:\n- name: a\n  user: { token: hunter2-hunter2, token: [ }\n").unwrap();
+    let text = serve();
+    assert!(text.contains("no usable kubeconfig: it cannot be parsed: "), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn invalid_trace_endpoint_exits_with_64() {
+    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
+        let (code, text) = finish(&[&VARIABLES[..], &[(name, "http://[no url")]].concat(), &LOOPBACK);
+        assert_eq!(code, 64, "{text}");
+        assert!(text.contains(name), "{text}");
+    }
+}
+
+#[test]
+fn invalid_log_filter_is_reported() {
+    let place = folder(&[]);
+    let arguments = ["check", "--policy-dir", ".", "--user", "u", "--client", APP];
+    let run = |filter| exit_and_output(program(&place, &[("RUST_LOG", filter)], &arguments).output().unwrap()).1;
+    assert!(run("info=hello=world").contains("RUST_LOG is invalid; the default filter applies"));
+    assert!(!run("info").contains("RUST_LOG"));
+}
+
+#[test]
+fn unusable_settings_file_is_reported_with_its_option() {
+    let place = place();
+    let file = place.path().join("switch");
+    std::fs::write(&file, "maybe").unwrap();
+    let file = file.to_str().unwrap();
+    let (code, text) = finish(&VARIABLES, &[&LOOPBACK[..], &["--force-audit-file", file]].concat());
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains(&format!("--force-audit-file {file}: must contain true or false")), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
