@@ -6,7 +6,7 @@ use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::call::Operation;
 use super::observer::{BreakerState, Observer, Outcome};
-use super::rate_limit::RateLimit;
+use super::rate_limit_headers::RateLimit;
 use crate::metrics::MetricRegistry;
 use crate::policy::Failure;
 

@@ -9,7 +9,7 @@
 //!   │                 by secret or signed assertion     grant.rs, assertion.rs
 //!   ▼
 //! Endpoint::send ── one retry, span, outcome            transport.rs, observer.rs
-//!   │                 rate limit headers                rate_limit.rs
+//!   │                 rate limit headers                rate_limit_headers.rs
 //!   │                 breaker, budget: per tenant       limiter/
 //!   ▼
 //! Upstream ──────── one connection pool for all         upstream.rs
@@ -41,7 +41,7 @@ mod metrics;
 mod observer;
 mod parse;
 mod path;
-mod rate_limit;
+mod rate_limit_headers;
 mod revoke;
 mod token;
 mod transport;
@@ -53,6 +53,6 @@ pub use error::Error;
 pub use limiter::{QuotaConfig, TenantLimiter};
 pub use metrics::Auth0Metrics;
 pub use observer::{BreakerState, Observer, Outcome, Unobserved};
-pub use rate_limit::RateLimit;
+pub use rate_limit_headers::RateLimit;
 pub use revoke::Revoked;
 pub use upstream::{SetupError, Upstream, UpstreamOptions};

@@ -19,7 +19,7 @@ use super::call::{CallContext, Operation, Priority};
 use super::error::Error;
 use super::limiter::{Permit, TenantLimiter};
 use super::observer::{Observer, Outcome};
-use super::rate_limit::RateLimit;
+use super::rate_limit_headers::RateLimit;
 use crate::policy::Failure;
 
 /// How long a connection may take to come about. It leaves time for an answer within the default timeout of a check (3 s).

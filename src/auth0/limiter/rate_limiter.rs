@@ -24,7 +24,7 @@ use super::quota::{Quota, QuotaConfig, reserve};
 use crate::auth0::call::{CallContext, Priority};
 use crate::auth0::error::Error;
 use crate::auth0::observer::Outcome;
-use crate::auth0::rate_limit::RateLimit;
+use crate::auth0::rate_limit_headers::RateLimit;
 use crate::policy::Failure;
 
 /// This many requests may always wait, so that a tenant at rest does not fail a small burst.
