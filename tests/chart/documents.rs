@@ -134,6 +134,17 @@ fn rules_match_every_name_of_the_job() {
     }
 }
 
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn values_for_load_balancers_are_those_of_the_documentation() {
+    let operations = std::fs::read_to_string(chart().join("../../docs/operations.md")).unwrap();
+    for cloud in ["gke", "alb"] {
+        let values = read(&format!("ci/{cloud}-values.yaml"));
+        assert!(operations.contains(&format!("```yaml\n{values}```")), "{cloud}");
+        assert!(values.contains("/healthz"));
+    }
+}
+
 /// The rendered notes. Helm prints them only with a cluster, so this renders them as part of a manifest.
 fn notes(values: &[&str]) -> String {
     let copy = tempfile::tempdir().unwrap();
