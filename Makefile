@@ -93,7 +93,7 @@ chart-test: ## Lint, render and score the chart, and test the rendered manifests
 
 alerts-test: ## Test the alerts with promtool
 	@if command -v promtool >/dev/null; then \
-	  promtool check rules $(CHART)/files/rules.yaml && promtool test rules tests/alerts/rules_test.yaml; \
+	  promtool check rules $(CHART)/files/rules.yaml && promtool test rules tests/alerts/*_test.yaml; \
 	else $(call missing,promtool,apt-get install prometheus); fi
 
 image-lint: ## Lint the Dockerfile and the workflows

@@ -1,8 +1,8 @@
 //! Logs and traces.
 //!
-//! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces are exported as OTLP over gRPC when one of
-//! [`ENDPOINTS`] is set, and then W3C trace context is read from requests and added to requests. Otherwise there are no
-//! traces.
+//! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces are exported as OTLP over gRPC when
+//! one of the variables in `ENDPOINTS` is set; W3C trace context is then read from requests and added to requests. Otherwise
+//! there are no traces.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl Telemetry {
         Ok(Self { provider })
     }
 
-    /// Exports the remaining traces, for [`FLUSH_TIMEOUT`] at most. The call that waits runs outside of the async workers,
+    /// Exports the remaining traces, for `FLUSH_TIMEOUT` at most. The call that waits runs outside of the async workers,
     /// because the exporter needs them.
     pub async fn flush(self) {
         let Some(provider) = self.provider else { return };
