@@ -1,13 +1,13 @@
 //! The options of the commands and the exit codes. Every option has an environment variable; `PORT` and `AUTH0_…` keep the
 //! names of the Node demo.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args as Group, CommandFactory, Parser, Subcommand};
+use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
 
@@ -277,11 +277,17 @@ const SOURCE_COMMANDS: [&str; 3] = ["serve", "check", "sessions"];
 impl Args {
     /// Parses the process's arguments. Help and version end the process with 0, a bad command line ends it with 64.
     pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
-        Self::try_parse_from(arguments).unwrap_or_else(|error| {
+        Self::parse(arguments).unwrap_or_else(|error| {
             // A closed terminal must not turn help into a failure.
             let _ = error.print();
             std::process::exit(if error.use_stderr() { BAD_USAGE.into() } else { 0 });
         })
+    }
+
+    fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = without_empty_variables(Self::command());
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 
     /// Whether the command of these arguments reads policies. The answer does not depend on the environment, nor on the
@@ -311,6 +317,15 @@ impl ServeArgs {
 
 fn without_environment(command: clap::Command) -> clap::Command {
     command.mut_args(|argument| argument.env(None)).mut_subcommands(without_environment)
+}
+
+/// Leaves out the variables that are set to nothing: charts and compose files set optional variables so, and clap would read
+/// the empty text as a value.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| if argument.get_env().is_some_and(is_empty) { argument.env(None) } else { argument })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Whether this process runs in a Pod: Kubernetes sets this variable in every container.

@@ -14,6 +14,7 @@ mod common;
 mod control_plane;
 mod crd;
 mod docs;
+mod environment;
 mod eviction;
 mod failures;
 mod folder;
