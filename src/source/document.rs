@@ -89,7 +89,6 @@ fn read_resource(mut value: Value, documents: &mut Vec<Document>) -> Result<(), 
             spec: value["spec"].take(),
         })),
         ("v1", "Secret") => documents.push(Document::Secret(SecretManifest {
-            uid: None,
             name: name(&value)?,
             kind: text(&value, "type").unwrap_or_else(|| "Opaque".to_owned()),
             data: secret_data(&value),

@@ -27,11 +27,13 @@ mod node_demo;
 mod rbac;
 mod redis_server;
 mod resource;
+mod secrets;
 #[path = "../fixtures/session_policies.rs"]
 mod session_policies;
 mod shutdown;
 mod simulator;
 mod soak;
 mod strategies;
+mod tenant_share;
 mod traces;
 mod walls;
