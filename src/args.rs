@@ -82,7 +82,8 @@ pub struct SourceArgs {
     /// have a path. Repeatable.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
     pub auth0_endpoint: Vec<(String, Url)>,
-    /// Trust the CA certificates of this file for Auth0, in addition to the system's.
+    /// Trust the CA certificates of this file for Auth0, in addition to the system's. Read at the start: a change needs a
+    /// restart, and is logged.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
     pub auth0_ca_file: Option<PathBuf>,
 }
@@ -156,7 +157,7 @@ pub struct ServeArgs {
     /// Serve HTTPS with this certificate chain. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_CERT", value_name = "PEM", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Private key of --tls-cert.
+    /// Private key of --tls-cert. Followed: changes need no restart.
     #[arg(long, env = "SESSION_CHECKER_TLS_KEY", value_name = "PEM", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
@@ -375,6 +376,21 @@ mod tests {
             for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
                 let name = argument.get_id().as_str();
                 assert!(matches!(name, "help" | "version") || argument.get_env().is_some(), "--{name}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn option_that_names_a_file_says_whether_it_is_followed() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+                let value = argument.get_value_names().and_then(<[_]>::first).map(clap::builder::Str::as_str);
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let says = ["Followed: changes need no restart", "follows changes", "a change needs a restart"];
+                let says = says.iter().any(|words| help.replace('\n', " ").contains(words));
+                assert!(says || !matches!(value, Some("FILE" | "PEM" | "DIR")), "{}: {help}", argument.get_id());
             }
             command.get_subcommands().for_each(check);
         }

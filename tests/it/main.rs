@@ -36,4 +36,5 @@ mod soak;
 mod strategies;
 mod tenant_share;
 mod traces;
+mod unread;
 mod walls;
