@@ -1,13 +1,13 @@
 //! The options of the commands and the exit codes. Every option has an environment variable; `PORT` and `AUTH0_…` keep the
 //! names of the Node demo.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args as Group, CommandFactory, Parser, Subcommand};
+use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
 
@@ -82,7 +82,8 @@ pub struct SourceArgs {
     /// have a path. Repeatable.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
     pub auth0_endpoint: Vec<(String, Url)>,
-    /// Trust the CA certificates of this file for Auth0, in addition to the system's.
+    /// Trust the CA certificates of this file for Auth0, in addition to the system's. Read at the start: a change needs a
+    /// restart, and is logged.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
     pub auth0_ca_file: Option<PathBuf>,
 }
@@ -156,7 +157,7 @@ pub struct ServeArgs {
     /// Serve HTTPS with this certificate chain. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_CERT", value_name = "PEM", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Private key of --tls-cert.
+    /// Private key of --tls-cert. Followed: changes need no restart.
     #[arg(long, env = "SESSION_CHECKER_TLS_KEY", value_name = "PEM", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
@@ -277,11 +278,17 @@ const SOURCE_COMMANDS: [&str; 3] = ["serve", "check", "sessions"];
 impl Args {
     /// Parses the process's arguments. Help and version end the process with 0, a bad command line ends it with 64.
     pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
-        Self::try_parse_from(arguments).unwrap_or_else(|error| {
+        Self::parse(arguments).unwrap_or_else(|error| {
             // A closed terminal must not turn help into a failure.
             let _ = error.print();
             std::process::exit(if error.use_stderr() { BAD_USAGE.into() } else { 0 });
         })
+    }
+
+    fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = without_empty_variables(Self::command());
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 
     /// Whether the command of these arguments reads policies. The answer does not depend on the environment, nor on the
@@ -311,6 +318,15 @@ impl ServeArgs {
 
 fn without_environment(command: clap::Command) -> clap::Command {
     command.mut_args(|argument| argument.env(None)).mut_subcommands(without_environment)
+}
+
+/// Leaves out the variables that are set to nothing: charts and compose files set optional variables so, and clap would read
+/// the empty text as a value.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| if argument.get_env().is_some_and(is_empty) { argument.env(None) } else { argument })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Whether this process runs in a Pod: Kubernetes sets this variable in every container.
@@ -360,6 +376,21 @@ mod tests {
             for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
                 let name = argument.get_id().as_str();
                 assert!(matches!(name, "help" | "version") || argument.get_env().is_some(), "--{name}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn option_that_names_a_file_says_whether_it_is_followed() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+                let value = argument.get_value_names().and_then(<[_]>::first).map(clap::builder::Str::as_str);
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let says = ["Followed: changes need no restart", "follows changes", "a change needs a restart"];
+                let says = says.iter().any(|words| help.replace('\n', " ").contains(words));
+                assert!(says || !matches!(value, Some("FILE" | "PEM" | "DIR")), "{}: {help}", argument.get_id());
             }
             command.get_subcommands().for_each(check);
         }

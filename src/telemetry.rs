@@ -35,6 +35,12 @@ pub struct Telemetry {
 /// The OpenTelemetry variables that name an endpoint for traces. The first that is set counts.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
+/// The OpenTelemetry variable that chooses the exporters of traces.
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+
+/// The OpenTelemetry variables that name a protocol for traces. The first that is set counts.
+const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+
 /// How long the exporter may take for the last traces, so that a dead collector does not hold up the end of the process.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -49,7 +55,13 @@ impl Telemetry {
     /// The endpoint for traces is not a valid URL.
     pub fn init(format: LogFormat, default_filter: &str) -> Result<Self, ExporterBuildError> {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-        let provider = tracer_provider()?;
+        // An empty variable counts as not set, as OpenTelemetry says.
+        let destination =
+            TraceDestination::new(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()));
+        let provider = match &destination {
+            TraceDestination::Otlp(endpoint) => Some(tracer_provider(endpoint)?),
+            TraceDestination::Nowhere | TraceDestination::Unsupported { .. } => None,
+        };
         let traces = provider.as_ref().map(|provider| {
             let filter = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
             tracing_opentelemetry::layer().with_tracer(provider.tracer("session-checker")).with_filter(filter)
@@ -60,13 +72,19 @@ impl Telemetry {
             LogFormat::Json => logs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
             LogFormat::Text => logs.boxed(),
         };
+        let is_set = std::env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|filter| !filter.is_empty());
         let (filter, invalid_filter) = match EnvFilter::try_from_default_env() {
-            Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new(default_filter), std::env::var_os(EnvFilter::DEFAULT_ENV).map(|_| error)),
+            Ok(filter) if is_set => (filter, None),
+            // An empty variable would switch off all lines but errors.
+            Ok(_) => (EnvFilter::new(default_filter), None),
+            Err(error) => (EnvFilter::new(default_filter), is_set.then_some(error)),
         };
         tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).init();
         if let Some(error) = invalid_filter {
             tracing::warn!(%error, default_filter, "RUST_LOG is invalid; the default filter applies");
+        }
+        if let TraceDestination::Unsupported { variable, value, supported } = destination {
+            tracing::warn!(variable, value, "no traces are exported: this program supports only {supported}");
         }
         Ok(Self { provider })
     }
@@ -84,9 +102,44 @@ impl Telemetry {
     }
 }
 
-fn tracer_provider() -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
-    let endpoint = ENDPOINTS.into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-    let Some(endpoint) = endpoint else { return Ok(None) };
+/// Where traces go.
+#[derive(Debug, PartialEq, Eq)]
+enum TraceDestination {
+    /// No endpoint is set, or traces are switched off.
+    Nowhere,
+    /// To this endpoint, by gRPC.
+    Otlp(String),
+    /// A variable asks for something that this program cannot do.
+    Unsupported { variable: &'static str, value: String, supported: &'static str },
+}
+
+impl TraceDestination {
+    /// Reads the standard variables. `variable` gives the value of one that is set.
+    fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let Some(endpoint) = ENDPOINTS.into_iter().find_map(&variable) else { return Self::Nowhere };
+        if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+            return Self::Nowhere;
+        }
+        if let Some(value) = variable(EXPORTER) {
+            let mut exporters = value.split(',').map(str::trim);
+            if value.trim() == "none" {
+                return Self::Nowhere;
+            }
+            if !exporters.any(|exporter| exporter == "otlp") {
+                return Self::Unsupported { variable: EXPORTER, value, supported: "otlp and none" };
+            }
+        }
+        let protocol = PROTOCOLS.into_iter().find_map(|name| Some((name, variable(name)?)));
+        match protocol {
+            Some((variable, value)) if value.trim() != "grpc" => {
+                Self::Unsupported { variable, value, supported: "grpc" }
+            }
+            _ => Self::Otlp(endpoint),
+        }
+    }
+}
+
+fn tracer_provider(endpoint: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
     let mut exporter = SpanExporter::builder().with_tonic();
     if endpoint.starts_with("https:") {
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
@@ -95,7 +148,46 @@ fn tracer_provider() -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("session-checker");
     }
-    Ok(Some(
-        SdkTracerProvider::builder().with_batch_exporter(exporter.build()?).with_resource(resource.build()).build(),
-    ))
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter.build()?).with_resource(resource.build()).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_variables_decide_where_traces_go() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+        let sent = TraceDestination::Otlp(endpoint.1.to_owned());
+        let unsupported = |variable, value: &str, supported| TraceDestination::Unsupported {
+            variable,
+            value: value.to_owned(),
+            supported,
+        };
+        for (more, expected) in [
+            (vec![], sent),
+            (vec![("OTEL_SDK_DISABLED", "true")], TraceDestination::Nowhere),
+            (vec![("OTEL_SDK_DISABLED", " TRUE ")], TraceDestination::Nowhere),
+            (vec![("OTEL_SDK_DISABLED", "1")], TraceDestination::Otlp(endpoint.1.to_owned())),
+            (vec![("OTEL_TRACES_EXPORTER", "none")], TraceDestination::Nowhere),
+            (vec![("OTEL_TRACES_EXPORTER", "console, otlp")], TraceDestination::Otlp(endpoint.1.to_owned())),
+            (vec![("OTEL_TRACES_EXPORTER", "zipkin")], unsupported(EXPORTER, "zipkin", "otlp and none")),
+            (vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], TraceDestination::Otlp(endpoint.1.to_owned())),
+            (
+                vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
+                unsupported(PROTOCOLS[1], "http/protobuf", "grpc"),
+            ),
+            (
+                vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")],
+                unsupported(PROTOCOLS[0], "http/json", "grpc"),
+            ),
+        ] {
+            let variable = |name: &str| {
+                let set = [endpoint].into_iter().chain(more.iter().copied()).find(|(set, _)| *set == name);
+                set.map(|(_, value)| value.to_owned())
+            };
+            assert_eq!(TraceDestination::new(variable), expected, "{more:?}");
+        }
+        assert_eq!(TraceDestination::new(|_| None), TraceDestination::Nowhere);
+    }
 }

@@ -1,9 +1,11 @@
 //! The metrics of checks.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::session_lists::ListOrigin;
@@ -24,6 +26,8 @@ pub struct CheckMetrics {
     rechecks: IntCounterVec,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
     would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
+    /// When each policy last answered a check, in Unix seconds.
+    last_checks: Arc<RwLock<HashMap<String, AtomicI64>>>,
 }
 
 /// One check, as the metrics see it.
@@ -44,8 +48,11 @@ impl CheckMetrics {
     pub fn new(registry: &MetricRegistry) -> Self {
         let would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>> = Arc::default();
         let users = Arc::clone(&would_block);
+        let last_checks: Arc<RwLock<HashMap<String, AtomicI64>>> = Arc::default();
+        let times = Arc::clone(&last_checks);
         registry.on_scrape(move |live| {
             users.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
+            times.write().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
         });
         Self {
             checks: registry.counters(
@@ -84,7 +91,25 @@ impl CheckMetrics {
                 &["tenant"],
             ),
             would_block,
+            last_checks,
         }
+    }
+
+    /// When a policy last answered a check since this process started.
+    pub fn last_check(&self, policy: &str) -> Option<Timestamp> {
+        let times = self.last_checks.read().unwrap_or_else(PoisonError::into_inner);
+        Timestamp::from_second(times.get(policy)?.load(Ordering::Relaxed)).ok()
+    }
+
+    fn note_time(&self, policy: &str) {
+        let now = Timestamp::now().as_second();
+        // Almost every check finds its policy, so checks do not wait for each other.
+        if let Some(last) = self.last_checks.read().unwrap_or_else(PoisonError::into_inner).get(policy) {
+            last.store(now, Ordering::Relaxed);
+            return;
+        }
+        let mut times = self.last_checks.write().unwrap_or_else(PoisonError::into_inner);
+        times.entry(policy.to_owned()).or_default().store(now, Ordering::Relaxed);
     }
 
     /// Counts a check.
@@ -92,6 +117,7 @@ impl CheckMetrics {
         let CheckRecord { answer, tenant, user, took } = record;
         let policy = answer.policy.as_ref().map(ToString::to_string).unwrap_or_default();
         let decision = if answer.block { "block" } else { "allow" };
+        self.note_time(&policy);
         self.checks.with_label_values(&[&policy, tenant, decision, answer.reason.as_str()]).inc();
         self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
         if let Some(reason) = answer.audited_reason {

@@ -105,6 +105,11 @@ impl Checker {
         self.session_lists.sweep();
     }
 
+    /// When a policy last answered a check since this process started.
+    pub fn last_check(&self, policy: &crate::policy::ObjectName) -> Option<Timestamp> {
+        self.metrics.last_check(&policy.to_string())
+    }
+
     /// The current snapshot: to be taken once for a check.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()

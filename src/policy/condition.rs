@@ -15,8 +15,10 @@ use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE};
 pub struct PolicyReport {
     /// The policy's name.
     pub name: ObjectName,
-    /// `metadata.generation` of its newest version.
+    /// `metadata.generation` of its newest version. Where the source has none, the number of versions that this process saw.
     pub generation: i64,
+    /// `metadata.generation` of its newest version; 0 when the source has none. Replicas compare it.
+    pub source_generation: i64,
     /// The active version; `None` when not even a tenant can be read.
     pub version: Option<Arc<PolicyVersion>>,
     /// The errors of its newest version.
@@ -29,6 +31,10 @@ pub struct PolicyReport {
     pub credential: CredentialReport,
     /// The state of its callers.
     pub callers: CallersReport,
+    /// What somebody should know although the policy is active as written.
+    pub warnings: Vec<String>,
+    /// The keys of the credential's Secret whose values look wrong. They matter when the tenant rejects the credential.
+    pub suspect_keys: Vec<&'static str>,
 }
 
 /// Which version of a policy is active.
@@ -202,6 +208,7 @@ impl PartialEq for PolicyReport {
                 == (&other.name, other.generation, other.active_version)
             && (&self.errors, &self.overshadowing) == (&other.errors, &other.overshadowing)
             && (&self.credential, &self.callers) == (&other.credential, &other.callers)
+            && (&self.warnings, &self.suspect_keys) == (&other.warnings, &other.suspect_keys)
     }
 }
 
@@ -310,7 +317,12 @@ impl PolicyReport {
 
     /// The condition `CredentialsReady`: the Secret exists, is complete, is for this tenant, and Auth0 accepts it.
     pub fn credentials_ready(&self) -> Condition {
-        let (status, reason, message) = self.credential.describe(self.tenant());
+        let (status, reason, mut message) = self.credential.describe(self.tenant());
+        if matches!(self.credential, CredentialReport::Rejected { .. }) {
+            for key in &self.suspect_keys {
+                message += &format!("; the value of \"{key}\" has white space or quotes, which Auth0 does not issue");
+            }
+        }
         Condition::new(ConditionType::CredentialsReady, status, reason, message)
     }
 
@@ -333,7 +345,7 @@ impl PolicyReport {
                 ConditionType::Ready,
                 ConditionStatus::True,
                 ConditionReason::Ready,
-                "the policy is active as written",
+                [&["the policy is active as written".to_owned()], &self.warnings[..]].concat().join("; "),
             ),
         }
     }

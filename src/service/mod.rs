@@ -28,8 +28,8 @@ use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
 use crate::server::{App, Listener, ServerMetrics, TlsFiles, admin_router, check_router};
 use crate::shutdown::{Shutdown, Signals};
-use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials};
-use crate::source::{follow_setting, parse_switch};
+use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials, warn_without_policies};
+use crate::source::{follow_setting, parse_switch, warn_when_changed};
 use parts::{caller_access, ledger, log_hash_key, redis, setting, token_digest};
 use source::never_ends;
 
@@ -78,6 +78,7 @@ impl Service {
         let ledger = ledger(redis.clone(), &registry);
         let quotas = QuotaConfig::new(redis, config.replicas);
         let upstream = config.source.upstream(quotas, &registry)?;
+        let ca_file = config.source.ca_file;
         let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
         let snapshot_metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, observed, config.max_in_flight, snapshot_metrics));
@@ -106,6 +107,12 @@ impl Service {
             background_tasks.spawn(never_ends("the status writer", writer.map(Ok)));
         }
         background_tasks.spawn(never_ends("the credential probe", probe_credentials(Arc::clone(&publisher))));
+        if let Some(path) = ca_file {
+            let follower = warn_when_changed(path, "CA certificates for Auth0");
+            background_tasks.spawn(never_ends("the follower of the CA file", follower));
+        }
+        let warner = warn_without_policies(Arc::clone(&publisher), readiness.clone());
+        background_tasks.spawn(never_ends("the warning about no policies", warner.map(Ok)));
         if let Some(file) = token_file {
             let fixed = config.caller_token.as_ref().and_then(token_digest);
             let apply = move |observed: &mut ObservedState, tokens: &HashSet<TokenDigest>| {

@@ -116,8 +116,7 @@ impl Source {
             }
             Self::Text(manifests) => {
                 let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;
-                publisher
-                    .update(|observed| documents.into_iter().for_each(|document| document.feed(&mut observed.index)));
+                publisher.update(|observed| documents.iter().for_each(|document| document.feed(&mut observed.index)));
             }
         }
         Ok(None)

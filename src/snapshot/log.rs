@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Snapshot;
-use crate::policy::{ConditionStatus, PolicyReport};
+use crate::policy::{ConditionStatus, PolicyReport, PolicyVersion};
 
 pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
     let mut before = last.reports.iter().peekable();
@@ -49,7 +49,14 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
     if report.errors.is_empty()
         && old.is_none_or(|old| old.generation != generation || old.active_version != report.active_version)
     {
-        tracing::info!(policy, generation, in_force, "policy loaded");
+        let limits = match report.version.as_deref() {
+            Some(PolicyVersion::Compiled(compiled)) => Some(compiled.limits.to_string()),
+            Some(PolicyVersion::Invalid(_)) | None => None,
+        };
+        tracing::info!(policy, generation, in_force, limits, "policy loaded");
+    }
+    for warning in report.warnings.iter().filter(|warning| old.is_none_or(|old| !old.warnings.contains(warning))) {
+        tracing::warn!(policy, generation, warning, "policy has a part without effect");
     }
     let conditions = old.map(PolicyReport::conditions);
     for (position, condition) in report.conditions().into_iter().enumerate() {

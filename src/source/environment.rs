@@ -68,7 +68,6 @@ impl Environment {
     pub fn feed(&self, index: &mut Index) -> Result<(), EnvironmentError> {
         let name = ObjectName::new("env", "auth0");
         index.apply_secret(&SecretManifest {
-            uid: None,
             name: name.clone(),
             kind: CREDENTIALS_TYPE.to_owned(),
             data: Ok([

@@ -98,14 +98,14 @@ impl Process {
     }
 
     /// Waits for a JSON log line with this message.
-    async fn logged(&self, message: &str) -> Value {
+    pub async fn logged(&self, message: &str) -> Value {
         let find = || self.log().into_iter().find(|line| line["message"] == message);
         eventually(&format!("{message:?} in the log"), || async { find().is_some() }).await;
         find().unwrap()
     }
 
     /// The log so far. Every line must be a JSON object without duplicate keys.
-    fn log(&self) -> Vec<Value> {
+    pub fn log(&self) -> Vec<Value> {
         self.err.now().iter().map(|line| Value::Object(object(line))).collect()
     }
 
@@ -176,6 +176,11 @@ impl Service {
 
     async fn answer(&self, user_id: &str, sid: &str) -> Value {
         self.check(user_id, sid).send().await.unwrap().json().await.unwrap()
+    }
+
+    pub async fn admin(&self, path: &str) -> String {
+        let response = self.http.get(format!("http://{}{path}", self.admin_address)).send().await.unwrap();
+        response.text().await.unwrap()
     }
 
     async fn status(&self, token: Option<&str>) -> u16 {
