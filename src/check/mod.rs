@@ -263,10 +263,10 @@ impl<'a> Walk<'a> {
         match decision {
             Decision::Evict { count, victims } if enforced && self.checker.is_some() => {
                 let (eviction, failure) = evict(client, victims, &call).await;
-                let (revoked, alive) = (eviction.revoked.len(), eviction.alive.len());
+                let (revoked, not_revoked) = (eviction.revoked.len(), eviction.not_revoked.len());
                 self.eviction = eviction;
                 let Some(error) = failure else { return Ok(verdict) };
-                tracing::warn!(policy = %policy.scope.name, %error, revoked, alive, "some sessions could not be revoked");
+                tracing::warn!(policy = %policy.scope.name, %error, revoked, alive = not_revoked, "some sessions could not be revoked");
                 Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })
             }
             _ => Ok(verdict),
@@ -311,7 +311,7 @@ async fn evict(client: &TenantClient, victims: Vec<String>, call: &CallContext) 
         match result {
             Ok(_) => eviction.revoked.push(sid),
             Err(error) => {
-                eviction.alive.push(sid);
+                eviction.not_revoked.push(sid);
                 failure.get_or_insert(error);
             }
         }

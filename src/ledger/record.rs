@@ -50,7 +50,7 @@ pub struct AdmissionEntry {
 pub struct RevocationEntry {
     /// The session, as the store writes it.
     pub sid: String,
-    /// It is dead to every list whose `since` is before this.
+    /// Lists whose `since` is before this do not count it.
     pub until: Timestamp,
 }
 
@@ -76,8 +76,8 @@ impl Record {
         self.admissions.iter().filter(move |entry| entry.counts_for(since))
     }
 
-    /// The sessions that are dead to such a list: revoked or reserved.
-    pub fn dead(&self, since: Timestamp) -> impl Iterator<Item = &str> {
+    /// The sessions that such a list must not count: revoked, or reserved for it.
+    pub fn revoked_or_reserved(&self, since: Timestamp) -> impl Iterator<Item = &str> {
         self.revoked.iter().filter(move |revoked| revoked.until > since).map(|revoked| revoked.sid.as_str())
     }
 

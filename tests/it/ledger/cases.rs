@@ -243,7 +243,7 @@ async fn revoked_session_loses_its_entries() {
     let (ledger, policy) = (memory(), policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "10m"})));
     assert!(login(&policy, "s1").check(&ledger, &Tenant::default()).await);
     let evicting = login(&policy, "s9").begin(&ledger).await;
-    let eviction = Eviction { revoked: vec!["s1".to_owned()], alive: Vec::new() };
+    let eviction = Eviction { revoked: vec!["s1".to_owned()], not_revoked: Vec::new() };
     evicting.finish(eviction, false, soon()).await;
     assert!(login(&policy, "s2").check(&ledger, &Tenant::default()).await);
     login(&policy, "s2").fail(&ledger, user(), false).await;
@@ -259,7 +259,7 @@ async fn victim_that_was_not_revoked_counts_again_with_its_entries() {
     assert!(Case { policy: &elsewhere, sid: "s0", client: "b" }.check(&ledger, &with(&["s0"])).await);
     let (attempt, decision) = login(&evicting, "s1").decide(&ledger, &with(&["s0"])).await;
     assert!(matches!(decision, Ok(Decision::Evict { .. })), "{decision:?}");
-    attempt.finish(Eviction { revoked: Vec::new(), alive: vec!["s0".to_owned()] }, false, soon()).await;
+    attempt.finish(Eviction { revoked: Vec::new(), not_revoked: vec!["s0".to_owned()] }, false, soon()).await;
     assert!(!login(&evicting, "s0").begin(&ledger).await.was_revoked());
     assert!(!Case { policy: &elsewhere, sid: "s2", client: "b" }.check(&ledger, &with(&["s0"])).await);
     assert!(!login(&elsewhere, "s3").check(&ledger, &with(&["s0"])).await);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cases;
+mod failing;
 mod model;
 mod race;
 mod redis;
