@@ -9,4 +9,5 @@ mod failing;
 mod model;
 mod race;
 mod redis;
+mod redis_failover;
 mod world;
