@@ -103,6 +103,7 @@ impl Checker {
     pub fn sweep(&self) {
         self.holders.sweep();
         self.session_lists.sweep();
+        self.metrics.kept_lists(self.session_lists.kept());
     }
 
     /// When a policy last answered a check since this process started.
@@ -155,8 +156,7 @@ impl Checker {
             && policy.reentry == Reentry::KeepPlace
             && sessions.shows(limit_check.sid(), limit_check.client_id())
         {
-            let session = attempt.key().clone();
-            self.holders.remember(version, limit_check.chosen_by(), session, policy.recheck_after);
+            self.holders.add(version, limit_check.chosen_by(), attempt.key(), policy.recheck_after);
         }
         Ok(decision)
     }

@@ -86,8 +86,8 @@ use user_locks::UserLocks;
 
 pub use failover::Failover;
 pub use holders::{DEFAULT_CAPACITY as DEFAULT_HOLDERS, RecentHolders};
-pub use key::{SessionKey, UserKey};
-pub use memory::{DEFAULT_CAPACITY, Memory};
+pub use key::{KeyHash, KeyHasher, SessionKey, UserKey};
+pub use memory::{DEFAULT_CAPACITY, MAX_BYTES, Memory};
 pub use record::{AdmissionEntry, MAX_LIST_AGE, REVOKED_FOR, Record, RevocationEntry, Terms};
 pub use store::{Stats, Store, StoreTime, Versioned};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::json;
-use session_checker::ledger::{Eviction, MAX_LIST_AGE, Memory, REVOKED_FOR, Terms, UserKey};
+use session_checker::ledger::{Eviction, MAX_BYTES, MAX_LIST_AGE, Memory, REVOKED_FOR, Terms, UserKey};
 use session_checker::policy::{Count, Decision, Failure, LimitScope, Policy, SessionList, Verdict};
 use tokio::time::advance;
 
@@ -404,6 +404,49 @@ async fn memory_forgets_the_oldest_and_counts_them() {
     assert_eq!(ledger.stats().size, 3, "the first was gone");
     login(&policy, "s").fail(&ledger, users[4].clone(), false).await;
     assert_eq!(ledger.stats().size, 2, "the last was there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_bounded_in_bytes_whatever_the_ids() {
+    let (ledger, policy) = (ledger(Memory::default()), one());
+    let long = "i".repeat(1_024);
+    // With ids of a kilobyte the entries reach the bound of bytes long before that of their number.
+    for user in 0..20_000 {
+        let (sid, client) = (format!("{user}{long}"), long.as_str());
+        let case = Case { policy: &policy, sid: &sid, client };
+        case.fail(&ledger, UserKey::new("t", &format!("{user}{}", long.repeat(4))), true).await;
+    }
+    let stats = ledger.stats();
+    assert!(stats.bytes <= MAX_BYTES && stats.bytes > MAX_BYTES / 2, "{stats:?}");
+    assert!(stats.bytes >= stats.size * 2 * long.len(), "{stats:?}");
+    assert_eq!(stats.size as u64 + stats.forgotten, 20_000);
+    advance(WINDOW + TIMEOUT + MAX_LIST_AGE).await;
+    assert_eq!((ledger.stats().size, ledger.stats().bytes), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_bounded_for_a_single_user() {
+    let (ledger, policy) = (ledger(Memory::default()), one());
+    for login in 0..1_000 {
+        let sid = format!("{login}{}", "i".repeat(1_024));
+        let case = Case { policy: &policy, sid: &sid, client: "a" };
+        case.fail(&ledger, user(), true).await;
+    }
+    let stats = ledger.stats();
+    assert!(stats.bytes <= MAX_BYTES / 64 && stats.size > 100, "{stats:?}");
+    assert_eq!(stats.size as u64 + stats.forgotten, 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn length_of_a_users_id_does_not_change_the_bytes() {
+    let policy = one();
+    let mut bytes = Vec::new();
+    for length in [1, 4_096] {
+        let ledger = memory();
+        login(&policy, "s").fail(&ledger, UserKey::new("t", &"u".repeat(length)), true).await;
+        bytes.push(ledger.stats().bytes);
+    }
+    assert_eq!(bytes[0], bytes[1]);
 }
 
 #[tokio::test(start_paused = true)]
