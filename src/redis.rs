@@ -11,7 +11,6 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -71,7 +70,6 @@ struct Server {
     exchange: Script,
     key: hmac::Key,
     operation_timeout: Duration,
-    degraded: AtomicBool,
 }
 
 /// Where to connect to.
@@ -117,8 +115,6 @@ pub enum UrlError {
 enum RedisFailure {
     #[error("no answer in time")]
     Timeout,
-    #[error("not connected")]
-    NotConnected,
     #[error("{0}")]
     Redis(#[from] RedisError),
     #[error("the server's clock shows no time: {0}")]
@@ -155,18 +151,17 @@ impl Redis {
             exchange: Script::new(EXCHANGE_SCRIPT),
             key: hmac::Key::new(hmac::HMAC_SHA256, key.unwrap_or(DEFAULT_HASH_KEY)),
             operation_timeout,
-            degraded: AtomicBool::new(false),
         });
         match server.probe(None).await {
             Ok(connection) => server.connection.store(Some(Arc::new(connection))),
-            Err(failure) => server.degrade(&failure),
+            Err(failure) => server.recover(&failure),
         }
         Ok(Self(server))
     }
 
     /// Whether Redis failed and was not found to work again yet.
     pub fn is_degraded(&self) -> bool {
-        self.0.degraded.load(Ordering::Acquire)
+        self.0.connection.load().is_none()
     }
 
     /// The hash that stands for a name: 128 bits of its HMAC, in hex.
@@ -201,15 +196,8 @@ impl Redis {
     }
 
     async fn checked<T>(&self, operation: impl AsyncFnOnce(&Connection) -> Result<T, RedisFailure>) -> Option<T> {
-        if self.is_degraded() {
-            return None;
-        }
-        let result = match self.0.connection.load_full() {
-            Some(connection) => operation(&connection).await,
-            // Another check has just found Redis degraded.
-            None => Err(RedisFailure::NotConnected),
-        };
-        result.map_err(|failure| self.0.degrade(&failure)).ok()
+        let connection = self.0.connection.load_full()?;
+        operation(&connection).await.map_err(|failure| self.0.degrade(&connection, &failure)).ok()
     }
 }
 
@@ -309,11 +297,16 @@ impl Server {
         Ok(connection)
     }
 
-    fn degrade(self: &Arc<Self>, failure: &dyn Display) {
-        if self.degraded.swap(true, Ordering::AcqRel) {
-            return;
+    /// Drops a connection on which an operation failed. One that was replaced in between says nothing of the new one.
+    fn degrade(self: &Arc<Self>, failed: &Arc<Connection>, failure: &dyn Display) {
+        let before = self.connection.compare_and_swap(&Some(Arc::clone(failed)), None);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, failed)) {
+            self.recover(failure);
         }
-        self.connection.store(None);
+    }
+
+    /// Connects and probes in the background until Redis works.
+    fn recover(self: &Arc<Self>, failure: &dyn Display) {
         warn!(
             error = %failure,
             "shared ledger degraded: Redis failed; limits and requestsPerSecond apply per replica until it works again"
@@ -331,7 +324,6 @@ impl Server {
             }
             let Some(server) = server.upgrade() else { return };
             server.connection.store(connection.map(Arc::new));
-            server.degraded.store(false, Ordering::Release);
             info!("shared ledger works again");
         });
     }

@@ -1,10 +1,10 @@
-//! What `recheckAfter` remembers: a session that was allowed as a holder of every limit is allowed again from memory for a
-//! while, so that silent renewals do not use up the tenant's few requests a second.
+//! Recent holders, for `recheckAfter`: a session that was allowed as a holder of every limit is allowed again without a list for
+//! a while, so that silent renewals do not use up the tenant's few requests a second.
 //!
 //! It never allows a login that a list would block. Under `KeepPlace` a holder is allowed whatever other sessions do, as long as
 //! the policy stays the same: the policy's version is a part of the key, and so is the override that chose the limits. A session
-//! that this service revoked is blocked before this memory is read; whatever else ends a session ends its logins too. An answer
-//! from memory does not prolong the entry, so a list confirms it at least every `recheckAfter`.
+//! that this service revoked is blocked before the recent holders are read; whatever else ends a session ends its logins too. Such an
+//! answer does not prolong the entry, so a list confirms it at least every `recheckAfter`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;

@@ -57,7 +57,8 @@ pub struct RevocationEntry {
 /// How the ledger treats a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The policy's `admissionWindow`: how long the login has an entry when it is allowed; zero = it has none.
+    /// The policy's `admissionWindow`. An allowed login's entry counts for the longer of it and `longest_check`, and is kept
+    /// longer; zero = the login has no entry.
     pub window: Duration,
     /// The longest `timeout` of the tenant's policies: no check takes longer from its list to its commit.
     pub longest_check: Duration,
