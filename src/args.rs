@@ -126,7 +126,7 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_LEDGER_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "50ms")]
     pub ledger_timeout: Duration,
     /// Key for the hashes of users and sessions in the shared ledger. Must be the same on all replicas
-    /// [default: derived from the URL].
+    /// [default: a fixed key].
     #[arg(long, env = "SESSION_CHECKER_LEDGER_KEY", value_name = "KEY", hide_env_values = true)]
     pub ledger_key: Option<SecretString>,
 

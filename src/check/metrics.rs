@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::session_lists::ListOrigin;
 use crate::metrics::{MetricRegistry, to_i64};
@@ -23,6 +23,8 @@ pub struct CheckMetrics {
     would_block_users: IntGaugeVec,
     failure_policy_uses: IntCounterVec,
     lists_shared: IntCounterVec,
+    kept_list_bytes: IntGauge,
+    lists_not_kept: IntCounter,
     rechecks: IntCounterVec,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
     would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
@@ -85,6 +87,12 @@ impl CheckMetrics {
                 "Checks that sent no list request of their own: coalesced = they shared the request of another check of the same user, remembered = the user needs lists too often and the last list was used.",
                 &["tenant", "how"],
             ),
+            kept_list_bytes: registry
+                .gauge("kept_list_bytes", "Bytes of the lists that are kept for users who need lists too often."),
+            lists_not_kept: registry.counter(
+                "lists_not_kept_total",
+                "Lists that were not kept because the kept lists take as much memory as they may.",
+            ),
             rechecks: registry.counters(
                 "rechecks_total",
                 "Holders of a place that were allowed again from memory (recheckAfter).",
@@ -139,6 +147,12 @@ impl CheckMetrics {
     /// Counts a holder that was allowed again from memory.
     pub fn recheck(&self, tenant: &str) {
         self.rechecks.with_label_values(&[tenant]).inc();
+    }
+
+    /// Shows how many bytes the kept lists take, and how many lists found no room since the start.
+    pub fn kept_lists(&self, (bytes, not_kept): (usize, u64)) {
+        self.kept_list_bytes.set(to_i64(bytes));
+        self.lists_not_kept.inc_by(not_kept.saturating_sub(self.lists_not_kept.get()));
     }
 
     /// Counts a check that shared a list.

@@ -25,6 +25,7 @@ mod lists;
 mod monitoring;
 mod node_demo;
 mod rbac;
+mod redis_proxy;
 mod redis_server;
 mod resource;
 mod secrets;
