@@ -19,6 +19,10 @@ pub const BAD_USAGE: u8 = 64;
 /// The exit code for every other failure.
 pub const FAILED: u8 = 1;
 
+/// The default of `--max-connections`. Unfinished headers, TLS and HTTP/2 windows of this many connections take at most half
+/// of the memory limit of the chart (256 MiB); `make abuse` measures it.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
+
 /// Limits concurrent Auth0 sessions.
 #[derive(Debug, Parser)]
 #[command(name = "session-checker", version, max_term_width = 110)]
@@ -100,6 +104,10 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
+    /// Answer /check and /healthz under this path as well, for an ingress that does not rewrite paths, such as /sessions.
+    #[arg(long, env = "SESSION_CHECKER_PATH_PREFIX", value_name = "PATH", default_value = "", hide_default_value = true, value_parser = path_prefix)]
+    pub path_prefix: String,
+
     /// Where policies come from.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -152,6 +160,14 @@ pub struct ServeArgs {
     /// failurePolicy applies, with reason overloaded.
     #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]
     pub max_in_flight: usize,
+
+    /// Maximum number of open connections for checks. Further connections are closed at once. Lowered, with a warning, when
+    /// the process may open too few files.
+    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS", value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS, value_parser = connections)]
+    pub max_connections: usize,
+    /// The same from one source: an IPv4 address or an IPv6 /64, such as an ingress [default: half of --max-connections].
+    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS_PER_SOURCE", value_name = "N", value_parser = connections)]
+    pub max_connections_per_source: Option<usize>,
 
     /// Serve HTTPS with this certificate chain. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_CERT", value_name = "PEM", requires = "tls_key")]
@@ -330,6 +346,26 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| duration.subsec_nanos() == 0 && (3..=3600).contains(&duration.as_secs()))
         .ok_or_else(|| "write a duration of whole seconds from 3s to 1h, such as 30s".to_owned())
+}
+
+fn path_prefix(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let is_plain = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~'))
+    };
+    match path.strip_prefix('/') {
+        None if path.is_empty() => Ok(String::new()),
+        Some(segments) if segments.split('/').all(is_plain) => Ok(path.to_owned()),
+        _ => Err("write a path such as /sessions, of letters, digits, '-', '.', '_' and '~'".to_owned()),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1_000_000).contains(count))
+        .ok_or_else(|| "write a number from 1 to 1000000".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -7,7 +7,7 @@ use serde_json::json;
 use simulator::{Application, Options, Session, Simulator};
 use url::Url;
 
-use crate::args::DemoArgs;
+use crate::args::{DEFAULT_MAX_CONNECTIONS, DemoArgs};
 use crate::service::{RunError, Service, ServiceConfig, Source, SourceConfig};
 use crate::shutdown::Signals;
 
@@ -81,6 +81,7 @@ fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
     ServiceConfig {
         listen: args.listen,
         admin_listen: args.admin_listen,
+        path_prefix: String::new(),
         tls: None,
         source: SourceConfig {
             policies: Source::Text(MANIFESTS),
@@ -99,6 +100,8 @@ fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
         force_audit: false,
         force_audit_file: None,
         max_in_flight: 1024,
+        max_connections: DEFAULT_MAX_CONNECTIONS,
+        max_connections_per_source: None,
         log_hash_key: None,
         shutdown_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(5),

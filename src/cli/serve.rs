@@ -27,6 +27,7 @@ pub fn service_config(args: ServeArgs) -> Result<ServiceConfig, RunError> {
     Ok(ServiceConfig {
         listen,
         admin_listen: args.admin_listen,
+        path_prefix: args.path_prefix,
         tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         source: source_config(args.source)?,
         caller_token_file: args.caller_token_file,
@@ -41,6 +42,8 @@ pub fn service_config(args: ServeArgs) -> Result<ServiceConfig, RunError> {
         force_audit: args.force_audit,
         force_audit_file: args.force_audit_file,
         max_in_flight: args.max_in_flight,
+        max_connections: args.max_connections,
+        max_connections_per_source: args.max_connections_per_source,
         log_hash_key: args.log_hash_key.filter(is_set),
         shutdown_delay,
         drain_timeout: args.drain_timeout,

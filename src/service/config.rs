@@ -15,6 +15,8 @@ pub struct ServiceConfig {
     pub listen: SocketAddr,
     /// The address for probes, metrics and `/debug/policies`.
     pub admin_listen: SocketAddr,
+    /// A path under which checks are answered as well, such as `/sessions`; empty for none.
+    pub path_prefix: String,
     /// Serve checks over HTTPS.
     pub tls: Option<TlsFiles>,
     /// Where policies come from.
@@ -43,6 +45,10 @@ pub struct ServiceConfig {
     pub force_audit_file: Option<PathBuf>,
     /// The maximum number of concurrent checks per tenant.
     pub max_in_flight: usize,
+    /// The maximum number of open connections for checks.
+    pub max_connections: usize,
+    /// The same for one source; `None` is half of all.
+    pub max_connections_per_source: Option<usize>,
     /// Keys the hashes of users in logs. Without it the key is random.
     pub log_hash_key: Option<SecretString>,
     /// How long to keep serving after a signal.

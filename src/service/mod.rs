@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, starts listeners and background tasks, and shuts them down.
 
 mod config;
+mod descriptors;
 mod error;
 mod parts;
 mod source;
@@ -11,9 +12,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
@@ -26,10 +26,14 @@ use crate::controller::status::start_status_writer;
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
-use crate::server::{App, Listener, ServerMetrics, TlsFiles, admin_router, check_router};
+use crate::server::{
+    App, ConnectionTimeouts, Listener, Rejections, ServeOptions, ServerMetrics, TlsFiles, admin_router, check_router,
+};
 use crate::shutdown::{Shutdown, Signals};
 use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials};
 use crate::source::{follow_setting, parse_switch};
+use crate::telemetry;
+use descriptors::{ADMIN_LIMITS, connection_limits};
 use parts::{caller_access, ledger, log_hash_key, redis, setting, token_digest};
 use source::never_ends;
 
@@ -67,6 +71,7 @@ impl Service {
     /// When the configuration cannot work.
     pub async fn start(config: ServiceConfig) -> Result<Self, RunError> {
         let registry = MetricRegistry::new();
+        telemetry::register_metrics(&registry);
         let (caller_access, token_file) = caller_access(&config)?;
         let audit_file = config
             .force_audit_file
@@ -135,16 +140,26 @@ impl Service {
             readiness,
             shutdown: shutdown.clone(),
             metrics: ServerMetrics::new(&registry),
+            rejections: Rejections::default(),
             registry,
             checks: TaskTracker::new(),
         });
         background_tasks.spawn(named("the sweep", sweep(Arc::clone(&app))));
         let (checks, address) = bind(config.listen, tls)?;
         let (admin, admin_address) = bind(config.admin_listen, None)?;
-        let router = check_router(Arc::clone(&app));
-        draining_tasks.spawn(serve("the listener for checks", checks, router, &shutdown, config.drain_timeout));
-        let router = admin_router(Arc::clone(&app));
-        draining_tasks.spawn(serve("the admin listener", admin, router, &shutdown, ADMIN_DRAIN_TIMEOUT));
+        let router = check_router(Arc::clone(&app), &config.path_prefix);
+        let limits = connection_limits(config.max_connections, config.max_connections_per_source);
+        let options = |listener, limits, drain_timeout| ServeOptions {
+            limits,
+            timeouts: ConnectionTimeouts::default(),
+            metrics: app.metrics.connections(listener),
+            draining: shutdown.draining.clone(),
+            drain_timeout,
+        };
+        let checks = checks.serve(router, options("checks", limits, config.drain_timeout));
+        draining_tasks.spawn(checks.map_err(|error| RunError::Ended("the listener for checks", error.to_string())));
+        let admin = admin.serve(admin_router(Arc::clone(&app)), options("admin", ADMIN_LIMITS, ADMIN_DRAIN_TIMEOUT));
+        draining_tasks.spawn(admin.map_err(|error| RunError::Ended("the admin listener", error.to_string())));
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
         Ok(Self {
             address,
@@ -238,21 +253,6 @@ fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> Result<(Listener, Soc
     let listener = Listener::bind(address, tls).map_err(error)?;
     let address = listener.address().map_err(error)?;
     Ok((listener, address))
-}
-
-/// Serves until the shutdown has drained the listener.
-fn serve(
-    name: &'static str,
-    listener: Listener,
-    router: Router,
-    shutdown: &Shutdown,
-    drain_timeout: Duration,
-) -> impl Future<Output = Result<(), RunError>> + use<> {
-    let draining = shutdown.draining.clone();
-    async move {
-        let served = listener.serve(router, draining, drain_timeout).await;
-        served.map_err(|error| RunError::Ended(name, error.to_string()))
-    }
 }
 
 async fn follow_certificate(files: TlsFiles, loaded: RustlsConfig) -> Result<(), RunError> {

@@ -11,6 +11,7 @@ mod cli;
 mod cluster;
 mod command;
 mod common;
+mod connections;
 mod control_plane;
 mod crd;
 mod docs;
