@@ -1,8 +1,9 @@
 //! The options of the commands and the exit codes. Every option has an environment variable; `PORT` and `AUTH0_…` keep the
 //! names of the Node demo.
 
+mod listen;
+
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args as Group, CommandFactory, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
+
+pub use listen::ListenAddress;
 
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
@@ -19,6 +22,8 @@ pub const BAD_USAGE: u8 = 64;
 /// The exit code for every other failure.
 pub const FAILED: u8 = 1;
 
+/// The port for probes and metrics when `--admin-listen` is not given.
+const ADMIN_PORT: u16 = 9090;
 /// The default of `--max-connections`. Unfinished headers, TLS and HTTP/2 windows of this many connections take at most half
 /// of the memory limit of the chart (256 MiB); `make abuse` measures it.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
@@ -94,15 +99,15 @@ pub struct SourceArgs {
 /// Options of `serve`.
 #[derive(Debug, Group)]
 pub struct ServeArgs {
-    /// Address for checks [default: 0.0.0.0:$PORT, or 0.0.0.0:3000].
+    /// Address for checks: ADDRESS:PORT, HOST:PORT or :PORT [default: :$PORT, or :3000, on IPv6 and IPv4].
     #[arg(long, env = "SESSION_CHECKER_LISTEN", value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
     /// The port for checks when --listen is not given.
     #[arg(long, env = "PORT", default_value_t = 3000, hide = true)]
     pub port: u16,
-    /// Address for probes, metrics and /debug/policies. Do not expose it.
-    #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
-    pub admin_listen: SocketAddr,
+    /// Address for probes, metrics and /debug/policies. Do not expose it [default: :9090 in a cluster, else 127.0.0.1:9090].
+    #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<ListenAddress>,
 
     /// Answer /check and /healthz under this path as well, for an ingress that does not rewrite paths, such as /sessions.
     #[arg(long, env = "SESSION_CHECKER_PATH_PREFIX", value_name = "PATH", default_value = "", hide_default_value = true, value_parser = path_prefix)]
@@ -194,10 +199,10 @@ pub struct ServeArgs {
 pub struct DemoArgs {
     /// Address for checks.
     #[arg(long, env = "SESSION_CHECKER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Address for probes and metrics.
     #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
-    pub admin_listen: SocketAddr,
+    pub admin_listen: ListenAddress,
 }
 
 /// Options of `check`: the login to decide, as the Action would send it.
@@ -315,8 +320,15 @@ impl Args {
 
 impl ServeArgs {
     /// The address for checks.
-    pub fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.port))
+    pub fn listen(&self) -> ListenAddress {
+        self.listen.clone().unwrap_or(ListenAddress::any(self.port))
+    }
+
+    /// The address for probes and metrics. Outside of a cluster nothing else protects it, so only this host reaches it.
+    pub fn admin_listen(&self) -> ListenAddress {
+        let default =
+            || if in_cluster() { ListenAddress::any(ADMIN_PORT) } else { ListenAddress::loopback(ADMIN_PORT) };
+        self.admin_listen.clone().unwrap_or_else(default)
     }
 
     /// How long the service keeps serving after a signal.

@@ -79,8 +79,8 @@ fn add_users(tenant: &Simulator) {
 /// The service with the example policy, its tenant at `endpoint`. The environment configures `serve`, not the demo.
 fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
     ServiceConfig {
-        listen: args.listen,
-        admin_listen: args.admin_listen,
+        listen: args.listen.clone(),
+        admin_listen: args.admin_listen.clone(),
         path_prefix: String::new(),
         tls: None,
         source: SourceConfig {

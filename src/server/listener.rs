@@ -128,10 +128,11 @@ impl Listener {
         let failures = LogSampler::new(1, LOG_INTERVAL);
         let listener = metrics.listener();
         loop {
+            // Connections that the system has accepted are served, also when the drain begins: closing them would be a reset.
             let accepted = tokio::select! {
                 biased;
-                () = draining.cancelled() => break,
                 accepted = socket.accept() => accepted,
+                () = draining.cancelled() => break,
             };
             let (stream, peer) = match accepted {
                 Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),

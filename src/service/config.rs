@@ -1,20 +1,20 @@
 //! The configuration of the service as plain values: defaults are applied, and what is empty is `None`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::source::SourceConfig;
+use crate::args::ListenAddress;
 use crate::server::TlsFiles;
 
 /// Everything that [`Service::start`](super::Service::start) needs.
 pub struct ServiceConfig {
     /// The address for checks. Port 0 takes any free port.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// The address for probes, metrics and `/debug/policies`.
-    pub admin_listen: SocketAddr,
+    pub admin_listen: ListenAddress,
     /// A path under which checks are answered as well, such as `/sessions`; empty for none.
     pub path_prefix: String,
     /// Serve checks over HTTPS.

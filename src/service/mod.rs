@@ -7,6 +7,7 @@ mod parts;
 mod source;
 
 use std::collections::HashSet;
+use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
 use futures::{FutureExt, TryFutureExt};
+use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::args::ListenAddress;
 use crate::auth0::QuotaConfig;
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
@@ -29,7 +32,7 @@ use crate::readiness::Readiness;
 use crate::server::{
     App, ConnectionTimeouts, Listener, Rejections, ServeOptions, ServerMetrics, TlsFiles, admin_router, check_router,
 };
-use crate::shutdown::{Shutdown, Signals};
+use crate::shutdown::{Request, Shutdown, Signals};
 use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials};
 use crate::source::{follow_setting, parse_switch};
 use crate::telemetry;
@@ -58,6 +61,8 @@ pub struct Service {
     shutdown: Shutdown,
     shutdown_delay: Duration,
     drain_timeout: Duration,
+    /// Wakes what reads files again less often than every second.
+    reload: Arc<Notify>,
     /// Tasks that end in a shutdown: the listeners when they have drained, the election when the Lease is released.
     draining_tasks: JoinSet<Result<(), RunError>>,
     /// Tasks that run as long as the process: they follow files, the cluster and the clock.
@@ -125,10 +130,12 @@ impl Service {
             let follower = follow_setting(file, "--force-audit-file", apply, Arc::clone(&publisher));
             background_tasks.spawn(never_ends("the reader of --force-audit-file", follower));
         }
+        let reload = Arc::new(Notify::new());
         let tls = match config.tls {
             Some(files) => {
                 let loaded = files.load().await?;
-                background_tasks.spawn(named("the reader of --tls-cert", follow_certificate(files, loaded.clone())));
+                let follower = follow_certificate(files, loaded.clone(), Arc::clone(&reload));
+                background_tasks.spawn(named("the reader of --tls-cert", follower));
                 Some(loaded)
             }
             None => None,
@@ -145,8 +152,8 @@ impl Service {
             checks: TaskTracker::new(),
         });
         background_tasks.spawn(named("the sweep", sweep(Arc::clone(&app))));
-        let (checks, address) = bind(config.listen, tls)?;
-        let (admin, admin_address) = bind(config.admin_listen, None)?;
+        let (checks, address) = bind(config.listen, tls).await?;
+        let (admin, admin_address) = bind(config.admin_listen, None).await?;
         let router = check_router(Arc::clone(&app), &config.path_prefix);
         let limits = connection_limits(config.max_connections, config.max_connections_per_source);
         let options = |listener, limits, drain_timeout| ServeOptions {
@@ -168,6 +175,7 @@ impl Service {
             shutdown,
             shutdown_delay: config.shutdown_delay,
             drain_timeout: config.drain_timeout,
+            reload,
             draining_tasks,
             background_tasks,
         })
@@ -176,17 +184,27 @@ impl Service {
     /// Serves until a signal, then drains. A second signal skips the draining.
     ///
     /// # Errors
-    /// When a part of the service stops without a shutdown: the process must not continue without it.
+    /// When a part of the service stops without a shutdown: the process must not continue without it. Also after a second
+    /// signal: checks that were under way got no answer.
     pub async fn run(mut self, mut signals: Signals) -> Result<(), RunError> {
-        let signal = tokio::select! {
-            signal = signals.next() => signal,
-            error = self.failed() => return Err(error),
+        let signal = loop {
+            let request = tokio::select! {
+                request = signals.next() => request,
+                error = self.failed() => return Err(error),
+            };
+            match request {
+                Request::Stop(signal) => break signal,
+                Request::Reload => {
+                    tracing::info!(signal = "SIGHUP", "reading files again");
+                    self.reload.notify_waiters();
+                }
+            }
         };
         tokio::select! {
             drained = self.drain(signal) => drained,
-            signal = signals.next() => {
+            signal = signals.next_stop() => {
                 tracing::warn!(signal, "second signal received; exiting without draining");
-                Ok(())
+                Err(RunError::Undrained(signal))
             }
         }
     }
@@ -248,18 +266,30 @@ fn unexpected_end(ended: Option<Result<Result<(), RunError>, JoinError>>) -> Run
     }
 }
 
-fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> Result<(Listener, SocketAddr), RunError> {
-    let error = |error| RunError::Listen(address, error);
-    let listener = Listener::bind(address, tls).map_err(error)?;
-    let address = listener.address().map_err(error)?;
-    Ok((listener, address))
+/// Binds the first address of a listener that can be bound.
+async fn bind(address: ListenAddress, tls: Option<RustlsConfig>) -> Result<(Listener, SocketAddr), RunError> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let candidates = match address.resolve().await {
+        Ok(candidates) => candidates,
+        Err(error) => return Err(RunError::Listen(address, error)),
+    };
+    for candidate in candidates {
+        match Listener::bind(candidate, tls.clone()).and_then(|listener| Ok((listener.address()?, listener))) {
+            Ok((bound, listener)) => return Ok((listener, bound)),
+            Err(error) => failed = error,
+        }
+    }
+    Err(RunError::Listen(address, failed))
 }
 
-async fn follow_certificate(files: TlsFiles, loaded: RustlsConfig) -> Result<(), RunError> {
+async fn follow_certificate(files: TlsFiles, loaded: RustlsConfig, reload: Arc<Notify>) -> Result<(), RunError> {
     let mut ticks = ticker(CERTIFICATE_INTERVAL);
     let mut failing = false;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = reload.notified() => {}
+        }
         match files.reload(&loaded).await {
             Ok(()) => failing = false,
             Err(error) if !failing => {

@@ -239,3 +239,58 @@ async fn http2_connection_is_bounded_and_ended_when_idle() {
     let large = http.get(&url).header("x", "x".repeat(20_000)).send().await;
     assert!(large.is_err() || large.is_ok_and(|answer| answer.status() == 431));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_tokens_of_a_source_are_limited_and_a_right_one_is_not() {
+    let tenant = tenant().await;
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+    let url = format!("http://{}/check", service.address);
+    let mut statuses = Vec::new();
+    for _ in 0..200 {
+        let request = service.http.post(&url).bearer_auth("a-wrong-token-of-a-stranger").json(&json!({}));
+        statuses.push(request.send().await.unwrap().status().as_u16());
+    }
+    assert!(statuses[..50].iter().all(|status| *status == 401), "{statuses:?}");
+    assert!(statuses.contains(&429), "{statuses:?}");
+    assert_eq!(service.check("u", APP, "s").await["block"], false);
+    let anonymous = service.http.post(&url).json(&json!({})).send().await.unwrap();
+    assert_eq!(anonymous.status(), 401, "a request without a token is no attempt to find one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announced_length_over_the_limit_is_answered_before_the_body() {
+    let tenant = tenant().await;
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+    for (token, status) in [(TOKEN, "413"), ("a-wrong-token-of-a-stranger", "401")] {
+        let head = format!(
+            "POST /check HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 16385\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(service.address).await.unwrap();
+        let answer = exchange(&mut stream, head.as_bytes()).await.1;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listener_without_a_host_serves_ipv4_and_ipv6() {
+    let tenant = tenant().await;
+    let mut args = crate::common::serve_args(&[]);
+    args.listen = Some("[::]:0".parse().unwrap());
+    args.admin_listen = Some("localhost:0".parse().unwrap());
+    let folder = crate::common::folder(&[credentials(), callers(), policy("one", json!({}))]);
+    args.source.policy_dir = Some(folder.path().to_owned());
+    args.source.auth0_endpoint = vec![(crate::common::DOMAIN.to_owned(), tenant.url().parse().unwrap())];
+    let service = Running::start(args).await.unwrap();
+    let hosts: &[&str] = match service.address.is_ipv6() {
+        true => &["127.0.0.1", "[::1]"],
+        // A host without IPv6.
+        false => &["127.0.0.1"],
+    };
+    for host in hosts {
+        let url = format!("http://{host}:{}/healthz", service.address.port());
+        assert_eq!(service.http.get(url).send().await.unwrap().status(), 200, "{host}");
+    }
+    assert!(service.admin_address.ip().is_loopback());
+    assert_eq!(service.admin("/livez").await, "ok");
+}

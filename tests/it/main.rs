@@ -24,6 +24,7 @@ mod ledger;
 mod lists;
 mod monitoring;
 mod node_demo;
+mod panics;
 mod rbac;
 mod redis_server;
 mod resource;
