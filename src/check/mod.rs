@@ -204,8 +204,7 @@ impl<'a> Walk<'a> {
         // After a panic the failure policy answers, and the ledger learns that below. The panic hook has logged it. What a check
         // changes is behind locks, and no write leaves it half done.
         let decided = AssertUnwindSafe(self.verdict(version, policy)).catch_unwind().await;
-        let (Ok(verdict) | Err(verdict)) =
-            decided.unwrap_or_else(|_| Err(Verdict::failed(Failure::InternalError)));
+        let (Ok(verdict) | Err(verdict)) = decided.unwrap_or_else(|_| Err(Verdict::failed(Failure::InternalError)));
         let answer = policy.enforcement.answer(verdict, self.snapshot.force_audit);
         if let Some(attempt) = self.attempt.take() {
             attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Request;
+use axum::body::HttpBody;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Version};
 use axum::response::Response;
 use axum_server::tls_rustls::RustlsConfig;
 use hyper::body::Incoming;
@@ -27,6 +29,7 @@ use tower::Service;
 use super::connections::{ConnectionPermit, ConnectionSource};
 use super::metrics::ConnectionMetrics;
 use super::sampler::LogSampler;
+use super::strict_lines::{HeaderProgress, StrictLines};
 use super::write_deadline::WriteDeadline;
 
 /// The maximum size of a request's header, and of HTTP/1.1's buffer. A check's header takes less than 2 KiB; common servers
@@ -157,14 +160,23 @@ impl ConnectionServer {
     {
         let activity = Arc::new(Activity { begun, in_flight: AtomicUsize::new(0), last_request: AtomicU64::new(0) });
         let extension = Peer(peer.ip().into(), peer);
+        let progress = HeaderProgress::new();
+        let stream = StrictLines::new(stream, Arc::clone(&progress));
         let service = service_fn(|mut request: Request<Incoming>| {
             let in_flight = InFlight::begin(&activity);
             request.extensions_mut().insert(extension);
+            let is_http1 = request.version() < Version::HTTP_2;
+            let body_length = request.body().size_hint().exact();
             let answer = self.router.clone().call(request);
+            let progress = Arc::clone(&progress);
             async move {
-                let answer: Result<Response, Infallible> = answer.await;
+                let Ok(mut answer): Result<Response, Infallible> = answer.await;
+                if is_http1 && progress.answered(body_length) {
+                    // A request that came before this answer was not checked, and no client needs to send one.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 drop(in_flight);
-                answer
+                Ok::<_, Infallible>(answer)
             }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));

@@ -13,6 +13,7 @@ mod rejections;
 mod request;
 mod request_id;
 mod sampler;
+mod strict_lines;
 mod write_deadline;
 
 use std::sync::Arc;

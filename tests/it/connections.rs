@@ -294,3 +294,38 @@ async fn listener_without_a_host_serves_ipv4_and_ipv6() {
     assert!(service.admin_address.ip().is_loopback());
     assert_eq!(service.admin("/livez").await, "ok");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bare_line_feed_in_a_header_is_a_bad_request() {
+    let served = Served::start(MANY, short(|_| {}));
+    let ask = async |requests: &[&str]| {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        let mut answers = String::new();
+        for request in requests {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = vec![0; 4096];
+            let count = stream.read(&mut answer).await.unwrap_or_default();
+            answers += std::str::from_utf8(&answer[..count]).unwrap();
+        }
+        answers
+    };
+    let good = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let with_body = "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n{\n}\n";
+    for bad in
+        ["GET / HTTP/1.1\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n"]
+    {
+        let answers = ask(&[bad]).await;
+        assert!(answers.starts_with("HTTP/1.1 400 "), "{bad:?}: {answers}");
+        for before in [good, with_body] {
+            let answers = ask(&[before, bad]).await;
+            assert!(answers.starts_with("HTTP/1.1 200 ") && answers.contains("HTTP/1.1 400 "), "{bad:?}: {answers}");
+            // Sent together, the second is not looked at.
+            let together = ask(&[&format!("{before}{bad}")]).await;
+            assert!(together.contains("\r\nconnection: close\r\n"), "{together}");
+            assert_eq!(together.matches("HTTP/1.1 ").count(), 1, "{together}");
+        }
+    }
+    let answers = ask(&[with_body, good, with_body]).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 3, "{answers}");
+    assert!(!answers.contains("connection: close"), "{answers}");
+}
