@@ -187,7 +187,7 @@ impl ConnectionServer {
             ended = activity.expired(self.timeouts) => Some(ended),
         };
         match ended {
-            Some(Ended::FirstRequestTimeout) => return Err(Ended::FirstRequestTimeout),
+            Some(Ended::FirstRequestTimeout) => Err(Ended::FirstRequestTimeout),
             Some(ended) => {
                 connection.as_mut().graceful_shutdown();
                 let _ = timeout(GOODBYE_TIMEOUT, connection).await;

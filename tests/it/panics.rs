@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use session_checker::auth0::{Observer, Operation, Outcome, QuotaConfig, Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
-use session_checker::ledger::{Backend, Ledger, Memory};
+use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::{LiveSeries, MetricRegistry};
 use session_checker::policy::{Answer, Login, LoginContext};
 use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
@@ -55,7 +55,7 @@ impl Service {
                 documents.into_iter().for_each(|document| document.feed(&mut observed.index));
             }
         });
-        let ledger = Arc::new(Ledger::new(Backend::Memory(Memory::new(100))));
+        let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(100), None)));
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
         let checker = Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), key);
         Self { checker, registry, armed }
