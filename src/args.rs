@@ -1,8 +1,9 @@
 //! The options of the commands and the exit codes. Every option has an environment variable; `PORT` and `AUTH0_…` keep the
 //! names of the Node demo.
 
+mod listen;
+
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
 
+pub use listen::ListenAddress;
+
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
 
@@ -18,6 +21,12 @@ use crate::telemetry::LogFormat;
 pub const BAD_USAGE: u8 = 64;
 /// The exit code for every other failure.
 pub const FAILED: u8 = 1;
+
+/// The port for probes and metrics when `--admin-listen` is not given.
+const ADMIN_PORT: u16 = 9090;
+/// The default of `--max-connections`. Unfinished headers, TLS and HTTP/2 windows of this many connections take at most half
+/// of the memory limit of the chart (256 MiB); `make abuse` measures it.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
 
 /// Limits concurrent Auth0 sessions.
 #[derive(Debug, Parser)]
@@ -91,15 +100,19 @@ pub struct SourceArgs {
 /// Options of `serve`.
 #[derive(Debug, Group)]
 pub struct ServeArgs {
-    /// Address for checks [default: 0.0.0.0:$PORT, or 0.0.0.0:3000].
+    /// Address for checks: ADDRESS:PORT, HOST:PORT or :PORT [default: :$PORT, or :3000, on IPv6 and IPv4].
     #[arg(long, env = "SESSION_CHECKER_LISTEN", value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
     /// The port for checks when --listen is not given.
     #[arg(long, env = "PORT", default_value_t = 3000, hide = true)]
     pub port: u16,
-    /// Address for probes, metrics and /debug/policies. Do not expose it.
-    #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
-    pub admin_listen: SocketAddr,
+    /// Address for probes, metrics and /debug/policies. Do not expose it [default: :9090 in a cluster, else 127.0.0.1:9090].
+    #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<ListenAddress>,
+
+    /// Answer /check and /healthz under this path as well, for an ingress that does not rewrite paths, such as /sessions.
+    #[arg(long, env = "SESSION_CHECKER_PATH_PREFIX", value_name = "PATH", default_value = "", hide_default_value = true, value_parser = path_prefix)]
+    pub path_prefix: String,
 
     /// Where policies come from.
     #[command(flatten)]
@@ -154,6 +167,14 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]
     pub max_in_flight: usize,
 
+    /// Maximum number of open connections for checks. Further connections are closed at once. Lowered, with a warning, when
+    /// the process may open too few files.
+    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS", value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS, value_parser = connections)]
+    pub max_connections: usize,
+    /// The same from one source: an IPv4 address or an IPv6 /64, such as an ingress [default: half of --max-connections].
+    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS_PER_SOURCE", value_name = "N", value_parser = connections)]
+    pub max_connections_per_source: Option<usize>,
+
     /// Serve HTTPS with this certificate chain. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_CERT", value_name = "PEM", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -179,10 +200,10 @@ pub struct ServeArgs {
 pub struct DemoArgs {
     /// Address for checks.
     #[arg(long, env = "SESSION_CHECKER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Address for probes and metrics.
     #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
-    pub admin_listen: SocketAddr,
+    pub admin_listen: ListenAddress,
 }
 
 /// Options of `check`: the login to decide, as the Action would send it.
@@ -306,8 +327,15 @@ impl Args {
 
 impl ServeArgs {
     /// The address for checks.
-    pub fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.port))
+    pub fn listen(&self) -> ListenAddress {
+        self.listen.clone().unwrap_or(ListenAddress::any(self.port))
+    }
+
+    /// The address for probes and metrics. Outside of a cluster nothing else protects it, so only this host reaches it.
+    pub fn admin_listen(&self) -> ListenAddress {
+        let default =
+            || if in_cluster() { ListenAddress::any(ADMIN_PORT) } else { ListenAddress::loopback(ADMIN_PORT) };
+        self.admin_listen.clone().unwrap_or_else(default)
     }
 
     /// How long the service keeps serving after a signal.
@@ -346,6 +374,26 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| duration.subsec_nanos() == 0 && (3..=3600).contains(&duration.as_secs()))
         .ok_or_else(|| "write a duration of whole seconds from 3s to 1h, such as 30s".to_owned())
+}
+
+fn path_prefix(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let is_plain = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~'))
+    };
+    match path.strip_prefix('/') {
+        None if path.is_empty() => Ok(String::new()),
+        Some(segments) if segments.split('/').all(is_plain) => Ok(path.to_owned()),
+        _ => Err("write a path such as /sessions, of letters, digits, '-', '.', '_' and '~'".to_owned()),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1_000_000).contains(count))
+        .ok_or_else(|| "write a number from 1 to 1000000".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

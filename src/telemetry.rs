@@ -4,7 +4,9 @@
 //! one of the variables in `ENDPOINTS` is set; W3C trace context is then read from requests and added to requests. Otherwise
 //! there are no traces.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -13,9 +15,12 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::metrics::MetricRegistry;
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,7 +35,15 @@ pub enum LogFormat {
 #[must_use = "traces that were not flushed are lost"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    /// Writes the last lines when it is dropped, for about a second at most.
+    _log_writer: WorkerGuard,
 }
+
+/// How many log lines wait for standard error. A line takes less than 1 KiB, so they take less than 4 MiB.
+const MAX_WAITING_LINES: usize = 4096;
+
+/// Counts the lines that were dropped, once the log is set up.
+static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// The OpenTelemetry variables that name an endpoint for traces. The first that is set counts.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
@@ -66,8 +79,9 @@ impl Telemetry {
             let filter = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
             tracing_opentelemetry::layer().with_tracer(provider.tracer("session-checker")).with_filter(filter)
         });
-        let logs =
-            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let (writer, log_writer) = log_writer(std::io::stderr());
+        let _ = DROPPED_LINES.set(writer.error_counter());
+        let logs = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal());
         let logs = match format {
             LogFormat::Json => logs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
             LogFormat::Text => logs.boxed(),
@@ -86,13 +100,14 @@ impl Telemetry {
         if let TraceDestination::Unsupported { variable, value, supported } = destination {
             tracing::warn!(variable, value, "no traces are exported: this program supports only {supported}");
         }
-        Ok(Self { provider })
+        std::panic::set_hook(Box::new(log_panic));
+        Ok(Self { provider, _log_writer: log_writer })
     }
 
     /// Exports the remaining traces, for `FLUSH_TIMEOUT` at most. The call that waits runs outside of the async workers,
     /// because the exporter needs them.
     pub async fn flush(self) {
-        let Some(provider) = self.provider else { return };
+        let Self { provider: Some(provider), _log_writer } = self else { return };
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(EXPORT_TIMEOUT));
         match tokio::time::timeout(FLUSH_TIMEOUT, flushed).await {
             Ok(Ok(Ok(()))) => {}
@@ -100,6 +115,36 @@ impl Telemetry {
             Ok(Err(_)) | Err(_) => tracing::warn!("cannot export the last traces in time"),
         }
     }
+}
+
+/// A writer that never waits: a line is dropped, and counted, when too many wait for standard error. What nobody reads must
+/// not stop the service.
+fn log_writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING_LINES).thread_name("log").finish(to)
+}
+
+/// Writes a panic as a log line. The default hook writes to standard error itself, and so can wait for it.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let detail = panic.payload_as_str().unwrap_or_default();
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(detail, location, "panic");
+}
+
+/// Registers the number of dropped log lines.
+pub fn register_metrics(registry: &MetricRegistry) {
+    let dropped = registry.counter(
+        "log_lines_dropped_total",
+        "Log lines that were dropped because standard error was not read fast enough.",
+    );
+    let counted = AtomicU64::new(0);
+    registry.on_scrape(move |_| {
+        let lines = DROPPED_LINES.get().map_or(0, |counter| counter.dropped_lines() as u64);
+        let more = lines.saturating_sub(counted.swap(lines, Ordering::Relaxed));
+        if more > 0 {
+            dropped.inc_by(more);
+            tracing::warn!(lines = more, "log lines were dropped; standard error is not read fast enough");
+        }
+    });
 }
 
 /// Where traces go.
@@ -153,6 +198,9 @@ fn tracer_provider(endpoint: &str) -> Result<SdkTracerProvider, ExporterBuildErr
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -189,5 +237,37 @@ mod tests {
             assert_eq!(TraceDestination::new(variable), expected, "{more:?}");
         }
         assert_eq!(TraceDestination::new(|_| None), TraceDestination::Nowhere);
+    }
+
+    /// Standard error that nobody reads, until the sender is dropped.
+    struct Stuck(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            let _ = self.1.send(data.to_vec());
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_are_dropped_and_counted() {
+        let (release, stuck) = mpsc::channel();
+        let (written, read) = mpsc::channel();
+        let (mut writer, guard) = log_writer(Stuck(stuck, written));
+        let counter = writer.error_counter();
+        for _ in 0..2 * MAX_WAITING_LINES {
+            writer.write_all(b"line\n").unwrap();
+        }
+        let dropped = counter.dropped_lines();
+        // The thread holds one more that it has taken, or not yet.
+        assert!((MAX_WAITING_LINES - 1..=MAX_WAITING_LINES).contains(&dropped), "{dropped}");
+        drop(release);
+        assert_eq!(read.iter().take(2 * MAX_WAITING_LINES - dropped).count(), 2 * MAX_WAITING_LINES - dropped);
+        drop(guard);
     }
 }

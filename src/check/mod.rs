@@ -12,10 +12,12 @@ pub mod session_lists;
 
 use std::collections::HashSet;
 use std::mem::take;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
+use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -205,7 +207,10 @@ impl<'a> Walk<'a> {
                 return fallback.enforcement.answer(Verdict::failed(Failure::PolicyInvalid), self.snapshot.force_audit);
             }
         };
-        let (Ok(verdict) | Err(verdict)) = self.verdict(version, policy).await;
+        // After a panic the failure policy answers, and the ledger learns that below. The panic hook has logged it. What a check
+        // changes is behind locks, and no write leaves it half done.
+        let decided = AssertUnwindSafe(self.verdict(version, policy)).catch_unwind().await;
+        let (Ok(verdict) | Err(verdict)) = decided.unwrap_or_else(|_| Err(Verdict::failed(Failure::InternalError)));
         let answer = policy.enforcement.answer(verdict, self.snapshot.force_audit);
         if let Some(attempt) = self.attempt.take() {
             attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;

@@ -31,6 +31,8 @@ pub enum Failure {
     CredentialsMissing,
     /// The policy does not compile and has no last good version.
     PolicyInvalid,
+    /// A defect of this service: the check panicked.
+    InternalError,
 }
 
 /// Why a login was allowed or blocked: the `reason` of the answer, and a label of the metrics.
@@ -62,7 +64,7 @@ pub enum Reason {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UpstreamTimeout,
         Self::UpstreamUnreachable,
         Self::UpstreamError,
@@ -74,6 +76,7 @@ impl Failure {
         Self::Overloaded,
         Self::CredentialsMissing,
         Self::PolicyInvalid,
+        Self::InternalError,
     ];
 
     /// The value in answers, metrics and logs; it never changes.
@@ -90,6 +93,7 @@ impl Failure {
             Self::Overloaded => "overloaded",
             Self::CredentialsMissing => "credentials_missing",
             Self::PolicyInvalid => "policy_invalid",
+            Self::InternalError => "internal_error",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The handlers of the admin listener: probes, metrics and the loaded policies.
+//! The handlers of the admin listener: probes, metrics and the loaded policies; and the probe of the port for checks.
 
 use std::sync::Arc;
 
@@ -25,6 +25,14 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let policies = app.checker.snapshot().reports.len();
     (status, Json(json!({ "ready": ready, "pending": app.readiness.pending(), "policies": policies }))).into_response()
+}
+
+/// The same for load balancers that probe the port for checks, in one word: the port is open to strangers.
+pub(super) async fn healthz(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    match app.readiness.is_ready() {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    }
 }
 
 /// The metrics in the Prometheus text format.

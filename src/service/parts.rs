@@ -28,8 +28,8 @@ pub(super) fn caller_access(config: &ServiceConfig) -> Result<(CallerAccess, Opt
     let mut caller_access = CallerAccess { tokens, allow_anonymous: config.allow_anonymous };
     let is_node_demo = matches!(config.source.policies, Source::Environment(_));
     if is_node_demo && !caller_access.allow_anonymous && caller_access.tokens.is_empty() {
-        if has_token_option || !config.listen.ip().is_loopback() {
-            return Err(RunError::NoCallers(config.listen));
+        if has_token_option || !config.listen.is_loopback() {
+            return Err(RunError::NoCallers(config.listen.clone()));
         }
         caller_access.allow_anonymous = true;
     }

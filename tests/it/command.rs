@@ -436,7 +436,7 @@ fn port_variable_is_used_and_a_port_in_use_is_reported() {
     let variables = [&VARIABLES[..], &[("PORT", port.as_str()), ("CALLER_TOKEN", TOKEN)]].concat();
     let (code, text) = finish(&variables, &["serve", "--admin-listen", "127.0.0.1:0"]);
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains(&format!("0.0.0.0:{port}")), "{text}");
+    assert!(text.contains(&format!("[::]:{port}")), "{text}");
 }
 
 #[test]
@@ -670,4 +670,106 @@ async fn log_contains_no_user_no_session_and_no_secret() {
         let line = text.lines().find(|line| line.contains(secret));
         assert!(line.is_none(), "{secret} in {line:?}");
     }
+}
+
+/// Starts the program with a limit on open files, and reads its log up to the line with its addresses. Nobody reads on.
+fn start_unread(
+    place: &TempDir,
+    options: &[&str],
+    files: u32,
+) -> (Child, BufReader<std::process::ChildStderr>, Service) {
+    let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_session-checker")).env_clear().current_dir(place.path());
+    command.args(LOOPBACK).args(["--log-format", "json"]).args(options);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    loop {
+        let mut line = String::new();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "the program ended");
+        let line = object(&line);
+        if line["message"] == "listening" {
+            let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
+            let service =
+                Service { address: address("address"), admin_address: address("admin_address"), http: http() };
+            return (child, log, service);
+        }
+    }
+}
+
+fn arguments(tenant: &Simulator, folder: &TempDir) -> [String; 4] {
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    ["--auth0-endpoint".to_owned(), endpoint, "--policy-dir".to_owned(), folder.path().to_str().unwrap().to_owned()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_nobody_reads_stops_no_check() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
+    let options = arguments(&tenant, &folder);
+    let (mut child, log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 1024);
+    // A line has some 300 bytes, and a pipe holds 64 KiB.
+    for _ in 0..1000 {
+        assert_eq!(service.status(Some(TOKEN)).await, 200);
+    }
+    drop(log);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_file_descriptors_leave_room_for_probes_and_checks() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
+    let options = arguments(&tenant, &folder);
+    let (mut child, _log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 256);
+    let mut held = Vec::new();
+    for _ in 0..600 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(service.address).await.unwrap());
+    }
+    for path in ["livez", "readyz", "metrics"] {
+        let url = format!("http://{}/{path}", service.admin_address);
+        assert_eq!(service.http.get(url).send().await.unwrap().status(), 200, "{path}");
+    }
+    assert_eq!(service.status(Some(TOKEN)).await, 200);
+    let metrics = service.http.get(format!("http://{}/metrics", service.admin_address)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for series in [
+        "session_checker_connections_rejected_total{listener=\"checks\",reason=\"source_limit\"} 552",
+        "session_checker_accept_errors_total{listener=\"checks\"} 0",
+    ] {
+        assert!(metrics.contains(series), "{series}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hangup_reads_files_again_and_a_second_signal_is_a_failure() {
+    let tenant = tenant().await;
+    tenant.fault(Operation::List, Fault::Hang);
+    let folder = folder(&[credentials(), callers(), policy("one", json!({ "timeout": "10s" }))]);
+    let options = arguments(&tenant, &folder);
+    let (process, service) = Process::serve(&tenant, place(), &[], &options.each_ref().map(String::as_str)[2..]).await;
+    let signal = |name: &str| {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", process.child.id())).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("HUP");
+    process.logged("reading files again").await;
+    let url = format!("http://{}/livez", service.admin_address);
+    assert_eq!(service.http.get(url).send().await.unwrap().status(), 200, "it runs on");
+
+    let body = json!({ "user_id": "u", "client_id": APP, "sid": "s" });
+    let check = service.http.post(format!("http://{}/check", service.address)).bearer_auth(TOKEN).json(&body);
+    let check = tokio::spawn(check.send());
+    eventually("the check is under way", || async { tenant.count(Operation::List) > 0 }).await;
+    signal("TERM");
+    process.logged("shutting down").await;
+    let (status, text) = process.end("TERM").await;
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(text.contains("a second SIGTERM ended the service"), "{text}");
+    assert!(check.await.unwrap().is_err());
 }

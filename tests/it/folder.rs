@@ -624,7 +624,17 @@ async fn certificate_is_reloaded_and_an_invalid_one_is_ignored() {
         session_checker::server::Listener::bind("127.0.0.1:0".parse().unwrap(), Some(config.clone())).unwrap();
     let address = listener.address().unwrap();
     let draining = tokio_util::sync::CancellationToken::new();
-    let served = tokio::spawn(listener.serve(router, draining.clone(), std::time::Duration::from_secs(5)));
+    let metrics = session_checker::server::ServerMetrics::new(&session_checker::metrics::MetricRegistry::new());
+    let served = tokio::spawn(listener.serve(
+        router,
+        session_checker::server::ServeOptions {
+            limits: session_checker::server::ConnectionLimits { total: 10, per_source: 10 },
+            timeouts: session_checker::server::ConnectionTimeouts::default(),
+            metrics: metrics.connections("checks"),
+            draining: draining.clone(),
+            drain_timeout: std::time::Duration::from_secs(5),
+        },
+    ));
     assert!(is_served(address, &first).await);
 
     let second = certificate(folder.path());
