@@ -178,7 +178,7 @@ pub struct ServeArgs {
     /// Serve HTTPS with this certificate chain. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_CERT", value_name = "PEM", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Private key of --tls-cert. Followed: changes need no restart.
+    /// Private key of --tls-cert. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_KEY", value_name = "PEM", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
@@ -436,7 +436,8 @@ mod tests {
             for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
                 let value = argument.get_value_names().and_then(<[_]>::first).map(clap::builder::Str::as_str);
                 let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-                let says = ["Followed: changes need no restart", "follows changes", "a change needs a restart"];
+                let says =
+                    ["reloads the file when it changes", "reloads them when they change", "a change needs a restart"];
                 let says = says.iter().any(|words| help.replace('\n', " ").contains(words));
                 assert!(says || !matches!(value, Some("FILE" | "PEM" | "DIR")), "{}: {help}", argument.get_id());
             }
