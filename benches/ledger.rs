@@ -17,7 +17,10 @@ use session_checker::redis::Redis;
 use tokio::time::Instant;
 
 fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
-    Decision::Within { count: Count { limit_scope: LimitScope::Client, limit: 1, active: 0 }, holder: false }
+    Decision::Within {
+        count: Count { limit_scope: LimitScope::Client, limit: 1, active: 0, at_least: false },
+        holder: false,
+    }
 }
 
 /// Logins of different users, one after the other.

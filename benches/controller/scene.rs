@@ -44,7 +44,8 @@ impl<'a> Scene<'a> {
         let namespace = plane.namespace(Rbac::Namespaced).await;
         let mut tenants = Vec::new();
         for tenant in 0..TENANTS {
-            let simulator = Simulator::start(Options::new(domain(tenant))).await?;
+            let simulator =
+                Simulator::start(Options { knows_every_user: true, ..Options::new(domain(tenant)) }).await?;
             for id in CREDENTIALS {
                 simulator.add_application(Application::with_secret(id, secret(id)));
             }

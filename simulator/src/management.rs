@@ -68,7 +68,8 @@ pub(super) fn page(tenant: &Tenant, user_id: &str, query: Option<&str>) -> Resul
             return Err(BadRequest("The checkpoint in from is invalid or has expired.", "invalid_query_string"));
         }
     };
-    Ok(tenant.users.page(user_id, from, take.min(tenant.page_size_cap()), tenant.now()))
+    let page = tenant.users.page(user_id, from, take.min(tenant.page_size_cap()), tenant.now());
+    Ok(page.or_else(|| tenant.knows_every_user().then(Page::default)))
 }
 
 fn accepted() -> Response {

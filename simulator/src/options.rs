@@ -31,6 +31,8 @@ pub struct Options {
     pub page_size_cap: usize,
     /// How many of the latest requests are kept for [`Simulator::requests`](super::Simulator::requests). 0 keeps none.
     pub recorded_requests: usize,
+    /// Whether the Management API knows every user. A user whom nobody added has no sessions then, instead of 404.
+    pub knows_every_user: bool,
     /// The clock of the tenant.
     pub clock: Clock,
 }
@@ -46,7 +48,7 @@ pub struct Tls {
 
 impl Options {
     /// A tenant over plain HTTP on a free port of loopback. It shows changes at once, has no rate limit and pages of 50, its
-    /// tokens live for a day, and it keeps 1,000 requests.
+    /// tokens live for a day, it keeps 1,000 requests, and it knows the users who were added.
     pub fn new(domain: impl Into<String>) -> Self {
         Self {
             domain: domain.into(),
@@ -59,6 +61,7 @@ impl Options {
             token_lifetime: Duration::from_secs(86_400),
             page_size_cap: 50,
             recorded_requests: 1_000,
+            knows_every_user: false,
             clock: Clock::system(),
         }
     }

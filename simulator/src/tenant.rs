@@ -53,6 +53,10 @@ impl Tenant {
         self.options.visibility_delay
     }
 
+    pub fn knows_every_user(&self) -> bool {
+        self.options.knows_every_user
+    }
+
     pub fn page_size_cap(&self) -> usize {
         self.options.page_size_cap
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::call::{CallContext, Operation, Priority};
 use super::error::Error;
 use super::grant::{AccessToken, Grant};
+use super::memory::Charge;
 use super::observer::Observer;
 use super::token::TokenCache;
 use super::transport::{Endpoint, Reply};
@@ -71,8 +72,11 @@ impl TenantClient {
         let token = self.tokens.get(context.deadline).await?;
         let reply = self.call_with(&token, operation, priority, url, context).await?;
         if reply.status == StatusCode::UNAUTHORIZED {
-            // A third token would fail as well, and Auth0 bills each: the credential pauses.
-            self.tokens.reject(&token, Error::from_api(reply.status, &reply.body));
+            let error = Error::from_api(reply.status, &reply.body);
+            if error.failure == Failure::CredentialsRejected {
+                // A third token would fail as well, and Auth0 bills each: the credential pauses.
+                self.tokens.reject(&token, error);
+            }
         }
         Ok(reply)
     }
@@ -101,6 +105,10 @@ impl TenantClient {
 
     pub(super) fn url(&self, path: &str) -> Url {
         self.endpoint.url(path)
+    }
+
+    pub(super) fn charge(&self) -> Charge {
+        self.endpoint.charge()
     }
 
     pub(super) fn tenant(&self) -> &str {

@@ -38,9 +38,21 @@ impl Error {
         Self::new(Failure::UpstreamError, format!("the tenant answered {}", status.as_u16()))
     }
 
+    /// An answer that is not the API's: it lacks the JSON object in which the API describes an error.
+    fn in_between(status: StatusCode) -> Self {
+        Self::new(
+            Failure::UpstreamError,
+            format!(
+                "something between this service and Auth0 answered {}: a proxy, a gateway or a filter",
+                status.as_u16()
+            ),
+        )
+    }
+
     /// An answer of the Management API that is no success and that the call has no rule for.
     pub(super) fn from_api(status: StatusCode, body: &[u8]) -> Self {
         match status {
+            other if other.is_client_error() && !is_of_api(other, body) => Self::in_between(other),
             StatusCode::UNAUTHORIZED => {
                 Self::new(Failure::CredentialsRejected, "the Management API answered 401 to a new token too")
             }
@@ -58,6 +70,7 @@ impl Error {
     pub(super) fn from_token_endpoint(status: StatusCode, body: &[u8]) -> Self {
         let detail = format!("the token endpoint answered {}{}", status.as_u16(), oauth_error(body));
         match status {
+            other if other.is_client_error() && !is_oauth_error(body) => Self::in_between(other),
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Self::new(Failure::CredentialsRejected, detail)
             }
@@ -69,6 +82,23 @@ impl Error {
 /// The members of a JSON object. `None` when the body is anything else.
 pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(body).ok()
+}
+
+/// Whether the body is the object in which the Management API describes this error: `statusCode`, `error`, `message` and mostly
+/// `errorCode` (`ForbiddenSchema` and similar schemas of Auth0's OpenAPI document). Proxies and gateways answer with a page, or
+/// with an object of their own such as `{"message": "Forbidden"}`.
+pub(super) fn is_of_api(status: StatusCode, body: &[u8]) -> bool {
+    let Some(object) = object(body) else { return false };
+    let is_text = |key: &str| object.get(key).is_some_and(Value::is_string);
+    object.get("statusCode").and_then(Value::as_u64) == Some(u64::from(status.as_u16()))
+        || is_text("errorCode")
+        || (is_text("error") && is_text("message"))
+        || says_insufficient_scope(body)
+}
+
+/// Whether the body is an error of the token endpoint (RFC 6749, section 5.2).
+fn is_oauth_error(body: &[u8]) -> bool {
+    object(body).is_some_and(|object| object.get("error").is_some_and(Value::is_string))
 }
 
 /// Auth0 says so in `errorCode`, older parts of it only in `message`.
@@ -114,14 +144,37 @@ mod tests {
         assert_eq!(api(403, r#"{"errorCode":"insufficient_scope"}"#), Failure::InsufficientScope);
         let by_message = r#"{"message":"Insufficient scope, expected any of: read:sessions"}"#;
         assert_eq!(api(403, by_message), Failure::InsufficientScope);
-        for other in ["", "no", "[]", "{}", r#"{"message":"feature not enabled"}"#, r#"{"errorCode":5}"#] {
+        for other in [
+            r#"{"statusCode":403,"error":"Forbidden","message":"feature not enabled"}"#,
+            r#"{"statusCode":403}"#,
+            r#"{"errorCode":"feature_not_enabled"}"#,
+        ] {
             assert_eq!(api(403, other), Failure::NotEntitled, "{other}");
         }
     }
 
     #[test]
+    fn answer_of_something_in_between_says_nothing_about_the_tenant() {
+        let bodies =
+            ["", "no", "[]", "{}", "<html>Access denied</html>", r#"{"message":"Forbidden"}"#, r#"{"errorCode":5}"#];
+        for status in [400, 401, 402, 403, 404, 407, 451] {
+            for body in bodies {
+                let status = StatusCode::from_u16(status).unwrap();
+                for error in
+                    [Error::from_api(status, body.as_bytes()), Error::from_token_endpoint(status, body.as_bytes())]
+                {
+                    assert_eq!(error.failure, Failure::UpstreamError, "{status} {body}");
+                    assert!(error.detail.contains("something between"), "{error}");
+                }
+            }
+        }
+        // A status of another object is not this one's.
+        assert_eq!(api(403, r#"{"statusCode":404}"#), Failure::UpstreamError);
+    }
+
+    #[test]
     fn other_statuses_of_the_api_have_their_failure() {
-        assert_eq!(api(401, "{}"), Failure::CredentialsRejected);
+        assert_eq!(api(401, r#"{"statusCode":401}"#), Failure::CredentialsRejected);
         for other in [400, 402, 404, 409, 418] {
             assert_eq!(api(other, "{}"), Failure::UpstreamError, "{other}");
         }
@@ -130,10 +183,11 @@ mod tests {
     #[test]
     fn token_endpoint_rejects_with_400_401_and_403_only() {
         for status in [400, 401, 403] {
-            assert_eq!(token(status, "{}").failure, Failure::CredentialsRejected, "{status}");
+            let rejected = token(status, r#"{"error":"access_denied"}"#);
+            assert_eq!(rejected.failure, Failure::CredentialsRejected, "{status}");
         }
         for status in [402, 404, 405, 422] {
-            assert_eq!(token(status, "{}").failure, Failure::UpstreamError, "{status}");
+            assert_eq!(token(status, r#"{"error":"x"}"#).failure, Failure::UpstreamError, "{status}");
         }
     }
 

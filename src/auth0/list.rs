@@ -1,15 +1,23 @@
-//! `list_sessions`: all pages of a user's sessions.
+//! `read_list`: the pages of a user's sessions, within bounds.
+//!
+//! A tenant decides how many pages, entries and bytes it sends. Each bound is far above what Auth0 lists for a person, and
+//! what it bounds is memory and time of this service.
 
 use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 
 use reqwest::StatusCode;
+use tokio::sync::Semaphore;
 
 use super::call::{CallContext, Operation, Priority};
 use super::client::TenantClient;
-use super::error::{Error, object};
-use super::parse::Page;
+use super::error::{Error, is_of_api};
+use super::memory::Charge;
+use super::observer::ListBound;
+use super::parse::{MAX_PAGE_ENTRIES, Page};
 use super::path;
-use crate::policy::{Failure, SessionList};
+use super::transport::Reply;
+use crate::policy::{Completeness, Failure, SessionList};
 
 /// The largest page of Auth0's public cloud.
 const PAGE_SIZE: &str = "50";
@@ -17,41 +25,123 @@ const PAGE_SIZE: &str = "50";
 /// The most pages of one list: 2,000 sessions. A longer list is more likely an endless one.
 const MAX_PAGES: usize = 40;
 
+/// The most entries of one list: those of [`MAX_PAGES`] full pages.
+const MAX_ENTRIES: usize = MAX_PAGE_ENTRIES;
+
+/// The most bytes of the pages of one list: four times those of [`MAX_PAGES`] full pages of Auth0 (about 50 KiB each).
+const MAX_LIST_BYTES: usize = 8 << 20;
+
+/// The most applications of one session. Few tenants have as many.
+const MAX_CLIENTS: usize = 1_000;
+
+/// The longest cursor: about as long as a URL may be.
+const MAX_CURSOR_BYTES: usize = 4 << 10;
+
+/// A page of more bytes is parsed apart from the tasks that serve other checks: five full pages of Auth0. Less takes under a
+/// millisecond.
+const LARGE_PAGE_BYTES: usize = 256 << 10;
+
+/// How many large pages are parsed at once: they must not take every core.
+static LARGE_PARSES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
+
+/// A user's sessions, and the memory that the list takes.
+pub struct ReadList {
+    /// The sessions.
+    pub sessions: SessionList,
+    /// Counts the memory until it is released.
+    pub charge: Charge,
+}
+
 impl TenantClient {
-    /// Lists all sessions of a user before the deadline of the call. A user whom the tenant does not know has none.
+    /// The sessions of [`read_list`](Self::read_list).
     ///
     /// # Errors
-    /// Any page that cannot be fetched or read: a list with a missing page would not be true.
+    /// As for `read_list`.
     pub async fn list_sessions(&self, user_id: &str, context: &CallContext) -> Result<SessionList, Error> {
+        Ok(self.read_list(user_id, context, |_| false).await?.sessions)
+    }
+
+    /// Lists the sessions of a user before the deadline of the call: all of them, as many as `is_enough` needs, or as many as
+    /// the bounds permit.
+    ///
+    /// # Errors
+    /// Any page that cannot be fetched or read: a list with a missing page would not be true. A session that exceeds a bound.
+    pub async fn read_list(
+        &self,
+        user_id: &str,
+        context: &CallContext,
+        is_enough: impl Fn(&SessionList) -> bool,
+    ) -> Result<ReadList, Error> {
         let path = path::sessions_of(user_id)?;
-        let (mut sessions, mut unreadable) = (Vec::new(), 0);
+        let (mut list, mut charge) = (SessionList::default(), self.charge());
+        let (mut pages, mut entries, mut bytes, mut unreadable) = (0, 0, 0, 0);
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
-        for _ in 0..MAX_PAGES {
-            let Some(page) = self.page(&path, from.as_deref(), context).await? else {
+        loop {
+            let Some((page, page_bytes)) = self.page(&path, from.as_deref(), context).await? else {
                 self.observer().unknown_user(self.tenant());
-                break;
+                return Ok(ReadList { sessions: SessionList::of_unknown_user(), charge });
             };
-            unreadable += page.entries - page.sessions.len();
-            sessions.extend(page.sessions);
-            from = page.next.filter(|cursor| page.entries > 0 && cursors.insert(cursor.clone()));
-            if from.is_none() {
+            charge.grow(memory_of(&page))?;
+            pages += 1;
+            entries += page.entries;
+            bytes += page_bytes;
+            unreadable += page.entries.min(MAX_PAGE_ENTRIES) - page.sessions.len();
+            list.extend(user_id, page.sessions);
+            from = page.next.filter(|cursor| page.entries > 0 && !cursors.contains(cursor));
+            if list.most_clients() > MAX_CLIENTS {
+                self.observer().oversized_list(self.tenant(), ListBound::Clients);
+                let detail = "a session of the list has more than 1000 applications";
+                return Err(Error::new(Failure::UpstreamError, detail));
+            }
+            if entries > MAX_ENTRIES {
+                self.cap(&mut list, ListBound::Entries);
                 break;
             }
+            let Some(cursor) = &from else { break };
+            if is_enough(&list) {
+                list.set_completeness(Completeness::Enough);
+                break;
+            }
+            if cursor.len() > MAX_CURSOR_BYTES {
+                return Err(Error::new(
+                    Failure::UpstreamError,
+                    "the cursor of the next page is longer than a URL may be",
+                ));
+            }
+            if pages == MAX_PAGES {
+                self.cap(&mut list, ListBound::Pages);
+                break;
+            }
+            if bytes >= MAX_LIST_BYTES {
+                self.cap(&mut list, ListBound::Bytes);
+                break;
+            }
+            cursors.insert(cursor.clone());
         }
-        if from.is_some() {
-            return Err(Error::new(Failure::UpstreamError, "the list has more than 40 pages"));
-        }
-        let list = SessionList::new(user_id, sessions);
         match unreadable + list.dropped() {
             0 => {}
             dropped => self.observer().dropped_entries(self.tenant(), dropped),
         }
-        Ok(list)
+        match list.unusual_ids() {
+            0 => {}
+            unusual => self.observer().unusual_ids(self.tenant(), unusual),
+        }
+        Ok(ReadList { sessions: list, charge })
     }
 
-    /// One page. `None` when the tenant does not know the user.
-    async fn page(&self, path: &str, from: Option<&str>, context: &CallContext) -> Result<Option<Page>, Error> {
+    fn cap(&self, list: &mut SessionList, bound: ListBound) {
+        self.observer().oversized_list(self.tenant(), bound);
+        list.set_completeness(Completeness::Capped);
+    }
+
+    /// One page, and its bytes. `None` when the tenant does not know the user.
+    async fn page(
+        &self,
+        path: &str,
+        from: Option<&str>,
+        context: &CallContext,
+    ) -> Result<Option<(Page, usize)>, Error> {
         let mut url = self.url(path);
         url.query_pairs_mut().append_pair("take", PAGE_SIZE).extend_pairs(from.map(|cursor| ("from", cursor)));
         let priority = match from {
@@ -61,10 +151,69 @@ impl TenantClient {
         };
         let reply = self.call(Operation::List, priority, &url, context).await?;
         match reply.status {
-            status if status.is_success() => Page::read(&reply.body).map(Some),
-            // Without a JSON object the 404 is not the API's. On a later page it is not the user who is unknown.
-            StatusCode::NOT_FOUND if from.is_none() && object(&reply.body).is_some() => Ok(None),
+            status if status.is_success() => {
+                let bytes = reply.body.len();
+                // The charge goes with the body, also when the check is given up while it is parsed.
+                let Reply { body, charge, .. } = reply;
+                let read = move || {
+                    let page = Page::read(&body);
+                    drop((body, charge));
+                    page
+                };
+                Ok(Some((apart(bytes, read).await??, bytes)))
+            }
+            // On a later page it is not the user who is unknown.
+            StatusCode::NOT_FOUND if from.is_none() && is_of_api(reply.status, &reply.body) => Ok(None),
             status => Err(Error::from_api(status, &reply.body)),
         }
+    }
+}
+
+/// Does work on this many bytes: apart from the tasks of checks where they are many.
+async fn apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    if bytes <= LARGE_PAGE_BYTES {
+        return Ok(work());
+    }
+    // The place goes with the work, which ends by itself when the check is given up. The semaphore is never closed.
+    let place = Arc::clone(&LARGE_PARSES).acquire_owned().await;
+    let work = move || {
+        let result = work();
+        drop(place);
+        result
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::ended())
+}
+
+/// The memory that the entries of a page take in a list.
+fn memory_of(page: &Page) -> usize {
+    /// An entry without its texts, in the list and in its index.
+    const ENTRY: usize = 256;
+    /// A place in a set of applications.
+    const PLACE: usize = 16;
+    let texts = |session: &crate::policy::ListedSession| {
+        let clients = session.clients.iter().flatten().map(|client| client.len() + PLACE);
+        ENTRY + session.id.len() + clients.sum::<usize>()
+    };
+    page.sessions.iter().map(texts).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn large_page_is_parsed_on_another_thread() {
+        let here = thread::current().id();
+        let worker = |bytes| async move { apart(bytes, || thread::current().id()).await.unwrap() };
+        assert_eq!(worker(LARGE_PAGE_BYTES).await, here, "a page of a person costs no other thread");
+        assert_ne!(worker(LARGE_PAGE_BYTES + 1).await, here);
+    }
+
+    #[tokio::test]
+    async fn panic_of_a_large_parse_is_an_error() {
+        let result = apart(LARGE_PAGE_BYTES + 1, || -> u8 { panic!("the parser") }).await;
+        assert_eq!(result.unwrap_err().failure, Failure::UpstreamError);
     }
 }

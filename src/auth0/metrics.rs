@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::call::Operation;
-use super::observer::{BreakerState, Observer, Outcome};
+use super::observer::{BreakerState, ListBound, MemoryBound, Observer, Outcome};
 use super::rate_limit_headers::RateLimit;
 use crate::metrics::MetricRegistry;
 use crate::policy::Failure;
@@ -21,6 +21,9 @@ pub struct Auth0Metrics {
     budget_refusals: IntCounterVec,
     unknown_users: IntCounterVec,
     dropped_entries: IntCounterVec,
+    unusual_ids: IntCounterVec,
+    oversized_lists: IntCounterVec,
+    memory_refusals: IntCounterVec,
 }
 
 impl Auth0Metrics {
@@ -64,13 +67,28 @@ impl Auth0Metrics {
             ),
             unknown_users: registry.counters(
                 "auth0_unknown_users_total",
-                "Lists that Auth0 answered with 404. The service takes the user for one without sessions.",
+                "Lists that Auth0 answered with 404. The check answers unknown_user.",
                 &["tenant"],
             ),
             dropped_entries: registry.counters(
                 "auth0_dropped_entries_total",
                 "Entries of session lists that were dropped: unreadable, or of another user.",
                 &["tenant"],
+            ),
+            unusual_ids: registry.counters(
+                "auth0_unusual_ids_total",
+                "Listed sessions whose id does not have the form of Auth0's ids. They count and are never revoked.",
+                &["tenant"],
+            ),
+            oversized_lists: registry.counters(
+                "auth0_oversized_lists_total",
+                "Session lists that exceed a bound: pages (40), entries (2000), bytes (8 MiB), clients (1000 of one session).",
+                &["tenant", "bound"],
+            ),
+            memory_refusals: registry.counters(
+                "auth0_memory_refusals_total",
+                "Answers of Auth0 that were given up because the answers in memory exceed a bound: tenant (32 MiB), total (64 MiB).",
+                &["tenant", "bound"],
             ),
         }
     }
@@ -117,5 +135,17 @@ impl Observer for Auth0Metrics {
 
     fn dropped_entries(&self, tenant: &str, count: usize) {
         self.dropped_entries.with_label_values(&[tenant]).inc_by(count as u64);
+    }
+
+    fn unusual_ids(&self, tenant: &str, count: usize) {
+        self.unusual_ids.with_label_values(&[tenant]).inc_by(count as u64);
+    }
+
+    fn oversized_list(&self, tenant: &str, bound: ListBound) {
+        self.oversized_lists.with_label_values(&[tenant, bound.as_str()]).inc();
+    }
+
+    fn memory_refusal(&self, tenant: &str, bound: MemoryBound) {
+        self.memory_refusals.with_label_values(&[tenant, bound.as_str()]).inc();
     }
 }

@@ -16,6 +16,7 @@
 //!   │                 private addresses are rejected    dns.rs
 //!   ▼
 //! answer ────────── status to failure, lenient parser   error.rs, parse.rs
+//!                     bounds on memory                  memory.rs
 //! ```
 //!
 //! A call passes through these steps once, from top to bottom. It takes the credential's token, which is nearly always
@@ -37,6 +38,7 @@ mod error;
 mod grant;
 mod limiter;
 mod list;
+mod memory;
 mod metrics;
 mod observer;
 mod parse;
@@ -51,8 +53,10 @@ pub use call::{CallContext, Operation};
 pub use client::TenantClient;
 pub use error::Error;
 pub use limiter::{QuotaConfig, TenantLimiter};
+pub use list::ReadList;
+pub use memory::Charge;
 pub use metrics::Auth0Metrics;
-pub use observer::{BreakerState, Observer, Outcome, Unobserved};
+pub use observer::{BreakerState, ListBound, MemoryBound, Observer, Outcome, Unobserved};
 pub use rate_limit_headers::RateLimit;
 pub use revoke::Revoked;
 pub use upstream::{SetupError, Upstream, UpstreamOptions};

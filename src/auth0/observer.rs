@@ -93,6 +93,50 @@ pub enum BreakerState {
     Open,
 }
 
+/// Which bound the answers in memory exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemoryBound {
+    /// That of one tenant.
+    Tenant,
+    /// That of all tenants together.
+    Total,
+}
+
+impl MemoryBound {
+    /// The stable machine word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// Which bound a list exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListBound {
+    /// The number of pages.
+    Pages,
+    /// The number of entries.
+    Entries,
+    /// The bytes of all pages.
+    Bytes,
+    /// The applications of one session.
+    Clients,
+}
+
+impl ListBound {
+    /// The stable machine word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pages => "pages",
+            Self::Entries => "entries",
+            Self::Bytes => "bytes",
+            Self::Clients => "clients",
+        }
+    }
+}
+
 /// Receives what happens between this client and the tenants, to count it. `tenant` is always the canonical domain.
 pub trait Observer: Send + Sync {
     /// One HTTP request ended. A retry is a request too.
@@ -111,6 +155,12 @@ pub trait Observer: Send + Sync {
     fn unknown_user(&self, _tenant: &str) {}
     /// `count` entries of a list, at least one, are unreadable or belong to another user.
     fn dropped_entries(&self, _tenant: &str, _count: usize) {}
+    /// `count` sessions of a list, at least one, have an id that does not have the form of Auth0's ids.
+    fn unusual_ids(&self, _tenant: &str, _count: usize) {}
+    /// A list is larger than the client reads.
+    fn oversized_list(&self, _tenant: &str, _bound: ListBound) {}
+    /// An answer was given up because the answers in memory exceed a bound.
+    fn memory_refusal(&self, _tenant: &str, _bound: MemoryBound) {}
 }
 
 /// Ignores every report.

@@ -12,10 +12,13 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Se
 use super::error::Error;
 use crate::policy::{Failure, ListedSession, parse_rfc3339};
 
+/// The most entries of a page that are kept: as many as a whole list may have.
+pub(super) const MAX_PAGE_ENTRIES: usize = 2_000;
+
 /// One page of a list.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// The readable entries.
+    /// The readable ones of the first [`MAX_PAGE_ENTRIES`] entries.
     pub sessions: Vec<ListedSession>,
     /// How many entries the page has, readable or not.
     pub entries: usize,
@@ -224,13 +227,15 @@ impl<'de> Keep<'de> for Sessions {
         let (mut sessions, mut entries) = (Vec::new(), 0);
         while let Some(Loose(session)) = list.next_element::<Loose<Option<ListedSession>>>()? {
             entries += 1;
-            sessions.extend(session);
+            if entries <= MAX_PAGE_ENTRIES {
+                sessions.extend(session);
+            }
         }
         Ok(Self::List { sessions, entries })
     }
 }
 
-/// One entry of the list. `None` when it is not an object, has no usable id, or has an owner that is not a string.
+/// One entry of the list. `None` when it is not an object, has no id, or has an owner that is not a string.
 impl<'de> Keep<'de> for Option<ListedSession> {
     fn object<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
         fn scalar<'de, A: MapAccess<'de>>(object: &mut A) -> Result<Scalar<'de>, A::Error> {
@@ -254,7 +259,7 @@ impl<'de> Keep<'de> for Option<ListedSession> {
                 _ => drop(object.next_value::<IgnoredAny>()?),
             }
         }
-        Ok((is_session_id(&session.id) && !is_unusable).then_some(session))
+        Ok((!session.id.is_empty() && !is_unusable).then_some(session))
     }
 }
 
@@ -284,14 +289,6 @@ impl<'de> Keep<'de> for ClientId {
         }
         Ok(client)
     }
-}
-
-/// Whether the id has 1–128 of RFC 3986's unreserved characters and is no dot segment.
-fn is_session_id(id: &str) -> bool {
-    (1..=128).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
-        && id != "."
-        && id != ".."
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 
 use super::call::{CallContext, Operation, Priority};
 use super::client::TenantClient;
-use super::error::Error;
+use super::error::{Error, is_of_api};
 use super::path;
 
 /// How a session ended that was to be revoked.
@@ -26,7 +26,7 @@ impl TenantClient {
         let reply = self.call(Operation::Revoke, Priority::Revocation, &url, context).await?;
         match reply.status {
             status if status.is_success() => Ok(Revoked::Done),
-            StatusCode::NOT_FOUND => Ok(Revoked::AlreadyGone),
+            StatusCode::NOT_FOUND if is_of_api(reply.status, &reply.body) => Ok(Revoked::AlreadyGone),
             status => Err(Error::from_api(status, &reply.body)),
         }
     }

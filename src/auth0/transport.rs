@@ -18,6 +18,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::call::{CallContext, Operation, Priority};
 use super::error::Error;
 use super::limiter::{Permit, TenantLimiter};
+use super::memory::Charge;
 use super::observer::{Observer, Outcome};
 use super::rate_limit_headers::RateLimit;
 use crate::policy::Failure;
@@ -25,8 +26,12 @@ use crate::policy::Failure;
 /// How long a connection may take to come about. It leaves time for an answer within the default timeout of a check (3 s).
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The largest body that is read. A page of 50 sessions has about 50 KiB, and a hostile answer must not fill the memory.
-const MAX_BODY_BYTES: usize = 4 << 20;
+/// The largest page of a list that is read. A page of 50 sessions has about 50 KiB.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// The largest body of any other answer that is read. A token and an error have at most a few KiB. Of a longer error the rest
+/// is not read, because the status says what it means.
+const MAX_OTHER_BYTES: usize = 64 << 10;
 
 /// How much is allocated at once for an announced body: somewhat more than a page of 50 sessions.
 const MAX_PREALLOCATED_BYTES: usize = 64 << 10;
@@ -45,10 +50,11 @@ pub(super) struct Endpoint {
 }
 
 /// A complete answer that the call itself interprets: 2xx, or 4xx except 429.
-#[derive(Debug)]
 pub(super) struct Reply {
     pub status: StatusCode,
     pub body: Vec<u8>,
+    /// The memory that the body takes.
+    pub charge: Charge,
 }
 
 /// Whether a request that gave no [`Reply`] is sent again.
@@ -69,8 +75,10 @@ enum TransportError {
     ConnectTimeout,
     /// The connection failed or broke, or the answer was not HTTP.
     Broken(reqwest::Error),
-    /// The body is larger than [`MAX_BODY_BYTES`].
+    /// The body is larger than [`MAX_PAGE_BYTES`] or [`MAX_OTHER_BYTES`].
     TooLarge,
+    /// The answers in memory exceed a bound.
+    NoMemory(Error),
 }
 
 impl Endpoint {
@@ -90,6 +98,10 @@ impl Endpoint {
 
     pub fn observer(&self) -> &dyn Observer {
         &*self.observer
+    }
+
+    pub fn charge(&self) -> Charge {
+        self.limiter.charge()
     }
 
     /// The URL of an encoded absolute path. With `--auth0-endpoint` it is below the path of that endpoint.
@@ -179,8 +191,11 @@ impl Endpoint {
         if limits != RateLimit::default() {
             self.observer.rate_limit(&self.tenant, operation, &limits);
         }
-        let body = read(&mut response).await?;
-        Ok((Reply { status: response.status(), body }, limits))
+        let status = response.status();
+        let max = if operation == Operation::List && status.is_success() { MAX_PAGE_BYTES } else { MAX_OTHER_BYTES };
+        let mut charge = self.limiter.charge();
+        let body = read(&mut response, max, &mut charge).await?;
+        Ok((Reply { status, body, charge }, limits))
     }
 
     /// A client span by the OpenTelemetry conventions for HTTP. It has the template of the path, because paths contain user
@@ -221,17 +236,19 @@ fn record(span: &Span, outcome: Outcome, status: Option<StatusCode>) {
     }
 }
 
-/// Reads a body that is at most [`MAX_BODY_BYTES`] long.
-async fn read(response: &mut Response) -> Result<Vec<u8>, TransportError> {
+/// Reads a body that is at most `max` bytes long. Of an error only the first `max` bytes are read.
+async fn read(response: &mut Response, max: usize, charge: &mut Charge) -> Result<Vec<u8>, TransportError> {
     let announced = response.content_length().unwrap_or(0);
-    if announced > MAX_BODY_BYTES as u64 {
+    let must_be_whole = response.status().is_success();
+    if must_be_whole && announced > max as u64 {
         return Err(TransportError::TooLarge);
     }
     let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).min(MAX_PREALLOCATED_BYTES));
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_BODY_BYTES {
-            return Err(TransportError::TooLarge);
+        if body.len() + chunk.len() > max {
+            return if must_be_whole { Err(TransportError::TooLarge) } else { Ok(body) };
         }
+        charge.grow(chunk.len()).map_err(TransportError::NoMemory)?;
         body.extend_from_slice(&chunk);
     }
     Ok(body)
@@ -259,7 +276,7 @@ impl TransportError {
         match self {
             Self::Timeout => Outcome::Timeout,
             Self::ConnectTimeout | Self::Broken(_) => Outcome::Unreachable,
-            Self::TooLarge => Outcome::TooLarge,
+            Self::TooLarge | Self::NoMemory(_) => Outcome::TooLarge,
         }
     }
 
@@ -270,7 +287,8 @@ impl TransportError {
                 Retry::Never(Error::new(Failure::UpstreamUnreachable, "there was no connection within 2 s"))
             }
             Self::Broken(cause) => Retry::Once(Error::new(Failure::UpstreamUnreachable, describe(cause))),
-            Self::TooLarge => Retry::Never(Error::new(Failure::UpstreamError, "the answer is larger than 4 MiB")),
+            Self::TooLarge => Retry::Never(Error::new(Failure::UpstreamError, "the answer is larger than it may be")),
+            Self::NoMemory(error) => Retry::Never(error),
         }
     }
 }

@@ -8,6 +8,7 @@ use reqwest::{Certificate, Client, Url, redirect};
 
 use super::dns::PublicOnly;
 use super::limiter::{QuotaConfig, TenantLimiter};
+use super::memory::TotalMemory;
 use super::observer::Observer;
 use super::transport::{CONNECT_TIMEOUT, Endpoint};
 use crate::policy::Tenant;
@@ -45,6 +46,7 @@ pub struct Upstream {
     /// By canonical domain, while they are in use.
     limiters: Mutex<HashMap<String, Weak<TenantLimiter>>>,
     observer: Arc<dyn Observer>,
+    memory: TotalMemory,
 }
 
 /// Why an [`Upstream`] cannot be built.
@@ -77,6 +79,9 @@ impl Upstream {
             Client::builder()
                 .user_agent(USER_AGENT)
                 .redirect(redirect::Policy::none())
+                // `Endpoint::send` retries, and counts each request in the budget. hyper still sends a request on another
+                // connection when it could not write it at all: the tenant saw none of it.
+                .retry(reqwest::retry::never())
                 .no_proxy()
                 .tls_certs_merge(certificates.iter().cloned())
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -97,7 +102,14 @@ impl Upstream {
         }
         let public_only = builder().dns_resolver(PublicOnly).build()?;
         let (quotas, observer) = (options.quotas, options.observer);
-        Ok(Self { public_only, overrides, quotas, limiters: Mutex::default(), observer })
+        Ok(Self {
+            public_only,
+            overrides,
+            quotas,
+            limiters: Mutex::default(),
+            observer,
+            memory: TotalMemory::default(),
+        })
     }
 
     /// The limiter of a tenant. All callers get the same one while any of them keeps it.
@@ -107,7 +119,8 @@ impl Upstream {
             return limiter;
         }
         limiters.retain(|_, limiter| limiter.strong_count() > 0);
-        let limiter = Arc::new(TenantLimiter::new(tenant.domain(), &self.quotas, Arc::clone(&self.observer)));
+        let (observer, memory) = (Arc::clone(&self.observer), Arc::clone(&self.memory));
+        let limiter = Arc::new(TenantLimiter::new(tenant.domain(), &self.quotas, observer, memory));
         limiters.insert(tenant.domain().to_owned(), Arc::downgrade(&limiter));
         limiter
     }

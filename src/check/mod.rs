@@ -29,11 +29,11 @@ use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
 use crate::policy::{
-    Admission, Answer, CallerView, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Policy, PolicyVersion,
-    Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
+    Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Policy,
+    PolicyVersion, Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
 };
 use crate::snapshot::Snapshot;
-use session_lists::{ListOrigin, ListRequest, SessionLists};
+use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
 
 /// The maximum number of concurrent revocations of one check. A production tenant accepts bursts of 50, so other checks still get
 /// requests.
@@ -140,7 +140,38 @@ impl Checker {
         limit_check: LimitCheck<'_>,
         request: ListRequest<'_>,
     ) -> Result<Decision, Verdict> {
-        let (policy, deadline) = (limit_check.policy(), request.call.deadline);
+        let policy = limit_check.policy();
+        let enough_for = Some((version, limit_check));
+        let mut decided = self.decide(attempt, limit_check, ListRequest { enough_for, ..request }).await?;
+        if let (Err(Verdict::Failed { failure: Failure::UpstreamError, .. }), listing) = &decided
+            && listing.sessions.completeness() == Completeness::Enough
+        {
+            // A session that counted while the list was read has ended, or this service revoked it.
+            decided = self.decide(attempt, limit_check, request).await?;
+        }
+        let (decision, listing) = decided;
+        let (decision, sessions) = (decision?, &listing.sessions);
+        // Only a place that the list shows (decision 3.4) is remembered: a login that the ledger alone knows may never complete.
+        if let Decision::Within { holder: true, .. } = decision
+            && policy.reentry == Reentry::KeepPlace
+            && sessions.shows(limit_check.sid(), limit_check.client_id())
+        {
+            self.holders.add(version, limit_check.chosen_by(), attempt.key(), policy.recheck_after);
+        }
+        Ok(decision)
+    }
+
+    /// Lists the sessions, and decides by them and the ledger. The inner error is the verdict of the ledger.
+    ///
+    /// # Errors
+    /// The verdict, when the sessions could not be listed.
+    async fn decide(
+        &self,
+        attempt: &mut Attempt,
+        limit_check: LimitCheck<'_>,
+        request: ListRequest<'_>,
+    ) -> Result<(Result<Decision, Verdict>, Arc<SessionListing>), Verdict> {
+        let policy = limit_check.policy();
         let (origin, listing) = self.session_lists.get(request).await;
         if origin != ListOrigin::Own {
             self.metrics.list_shared(policy.scope.tenant.domain(), origin);
@@ -153,15 +184,8 @@ impl Checker {
         let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
             limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() })
         };
-        let decision = attempt.admit(sessions, listing.since, deadline, decide).await?;
-        // Only a place that the list shows (decision 3.4) is remembered: a login that the ledger alone knows may never complete.
-        if let Decision::Within { holder: true, .. } = decision
-            && policy.reentry == Reentry::KeepPlace
-            && sessions.shows(limit_check.sid(), limit_check.client_id())
-        {
-            self.holders.add(version, limit_check.chosen_by(), attempt.key(), policy.recheck_after);
-        }
-        Ok(decision)
+        let decision = attempt.admit(sessions, listing.since, request.call.deadline, decide).await;
+        Ok((decision, listing))
     }
 
     /// Counts the check and writes its log line.
@@ -260,7 +284,14 @@ impl<'a> Walk<'a> {
         let decision = match (self.checker, &mut self.attempt) {
             (Some(checker), Some(attempt)) => {
                 let max_age = MAX_LIST_AGE.min(tenant.shortest_admission_window);
-                let request = ListRequest { client, user: &key.user, since: attempt.since(), max_age, call: &call };
+                let request = ListRequest {
+                    client,
+                    user: &key.user,
+                    since: attempt.since(),
+                    max_age,
+                    call: &call,
+                    enough_for: None,
+                };
                 checker.admit(attempt, version, limit_check, request).await?
             }
             _ => self.preview(limit_check, client, &call).await?,

@@ -40,12 +40,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use hashlink::LinkedHashMap;
+use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use crate::auth0::{CallContext, Error, TenantClient};
+use crate::auth0::{CallContext, Charge, Error, ReadList, TenantClient};
 use crate::ledger::{KeyHash, KeyHasher, StoreTime, UserKey};
-use crate::policy::SessionList;
+use crate::policy::{Completeness, LimitCheck, PolicyVersion, SessionList, StopRule};
 
 /// How many lists a user's checks get freshly requested within a [`HISTORY_SPAN`]: more than a person's logins need.
 const MAX_FRESH_LISTS: usize = 5;
@@ -72,6 +73,8 @@ pub struct SessionListing {
     pub since: StoreTime,
     /// The time of the request on this process's clock.
     requested_at: Instant,
+    /// The memory that the list takes while a check holds it.
+    charge: Charge,
 }
 
 /// How a check got its list.
@@ -97,6 +100,7 @@ impl ListOrigin {
 }
 
 /// What a check needs a list for.
+#[derive(Clone, Copy)]
 pub struct ListRequest<'a> {
     /// The client of the policy's credential.
     pub client: &'a TenantClient,
@@ -108,6 +112,8 @@ pub struct ListRequest<'a> {
     pub max_age: Duration,
     /// The policy, the urgency and the deadline of the check.
     pub call: &'a CallContext,
+    /// The check, when the pages that decide it are enough.
+    pub enough_for: Option<(&'a Arc<PolicyVersion>, LimitCheck<'a>)>,
 }
 
 /// The requests under way, and the last lists of users who check often.
@@ -161,6 +167,8 @@ struct SharedRequest {
 struct RequestState {
     /// For all checks that wait: until the last of their deadlines, and silent when all of them are.
     call: CallContext,
+    /// When the pages that were read are enough. `None` when all are needed, as several checks that wait do.
+    stop_rule: Option<StopRule>,
     /// Whether it was sent, and no check can join it.
     sent: bool,
 }
@@ -241,13 +249,17 @@ impl UserHistory {
         too_often
     }
 
-    /// Drops requests that have ended. The last list is kept of a user whose next check may be one too many.
+    /// Drops requests that have ended. The last list is kept of a user whose next check may be one too many. A list that was not
+    /// read to its end is not kept, because it decides one check. That of an unknown user is not kept, because the user may
+    /// exist a moment later.
     fn collect_ended(&mut self, memory: &Arc<ListingMemory>) {
         let latest = self.latest.take_if(|shared| shared.pending.peek().is_some()).map(|shared| shared.pending);
         let predecessor = self.predecessor.take_if(|pending| pending.peek().is_some());
         for pending in [predecessor, latest].into_iter().flatten() {
             if let Some(Ok(list)) = pending.peek()
                 && self.checked_at.len() + 1 >= MAX_FRESH_LISTS
+                && list.sessions.completeness() == Completeness::Whole
+                && !list.sessions.is_of_unknown_user()
                 && self.last_listing.as_ref().is_none_or(|last| last.listing.requested_at < list.requested_at)
             {
                 self.last_listing = memory.keep(list);
@@ -277,6 +289,8 @@ impl ListingMemory {
             self.not_kept.fetch_add(1, Ordering::Relaxed);
             return None;
         }
+        // A kept list has this bound, and must not take from the bound of the checks under way.
+        listing.charge.release();
         Some(KeptListing { listing: Arc::clone(listing), bytes, memory: Arc::clone(self) })
     }
 }
@@ -296,7 +310,8 @@ fn bytes(sessions: &SessionList) -> usize {
 impl SharedRequest {
     fn start(request: &ListRequest<'_>, now: Instant, predecessor: Option<PendingList>) -> Self {
         let sent = predecessor.is_none();
-        let state = Arc::new(Mutex::new(RequestState { call: request.call.clone(), sent }));
+        let stop_rule = request.enough_for.and_then(|(version, limit_check)| StopRule::new(version, &limit_check));
+        let state = Arc::new(Mutex::new(RequestState { call: request.call.clone(), stop_rule, sent }));
         let (client, user, since) = (request.client.clone(), request.user.clone(), request.since);
         let first_deadline = request.call.deadline;
         let state_of_task = Arc::clone(&state);
@@ -305,13 +320,15 @@ impl SharedRequest {
                 // Whether it ended or not: the wait is over.
                 let _ = timeout_at(first_deadline.min(now + PREDECESSOR_TIMEOUT), predecessor).await;
             }
-            let call = {
+            let (call, stop_rule) = {
                 let mut state = lock(&state_of_task);
                 state.sent = true;
-                state.call.clone()
+                (state.call.clone(), state.stop_rule.take())
             };
-            let sessions = client.list_sessions(user.user_id(), &call).await?;
-            Ok(Arc::new(SessionListing { sessions, since, requested_at: now }))
+            let is_enough =
+                |list: &SessionList| stop_rule.as_ref().is_some_and(|rule| rule.is_met(list, Timestamp::now()));
+            let ReadList { sessions, charge } = client.read_list(user.user_id(), &call, is_enough).await?;
+            Ok(Arc::new(SessionListing { sessions, since, requested_at: now, charge }))
         };
         let result = tokio::spawn(task.in_current_span());
         let pending = result.map(|ended| ended.unwrap_or_else(|_| Err(Error::ended()))).boxed().shared();
@@ -324,6 +341,7 @@ impl SharedRequest {
         if !state.sent {
             state.call.deadline = state.call.deadline.max(call.deadline);
             state.call.silent &= call.silent;
+            state.stop_rule = None;
         }
         !state.sent
     }
@@ -351,7 +369,7 @@ mod tests {
             ..ListedSession::default()
         };
         let sessions = SessionList::new("u", (0..sessions).map(session));
-        Arc::new(SessionListing { sessions, since, requested_at: Instant::now() })
+        Arc::new(SessionListing { sessions, since, requested_at: Instant::now(), charge: Charge::none() })
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ pub mod bounds {
     /// The most entries of `users` of an override.
     pub const MAX_USERS: usize = 200;
     /// The longest user id.
-    pub const MAX_USER_CHARS: usize = 300;
+    pub const MAX_USER_CHARS: usize = 1024;
     /// The most entries of `roles` of an override.
     pub const MAX_ROLES: usize = 50;
     /// The longest role name.

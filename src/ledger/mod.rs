@@ -294,6 +294,9 @@ impl<S: Store> Attempt<S> {
                 })
                 .collect();
             let decision = decide(&admissions, &revoked_or_reserved);
+            if decision == Decision::Undecided {
+                return Err(Verdict::from(&decision));
+            }
 
             let allowed = !(terms.enforced && matches!(decision, Decision::Exceeded { .. }));
             next.mark_seen(now, |entry| sessions.shows(&id(&entry.sid), &entry.client_id));

@@ -46,6 +46,8 @@ pub enum Reason {
     Evicted,
     /// An override exempts the login.
     Exempt,
+    /// The tenant does not know the user, so that no session counts.
+    UnknownUser,
     /// No policy governs the login.
     NoPolicy,
     /// Policies of more than one tenant match, and the request does not name its tenant.
@@ -112,6 +114,7 @@ impl Reason {
             Self::LimitExceeded,
             Self::Evicted,
             Self::Exempt,
+            Self::UnknownUser,
             Self::NoPolicy,
             Self::TenantAmbiguous,
             Self::NoSession,
@@ -130,6 +133,7 @@ impl Reason {
             Self::LimitExceeded => "limit_exceeded",
             Self::Evicted => "evicted",
             Self::Exempt => "exempt",
+            Self::UnknownUser => "unknown_user",
             Self::NoPolicy => "no_policy",
             Self::TenantAmbiguous => "tenant_ambiguous",
             Self::NoSession => "no_session",
@@ -197,6 +201,8 @@ pub enum Verdict {
     SessionRevoked,
     /// The login is within every limit; without a count when it was answered from memory.
     Within(Option<Count>),
+    /// The tenant does not know the user, and the login is within every limit.
+    UnknownUser(Count),
     /// The login is over a limit and is blocked.
     Exceeded {
         /// The first limit that is exceeded.
@@ -234,6 +240,9 @@ impl From<&Decision> for Verdict {
     fn from(decision: &Decision) -> Self {
         match decision {
             Decision::Within { count, .. } => Self::Within(Some(*count)),
+            Decision::UnknownUser { count } => Self::UnknownUser(*count),
+            // A list that was not read to its end is as good as one with a page that failed.
+            Decision::Undecided => Self::failed(Failure::UpstreamError),
             Decision::Exceeded { count, revoke_session } => {
                 Self::Exceeded { count: *count, revoke_session: *revoke_session }
             }
@@ -274,6 +283,7 @@ impl Enforcement {
             Verdict::NoSession(AllowDeny::Allow) => self.allow(Reason::NoSession),
             Verdict::NoSession(AllowDeny::Deny) => self.block(Reason::NoSession, BLOCKED_MESSAGE),
             Verdict::SessionRevoked => self.block(Reason::SessionRevoked, BLOCKED_MESSAGE),
+            Verdict::UnknownUser(count) => Answer { count: Some(count), ..self.allow(Reason::UnknownUser) },
             Verdict::Within(count) => Answer { count, ..self.allow(Reason::WithinLimit) },
             Verdict::Exceeded { count, revoke_session } => {
                 Answer { count: Some(count), revoke_session, ..self.block(Reason::LimitExceeded, BLOCKED_MESSAGE) }

@@ -12,7 +12,7 @@ use super::answer::Verdict;
 use super::limits::{Count, Decision, LimitScope, Limits};
 use super::login::Login;
 use super::model::{Policy, Reentry, Strategy};
-use super::session::{ClientSet, Session, SessionList};
+use super::session::{ClientSet, Completeness, Session, SessionList};
 
 /// A login that the ledger remembers because Auth0's list does not show it yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,24 +59,34 @@ impl Policy {
     /// The verdict, when one of the steps answers.
     pub fn pre_checks<'a>(&'a self, login: &'a Login, now: Timestamp) -> Result<LimitCheck<'a>, Verdict> {
         let chosen_by = self.overrides.iter().position(|policy_override| policy_override.matches(login, now));
-        let limits = match chosen_by {
-            None => &self.limits,
-            Some(position) => self.overrides[position].limits.as_ref().ok_or(Verdict::Exempt)?,
-        };
+        self.limits_by(chosen_by).ok_or(Verdict::Exempt)?;
         let context = login.context();
         if context.protocol.as_ref().is_some_and(|protocol| self.skip_protocols.contains(protocol)) {
             return Err(Verdict::SkippedProtocol);
         }
         let sid = login.sid().ok_or(Verdict::NoSession(self.missing_session))?;
-        Ok(LimitCheck {
-            policy: self,
-            limits,
-            chosen_by,
-            user_id: login.user_id(),
-            client_id: login.client_id(),
-            sid,
-            mfa: context.mfa,
-        })
+        let limit_check = self.limit_check(chosen_by, login.user_id(), login.client_id(), sid, context.mfa);
+        limit_check.ok_or(Verdict::Exempt)
+    }
+
+    /// The check of a login whose limits an override chose, or the policy. `None` when the override exempts the login.
+    pub(super) fn limit_check<'a>(
+        &'a self,
+        chosen_by: Option<usize>,
+        user_id: &'a str,
+        client_id: &'a str,
+        sid: &'a str,
+        mfa: bool,
+    ) -> Option<LimitCheck<'a>> {
+        let limits = self.limits_by(chosen_by)?;
+        Some(LimitCheck { policy: self, limits, chosen_by, user_id, client_id, sid, mfa })
+    }
+
+    fn limits_by(&self, chosen_by: Option<usize>) -> Option<&Limits> {
+        match chosen_by {
+            None => Some(&self.limits),
+            Some(position) => self.overrides.get(position)?.limits.as_ref(),
+        }
     }
 }
 
@@ -101,6 +111,11 @@ impl<'a> LimitCheck<'a> {
         self.sid
     }
 
+    /// Whether the user passed a second factor.
+    pub fn mfa(&self) -> bool {
+        self.mfa
+    }
+
     /// The limits that apply to the login.
     pub fn limits(&self) -> &'a Limits {
         self.limits
@@ -115,16 +130,17 @@ impl<'a> LimitCheck<'a> {
     pub fn decide(&self, inputs: LimitInputs<'_>) -> Decision {
         let evaluation = Evaluation::new(*self, inputs);
         let measured = evaluation.measure();
+        let is_whole = inputs.sessions.completeness() == Completeness::Whole;
         match measured.iter().find(|measured| measured.exceeded) {
+            None if !is_whole && !measured.iter().all(|measured| measured.safe) => Decision::Undecided,
+            None if inputs.sessions.is_of_unknown_user() => Decision::UnknownUser { count: least_room(&measured) },
             None => Decision::Within {
                 count: least_room(&measured),
                 holder: measured.iter().all(|measured| measured.holder),
             },
             Some(first) => {
                 let count = first.count;
-                let may_evict =
-                    self.policy.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa);
-                match may_evict.then(|| evaluation.victims(&measured)).flatten() {
+                match self.may_evict().then(|| evaluation.victims(&measured)).flatten() {
                     Some(victims) => Decision::Evict { count, victims },
                     None => Decision::Exceeded {
                         count,
@@ -133,6 +149,21 @@ impl<'a> LimitCheck<'a> {
                 }
             }
         }
+    }
+
+    /// Whether sessions may be revoked for the login.
+    pub(super) fn may_evict(&self) -> bool {
+        self.policy.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa)
+    }
+
+    /// Whether the first pages of a list decide the login already: it is blocked, whatever further pages show. That needs the
+    /// current session, unless its place does not matter, because it may be listed as a holder on a later page.
+    pub(super) fn is_blocked_by(&self, sessions: &SessionList, now: Timestamp) -> bool {
+        let inputs = LimitInputs { sessions, admissions: &[], revoked: &HashSet::new(), now };
+        let shows_current = || sessions.get(self.sid).is_some();
+        !self.may_evict()
+            && (self.policy.reentry == Reentry::CountOthers || shows_current())
+            && Evaluation::new(*self, inputs).measure().iter().any(|measured| measured.exceeded)
     }
 
     /// The limits that count a session with this application.
@@ -201,6 +232,8 @@ struct MeasuredLimit {
     /// Whether the current session holds a place under the limit.
     holder: bool,
     exceeded: bool,
+    /// Whether the limit is never exceeded, whatever else is listed.
+    safe: bool,
 }
 
 /// A limit check with its inputs, prepared for reading the list.
@@ -336,15 +369,18 @@ impl<'a, 'e> Evaluation<'a, 'e> {
                 // A strategy that makes room for newcomers never takes a place that is kept.
                 let safe = keeps_place && policy.strategy != Strategy::Deny;
                 let exceeded = !safe && active >= limit as usize;
-                MeasuredLimit { count: Count { limit_scope, limit, active }, holder, exceeded }
+                let at_least = self.inputs.sessions.completeness() != Completeness::Whole;
+                MeasuredLimit { count: Count { limit_scope, limit, active, at_least }, holder, exceeded, safe }
             })
             .collect()
     }
 
     /// The limits that count a session by its listed applications alone. A login that is only remembered is in progress,
     /// also when its session is listed already, and the session cannot be revoked for it.
+    ///
+    /// Nor can a session whose id does not have the form of Auth0's ids.
     fn settled_membership(&self, other: &OtherSession<'_>) -> Membership {
-        other.listed.map_or(0, |session| self.memberships[session.clients])
+        other.listed.filter(|session| session.is_revocable).map_or(0, |session| self.memberships[session.clients])
     }
 
     /// The sessions to revoke, or `None` when the listed ones do not make up the surplus.
@@ -377,8 +413,12 @@ impl<'a, 'e> Evaluation<'a, 'e> {
     }
 
     /// Whether the current session is known to have no application but the one that logs in. A session that is not listed
-    /// has only the applications of its admissions; the applications of one that is listed without any are unknown.
+    /// has only the applications of its admissions, unless it may be listed further on; the applications of one that is listed
+    /// without any are unknown.
     fn serves_only_this_client(&self) -> bool {
+        if self.current.is_none() && self.inputs.sessions.completeness() != Completeness::Whole {
+            return false;
+        }
         let listed = self.current.is_none_or(|current| {
             let clients = self.inputs.sessions.clients_of(current);
             clients.is_some_and(|mut clients| clients.all(|client| client == self.limit_check.client_id))

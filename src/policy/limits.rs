@@ -26,6 +26,8 @@ pub struct Count {
     pub limit: u32,
     /// How many sessions count, without the one that logs in.
     pub active: usize,
+    /// Whether more may count, because the list was not read to the end.
+    pub at_least: bool,
 }
 
 /// The outcome of [`LimitCheck::decide`](super::LimitCheck::decide).
@@ -38,6 +40,13 @@ pub enum Decision {
         /// Whether the session already held a place under every limit.
         holder: bool,
     },
+    /// The tenant does not know the user, and the login is within every limit.
+    UnknownUser {
+        /// The limit with the least room left.
+        count: Count,
+    },
+    /// The list was not read to the end, and what was read does not decide.
+    Undecided,
     /// The login is over a limit and is blocked.
     Exceeded {
         /// The first limit that is exceeded.

@@ -26,6 +26,7 @@ mod policy_set;
 mod precedence;
 mod secrets;
 mod session;
+mod stop_rule;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,8 @@ pub use policy_set::{
 };
 pub use precedence::{Extent, Overshadowing};
 pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};
-pub use session::{ListedSession, SessionList, SessionView};
+pub use session::{Completeness, ListedSession, SessionList, SessionView};
+pub use stop_rule::StopRule;
 pub use tenant::Tenant;
 pub use time::parse_rfc3339;
 pub use warnings::warnings;

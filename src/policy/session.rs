@@ -4,7 +4,7 @@
 //! other users are dropped, and entries with the same id are merged. That step needs neither the time nor a policy, so it
 //! happens once, when the list arrives. All other steps are in [`decide`](super::decide).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use indexmap::map::Entry;
 use indexmap::{IndexMap, IndexSet};
@@ -41,7 +41,23 @@ pub struct SessionList {
     /// Every set of applications of any session, once. A user has many sessions but few such sets, and which limits count a
     /// set is computed once per set.
     client_sets: IndexSet<ClientSet>,
+    most_clients: usize,
     dropped: usize,
+    unusual_ids: usize,
+    completeness: Completeness,
+    unknown_user: bool,
+}
+
+/// How much of the user's sessions a list has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Completeness {
+    /// All of them.
+    #[default]
+    Whole,
+    /// As many as one check needed: the others do not change its answer.
+    Enough,
+    /// As many as this service reads.
+    Capped,
 }
 
 /// Positions in [`SessionList::clients`]; `None` when the entry does not name its applications.
@@ -57,6 +73,8 @@ pub(super) struct Session {
     pub last_used_at: Option<Timestamp>,
     /// The position of its applications in [`SessionList::client_sets`].
     pub clients: usize,
+    /// Whether its id has the form of Auth0's ids. A session with another id counts, and is never revoked.
+    pub is_revocable: bool,
 }
 
 /// A session in the form in which it is shown to people.
@@ -80,38 +98,77 @@ impl SessionList {
     /// of the entries does not name them.
     pub fn new(user_id: &str, entries: impl IntoIterator<Item = ListedSession>) -> Self {
         let mut list = Self::default();
-        for entry in entries {
-            list.add(user_id, entry);
-        }
+        list.extend(user_id, entries);
         list
     }
 
-    fn add(&mut self, user_id: &str, entry: ListedSession) {
-        if entry.user_id.as_deref().is_some_and(|owner| owner != user_id) {
-            self.dropped += 1;
-            return;
-        }
-        let clients = entry
-            .clients
-            .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<BTreeSet<_>>());
-        match self.sessions.entry(entry.id) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Session {
-                    created_at: entry.created_at,
-                    ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
-                    last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
-                    clients: self.client_sets.insert_full(clients).0,
-                });
+    /// Takes further entries of the list, as [`new`](Self::new) does. The work and the memory are linear in the entries: the
+    /// applications of a session that is listed again are joined in one set, and the set goes into the table at the end.
+    pub fn extend(&mut self, user_id: &str, entries: impl IntoIterator<Item = ListedSession>) {
+        let mut joined: HashMap<usize, ClientSet> = HashMap::new();
+        for entry in entries {
+            if entry.user_id.as_deref().is_some_and(|owner| owner != user_id) {
+                self.dropped += 1;
+                continue;
             }
-            Entry::Occupied(mut occupied) => {
-                let first = occupied.get_mut();
-                let joined = match (&self.client_sets[first.clients], &clients) {
-                    (Some(mine), Some(more)) => Some(mine | more),
-                    _ => None,
-                };
-                first.clients = self.client_sets.insert_full(joined).0;
+            let clients = entry
+                .clients
+                .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<BTreeSet<_>>());
+            match self.sessions.entry(entry.id) {
+                Entry::Vacant(vacant) => {
+                    let is_revocable = is_usual_id(vacant.key());
+                    self.unusual_ids += usize::from(!is_revocable);
+                    vacant.insert(Session {
+                        is_revocable,
+                        created_at: entry.created_at,
+                        ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
+                        last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
+                        clients: intern(&mut self.client_sets, &mut self.most_clients, clients),
+                    });
+                }
+                Entry::Occupied(occupied) => {
+                    let first = || self.client_sets[occupied.get().clients].clone();
+                    let all = joined.entry(occupied.index()).or_insert_with(first);
+                    match (all.as_mut(), clients) {
+                        (Some(all), Some(more)) => all.extend(more),
+                        _ => *all = None,
+                    }
+                }
             }
         }
+        for (position, clients) in joined {
+            self.sessions[position].clients = intern(&mut self.client_sets, &mut self.most_clients, clients);
+        }
+    }
+
+    /// The list of a user whom the tenant does not know.
+    pub fn of_unknown_user() -> Self {
+        Self { unknown_user: true, ..Self::default() }
+    }
+
+    /// Whether the tenant does not know the user.
+    pub fn is_of_unknown_user(&self) -> bool {
+        self.unknown_user
+    }
+
+    /// How much of the user's sessions the list has.
+    pub fn completeness(&self) -> Completeness {
+        self.completeness
+    }
+
+    /// Marks the list as one that was not read to the end.
+    pub fn set_completeness(&mut self, completeness: Completeness) {
+        self.completeness = completeness;
+    }
+
+    /// The number of sessions whose id does not have the form of Auth0's ids.
+    pub fn unusual_ids(&self) -> usize {
+        self.unusual_ids
+    }
+
+    /// The largest number of applications that one session names.
+    pub fn most_clients(&self) -> usize {
+        self.most_clients
     }
 
     /// The number of sessions, expired ones included.
@@ -175,4 +232,18 @@ impl SessionList {
     pub(super) fn client_sets(&self) -> impl Iterator<Item = &ClientSet> {
         self.client_sets.iter()
     }
+}
+
+/// Whether the id has 1–128 of RFC 3986's unreserved characters and is no dot segment.
+fn is_usual_id(id: &str) -> bool {
+    (1..=128).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+        && id != "."
+        && id != ".."
+}
+
+/// The position of the set in the table.
+fn intern(client_sets: &mut IndexSet<ClientSet>, most_clients: &mut usize, clients: ClientSet) -> usize {
+    *most_clients = (*most_clients).max(clients.as_ref().map_or(0, BTreeSet::len));
+    client_sets.insert_full(clients).0
 }

@@ -50,6 +50,8 @@ struct AnswerBody<'a> {
     limit_scope: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     active_sessions: Option<usize>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    active_sessions_at_least: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_sessions: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +70,7 @@ impl<'a> AnswerBody<'a> {
             limit: answer.count.map(|count| count.limit),
             limit_scope: answer.count.map(|count| count.limit_scope.as_str()),
             active_sessions: answer.count.map(|count| count.active),
+            active_sessions_at_least: answer.count.is_some_and(|count| count.at_least),
             revoked_sessions: answer.revoked_sessions,
             audited_reason: answer.audited_reason.map(Reason::as_str),
             request_id: request_id.as_str(),

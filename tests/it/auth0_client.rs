@@ -10,23 +10,24 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value, json};
 use session_checker::auth0::{
-    Error, Observer, Operation, Outcome, QuotaConfig, RateLimit, Revoked, TenantClient, Upstream, UpstreamOptions,
+    Error, ListBound, MemoryBound, Observer, Operation, Outcome, QuotaConfig, RateLimit, Revoked, TenantClient,
+    Upstream, UpstreamOptions,
 };
-use session_checker::policy::{Failure, SessionList, Tenant};
+use session_checker::policy::{Completeness, Failure, SessionList, Tenant};
 use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-const DOMAIN: &str = "acme.eu.auth0.com";
-const USER: &str = "auth0|5f7c8ec7c33c6c004bbafe82";
-const TOKEN: &str = "/oauth/token";
+pub(crate) const DOMAIN: &str = "acme.eu.auth0.com";
+pub(crate) const USER: &str = "auth0|5f7c8ec7c33c6c004bbafe82";
+pub(crate) const TOKEN: &str = "/oauth/token";
 
 // The server ------------------------------------------------------------------------------------------------------------
 
 /// What the server does with one request.
 #[derive(Clone)]
-enum Reply {
+pub(crate) enum Reply {
     /// Writes these bytes and keeps the connection.
     Http(Vec<u8>),
     /// Writes these bytes and closes the connection.
@@ -37,25 +38,25 @@ enum Reply {
     Silence,
 }
 
-fn http(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+pub(crate) fn http(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     Reply::Http(format!("HTTP/1.1 {status} x\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes())
 }
 
-fn ok(body: &Value) -> Reply {
+pub(crate) fn ok(body: &Value) -> Reply {
     http(200, &[], &body.to_string())
 }
 
-fn status(status: u16) -> Reply {
-    http(status, &[], r#"{"message":"scripted"}"#)
+pub(crate) fn status(status: u16) -> Reply {
+    http(status, &[], &json!({"statusCode": status, "error": "Scripted", "message": "scripted"}).to_string())
 }
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
-struct SeenRequest {
+pub(crate) struct SeenRequest {
     method: String,
     /// The raw target: path and query.
-    target: String,
+    pub(crate) target: String,
     headers: Vec<(String, String)>,
     body: String,
 }
@@ -74,7 +75,7 @@ impl SeenRequest {
 /// A server with two scripts, one for the token endpoint and one for the API. At the end of its script, a token request gets
 /// the next token and an API request an empty list.
 #[derive(Default)]
-struct Server {
+pub(crate) struct Server {
     port: u16,
     seen: Mutex<Vec<SeenRequest>>,
     token: Mutex<VecDeque<Reply>>,
@@ -84,7 +85,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> Arc<Self> {
+    pub(crate) async fn start() -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Arc::new(Self { port, ..Self::default() });
@@ -145,23 +146,23 @@ impl Server {
         })
     }
 
-    fn token(&self, replies: impl IntoIterator<Item = Reply>) {
+    pub(crate) fn token(&self, replies: impl IntoIterator<Item = Reply>) {
         self.token.lock().unwrap().extend(replies);
     }
 
-    fn api(&self, replies: impl IntoIterator<Item = Reply>) {
+    pub(crate) fn api(&self, replies: impl IntoIterator<Item = Reply>) {
         self.api.lock().unwrap().extend(replies);
     }
 
-    fn tokens_asked(&self) -> Vec<SeenRequest> {
+    pub(crate) fn tokens_asked(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().iter().filter(|request| request.target.ends_with(TOKEN)).cloned().collect()
     }
 
-    fn calls(&self) -> Vec<SeenRequest> {
+    pub(crate) fn calls(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().iter().filter(|request| !request.target.ends_with(TOKEN)).cloned().collect()
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }
@@ -189,10 +190,10 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<SeenRequest> {
 
 /// An observer that records what it receives.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<String>>);
+pub(crate) struct Recorder(Mutex<Vec<String>>);
 
 impl Recorder {
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 
@@ -223,9 +224,21 @@ impl Observer for Recorder {
     fn dropped_entries(&self, tenant: &str, count: usize) {
         self.note(tenant, format!("{count} dropped"));
     }
+
+    fn unusual_ids(&self, tenant: &str, count: usize) {
+        self.note(tenant, format!("{count} unusual"));
+    }
+
+    fn oversized_list(&self, tenant: &str, bound: ListBound) {
+        self.note(tenant, format!("oversized {}", bound.as_str()));
+    }
+
+    fn memory_refusal(&self, tenant: &str, bound: MemoryBound) {
+        self.note(tenant, format!("no memory {}", bound.as_str()));
+    }
 }
 
-fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn Observer>) -> Upstream {
+pub(crate) fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn Observer>) -> Upstream {
     let endpoints = endpoints.iter().map(|(domain, url)| ((*domain).to_owned(), url.parse().unwrap())).collect();
     Upstream::new(UpstreamOptions {
         endpoints,
@@ -236,40 +249,40 @@ fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn 
     .unwrap()
 }
 
-fn credentials(auth: &[(&str, &str)], domain: &str) -> Arc<Credentials> {
+pub(crate) fn credentials(auth: &[(&str, &str)], domain: &str) -> Arc<Credentials> {
     let base = [("domain", domain), ("customDomain", "login.acme.com"), ("clientId", "machine")];
     let data = base.iter().chain(auth).map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
     Arc::new(Credentials::from_secret(CREDENTIALS_TYPE, &data).unwrap())
 }
 
-const SECRET: &[(&str, &str)] = &[("clientSecret", "s3cret&=+ ")];
+pub(crate) const SECRET: &[(&str, &str)] = &[("clientSecret", "s3cret&=+ ")];
 
-fn client_of(server: &Server, observer: Arc<dyn Observer>) -> TenantClient {
+pub(crate) fn client_of(server: &Server, observer: Arc<dyn Observer>) -> TenantClient {
     let upstream = upstream(&[(DOMAIN, &server.url())], None, observer);
     TenantClient::new(&upstream, &Tenant::new(DOMAIN, None).unwrap(), credentials(SECRET, DOMAIN)).unwrap()
 }
 
-async fn pair() -> (Arc<Server>, TenantClient) {
+pub(crate) async fn pair() -> (Arc<Server>, TenantClient) {
     let server = Server::start().await;
     let client = client_of(&server, Arc::new(Recorder::default()));
     (server, client)
 }
 
-fn within(milliseconds: u64) -> Instant {
+pub(crate) fn within(milliseconds: u64) -> Instant {
     Instant::now() + Duration::from_millis(milliseconds)
 }
 
 /// A deadline late enough for every test that is not about time.
-fn late() -> Instant {
+pub(crate) fn late() -> Instant {
     within(20_000)
 }
 
-async fn list(client: &TenantClient) -> Result<SessionList, Error> {
+pub(crate) async fn list(client: &TenantClient) -> Result<SessionList, Error> {
     client.list_sessions(USER, &late().into()).await
 }
 
 /// The failure of an error, whose detail must not contain a secret or a personal id.
-fn failure<T: Debug>(result: Result<T, Error>) -> Failure {
+pub(crate) fn failure<T: Debug>(result: Result<T, Error>) -> Failure {
     let error = result.unwrap_err();
     for secret in [USER, "5f7c8ec7c33c6c004bbafe82", "s1d-of-a-session", "t0ken", "s3cret"] {
         assert!(!format!("{error} {error:?}").contains(secret), "{error:?}");
@@ -277,7 +290,7 @@ fn failure<T: Debug>(result: Result<T, Error>) -> Failure {
     error.failure
 }
 
-fn sessions(ids: &[&str], next: &Value) -> Reply {
+pub(crate) fn sessions(ids: &[&str], next: &Value) -> Reply {
     ok(&json!({"sessions": ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>(), "next": next}))
 }
 
@@ -346,17 +359,19 @@ async fn list_ends_at_a_page_without_a_usable_cursor() {
 }
 
 #[tokio::test]
-async fn list_of_more_than_forty_pages_is_an_error() {
+async fn list_of_more_than_forty_pages_is_read_in_part() {
     let page = |number: usize, last: usize| {
         let next = if number < last { json!(format!("cursor-{number}")) } else { json!(null) };
         sessions(&[&format!("s{number}")], &next)
     };
     let (server, client) = pair().await;
     server.api((1..=40).map(|number| page(number, 40)));
-    assert_eq!(list(&client).await.unwrap().len(), 40);
+    let whole = list(&client).await.unwrap();
+    assert_eq!((whole.len(), whole.completeness()), (40, Completeness::Whole));
 
     server.api((1..=41).map(|number| page(number, 41)));
-    assert_eq!(failure(list(&client).await), Failure::UpstreamError);
+    let capped = list(&client).await.unwrap();
+    assert_eq!((capped.len(), capped.completeness()), (40, Completeness::Capped));
     assert_eq!(server.calls().len(), 80, "the 41st page is not requested");
 }
 
@@ -383,7 +398,8 @@ async fn each_answer_has_its_failure() {
             Failure::InsufficientScope,
         ),
         (status(403), Failure::NotEntitled),
-        (http(403, &[], "no"), Failure::NotEntitled),
+        (http(403, &[], "no"), Failure::UpstreamError),
+        (http(407, &[], "<html>"), Failure::UpstreamError),
         (status(400), Failure::UpstreamError),
         (status(402), Failure::UpstreamError),
         (status(409), Failure::UpstreamError),
@@ -413,7 +429,8 @@ async fn unknown_user_has_no_sessions_and_is_counted() {
     let recorder = Arc::new(Recorder::default());
     let client = client_of(&server, Arc::clone(&recorder) as _);
     server.api([http(404, &[], r#"{"statusCode":404,"errorCode":"inexistent_user"}"#)]);
-    assert!(list(&client).await.unwrap().is_empty());
+    let unknown = list(&client).await.unwrap();
+    assert!(unknown.is_empty() && unknown.is_of_unknown_user());
     assert!(recorder.lines().contains(&"unknown user".to_owned()));
     for body in ["", "<html>not here</html>", "[]", "null", "404"] {
         server.api([http(404, &[], body)]);
@@ -467,8 +484,10 @@ async fn dropped_entries_are_counted() {
     let client = client_of(&server, Arc::clone(&recorder) as _);
     let entries = json!([{"id": "s1", "user_id": USER}, {"id": "s2", "user_id": "auth0|other"}, null, {"id": "a/b"}]);
     server.api([ok(&json!({ "sessions": entries }))]);
-    assert_eq!(list(&client).await.unwrap().len(), 1);
-    assert!(recorder.lines().contains(&"3 dropped".to_owned()), "{:?}", recorder.lines());
+    assert_eq!(list(&client).await.unwrap().len(), 2);
+    for line in ["2 dropped", "1 unusual"] {
+        assert!(recorder.lines().contains(&line.to_owned()), "{:?}", recorder.lines());
+    }
 }
 
 // Faults ----------------------------------------------------------------------------------------------------------------
@@ -740,8 +759,8 @@ fn credential_is_bound_to_the_domain_of_its_secret() {
 #[tokio::test]
 async fn session_is_revoked_with_its_refresh_tokens() {
     let (server, client) = pair().await;
-    server.api([http(202, &[], "{}"), http(204, &[], ""), status(404), http(404, &[], "")]);
-    for expected in [Revoked::Done, Revoked::Done, Revoked::AlreadyGone, Revoked::AlreadyGone] {
+    server.api([http(202, &[], "{}"), http(204, &[], ""), status(404)]);
+    for expected in [Revoked::Done, Revoked::Done, Revoked::AlreadyGone] {
         assert_eq!(client.revoke_session("s1d-of-a-session", &late().into()).await.unwrap(), expected);
     }
     let call = &server.calls()[0];
@@ -757,6 +776,7 @@ async fn failed_revocation_has_its_failure() {
         (status(403), Failure::NotEntitled),
         (status(400), Failure::UpstreamError),
         (http(302, &[("location", "/")], ""), Failure::UpstreamError),
+        (http(404, &[], "<html>no such page</html>"), Failure::UpstreamError),
     ] {
         let (server, client) = pair().await;
         server.api([reply]);
@@ -797,8 +817,8 @@ async fn private_address_is_reached_only_by_a_named_endpoint() {
     assert!(list(&client(DOMAIN)).await.is_ok());
 }
 
-/// Serves one endpoint over TLS with a certificate of a new CA. Returns the port and the CA in PEM.
-async fn tls_server() -> (u16, String) {
+/// A configuration for HTTP/2 over TLS with a certificate of a new CA for `localhost`, and the CA in PEM.
+pub(crate) fn certificate() -> (Arc<rustls::ServerConfig>, String) {
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new([]).unwrap();
@@ -807,8 +827,17 @@ async fn tls_server() -> (u16, String) {
     let issuer = rcgen::Issuer::new(ca, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let (leaf, key) = (leaf.pem().into_bytes(), key.serialize_pem().into_bytes());
-    let tls = axum_server::tls_rustls::RustlsConfig::from_pem(leaf, key).await.unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let tls = rustls::ServerConfig::builder().with_no_client_auth();
+    let mut tls = tls.with_single_cert(vec![leaf.der().clone()], key).unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    (Arc::new(tls), ca_pem)
+}
+
+/// Serves one endpoint over TLS with a certificate of a new CA. Returns the port and the CA in PEM.
+async fn tls_server() -> (u16, String) {
+    let (tls, ca_pem) = certificate();
+    let tls = axum_server::tls_rustls::RustlsConfig::from_config(tls);
 
     let answer = || async { axum::Json(json!({"access_token": "t0ken", "sessions": [{"id": "s1"}]})) };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

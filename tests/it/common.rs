@@ -26,12 +26,16 @@ pub fn provider() {
     });
 }
 
-/// A tenant with the application of [`credentials`].
+/// A tenant with the application of [`credentials`]. It knows every user.
 pub async fn tenant() -> Simulator {
     tenant_with(Options::new(DOMAIN)).await
 }
 
 pub async fn tenant_with(options: Options) -> Simulator {
+    tenant_as_is(Options { knows_every_user: true, ..options }).await
+}
+
+pub async fn tenant_as_is(options: Options) -> Simulator {
     provider();
     let tenant = Simulator::start(options).await.unwrap();
     tenant.add_application(Application::with_secret("checker", "checker-secret"));

@@ -197,7 +197,10 @@ async fn status_403_says_whether_a_scope_or_the_plan_is_missing() {
     tenant.add_application(Application::with_secret("checker", "checker-secret").scopes(["delete:sessions"]));
     fails_as(&service(&tenant).await, "insufficient_scope").await;
     fault_is(Operation::List, Fault::not_entitled(), "not_entitled").await;
-    fault_is(Operation::List, text(StatusCode::FORBIDDEN, "<html>"), "not_entitled").await;
+    for status in [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::PROXY_AUTHENTICATION_REQUIRED] {
+        fault_is(Operation::List, text(status, "<html>"), "upstream_error").await;
+        fault_is(Operation::Token, text(status, "<html>"), "upstream_error").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::type_complexity)]
 
 mod api_server;
+mod auth0_bounds;
 mod auth0_client;
+mod auth0_retries;
 mod budget;
 mod check;
 mod cli;
@@ -26,6 +28,7 @@ mod lists;
 mod monitoring;
 mod node_demo;
 mod panics;
+mod partial_lists;
 mod rbac;
 mod redis_proxy;
 mod redis_server;
@@ -40,4 +43,5 @@ mod strategies;
 mod tenant_share;
 mod traces;
 mod unread;
+mod user_ids;
 mod walls;

@@ -39,27 +39,30 @@ pub(super) use rate_limiter::Permit;
 
 use super::call::{CallContext, Operation, Priority};
 use super::error::Error;
+use super::memory::{Charge, TenantMemory, TotalMemory};
 use super::observer::Observer;
 use crate::policy::Failure;
 use breaker::Breaker;
 use rate_limiter::RateLimiter;
 
-/// The circuit breaker and the request budgets of one tenant.
+/// The circuit breaker, the request budgets and the memory for answers of one tenant.
 pub struct TenantLimiter {
     tenant: Box<str>,
     api: Arc<RateLimiter>,
     token_endpoint: Arc<RateLimiter>,
     breaker: Arc<Breaker>,
     observer: Arc<dyn Observer>,
+    memory: Arc<TenantMemory>,
 }
 
 impl TenantLimiter {
-    pub(super) fn new(tenant: &str, quotas: &QuotaConfig, observer: Arc<dyn Observer>) -> Self {
+    pub(super) fn new(tenant: &str, quotas: &QuotaConfig, observer: Arc<dyn Observer>, total: TotalMemory) -> Self {
         Self {
             tenant: tenant.into(),
             api: Arc::new(RateLimiter::new(tenant, quotas.clone())),
             token_endpoint: Arc::new(RateLimiter::new(tenant, QuotaConfig::default())),
             breaker: Arc::new(Breaker::new(tenant, Arc::clone(&observer))),
+            memory: Arc::new(TenantMemory::new(tenant, total, Arc::clone(&observer))),
             observer,
         }
     }
@@ -68,6 +71,11 @@ impl TenantLimiter {
     /// the tenant's rate limit allows.
     pub fn set_quota(&self, requests_per_second: Option<u32>) {
         self.api.set_quota(requests_per_second);
+    }
+
+    /// A charge on the memory for the tenant's answers.
+    pub(super) fn charge(&self) -> Charge {
+        self.memory.charge()
     }
 
     /// Waits until a request may be sent.

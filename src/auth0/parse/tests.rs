@@ -98,12 +98,9 @@ fn error_about_another_answer_repeats_none_of_it() {
 
 #[test]
 fn entries_that_are_no_sessions_are_dropped_and_counted() {
-    let long = "a".repeat(129);
     let mut entries =
         vec![json!(null), json!(5), json!(1.5), json!("s1"), json!(true), json!([{"id": "s1"}]), json!({})];
-    for id in
-        [json!(null), json!(5), json!(""), json!("."), json!(".."), json!("a/b"), json!("a b"), json!("£"), json!(long)]
-    {
+    for id in [json!(null), json!(5), json!("")] {
         entries.push(json!({ "id": id }));
     }
     for owner in [json!(5), json!(true), json!([]), json!({"id": "u"})] {
@@ -116,9 +113,9 @@ fn entries_that_are_no_sessions_are_dropped_and_counted() {
 }
 
 #[test]
-fn ids_of_every_allowed_character_and_length_are_kept() {
-    let long = "a".repeat(128);
-    for id in ["a", "...", "AZaz09._~-", &long] {
+fn ids_of_every_character_and_length_are_kept() {
+    let long = "a".repeat(300);
+    for id in ["a", "...", "AZaz09._~-", ".", "..", "a/b", "a b", "£", &long] {
         assert_eq!(session(json!({ "id": id })).id, id);
     }
 }

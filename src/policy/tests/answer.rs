@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COUNT: Count = Count { limit_scope: LimitScope::Client, limit: 1, active: 2 };
+const COUNT: Count = Count { limit_scope: LimitScope::Client, limit: 1, active: 2, at_least: false };
 const DEFAULT_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
 
 fn enforcement(mode: Mode, failure_policy: AllowDeny) -> Enforcement {
@@ -116,6 +116,7 @@ fn reasons_and_limit_scopes_are_those_of_the_contract() {
         "limit_exceeded",
         "evicted",
         "exempt",
+        "unknown_user",
         "no_policy",
         "tenant_ambiguous",
         "no_session",

@@ -41,6 +41,26 @@ fn entries_with_one_id_are_merged_with_all_clients() {
     assert_eq!(per_user().listed(twice).active(), 1);
 }
 
+/// How many applications the sets of a list hold together: what joining costs.
+fn joined_clients(list: &SessionList) -> usize {
+    list.client_sets().flatten().map(std::collections::BTreeSet::len).sum()
+}
+
+#[test]
+fn joining_one_id_many_times_is_linear() {
+    let names: Vec<String> = (0..2_000).map(|number| format!("c{number}")).collect();
+    let list = SessionList::new("u", names.iter().map(|name| session("s1", &[name])));
+    assert_eq!((list.len(), list.most_clients()), (1, 2_000));
+    assert!(joined_clients(&list) <= 1 + 2_000, "{}", joined_clients(&list));
+    // A few ids in turn, over several pages.
+    let mut list = SessionList::default();
+    for page in names.chunks(500) {
+        list.extend("u", page.iter().enumerate().map(|(at, name)| session(["s1", "s2", "s3"][at % 3], &[name])));
+    }
+    assert_eq!(list.len(), 3);
+    assert!(joined_clients(&list) <= 4 * 2_000, "one set for each session and page: {}", joined_clients(&list));
+}
+
 #[test]
 fn first_entry_of_an_id_gives_the_dates() {
     let live = session("s1", &["c1"]).ends(60);

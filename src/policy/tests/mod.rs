@@ -9,6 +9,7 @@ mod explain;
 mod index;
 mod limits;
 mod oracle;
+mod partial;
 mod pre_checks;
 mod properties;
 mod schema;
@@ -182,7 +183,11 @@ impl Check {
 
 fn count(decision: &Decision) -> Count {
     match decision {
-        Decision::Within { count, .. } | Decision::Exceeded { count, .. } | Decision::Evict { count, .. } => *count,
+        Decision::Within { count, .. }
+        | Decision::UnknownUser { count }
+        | Decision::Exceeded { count, .. }
+        | Decision::Evict { count, .. } => *count,
+        Decision::Undecided => panic!("nothing was counted"),
     }
 }
 
@@ -191,14 +196,14 @@ fn is_within(decision: &Decision) -> bool {
 }
 
 fn within(limit_scope: LimitScope, limit: u32, active: usize, holder: bool) -> Decision {
-    Decision::Within { count: Count { limit_scope, limit, active }, holder }
+    Decision::Within { count: Count { limit_scope, limit, active, at_least: false }, holder }
 }
 
 fn exceeded(limit_scope: LimitScope, limit: u32, active: usize, revoke_session: bool) -> Decision {
-    Decision::Exceeded { count: Count { limit_scope, limit, active }, revoke_session }
+    Decision::Exceeded { count: Count { limit_scope, limit, active, at_least: false }, revoke_session }
 }
 
 fn evict(limit_scope: LimitScope, limit: u32, active: usize, victims: &[&str]) -> Decision {
     let victims = victims.iter().map(|sid| (*sid).to_owned()).collect();
-    Decision::Evict { count: Count { limit_scope, limit, active }, victims }
+    Decision::Evict { count: Count { limit_scope, limit, active, at_least: false }, victims }
 }

@@ -181,6 +181,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
         limit_scope: measured.limit_scope,
         limit: u32::try_from(measured.limit).unwrap(),
         active: measured.counted.len(),
+        at_least: false,
     };
 
     let Some(first) = measured.iter().find(|measured| measured.exceeded) else {

@@ -102,7 +102,7 @@ fn any_check() -> impl Strategy<Value = Check> {
 }
 
 /// A check whose only input is a list without duplicate ids.
-fn plain_check() -> impl Strategy<Value = Check> {
+pub(super) fn plain_check() -> impl Strategy<Value = Check> {
     any_check().prop_map(|mut check| {
         let mut seen = HashSet::new();
         check.listed.retain(|session| seen.insert(session.id.clone()));

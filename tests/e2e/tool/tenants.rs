@@ -43,6 +43,7 @@ async fn start(domain: &str, port: u16) -> Result<Simulator, Box<dyn Error>> {
     options.rate_limit = Some(RateLimit { burst: 10_000, per_second: 10_000 });
     options.token_lifetime = Duration::from_secs(3600);
     options.recorded_requests = 0;
+    options.knows_every_user = true;
     let tenant = Simulator::start(options).await?;
     for (client_id, secret) in CREDENTIALS {
         tenant.add_application(Application::with_secret(client_id, secret));

@@ -149,7 +149,7 @@ async fn auditing_policy_records_every_login_and_reserves_nothing() {
     let mut attempt = ledger.begin(login.key(user()), terms).await;
     let since = attempt.since();
     let evict = |_: &[_], _: &_| Decision::Evict {
-        count: Count { limit_scope: LimitScope::Client, limit: 1, active: 1 },
+        count: Count { limit_scope: LimitScope::Client, limit: 1, active: 1, at_least: false },
         victims: vec!["s1".to_owned()],
     };
     attempt.admit(&list, since, soon(), evict).await.unwrap();

@@ -115,7 +115,7 @@ async fn login<S: Store>(
     let (list, since) = list(&world, attempt.since()).await;
     let decision = case.admit(&mut attempt, since, &list, asked_at + TIMEOUT).await;
     let (allows, eviction) = match decision {
-        Ok(Decision::Within { .. }) => (true, Eviction::default()),
+        Ok(Decision::Within { .. } | Decision::UnknownUser { .. }) => (true, Eviction::default()),
         Ok(Decision::Evict { victims, .. }) => {
             world.borrow_mut().doomed.extend(victims.iter().cloned());
             wait(&world, 4).await;
@@ -132,7 +132,7 @@ async fn login<S: Store>(
                 (true, Eviction { revoked: victims, not_revoked: Vec::new() })
             }
         }
-        Ok(Decision::Exceeded { .. }) => {
+        Ok(Decision::Exceeded { .. } | Decision::Undecided) => {
             world.borrow_mut().blocked += 1;
             (false, Eviction::default())
         }

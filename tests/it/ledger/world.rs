@@ -209,9 +209,9 @@ impl Case<'_> {
     pub async fn check<S: Store>(&self, ledger: &Arc<Ledger<S>>, tenant: &Tenant) -> bool {
         let (attempt, decision) = self.decide(ledger, tenant).await;
         let (allows, revoked) = match decision {
-            Ok(Decision::Within { .. }) => (true, Vec::new()),
+            Ok(Decision::Within { .. } | Decision::UnknownUser { .. }) => (true, Vec::new()),
             Ok(Decision::Evict { victims, .. }) => (true, victims),
-            Ok(Decision::Exceeded { .. }) | Err(_) => (false, Vec::new()),
+            Ok(Decision::Exceeded { .. } | Decision::Undecided) | Err(_) => (false, Vec::new()),
         };
         attempt.finish(Eviction { revoked, not_revoked: Vec::new() }, allows, soon()).await;
         allows

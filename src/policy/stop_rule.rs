@@ -1,0 +1,43 @@
+//! When the pages of a list that were read are enough for a check.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::decide::LimitCheck;
+use super::policy_set::PolicyVersion;
+use super::session::SessionList;
+
+/// Decides for one login when its list need not be read any further. It owns what it needs of the login, because the list is
+/// read by a task of its own.
+pub struct StopRule {
+    version: Arc<PolicyVersion>,
+    chosen_by: Option<usize>,
+    user_id: String,
+    client_id: String,
+    sid: String,
+    mfa: bool,
+}
+
+impl StopRule {
+    /// The rule of a login under this version of its policy. `None` where the whole list is needed: a strategy that revokes
+    /// chooses among all sessions.
+    pub fn new(version: &Arc<PolicyVersion>, limit_check: &LimitCheck<'_>) -> Option<Self> {
+        (!limit_check.may_evict()).then(|| Self {
+            version: Arc::clone(version),
+            chosen_by: limit_check.chosen_by(),
+            user_id: limit_check.user_id().to_owned(),
+            client_id: limit_check.client_id().to_owned(),
+            sid: limit_check.sid().to_owned(),
+            mfa: limit_check.mfa(),
+        })
+    }
+
+    /// Whether the pages so far block the login, whatever further pages show.
+    pub fn is_met(&self, sessions: &SessionList, now: Timestamp) -> bool {
+        let PolicyVersion::Compiled(policy) = &*self.version else { return false };
+        let (user_id, client_id, sid) = (&*self.user_id, &*self.client_id, &*self.sid);
+        let limit_check = policy.limit_check(self.chosen_by, user_id, client_id, sid, self.mfa);
+        limit_check.is_some_and(|limit_check| limit_check.is_blocked_by(sessions, now))
+    }
+}
