@@ -672,18 +672,30 @@ async fn log_contains_no_user_no_session_and_no_secret() {
     }
 }
 
+/// A process that is killed at the end of its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts the program with a limit on open files, and reads its log up to the line with its addresses. Nobody reads on.
 fn start_unread(
     place: &TempDir,
     options: &[&str],
     files: u32,
-) -> (Child, BufReader<std::process::ChildStderr>, Service) {
+) -> (Killed, BufReader<std::process::ChildStderr>, Service) {
     let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
     command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_session-checker")).env_clear().current_dir(place.path());
     command.args(LOOPBACK).args(["--log-format", "json"]).args(options);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = Killed(command.spawn().unwrap());
+    let mut log = BufReader::new(child.0.stderr.take().unwrap());
     loop {
         let mut line = String::new();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "the program ended");
@@ -707,14 +719,12 @@ async fn log_that_nobody_reads_stops_no_check() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
     let options = arguments(&tenant, &folder);
-    let (mut child, log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 1024);
+    let (_child, log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 1024);
     // A line has some 300 bytes, and a pipe holds 64 KiB.
     for _ in 0..1000 {
         assert_eq!(service.status(Some(TOKEN)).await, 200);
     }
     drop(log);
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -722,7 +732,7 @@ async fn few_file_descriptors_leave_room_for_probes_and_checks() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
     let options = arguments(&tenant, &folder);
-    let (mut child, _log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 256);
+    let (_child, _log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 256);
     let mut held = Vec::new();
     for _ in 0..600 {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -742,8 +752,6 @@ async fn few_file_descriptors_leave_room_for_probes_and_checks() {
     ] {
         assert!(metrics.contains(series), "{series}");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
