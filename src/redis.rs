@@ -75,7 +75,7 @@ struct Server {
 /// Where to connect to.
 enum Nodes {
     /// One URL: a server, or a cluster that has one address for all nodes. A socket of this host has no cluster.
-    One { server: Client, cluster: Option<ClusterClient> },
+    One { server: Box<Client>, cluster: Option<ClusterClient> },
     /// The first nodes of a cluster.
     Several(ClusterClient),
 }
@@ -140,7 +140,7 @@ impl Redis {
         }
         let nodes = match urls[..] {
             [url] => {
-                let server = Client::open(url.into_connection_info()?)?;
+                let server = Box::new(Client::open(url.into_connection_info()?)?);
                 Nodes::One { server, cluster: ClusterClient::new(vec![url]).ok() }
             }
             _ => Nodes::Several(ClusterClient::new(urls)?),
