@@ -2,7 +2,7 @@
 # nginx and wrk. If a tool is missing, the target says what it skipped; with CI=true it fails.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest soak lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
+.PHONY: help test test-oldest soak abuse lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -29,6 +29,11 @@ GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
 soak: ## Run races, bursts of logins and outages for minutes instead of seconds (needs redis-server)
 	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: cluster::; \
 	else $(call missing,redis-server,apt-get install redis-server); fi
+
+abuse: ## Attack the demo over its sockets, with all and with 256 file descriptors (needs python3)
+	@if command -v python3 >/dev/null; then $(CARGO) build --locked --release && \
+	  tests/abuse/run $(TARGET_DIR)/release/session-checker && OPEN_FILES=256 tests/abuse/run $(TARGET_DIR)/release/session-checker; \
+	else $(call missing,python3,apt-get install python3); fi
 
 test-oldest: ## Run the tests with a real API server on the oldest supported Kubernetes
 	@if command -v go >/dev/null; then set -e; \
@@ -93,7 +98,7 @@ chart-test: ## Lint, render and score the chart, and test the rendered manifests
 
 alerts-test: ## Test the alerts with promtool
 	@if command -v promtool >/dev/null; then \
-	  promtool check rules $(CHART)/files/rules.yaml && promtool test rules tests/alerts/rules_test.yaml; \
+	  promtool check rules $(CHART)/files/rules.yaml && promtool test rules tests/alerts/*_test.yaml; \
 	else $(call missing,promtool,apt-get install prometheus); fi
 
 image-lint: ## Lint the Dockerfile and the workflows

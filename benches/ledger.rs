@@ -71,7 +71,7 @@ fn redis(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _guard = runtime.enter();
     let url = format!("redis://127.0.0.1:{port}").into();
-    let redis = runtime.block_on(Redis::connect(&url, b"key", Duration::from_secs(5))).expect("a URL");
+    let redis = runtime.block_on(Redis::connect(&url, Some(b"key"), Duration::from_secs(5))).expect("a URL");
     while redis.is_degraded() {
         runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
     }

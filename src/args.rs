@@ -1,15 +1,18 @@
 //! The options of the commands and the exit codes. Every option has an environment variable; `PORT` and `AUTH0_…` keep the
 //! names of the Node demo.
 
-use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod listen;
+
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args as Group, CommandFactory, Parser, Subcommand};
+use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
+
+pub use listen::ListenAddress;
 
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
@@ -18,6 +21,12 @@ use crate::telemetry::LogFormat;
 pub const BAD_USAGE: u8 = 64;
 /// The exit code for every other failure.
 pub const FAILED: u8 = 1;
+
+/// The port for probes and metrics when `--admin-listen` is not given.
+const ADMIN_PORT: u16 = 9090;
+/// The default of `--max-connections`. Unfinished headers, TLS and HTTP/2 windows of this many connections take at most half
+/// of the memory limit of the chart (256 MiB); `make abuse` measures it.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
 
 /// Limits concurrent Auth0 sessions.
 #[derive(Debug, Parser)]
@@ -39,7 +48,7 @@ pub enum Command {
     /// Run the service on loopback with a simulated tenant and an example policy, and print requests to try.
     #[cfg(feature = "simulator")]
     Demo(DemoArgs),
-    /// Decide one login and explain the decision. Changes nothing: no session is revoked, no login is remembered.
+    /// Check one login and explain the decision. Changes nothing: no session is revoked, no login is recorded.
     Check(Box<CheckArgs>),
     /// List or end the sessions of a user.
     #[command(subcommand)]
@@ -53,7 +62,7 @@ pub enum Command {
 /// Where policies come from and how their tenants are reached: the same options for every command that reads policies.
 #[derive(Debug, Group)]
 pub struct SourceArgs {
-    /// Read SessionPolicy and Secret YAML from this folder. `serve` follows changes.
+    /// Read SessionPolicy and Secret YAML from this folder. serve reloads them when they change.
     #[arg(long, env = "SESSION_CHECKER_POLICY_DIR", value_name = "DIR")]
     pub policy_dir: Option<PathBuf>,
     /// In a cluster: read the policies of this namespace; repeatable [default: the service's own namespace].
@@ -78,11 +87,12 @@ pub struct SourceArgs {
     #[arg(long = "auth0-client-secret", env = "AUTH0_CLIENT_SECRET", hide = true, hide_env_values = true)]
     pub auth0_client_secret: Option<SecretString>,
 
-    /// Send a tenant's requests to this URL instead (for tests and egress gateways). http and a path are allowed;
-    /// repeatable.
+    /// Send requests for DOMAIN to URL instead of to the tenant (for tests and egress gateways). The URL can use http and
+    /// have a path. Repeatable.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
     pub auth0_endpoint: Vec<(String, Url)>,
-    /// Trust the CA certificates of this file for Auth0, in addition to the system's.
+    /// Trust the CA certificates of this file for Auth0, in addition to the system's. Read at the start: a change needs a
+    /// restart, and is logged.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
     pub auth0_ca_file: Option<PathBuf>,
 }
@@ -90,24 +100,30 @@ pub struct SourceArgs {
 /// Options of `serve`.
 #[derive(Debug, Group)]
 pub struct ServeArgs {
-    /// Address for checks [default: 0.0.0.0:$PORT, or 0.0.0.0:3000].
+    /// Address for checks: ADDRESS:PORT, HOST:PORT or :PORT [default: :$PORT, or :3000, on IPv6 and IPv4].
     #[arg(long, env = "SESSION_CHECKER_LISTEN", value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
     /// The port for checks when --listen is not given.
     #[arg(long, env = "PORT", default_value_t = 3000, hide = true)]
     pub port: u16,
-    /// Address for probes, metrics and /debug/policies. Do not expose it.
-    #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
-    pub admin_listen: SocketAddr,
+    /// Address for probes, metrics and /debug/policies. Do not expose it [default: :9090 in a cluster, else 127.0.0.1:9090].
+    #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<ListenAddress>,
+
+    /// Answer /check and /healthz under this path as well, for an ingress that does not rewrite paths, such as /sessions.
+    #[arg(long, env = "SESSION_CHECKER_PATH_PREFIX", value_name = "PATH", default_value = "", hide_default_value = true, value_parser = path_prefix)]
+    pub path_prefix: String,
 
     /// Where policies come from.
     #[command(flatten)]
     pub source: SourceArgs,
 
-    /// File of bearer tokens for policies without callerSecretRef, one per line. Followed: changes need no restart.
+    /// File of bearer tokens for policies without callerSecretRef, one per line. The service
+    /// reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_CALLER_TOKEN_FILE", value_name = "FILE")]
     pub caller_token_file: Option<PathBuf>,
-    /// One such token. Set the variable, not the option: other users of the host can read command lines.
+    /// A bearer token for policies without callerSecretRef. Set the variable, not the option: other users of the host can
+    /// read command lines.
     #[arg(long, env = "CALLER_TOKEN", hide = true, hide_env_values = true)]
     pub caller_token: Option<SecretString>,
     /// Allow callers without a token to use policies without callerSecretRef.
@@ -115,51 +131,62 @@ pub struct ServeArgs {
     pub allow_anonymous: bool,
 
     /// Redis or Valkey that replicas share: redis://, rediss:// or valkey://, with user:password@ for an ACL user.
-    /// Several URLs, separated by commas, are a cluster. Without it each replica remembers only its own logins.
+    /// Several comma-separated URLs are the first nodes of a cluster. Without --ledger, each replica remembers only its own
+    /// logins.
     #[arg(long, env = "SESSION_CHECKER_LEDGER", value_name = "URL", hide_env_values = true)]
     pub ledger: Option<SecretString>,
-    /// Time limit of one operation on the shared ledger. After it the check uses the replica's memory.
+    /// Time limit of one operation on the shared ledger. When an operation takes longer, the replica uses its own memory.
     #[arg(long, env = "SESSION_CHECKER_LEDGER_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "50ms")]
     pub ledger_timeout: Duration,
     /// Key for the hashes of users and sessions in the shared ledger. Must be the same on all replicas
-    /// [default: derived from the URL].
+    /// [default: a fixed key].
     #[arg(long, env = "SESSION_CHECKER_LEDGER_KEY", value_name = "KEY", hide_env_values = true)]
     pub ledger_key: Option<SecretString>,
 
-    /// Number of replicas. Without a shared ledger each replica uses its share of tenant.requestsPerSecond.
+    /// Number of replicas. Without a shared ledger, each replica uses tenant.requestsPerSecond divided by N.
     #[arg(long, env = "SESSION_CHECKER_REPLICAS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub replicas: u32,
 
-    /// In a cluster: name of the Lease, in the service's own namespace, that elects the replica that writes the status
-    /// of policies.
+    /// In a cluster: name of the Lease for leader election, in the service's namespace. The leader writes the status of
+    /// policies.
     #[arg(long, env = "SESSION_CHECKER_LEASE_NAME", value_name = "NAME", default_value = "session-checker")]
     pub lease_name: String,
-    /// Lease duration (at least 3s). A dead leader is replaced after this time.
+    /// Lease duration (at least 3s). Another replica takes over when the leader has not renewed the Lease for this time.
     #[arg(long, env = "SESSION_CHECKER_LEASE_DURATION", value_name = "DURATION", value_parser = lease_duration, default_value = "30s")]
     pub lease_duration: Duration,
 
     /// Run every policy in mode Audit: no login is blocked and no session is revoked.
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT", value_parser = BoolishValueParser::new())]
     pub force_audit: bool,
-    /// Run every policy in mode Audit while this file contains true; it must contain true or false. Followed: changes
-    /// need no restart.
+    /// Run every policy in mode Audit while this file contains true; it must contain true or false. The service reloads the
+    /// file when it changes.
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT_FILE", value_name = "FILE")]
     pub force_audit_file: Option<PathBuf>,
-    /// Maximum number of concurrent checks per tenant. Further checks are answered `overloaded`.
+    /// Maximum number of concurrent checks per tenant. For further checks the policy's
+    /// failurePolicy applies, with reason overloaded.
     #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]
     pub max_in_flight: usize,
 
-    /// Serve HTTPS with this certificate chain. Followed: changes need no restart.
+    /// Maximum number of open connections for checks. Further connections are closed at once. Lowered, with a warning, when
+    /// the process may open too few files.
+    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS", value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS, value_parser = connections)]
+    pub max_connections: usize,
+    /// The same from one source: an IPv4 address or an IPv6 /64, such as an ingress [default: half of --max-connections].
+    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS_PER_SOURCE", value_name = "N", value_parser = connections)]
+    pub max_connections_per_source: Option<usize>,
+
+    /// Serve HTTPS with this certificate chain. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_CERT", value_name = "PEM", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Private key of --tls-cert.
+    /// Private key of --tls-cert. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_KEY", value_name = "PEM", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
     /// Key for the hashes of users in logs. Set the same key on all replicas to get the same hashes [default: random].
     #[arg(long, env = "SESSION_CHECKER_LOG_HASH_KEY", value_name = "KEY", hide_env_values = true)]
     pub log_hash_key: Option<SecretString>,
-    /// Keep serving this long after SIGTERM, until load balancers stop sending [default: 5s in a cluster, else 0s].
+    /// Keep serving for this time after SIGTERM, so that load balancers can stop sending requests [default: 5s in a cluster,
+    /// else 0s].
     #[arg(long, env = "SESSION_CHECKER_SHUTDOWN_DELAY", value_name = "DURATION", value_parser = duration)]
     pub shutdown_delay: Option<Duration>,
     /// After --shutdown-delay, wait at most this long for open connections to finish.
@@ -173,10 +200,10 @@ pub struct ServeArgs {
 pub struct DemoArgs {
     /// Address for checks.
     #[arg(long, env = "SESSION_CHECKER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Address for probes and metrics.
     #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
-    pub admin_listen: SocketAddr,
+    pub admin_listen: ListenAddress,
 }
 
 /// Options of `check`: the login to decide, as the Action would send it.
@@ -191,7 +218,7 @@ pub struct CheckArgs {
     /// Session id of the login [default: the login has no session].
     #[arg(long, env = "SESSION_CHECKER_CHECK_SID", value_name = "ID")]
     pub sid: Option<String>,
-    /// Tenant domain. Needed when policies of several tenants select the login.
+    /// Tenant domain. Required when policies of several tenants select the login.
     #[arg(long, env = "SESSION_CHECKER_CHECK_TENANT", value_name = "DOMAIN")]
     pub tenant: Option<String>,
     /// Organization id.
@@ -229,7 +256,7 @@ pub struct UserArgs {
     /// User id, such as auth0|507f1f77bcf86cd799439020.
     #[arg(long, env = "SESSION_CHECKER_SESSIONS_USER", value_name = "ID")]
     pub user: String,
-    /// Tenant domain. Needed when there are policies of several tenants.
+    /// Tenant domain. Required when there are policies of several tenants.
     #[arg(long, env = "SESSION_CHECKER_SESSIONS_TENANT", value_name = "DOMAIN")]
     pub tenant: Option<String>,
     /// Where policies and the tenants' credentials come from.
@@ -272,11 +299,17 @@ const SOURCE_COMMANDS: [&str; 3] = ["serve", "check", "sessions"];
 impl Args {
     /// Parses the process's arguments. Help and version end the process with 0, a bad command line ends it with 64.
     pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
-        Self::try_parse_from(arguments).unwrap_or_else(|error| {
+        Self::parse(arguments).unwrap_or_else(|error| {
             // A closed terminal must not turn help into a failure.
             let _ = error.print();
             std::process::exit(if error.use_stderr() { BAD_USAGE.into() } else { 0 });
         })
+    }
+
+    fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = without_empty_variables(Self::command());
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 
     /// Whether the command of these arguments reads policies. The answer does not depend on the environment, nor on the
@@ -294,8 +327,15 @@ impl Args {
 
 impl ServeArgs {
     /// The address for checks.
-    pub fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.port))
+    pub fn listen(&self) -> ListenAddress {
+        self.listen.clone().unwrap_or(ListenAddress::any(self.port))
+    }
+
+    /// The address for probes and metrics. Outside of a cluster nothing else protects it, so only this host reaches it.
+    pub fn admin_listen(&self) -> ListenAddress {
+        let default =
+            || if in_cluster() { ListenAddress::any(ADMIN_PORT) } else { ListenAddress::loopback(ADMIN_PORT) };
+        self.admin_listen.clone().unwrap_or_else(default)
     }
 
     /// How long the service keeps serving after a signal.
@@ -306,6 +346,15 @@ impl ServeArgs {
 
 fn without_environment(command: clap::Command) -> clap::Command {
     command.mut_args(|argument| argument.env(None)).mut_subcommands(without_environment)
+}
+
+/// Leaves out the variables that are set to nothing: charts and compose files set optional variables so, and clap would read
+/// the empty text as a value.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| if argument.get_env().is_some_and(is_empty) { argument.env(None) } else { argument })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Whether this process runs in a Pod: Kubernetes sets this variable in every container.
@@ -325,6 +374,26 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| duration.subsec_nanos() == 0 && (3..=3600).contains(&duration.as_secs()))
         .ok_or_else(|| "write a duration of whole seconds from 3s to 1h, such as 30s".to_owned())
+}
+
+fn path_prefix(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let is_plain = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~'))
+    };
+    match path.strip_prefix('/') {
+        None if path.is_empty() => Ok(String::new()),
+        Some(segments) if segments.split('/').all(is_plain) => Ok(path.to_owned()),
+        _ => Err("write a path such as /sessions, of letters, digits, '-', '.', '_' and '~'".to_owned()),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1_000_000).contains(count))
+        .ok_or_else(|| "write a number from 1 to 1000000".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -355,6 +424,22 @@ mod tests {
             for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
                 let name = argument.get_id().as_str();
                 assert!(matches!(name, "help" | "version") || argument.get_env().is_some(), "--{name}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn option_that_names_a_file_says_whether_it_is_followed() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+                let value = argument.get_value_names().and_then(<[_]>::first).map(clap::builder::Str::as_str);
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let says =
+                    ["reloads the file when it changes", "reloads them when they change", "a change needs a restart"];
+                let says = says.iter().any(|words| help.replace('\n', " ").contains(words));
+                assert!(says || !matches!(value, Some("FILE" | "PEM" | "DIR")), "{}: {help}", argument.get_id());
             }
             command.get_subcommands().for_each(check);
         }

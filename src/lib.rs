@@ -4,16 +4,17 @@
 //! Management API, decides by a `SessionPolicy`, and answers whether to block the login. A check takes these steps:
 //!
 //! ```text
-//!  Action ──▶ server            authenticates the caller, parses the body
+//!  Action ──▶ server            loads the snapshot, authenticates the caller, parses the body
 //!               │
 //!               ▼
-//!             check             loads the snapshot once
+//!             check             takes the following steps with that snapshot
 //!               │
-//!               ├──▶ policy     finds the policy for the login, runs the steps that need no list
+//!               ├──▶ policy     finds the policy for the login, runs the pre-checks, which need no list
 //!               ├──▶ ledger     begins an attempt: the store's time, recent evictions of this session
-//!               ├──▶ check::session_lists   requests the user's sessions, once for checks at the same time
+//!               ├──▶ check      ends here if the credential is missing; skips the list if the session was allowed recently
+//!               ├──▶ check::session_lists   gets the user's sessions; concurrent checks of one user share one request
 //!               │      └─▶ auth0            request budget, circuit breaker, token, pages, deadline
-//!               ├──▶ ledger     decides and records the decision in one exchange ──▶ policy   the rule
+//!               ├──▶ ledger     decides and records the decision in one step ──▶ policy   the rules
 //!               ├──▶ auth0      revokes the sessions that the decision evicts
 //!               ▼
 //!             answer            with metrics, a span and a log line
@@ -32,7 +33,7 @@
 //! | [`controller`] | policies and Secrets from a cluster; the Lease; the status of policies and its Events |
 //! | [`source`] | policies from a folder or from the Node demo's variables; files that options name |
 //! | [`snapshot`] | the active policies with their clients; how a new snapshot replaces the old one; credential probes |
-//! | [`ledger`] | the logins that are not yet in Auth0's list, per user; memory, Redis, failover |
+//! | [`ledger`] | the logins that are not yet in Auth0's list, per user; in memory, or shared through `redis` |
 //! | [`auth0`] | the tenant client: list, revoke, token; rate limit, quota, circuit breaker; error classes |
 //! | `redis` | one connection, key hashes, scripts: for the ledger and the shared quota |
 //! | [`policy`] | pure: compile, resolve, decide, answer; conditions of a policy and their messages |
@@ -41,7 +42,7 @@
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
 //!
-//! Modules import only modules below them in this order, and a test holds that (`tests/it/walls.rs`). The specification is in
+//! Modules import only modules below them in this order, and `tests/it/walls.rs` enforces this. The specification is in
 //! `docs/design`: `architecture.md`, `decision.md` and `contract.md`.
 
 pub mod args;

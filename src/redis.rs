@@ -2,23 +2,24 @@
 //! revision and a text, exchanged by a small script with the server's clock.
 //!
 //! A check never fails because Redis does. The first operation that fails or takes too long marks Redis as degraded, at once and
-//! for all who share it; each of them then uses what it has in this process. From then on only one task waits for Redis: it
-//! probes until Redis works again.
+//! for all who share it; each of them then uses what it has in this process. From then on only one task waits for Redis. It
+//! connects again, which resolves the name again, and probes until Redis works. So an answer of a wrong node (`READONLY`, `MOVED`,
+//! `LOADING` and the like) ends the use of its connection, as every other failure does.
 //!
 //! The names of registers and buckets are written as keyed hashes only. Each is its own hash tag, so a cluster may put it
 //! anywhere. Every key has a time to live.
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::MultiplexedConnection;
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, FromRedisValue, IntoConnectionInfo, RedisError, Script, ScriptInvocation};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, RedisError, Script, ScriptInvocation};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -43,9 +44,17 @@ return {exchanged, tonumber(time[1]), tonumber(time[2]), stored[1] or '0', store
 /// How long connecting may take. No check waits for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long to wait before the next probe, and how long each of its operations may take: often enough that an outage ends
-/// within a second or two for the checks, seldom enough to be no load.
+/// How long to wait before the next probe: often enough that an outage ends within a few seconds for the checks, seldom enough to
+/// be no load.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many probes in a row have to succeed. A server that answers half of all operations in time passes three probes of two
+/// operations or more once in 64 tries; one probe would let it alternate between working and degraded every few seconds.
+const RECOVERY_PROBES: u32 = 3;
+
+/// The key of the hashes when none is configured. It is the same for every replica, whatever its URL: a key made from the URL
+/// would split the ledger when a password rotates or a host is spelled differently.
+const DEFAULT_HASH_KEY: &[u8] = b"session-checker shared ledger";
 
 /// The register that probes write to and delete again. No user is named like it.
 const PROBE_REGISTER: &str = "/";
@@ -55,16 +64,25 @@ const PROBE_REGISTER: &str = "/";
 pub struct Redis(Arc<Server>);
 
 struct Server {
-    connection: Connection,
+    nodes: Nodes,
+    /// `None` while Redis is degraded.
+    connection: ArcSwapOption<Connection>,
     exchange: Script,
     key: hmac::Key,
     operation_timeout: Duration,
-    degraded: AtomicBool,
+}
+
+/// Where to connect to.
+enum Nodes {
+    /// One URL: a server, or a cluster that has one address for all nodes. A socket of this host has no cluster.
+    One { server: Box<Client>, cluster: Option<ClusterClient> },
+    /// The first nodes of a cluster.
+    Several(ClusterClient),
 }
 
 #[derive(Clone)]
 enum Connection {
-    Single(ConnectionManager),
+    Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
@@ -77,6 +95,19 @@ pub struct Register {
     pub revision: u64,
     /// The text; empty when the register is absent.
     pub text: String,
+}
+
+/// Why a URL cannot be used. The message does not repeat it.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    /// The URL ends inside the user or the password.
+    #[error(
+        "the user or the password has a character with a meaning in URLs: write / as %2F, # as %23, ? as %3F, @ as %40, , as %2C"
+    )]
+    NotEncoded,
+    /// What the client library says.
+    #[error("{0}")]
+    Redis(#[from] RedisError),
 }
 
 /// Why an operation failed.
@@ -92,45 +123,45 @@ enum RedisFailure {
 
 impl Redis {
     /// Connects to `redis://`, `rediss://`, `valkey://` or `unix:` URLs, with `user:password@` for an ACL user; several URLs
-    /// with commas between them are the first nodes of a cluster. `key` keys the hashes of names: the same on all replicas.
-    /// Each operation takes at most `operation_timeout`. Waits a moment for the connection; without one it starts degraded.
+    /// with commas between them are the first nodes of a cluster, and one URL may be the address of a cluster. `key` keys the
+    /// hashes of names: the same on all replicas. Each operation takes at most `operation_timeout`. Waits a moment for the
+    /// connection; without one it starts degraded.
     ///
     /// # Errors
-    /// A URL that cannot be read. The message does not repeat it.
-    pub async fn connect(url: &SecretString, key: &[u8], operation_timeout: Duration) -> Result<Self, RedisError> {
+    /// A URL that cannot be read.
+    pub async fn connect(
+        url: &SecretString,
+        key: Option<&[u8]>,
+        operation_timeout: Duration,
+    ) -> Result<Self, UrlError> {
         let urls: Vec<&str> = url.expose_secret().split(',').map(str::trim).collect();
-        let connection = match urls[..] {
+        if urls.iter().any(|url| ends_in_user_info(url)) {
+            return Err(UrlError::NotEncoded);
+        }
+        let nodes = match urls[..] {
             [url] => {
-                let config = ConnectionManagerConfig::new()
-                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(CONNECT_TIMEOUT))
-                    .set_number_of_retries(0);
-                let client = Client::open(url.into_connection_info()?)?;
-                Connection::Single(ConnectionManager::new_lazy_with_config(client, config)?)
+                let server = Box::new(Client::open(url.into_connection_info()?)?);
+                Nodes::One { server, cluster: ClusterClient::new(vec![url]).ok() }
             }
-            _ => {
-                let config =
-                    ClusterConfig::new().set_connection_timeout(CONNECT_TIMEOUT).set_response_timeout(CONNECT_TIMEOUT);
-                let client = ClusterClient::new(urls)?;
-                Connection::Cluster(client.get_pending_async_connection_with_config(config))
-            }
+            _ => Nodes::Several(ClusterClient::new(urls)?),
         };
         let server = Arc::new(Server {
-            connection,
+            nodes,
+            connection: ArcSwapOption::empty(),
             exchange: Script::new(EXCHANGE_SCRIPT),
-            key: hmac::Key::new(hmac::HMAC_SHA256, key),
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.unwrap_or(DEFAULT_HASH_KEY)),
             operation_timeout,
-            degraded: AtomicBool::new(false),
         });
-        if let Err(failure) = server.probe().await {
-            server.degrade(&failure);
+        match server.probe(None).await {
+            Ok(connection) => server.connection.store(Some(Arc::new(connection))),
+            Err(failure) => server.recover(&failure),
         }
         Ok(Self(server))
     }
 
     /// Whether Redis failed and was not found to work again yet.
     pub fn is_degraded(&self) -> bool {
-        self.0.degraded.load(Ordering::Relaxed)
+        self.0.connection.load().is_none()
     }
 
     /// The hash that stands for a name: 128 bits of its HMAC, in hex.
@@ -140,8 +171,7 @@ impl Redis {
 
     /// Reads a register. `None` when Redis fails, which is then degraded, or is degraded already.
     pub async fn read(&self, name: &str) -> Option<Register> {
-        let timeout = self.0.operation_timeout;
-        self.checked(async || self.0.read(name, timeout).await).await
+        self.checked(async |connection| self.0.read(connection, name).await).await
     }
 
     /// Replaces a register whose revision is still `expected`; a `ttl` of zero deletes it. `None` as for [`read`](Self::read).
@@ -156,21 +186,18 @@ impl Redis {
         text: &str,
         ttl: Duration,
     ) -> Option<Result<(), Register>> {
-        let timeout = self.0.operation_timeout;
-        self.checked(async || self.0.compare_exchange(name, expected, revision, text, ttl, timeout).await).await
+        self.checked(async |connection| self.0.compare_exchange(connection, name, expected, revision, text, ttl).await)
+            .await
     }
 
     /// Runs a script. `None` as for [`read`](Self::read).
     pub async fn run<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Option<T> {
-        let timeout = self.0.operation_timeout;
-        self.checked(async || self.0.run(invocation, timeout).await).await
+        self.checked(async |connection| self.0.run(connection, invocation).await).await
     }
 
-    async fn checked<T>(&self, operation: impl AsyncFnOnce() -> Result<T, RedisFailure>) -> Option<T> {
-        if self.is_degraded() {
-            return None;
-        }
-        operation().await.map_err(|failure| self.0.degrade(&failure)).ok()
+    async fn checked<T>(&self, operation: impl AsyncFnOnce(&Connection) -> Result<T, RedisFailure>) -> Option<T> {
+        let connection = self.0.connection.load_full()?;
+        operation(&connection).await.map_err(|failure| self.0.degrade(&connection, &failure)).ok()
     }
 }
 
@@ -180,87 +207,142 @@ impl Server {
         tag.as_ref()[..16].iter().fold(String::with_capacity(32), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
-    async fn read(&self, name: &str, limit: Duration) -> Result<Register, RedisFailure> {
-        let (_, register) = self.exchange(name, "", "", "", Duration::ZERO, limit).await?;
+    async fn read(&self, connection: &Connection, name: &str) -> Result<Register, RedisFailure> {
+        let (_, register) = self.exchange(connection, name, ["", "", ""], Duration::ZERO).await?;
         Ok(register)
     }
 
     async fn compare_exchange(
         &self,
+        connection: &Connection,
         name: &str,
         expected: u64,
         revision: u64,
         text: &str,
         ttl: Duration,
-        limit: Duration,
     ) -> Result<Result<(), Register>, RedisFailure> {
         let (expected, revision) = (expected.to_string(), revision.to_string());
-        let (exchanged, register) = self.exchange(name, &expected, &revision, text, ttl, limit).await?;
+        let (exchanged, register) = self.exchange(connection, name, [&expected, &revision, text], ttl).await?;
         Ok(if exchanged { Ok(()) } else { Err(register) })
     }
 
+    /// Runs the script with the expected revision, the next one and its text.
     async fn exchange(
         &self,
+        connection: &Connection,
         name: &str,
-        expected: &str,
-        revision: &str,
-        text: &str,
+        arguments: [&str; 3],
         ttl: Duration,
-        limit: Duration,
     ) -> Result<(bool, Register), RedisFailure> {
         let mut invocation = self.exchange.key(format!("session-checker:{{{}}}", self.hash(name)));
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        invocation.arg(expected).arg(revision).arg(text).arg(ttl_ms);
+        invocation.arg(&arguments[..]).arg(ttl_ms);
         let (exchanged, seconds, micros, revision, text): (bool, i64, i32, u64, String) =
-            self.run(&invocation, limit).await?;
+            self.run(connection, &invocation).await?;
         let at = Timestamp::new(seconds, micros * 1_000).map_err(|error| RedisFailure::Clock(error.to_string()))?;
         Ok((exchanged, Register { at, revision, text }))
     }
 
     async fn run<T: FromRedisValue>(
         &self,
+        connection: &Connection,
         invocation: &ScriptInvocation<'_>,
-        limit: Duration,
     ) -> Result<T, RedisFailure> {
         let answer = async {
-            match self.connection.clone() {
+            match connection.clone() {
                 Connection::Single(mut connection) => invocation.invoke_async(&mut connection).await,
                 Connection::Cluster(mut connection) => invocation.invoke_async(&mut connection).await,
             }
         };
-        Ok(timeout(limit, answer).await.map_err(|_| RedisFailure::Timeout)??)
+        Ok(timeout(self.operation_timeout, answer).await.map_err(|_| RedisFailure::Timeout)??)
     }
 
-    /// Reads and writes as checks do: a server that is full, or a replica of one, can be read and not written.
-    async fn probe(&self) -> Result<(), RedisFailure> {
-        let before = self.read(PROBE_REGISTER, PROBE_INTERVAL).await?;
+    /// Connects, and resolves the name again.
+    async fn connect(&self) -> Result<Connection, RedisFailure> {
+        let connecting = async {
+            let cluster = match &self.nodes {
+                Nodes::Several(cluster) => cluster,
+                Nodes::One { server, cluster } => {
+                    let config = AsyncConnectionConfig::new()
+                        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                        .set_response_timeout(Some(CONNECT_TIMEOUT));
+                    let mut connection = server.get_multiplexed_async_connection_with_config(&config).await?;
+                    match cluster {
+                        Some(cluster) if is_cluster(&mut connection).await => cluster,
+                        _ => return Ok(Connection::Single(connection)),
+                    }
+                }
+            };
+            let config =
+                ClusterConfig::new().set_connection_timeout(CONNECT_TIMEOUT).set_response_timeout(CONNECT_TIMEOUT);
+            Ok(Connection::Cluster(cluster.get_async_connection_with_config(config).await?))
+        };
+        timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| RedisFailure::Timeout)?
+    }
+
+    /// Reads and writes as checks do and within the same time: a server that is full, far away, or a replica of another can be
+    /// read and not used. Returns the connection, which is a new one when there was none.
+    async fn probe(&self, connection: Option<Connection>) -> Result<Connection, RedisFailure> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let before = self.read(&connection, PROBE_REGISTER).await?;
         let revision = rand::random_range(1..=u64::MAX);
-        let write =
-            self.compare_exchange(PROBE_REGISTER, before.revision, revision, "", PROBE_INTERVAL, PROBE_INTERVAL);
+        let write = self.compare_exchange(&connection, PROBE_REGISTER, before.revision, revision, "", PROBE_INTERVAL);
         // Another replica that probes at the same time may be faster, which proves as much. Nothing is left behind.
         if write.await?.is_ok() {
-            let _ = self.compare_exchange(PROBE_REGISTER, revision, 0, "", Duration::ZERO, PROBE_INTERVAL).await?;
+            let _ = self.compare_exchange(&connection, PROBE_REGISTER, revision, 0, "", Duration::ZERO).await?;
         }
-        Ok(())
+        Ok(connection)
     }
 
-    fn degrade(self: &Arc<Self>, failure: &dyn Display) {
-        if self.degraded.swap(true, Ordering::Relaxed) {
-            return;
+    /// Drops a connection on which an operation failed. One that was replaced in between says nothing of the new one.
+    fn degrade(self: &Arc<Self>, failed: &Arc<Connection>, failure: &dyn Display) {
+        let before = self.connection.compare_and_swap(&Some(Arc::clone(failed)), None);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, failed)) {
+            self.recover(failure);
         }
-        warn!(error = %failure, "Redis failed; this replica uses its own memory until Redis works again");
-        // A weak reference does not keep the connection: the task ends with its last user.
+    }
+
+    /// Connects and probes in the background until Redis works.
+    fn recover(self: &Arc<Self>, failure: &dyn Display) {
+        warn!(
+            error = %failure,
+            "shared ledger degraded: Redis failed; limits and requestsPerSecond apply per replica until it works again"
+        );
+        // A weak reference does not keep the server: the task ends with its last user.
         let server = Arc::downgrade(self);
         tokio::spawn(async move {
-            loop {
+            let (mut connection, mut successes) = (None, 0);
+            while successes < RECOVERY_PROBES {
                 sleep(PROBE_INTERVAL).await;
                 let Some(server) = server.upgrade() else { return };
-                if server.probe().await.is_ok() {
-                    server.degraded.store(false, Ordering::Relaxed);
-                    info!("Redis works again; replicas share the ledger");
-                    return;
-                }
+                // A failure drops the connection.
+                connection = server.probe(connection.take()).await.ok();
+                successes = if connection.is_some() { successes + 1 } else { 0 };
             }
+            let Some(server) = server.upgrade() else { return };
+            server.connection.store(connection.map(Arc::new));
+            info!("shared ledger works again");
         });
     }
+}
+
+/// Whether the server is a node of a cluster. A server that does not say it is taken for none.
+async fn is_cluster(connection: &mut MultiplexedConnection) -> bool {
+    let info: Result<String, RedisError> = redis::cmd("INFO").arg("cluster").query_async(connection).await;
+    info.is_ok_and(|info| info.contains("cluster_enabled:1"))
+}
+
+/// Whether the authority of a URL ends before the `@`, because a character of the user or the password ends it.
+fn ends_in_user_info(url: &str) -> bool {
+    let rest = match url.split_once("://") {
+        Some((scheme, _)) if scheme.contains("unix") => return false,
+        Some((_, rest)) => rest,
+        // The second part of a password with a comma.
+        None => return !url.starts_with("unix:") && url.contains('@'),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    rest[end..].contains('@')
 }

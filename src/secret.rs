@@ -61,6 +61,8 @@ pub struct CallerTokens {
     pub callers: Vec<Caller>,
     /// The error of each invalid token; an invalid token does not affect the others.
     pub rejected: Vec<SecretError>,
+    /// The keys with a value that are not for tokens. Their values are tokens until a later version ignores them.
+    pub other_keys: Vec<String>,
 }
 
 /// One token that a caller may present.
@@ -86,10 +88,12 @@ pub enum SecretError {
         found: String,
     },
     /// A required key is missing or empty.
-    #[error("the key \"{key}\" is missing or empty: add it")]
+    #[error("the key \"{key}\" is missing or empty: add it ({})", keys(.present))]
     Missing {
         /// The key.
         key: &'static str,
+        /// The keys of the Secret.
+        present: Vec<String>,
     },
     /// A value is not text.
     #[error("the value of \"{key}\" is not UTF-8: write it as UTF-8 text")]
@@ -101,8 +105,19 @@ pub enum SecretError {
     #[error("{0}")]
     Data(String),
     /// The Secret has neither of the two ways to authenticate.
-    #[error("neither \"clientSecret\" nor \"privateKey\" is set: add the one that the application uses")]
-    NoClientAuth,
+    #[error(
+        "neither \"clientSecret\" nor \"privateKey\" is set: add the one that the application uses ({})",
+        keys(.present)
+    )]
+    NoClientAuth {
+        /// The keys of the Secret.
+        present: Vec<String>,
+    },
+    /// A callers' Secret has no token that a caller could present.
+    #[error(
+        "it holds no usable token, so nobody can use the policy: add one under the key \"action\", such as the output of `openssl rand -hex 32`"
+    )]
+    NoToken,
     /// The Secret has both ways to authenticate.
     #[error("both \"clientSecret\" and \"privateKey\" are set: remove the one that the application does not use")]
     TwoClientAuths,
@@ -154,7 +169,8 @@ impl Credentials {
     /// The first key that is missing or not valid.
     pub fn from_secret(type_: &str, data: &BTreeMap<String, Vec<u8>>) -> Result<Self, SecretError> {
         expect_type(CREDENTIALS_TYPE, type_)?;
-        let required = |key| text(data, key)?.ok_or(SecretError::Missing { key });
+        let present = || data.keys().cloned().collect();
+        let required = |key| text(data, key)?.ok_or_else(|| SecretError::Missing { key, present: present() });
         let domain = required("domain")?.to_ascii_lowercase();
         let custom_domain = text(data, "customDomain")?.map(str::to_ascii_lowercase);
         let client_id = required("clientId")?.to_owned();
@@ -165,7 +181,7 @@ impl Credentials {
                 algorithm: text(data, "signingAlgorithm")?.map_or(Ok(Algorithm::RS256), algorithm)?,
                 key_id: text(data, "keyId")?.map(str::to_owned),
             },
-            (None, None) => return Err(SecretError::NoClientAuth),
+            (None, None) => return Err(SecretError::NoClientAuth { present: present() }),
             (Some(_), Some(_)) => return Err(SecretError::TwoClientAuths),
         };
         let fingerprint = fingerprint(&domain, custom_domain.as_deref(), &client_id, &client_auth);
@@ -190,6 +206,22 @@ impl Credentials {
         }
     }
 
+    /// The keys whose values look wrong: Auth0 issues neither client ids nor secrets with white space or quotes, but people
+    /// paste them so. The values are sent as they are.
+    pub fn suspect_keys(&self) -> Vec<&'static str> {
+        let looks_wrong =
+            |text: &str| text.contains(|letter: char| letter.is_whitespace() || matches!(letter, '"' | '\''));
+        let secret = match &self.client_auth {
+            ClientAuth::ClientSecret(secret) => Some(("clientSecret", secret.expose_secret())),
+            ClientAuth::PrivateKey { key_id, .. } => key_id.as_deref().map(|key_id| ("keyId", key_id)),
+        };
+        [("clientId", self.client_id.as_str())]
+            .into_iter()
+            .chain(secret)
+            .filter_map(|(key, value)| looks_wrong(value).then_some(key))
+            .collect()
+    }
+
     /// The fingerprint: equal for equal credentials, also when their Secrets are written differently.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -197,22 +229,39 @@ impl Credentials {
 }
 
 impl CallerTokens {
-    /// Reads a Secret of type [`CALLERS_TYPE`]: every value, trimmed, is a token. An invalid one is left out.
+    /// Reads a Secret of type [`CALLERS_TYPE`]: the values of the keys for tokens, trimmed, are tokens. An invalid one is left
+    /// out, and an empty one is absent. A value of another key is a token if it can be one.
     ///
     /// # Errors
-    /// The Secret has another type.
+    /// The Secret has another type, or no token.
     pub fn from_secret(type_: &str, data: &BTreeMap<String, Vec<u8>>) -> Result<Self, SecretError> {
         expect_type(CALLERS_TYPE, type_)?;
         let mut all = Self::default();
         for (key, value) in data {
+            if value.trim_ascii().is_empty() {
+                continue;
+            }
             let caller = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.clone() });
-            match caller.and_then(|token| Caller::new(key, token)) {
+            let caller = caller.and_then(|token| Caller::new(key, token));
+            let is_other = !is_token_key(key);
+            if is_other {
+                all.other_keys.push(key.clone());
+            }
+            match caller {
                 Ok(caller) => all.callers.push(caller),
+                Err(_) if is_other => {}
                 Err(error) => all.rejected.push(error),
             }
         }
-        Ok(all)
+        if all.callers.is_empty() && all.rejected.is_empty() { Err(SecretError::NoToken) } else { Ok(all) }
     }
+}
+
+/// Whether the value of a key of a callers' Secret is meant as a token: `token`, `token-*`, `action`, `action-*`, `current`,
+/// `previous` and `next`.
+fn is_token_key(key: &str) -> bool {
+    let is_numbered = |name: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    is_numbered("token") || is_numbered("action") || matches!(key, "current" | "previous" | "next")
 }
 
 impl Caller {
@@ -262,6 +311,15 @@ fn expect_type(expected: &'static str, found: &str) -> Result<(), SecretError> {
     if found == expected { Ok(()) } else { Err(SecretError::Type { expected, found: found.to_owned() }) }
 }
 
+/// The keys of a Secret, for a message.
+fn keys(present: &[String]) -> String {
+    match present {
+        [] => "the Secret has no keys".to_owned(),
+        [only] => format!("the Secret has the key {only}"),
+        all => format!("the Secret has the keys {}", all.join(", ")),
+    }
+}
+
 /// The text under a key, without the line break that editors append; `None` when the key is absent or empty.
 fn text<'a>(data: &'a BTreeMap<String, Vec<u8>>, key: &str) -> Result<Option<&'a str>, SecretError> {
     let Some(value) = data.get(key) else { return Ok(None) };
@@ -271,7 +329,17 @@ fn text<'a>(data: &'a BTreeMap<String, Vec<u8>>, key: &str) -> Result<Option<&'a
 
 /// Parses the key when the Secret is read, so that an invalid one is an error there and not at the first login.
 fn private_key(pem: &str) -> Result<EncodingKey, SecretError> {
-    let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| SecretError::PrivateKey)?;
+    // Many tools that take a value of one line write its line ends as `\n`. PEM has no backslash, so nothing else is meant.
+    let mut text = String::with_capacity(pem.len() + 1);
+    for line in pem.split("\\n").flat_map(str::lines).map(|line| line.trim_end_matches("\\r").trim()) {
+        if !line.is_empty() {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    // It is overwritten when it is dropped.
+    let text = SecretString::from(text);
+    let key = EncodingKey::from_rsa_pem(text.expose_secret().as_bytes()).map_err(|_| SecretError::PrivateKey)?;
     let pair = KeyPair::from_der(key.as_bytes()).map_err(|_| SecretError::PrivateKey)?;
     if MODULUS_BYTES.contains(&pair.public_modulus_len()) { Ok(key) } else { Err(SecretError::PrivateKey) }
 }

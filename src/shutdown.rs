@@ -1,6 +1,6 @@
-//! The steps of a shutdown: the replica stops being ready, keeps serving until load balancers stop sending, then drains.
+//! The steps of a shutdown: the replica is no longer ready, keeps serving so that load balancers can stop sending, then drains.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,27 +27,65 @@ impl Shutdown {
     }
 }
 
-/// SIGTERM and SIGINT. Once this exists, none is lost and none kills the process.
+/// SIGTERM, SIGINT and, without a terminal, SIGHUP. Once this exists, none is lost and none of them kills the process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// `None` where SIGHUP means that the terminal is gone, which ends the process.
+    hangup: Option<Signal>,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// End. The name of the signal is for the log.
+    Stop(&'static str),
+    /// Read again what is followed.
+    Reload,
 }
 
 impl Signals {
-    /// Takes over the two signals.
+    /// Takes over the signals that end the process.
     ///
     /// # Errors
     /// When the system does not allow a handler.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hangup: None })
     }
 
-    /// Waits for the next signal and returns its name.
-    pub async fn next(&mut self) -> &'static str {
+    /// Takes over SIGHUP too, as a request to reload, unless a terminal controls the process.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn listen_with_reload() -> io::Result<Self> {
+        let has_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
+        let hangup = if has_terminal { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { hangup, ..Self::listen()? })
+    }
+
+    /// Waits for the next signal.
+    pub async fn next(&mut self) -> Request {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Request::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Request::Stop("SIGINT"),
+            _ = hangup => Request::Reload,
+        }
+    }
+
+    /// Waits for the next signal that ends the process, and returns its name. Requests to reload are ignored.
+    pub async fn next_stop(&mut self) -> &'static str {
+        loop {
+            if let Request::Stop(signal) = self.next().await {
+                return signal;
+            }
         }
     }
 }

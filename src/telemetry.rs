@@ -1,10 +1,12 @@
 //! Logs and traces.
 //!
-//! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces are exported as OTLP over gRPC when one of
-//! [`ENDPOINTS`] is set, and then W3C trace context is read from requests and added to requests. Otherwise there are no
-//! traces.
+//! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces are exported as OTLP over gRPC when
+//! one of the variables in `ENDPOINTS` is set; W3C trace context is then read from requests and added to requests. Otherwise
+//! there are no traces.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -13,9 +15,12 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::metrics::MetricRegistry;
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,10 +35,24 @@ pub enum LogFormat {
 #[must_use = "traces that were not flushed are lost"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    /// Writes the last lines when it is dropped, for about a second at most.
+    _log_writer: WorkerGuard,
 }
+
+/// How many log lines wait for standard error. A line takes less than 1 KiB, so they take less than 4 MiB.
+const MAX_WAITING_LINES: usize = 4096;
+
+/// Counts the lines that were dropped, once the log is set up.
+static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// The OpenTelemetry variables that name an endpoint for traces. The first that is set counts.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+/// The OpenTelemetry variable that chooses the exporters of traces.
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+
+/// The OpenTelemetry variables that name a protocol for traces. The first that is set counts.
+const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 
 /// How long the exporter may take for the last traces, so that a dead collector does not hold up the end of the process.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -49,26 +68,46 @@ impl Telemetry {
     /// The endpoint for traces is not a valid URL.
     pub fn init(format: LogFormat, default_filter: &str) -> Result<Self, ExporterBuildError> {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-        let provider = tracer_provider()?;
+        // An empty variable counts as not set, as OpenTelemetry says.
+        let destination =
+            TraceDestination::new(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()));
+        let provider = match &destination {
+            TraceDestination::Otlp(endpoint) => Some(tracer_provider(endpoint)?),
+            TraceDestination::Nowhere | TraceDestination::Unsupported { .. } => None,
+        };
         let traces = provider.as_ref().map(|provider| {
             let filter = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
             tracing_opentelemetry::layer().with_tracer(provider.tracer("session-checker")).with_filter(filter)
         });
-        let logs =
-            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let (writer, log_writer) = log_writer(std::io::stderr());
+        let _ = DROPPED_LINES.set(writer.error_counter());
+        let logs = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal());
         let logs = match format {
             LogFormat::Json => logs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
             LogFormat::Text => logs.boxed(),
         };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
+        let is_set = std::env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|filter| !filter.is_empty());
+        let (filter, invalid_filter) = match EnvFilter::try_from_default_env() {
+            Ok(filter) if is_set => (filter, None),
+            // An empty variable would switch off all lines but errors.
+            Ok(_) => (EnvFilter::new(default_filter), None),
+            Err(error) => (EnvFilter::new(default_filter), is_set.then_some(error)),
+        };
         tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).init();
-        Ok(Self { provider })
+        if let Some(error) = invalid_filter {
+            tracing::warn!(%error, default_filter, "RUST_LOG is invalid; the default filter applies");
+        }
+        if let TraceDestination::Unsupported { variable, value, supported } = destination {
+            tracing::warn!(variable, value, "no traces are exported: this program supports only {supported}");
+        }
+        std::panic::set_hook(Box::new(log_panic));
+        Ok(Self { provider, _log_writer: log_writer })
     }
 
-    /// Exports the remaining traces, for [`FLUSH_TIMEOUT`] at most. The call that waits runs outside of the async workers,
+    /// Exports the remaining traces, for `FLUSH_TIMEOUT` at most. The call that waits runs outside of the async workers,
     /// because the exporter needs them.
     pub async fn flush(self) {
-        let Some(provider) = self.provider else { return };
+        let Self { provider: Some(provider), _log_writer } = self else { return };
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(EXPORT_TIMEOUT));
         match tokio::time::timeout(FLUSH_TIMEOUT, flushed).await {
             Ok(Ok(Ok(()))) => {}
@@ -78,9 +117,74 @@ impl Telemetry {
     }
 }
 
-fn tracer_provider() -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
-    let endpoint = ENDPOINTS.into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-    let Some(endpoint) = endpoint else { return Ok(None) };
+/// A writer that never waits: a line is dropped, and counted, when too many wait for standard error. What nobody reads must
+/// not stop the service.
+fn log_writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING_LINES).thread_name("log").finish(to)
+}
+
+/// Writes a panic as a log line. The default hook writes to standard error itself, and so can wait for it.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let detail = panic.payload_as_str().unwrap_or_default();
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(detail, location, "panic");
+}
+
+/// Registers the number of dropped log lines.
+pub fn register_metrics(registry: &MetricRegistry) {
+    let dropped = registry.counter(
+        "log_lines_dropped_total",
+        "Log lines that were dropped because standard error was not read fast enough.",
+    );
+    let counted = AtomicU64::new(0);
+    registry.on_scrape(move |_| {
+        let lines = DROPPED_LINES.get().map_or(0, |counter| counter.dropped_lines() as u64);
+        let more = lines.saturating_sub(counted.swap(lines, Ordering::Relaxed));
+        if more > 0 {
+            dropped.inc_by(more);
+            tracing::warn!(lines = more, "log lines were dropped; standard error is not read fast enough");
+        }
+    });
+}
+
+/// Where traces go.
+#[derive(Debug, PartialEq, Eq)]
+enum TraceDestination {
+    /// No endpoint is set, or traces are switched off.
+    Nowhere,
+    /// To this endpoint, by gRPC.
+    Otlp(String),
+    /// A variable asks for something that this program cannot do.
+    Unsupported { variable: &'static str, value: String, supported: &'static str },
+}
+
+impl TraceDestination {
+    /// Reads the standard variables. `variable` gives the value of one that is set.
+    fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let Some(endpoint) = ENDPOINTS.into_iter().find_map(&variable) else { return Self::Nowhere };
+        if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+            return Self::Nowhere;
+        }
+        if let Some(value) = variable(EXPORTER) {
+            let mut exporters = value.split(',').map(str::trim);
+            if value.trim() == "none" {
+                return Self::Nowhere;
+            }
+            if !exporters.any(|exporter| exporter == "otlp") {
+                return Self::Unsupported { variable: EXPORTER, value, supported: "otlp and none" };
+            }
+        }
+        let protocol = PROTOCOLS.into_iter().find_map(|name| Some((name, variable(name)?)));
+        match protocol {
+            Some((variable, value)) if value.trim() != "grpc" => {
+                Self::Unsupported { variable, value, supported: "grpc" }
+            }
+            _ => Self::Otlp(endpoint),
+        }
+    }
+}
+
+fn tracer_provider(endpoint: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
     let mut exporter = SpanExporter::builder().with_tonic();
     if endpoint.starts_with("https:") {
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
@@ -89,7 +193,81 @@ fn tracer_provider() -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("session-checker");
     }
-    Ok(Some(
-        SdkTracerProvider::builder().with_batch_exporter(exporter.build()?).with_resource(resource.build()).build(),
-    ))
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter.build()?).with_resource(resource.build()).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn standard_variables_decide_where_traces_go() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+        let sent = TraceDestination::Otlp(endpoint.1.to_owned());
+        let unsupported = |variable, value: &str, supported| TraceDestination::Unsupported {
+            variable,
+            value: value.to_owned(),
+            supported,
+        };
+        for (more, expected) in [
+            (vec![], sent),
+            (vec![("OTEL_SDK_DISABLED", "true")], TraceDestination::Nowhere),
+            (vec![("OTEL_SDK_DISABLED", " TRUE ")], TraceDestination::Nowhere),
+            (vec![("OTEL_SDK_DISABLED", "1")], TraceDestination::Otlp(endpoint.1.to_owned())),
+            (vec![("OTEL_TRACES_EXPORTER", "none")], TraceDestination::Nowhere),
+            (vec![("OTEL_TRACES_EXPORTER", "console, otlp")], TraceDestination::Otlp(endpoint.1.to_owned())),
+            (vec![("OTEL_TRACES_EXPORTER", "zipkin")], unsupported(EXPORTER, "zipkin", "otlp and none")),
+            (vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], TraceDestination::Otlp(endpoint.1.to_owned())),
+            (
+                vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
+                unsupported(PROTOCOLS[1], "http/protobuf", "grpc"),
+            ),
+            (
+                vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")],
+                unsupported(PROTOCOLS[0], "http/json", "grpc"),
+            ),
+        ] {
+            let variable = |name: &str| {
+                let set = [endpoint].into_iter().chain(more.iter().copied()).find(|(set, _)| *set == name);
+                set.map(|(_, value)| value.to_owned())
+            };
+            assert_eq!(TraceDestination::new(variable), expected, "{more:?}");
+        }
+        assert_eq!(TraceDestination::new(|_| None), TraceDestination::Nowhere);
+    }
+
+    /// Standard error that nobody reads, until the sender is dropped.
+    struct Stuck(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            let _ = self.1.send(data.to_vec());
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_are_dropped_and_counted() {
+        let (release, stuck) = mpsc::channel();
+        let (written, read) = mpsc::channel();
+        let (mut writer, guard) = log_writer(Stuck(stuck, written));
+        let counter = writer.error_counter();
+        for _ in 0..2 * MAX_WAITING_LINES {
+            writer.write_all(b"line\n").unwrap();
+        }
+        let dropped = counter.dropped_lines();
+        // The thread holds one more that it has taken, or not yet.
+        assert!((MAX_WAITING_LINES - 1..=MAX_WAITING_LINES).contains(&dropped), "{dropped}");
+        drop(release);
+        assert_eq!(read.iter().take(2 * MAX_WAITING_LINES - dropped).count(), 2 * MAX_WAITING_LINES - dropped);
+        drop(guard);
+    }
 }

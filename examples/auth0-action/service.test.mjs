@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { login, run } from './actions-api.mjs';
 
@@ -140,6 +141,70 @@ test("Node demo's request still gets block in the answer", { skip }, async () =>
     assert.equal(status, 200);
     assert.equal(answer.block, block);
   }
+});
+
+/**
+ * Serves a proxy that passes the first request on and resets the connection: when the service has answered (`answered`),
+ * or at once, so that the service may still decide. It passes every later request on, with its answer.
+ */
+async function losesTheFirstAnswer(t, { answered }) {
+  const passed = [];
+  const server = createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const { authorization, 'content-type': type, 'x-request-id': id } = request.headers;
+    const headers = { 'content-type': type, ...(authorization && { authorization }), ...(id && { 'x-request-id': id }) };
+    const first = passed.length === 0;
+    const forwarded = fetch(service.url, { method: 'POST', headers, body: Buffer.concat(chunks) }).then((it) => it.json());
+    passed.push(forwarded);
+    if (first && !answered) return response.socket.resetAndDestroy();
+    const answer = await forwarded;
+    if (first) return response.socket.resetAndDestroy();
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(async () => {
+    await Promise.allSettled(passed);
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${server.address().port}`, passed };
+}
+
+test('check that is repeated after a lost answer gets the same decision', { skip }, async (t) => {
+  for (const answered of [true, false]) {
+    for (const [what, matches] of [
+      ['allowed', ({ block }) => !block],
+      ['blocked', ({ block }) => block],
+      ['blocked with revoke_session: true', (it) => it.block && it.revoke_session],
+    ]) {
+      const { request } = await printed(what, matches);
+      const { url, passed } = await losesTheFirstAnswer(t, { answered });
+      const { done, lines } = await run(t, loginOf(request, { SESSION_CHECKER_URL: url, TIMEOUT_MS: '15000', FAIL_MODE: 'deny' }));
+      const [lost, repeated, ...more] = await Promise.all(passed);
+      assert.deepEqual(more, []);
+      const facts = ({ block, reason, revoke_session, message }) => ({ block, reason, revoke_session, message });
+      assert.deepEqual(facts(repeated), facts(lost), what);
+      assert.ok(matches(repeated), JSON.stringify(repeated));
+      const expected = repeated.block ? [[repeated.revoke_session ? 'revoke' : 'deny', repeated.message]] : [];
+      assert.deepEqual(done, expected, what);
+      assert.match(lines[0], /; the second try succeeded$/);
+    }
+  }
+});
+
+test('login of a new session that is repeated does not count twice', { skip }, async (t) => {
+  // A user whom the tenant does not list yet: only the service's memory knows the first try.
+  const { request } = await printed('allowed', ({ block }) => !block);
+  const login = { ...request, user_id: 'auth0|repeats', sid: 'repeats-phone' };
+  const { url, passed } = await losesTheFirstAnswer(t, { answered: true });
+  const { done } = await run(t, loginOf(login, { SESSION_CHECKER_URL: url, TIMEOUT_MS: '15000', FAIL_MODE: 'deny' }));
+  const answers = await Promise.all(passed);
+  assert.deepEqual([done, answers.map(({ block }) => block)], [[], [false, false]]);
+  // The limit counts the repeated login once: it is the other session of the next login.
+  const { answer } = await send({ ...login, sid: 'repeats-laptop' });
+  assert.equal(answer.active_sessions, 1, JSON.stringify(answer));
 });
 
 test('service that is down leads to FAIL_MODE', { skip }, async (t) => {

@@ -7,7 +7,7 @@
  *   SESSION_CHECKER_URL    the address of the service: https://sessions.example.com, with or without /check
  *   SESSION_CHECKER_TOKEN  the bearer token: a value of the policy's callers' Secret
  *   FAIL_MODE              what to do when the service gives no valid answer: allow (default) or deny
- *   TIMEOUT_MS             how long to wait for the answer: 100 to 15000, default 4000
+ *   TIMEOUT_MS             how long to wait for the answer, a second try included: 100 to 15000, default 4000
  *   TENANT_DOMAIN          only if the token is for policies of several tenants: acme.eu.auth0.com
  *
  * It never throws: if an Action throws, Auth0 blocks the login and shows the error to the user.
@@ -56,23 +56,80 @@ function readSettings(secrets) {
   return { failMode, timeoutMs, tenant, url: secret('SESSION_CHECKER_URL'), token: secret('SESSION_CHECKER_TOKEN') };
 }
 
-/** Sends the check and returns the answer. Throws on anything but a 200 with a boolean `block`. */
+/**
+ * Sends the check and returns the answer. Throws if there is no valid one within the time limit.
+ *
+ * A failure that may be over in a moment is tried again once. That is safe, also when the service has received the first
+ * try: a check that is repeated gets the same decision.
+ */
 async function check(event, settings) {
-  const response = await fetch(endpoint(settings.url), {
+  const endsAt = Date.now() + settings.timeoutMs;
+  const url = endpoint(settings.url);
+  const request = {
     method: 'POST',
     headers: headers(event, settings.token),
     body: requestBody(event, settings.tenant),
     redirect: 'manual', // the token must not go to another address
-    signal: AbortSignal.timeout(settings.timeoutMs),
-  });
+    signal: AbortSignal.timeout(settings.timeoutMs), // for both tries together
+  };
+  let failure;
+  try {
+    return await send(url, request);
+  } catch (error) {
+    const pause = pauseMs(error);
+    // The second try gets at least as long as the pause. A server that asks for more time is not ready in time.
+    if (pause === undefined || pause > (endsAt - Date.now()) / 2) throw error;
+    failure = describe(error, settings);
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+  let answer;
+  try {
+    answer = await send(url, request);
+  } catch (error) {
+    throw new CheckError(`${failure}; second try: ${describe(error, settings)}`);
+  }
+  log(`${failure}; the second try succeeded`);
+  return answer;
+}
+
+/** Sends one request. Throws on anything but a 200 with a boolean `block`. */
+async function send(url, request) {
+  const response = await fetch(url, request);
   if (response.status !== 200) {
     await response.body?.cancel().catch(() => {});
     const hint = response.status === 401 ? ', check the secret SESSION_CHECKER_TOKEN' : '';
-    throw new CheckError(`the service answered ${response.status}${hint}`);
+    throw new CheckError(`the service answered ${response.status}${hint}`, response);
   }
   const answer = JSON.parse(await read(response.body));
   if (typeof answer?.block !== 'boolean') throw new CheckError('the answer has no boolean "block"');
   return answer;
+}
+
+// A connection that could not be made or ended early: a proxy or a Pod that restarts.
+const BROKEN = ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'];
+// What a proxy answers when it did not reach the service (520 to 523 are Cloudflare's), and 503 of a starting Pod.
+const UNREACHED = [408, 502, 503, 504, 520, 521, 522, 523];
+// A proxy needs less time to choose another Pod. The pause is random, so that failed logins do not come back together.
+const PAUSE_MS = 100;
+
+/** How long to wait before the second try. Undefined if a second try cannot change the result. */
+function pauseMs(error) {
+  const pause = Math.floor(Math.random() * PAUSE_MS);
+  if (!(error instanceof CheckError)) return BROKEN.includes(error?.cause?.code) ? pause : undefined;
+  const { status, headers } = error.response ?? {};
+  if (status !== 429 && !UNREACHED.includes(status)) return undefined;
+  const wanted = retryAfterMs(headers);
+  if (wanted === undefined && status === 429) return undefined; // nothing says that the limit ends soon
+  return wanted ?? pause;
+}
+
+/** `Retry-After` in milliseconds. A date is compared with the `Date` of the same answer, because clocks differ. */
+function retryAfterMs(headers) {
+  const value = headers.get('retry-after')?.trim();
+  if (!value) return undefined;
+  if (/^[0-9]+$/.test(value)) return Number(value) * 1000;
+  const ms = /[a-z]{3}/i.test(value) ? Date.parse(value) - (Date.parse(headers.get('date')) || Date.now()) : NaN;
+  return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
 }
 
 /** The URL of `/check`. It must use HTTPS, except on loopback. */
@@ -156,7 +213,12 @@ async function block(api, { message, reason, revoke_session: revokeSession }) {
 }
 
 /** An error whose message is safe to log. Other messages can contain the address or the token. */
-class CheckError extends Error {}
+class CheckError extends Error {
+  constructor(message, response) {
+    super(message);
+    this.response = response;
+  }
+}
 
 function describe(error, { timeoutMs }) {
   if (error instanceof CheckError) return error.message;

@@ -12,7 +12,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 pub(super) struct PublicOnly;
 
 #[derive(Debug, thiserror::Error)]
-#[error("{name} resolves to {address}, which is not a public address; name a private one with --auth0-endpoint")]
+#[error(
+    "{name} resolves to {address}, which is not a public address, so no connection is made. If this is intended, set --auth0-endpoint DOMAIN=URL"
+)]
 struct NotPublic {
     name: String,
     address: IpAddr,

@@ -40,7 +40,7 @@ impl Error {
 
     /// The task of a shared request ended without a result: it panicked, or the process ends.
     pub(crate) fn ended() -> Self {
-        Self::new(Failure::UpstreamError, "the task that calls the tenant ended without a result")
+        Self::new(Failure::InternalError, "the task that calls the tenant ended without a result")
     }
 
     pub(super) fn unexpected(status: StatusCode) -> Self {

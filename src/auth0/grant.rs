@@ -63,7 +63,8 @@ impl Grant {
         let fetched = self.request_token(deadline).await;
         let (tenant, observer) = (self.endpoint.tenant(), self.endpoint.observer());
         if let Err(error) = &fetched {
-            warn!(tenant, failure = %error.failure, detail = %error.detail, "cannot get a token");
+            let client_id = &self.credentials.client_id;
+            warn!(tenant, client_id, failure = %error.failure, detail = %error.detail, "cannot get a token");
         }
         observer.token(tenant, fetched.as_ref().map(|_| ()).map_err(|error| error.failure));
         fetched

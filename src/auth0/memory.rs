@@ -48,6 +48,13 @@ impl TenantMemory {
 }
 
 impl Charge {
+    /// A charge of nothing, for tests of what holds one.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        let observer = Arc::new(super::observer::Unobserved);
+        Arc::new(TenantMemory::new("acme.eu.auth0.com", TotalMemory::default(), observer)).charge()
+    }
+
     /// Counts more bytes.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The metrics of calls to tenants.
+//! The metrics of calls to tenants. The registry adds the prefix `session_checker_` to their names.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::call::Operation;
 use super::observer::{BreakerState, ListBound, MemoryBound, Observer, Outcome};
-use super::rate_limit::RateLimit;
+use super::rate_limit_headers::RateLimit;
 use crate::metrics::MetricRegistry;
 use crate::policy::Failure;
 

@@ -9,7 +9,7 @@
 //!   │                 by secret or signed assertion     grant.rs, assertion.rs
 //!   ▼
 //! Endpoint::send ── one retry, span, outcome            transport.rs, observer.rs
-//!   │                 rate limit headers                rate_limit.rs
+//!   │                 rate limit headers                rate_limit_headers.rs
 //!   │                 breaker, budget: per tenant       limiter/
 //!   ▼
 //! Upstream ──────── one connection pool for all         upstream.rs
@@ -43,7 +43,7 @@ mod metrics;
 mod observer;
 mod parse;
 mod path;
-mod rate_limit;
+mod rate_limit_headers;
 mod revoke;
 mod token;
 mod transport;
@@ -57,6 +57,6 @@ pub use list::ReadList;
 pub use memory::Charge;
 pub use metrics::Auth0Metrics;
 pub use observer::{BreakerState, ListBound, MemoryBound, Observer, Outcome, Unobserved};
-pub use rate_limit::RateLimit;
+pub use rate_limit_headers::RateLimit;
 pub use revoke::Revoked;
 pub use upstream::{SetupError, Upstream, UpstreamOptions};

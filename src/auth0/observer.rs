@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::call::Operation;
-use super::rate_limit::RateLimit;
+use super::rate_limit_headers::RateLimit;
 use crate::policy::Failure;
 
 /// How one HTTP request ended.

@@ -21,7 +21,7 @@ use super::error::Error;
 use super::limiter::{Permit, TenantLimiter};
 use super::memory::Charge;
 use super::observer::{Observer, Outcome};
-use super::rate_limit::{RateLimit, date};
+use super::rate_limit_headers::{RateLimit, date};
 use crate::policy::Failure;
 
 /// How long a connection may take to come about. It leaves time for an answer within the default timeout of a check (3 s).

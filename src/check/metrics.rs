@@ -1,10 +1,12 @@
 //! The metrics of checks.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
+use jiff::Timestamp;
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::session_lists::ListOrigin;
 use crate::metrics::{MetricRegistry, to_i64};
@@ -21,9 +23,13 @@ pub struct CheckMetrics {
     would_block_users: IntGaugeVec,
     failure_policy_uses: IntCounterVec,
     lists_shared: IntCounterVec,
+    kept_list_bytes: IntGauge,
+    lists_not_kept: IntCounter,
     rechecks: IntCounterVec,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
     would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
+    /// When each policy last answered a check, in Unix seconds.
+    last_checks: Arc<RwLock<HashMap<String, AtomicI64>>>,
 }
 
 /// One check, as the metrics see it.
@@ -44,8 +50,11 @@ impl CheckMetrics {
     pub fn new(registry: &MetricRegistry) -> Self {
         let would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>> = Arc::default();
         let users = Arc::clone(&would_block);
+        let last_checks: Arc<RwLock<HashMap<String, AtomicI64>>> = Arc::default();
+        let times = Arc::clone(&last_checks);
         registry.on_scrape(move |live| {
             users.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
+            times.write().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
         });
         Self {
             checks: registry.counters(
@@ -78,13 +87,37 @@ impl CheckMetrics {
                 "Checks that sent no list request of their own: coalesced = they shared the request of another check of the same user, remembered = the user needs lists too often and the last list was used.",
                 &["tenant", "how"],
             ),
+            kept_list_bytes: registry
+                .gauge("kept_list_bytes", "Bytes of the lists that are kept for users who need lists too often."),
+            lists_not_kept: registry.counter(
+                "lists_not_kept_total",
+                "Lists that were not kept because the kept lists take as much memory as they may.",
+            ),
             rechecks: registry.counters(
                 "rechecks_total",
                 "Holders of a place that were allowed again from memory (recheckAfter).",
                 &["tenant"],
             ),
             would_block,
+            last_checks,
         }
+    }
+
+    /// When a policy last answered a check since this process started.
+    pub fn last_check(&self, policy: &str) -> Option<Timestamp> {
+        let times = self.last_checks.read().unwrap_or_else(PoisonError::into_inner);
+        Timestamp::from_second(times.get(policy)?.load(Ordering::Relaxed)).ok()
+    }
+
+    fn note_time(&self, policy: &str) {
+        let now = Timestamp::now().as_second();
+        // Almost every check finds its policy, so checks do not wait for each other.
+        if let Some(last) = self.last_checks.read().unwrap_or_else(PoisonError::into_inner).get(policy) {
+            last.store(now, Ordering::Relaxed);
+            return;
+        }
+        let mut times = self.last_checks.write().unwrap_or_else(PoisonError::into_inner);
+        times.entry(policy.to_owned()).or_default().store(now, Ordering::Relaxed);
     }
 
     /// Counts a check.
@@ -92,6 +125,7 @@ impl CheckMetrics {
         let CheckRecord { answer, tenant, user, took } = record;
         let policy = answer.policy.as_ref().map(ToString::to_string).unwrap_or_default();
         let decision = if answer.block { "block" } else { "allow" };
+        self.note_time(&policy);
         self.checks.with_label_values(&[&policy, tenant, decision, answer.reason.as_str()]).inc();
         self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
         if let Some(reason) = answer.audited_reason {
@@ -113,6 +147,12 @@ impl CheckMetrics {
     /// Counts a holder that was allowed again from memory.
     pub fn recheck(&self, tenant: &str) {
         self.rechecks.with_label_values(&[tenant]).inc();
+    }
+
+    /// Shows how many bytes the kept lists take, and how many lists found no room since the start.
+    pub fn kept_lists(&self, (bytes, not_kept): (usize, u64)) {
+        self.kept_list_bytes.set(to_i64(bytes));
+        self.lists_not_kept.inc_by(not_kept.saturating_sub(self.lists_not_kept.get()));
     }
 
     /// Counts a check that shared a list.

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //!   resolve ──▶ pre-checks ──▶ begin ──▶ credential ──▶ recent holder ──▶ list, admit ──▶ evict ──▶ answer ──▶ finish
-//!                              ledger                   memory            lists, ledger   auth0                ledger
+//!                              ledger                   holders           lists, ledger   auth0                ledger
 //! ```
 //!
-//! A dry run takes the same steps. It leaves out those of the ledger and of the memory, and revokes nothing.
+//! A dry run uses neither the ledger nor the recent holders, and it revokes nothing.
 
 mod metrics;
 pub mod session_lists;
 
 use std::collections::HashSet;
 use std::mem::take;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
+use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -33,8 +35,8 @@ use crate::policy::{
 use crate::snapshot::Snapshot;
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
 
-/// How many sessions of one check are revoked at the same time: a small part of the burst of 50 that a production tenant takes,
-/// so that other checks are not held up.
+/// The maximum number of concurrent revocations of one check. A production tenant accepts bursts of 50, so other checks still get
+/// requests.
 const MAX_CONCURRENT_REVOCATIONS: usize = 8;
 
 /// Answers checks.
@@ -62,19 +64,20 @@ pub struct DryRun<'a> {
 
 /// The state of a check, or of a dry run, between its steps.
 struct Walk<'a> {
-    /// Has the ledger and the memory; `None` in a dry run.
+    /// Has the ledger and the recent holders; `None` in a dry run.
     checker: Option<&'a Checker>,
     snapshot: &'a Snapshot,
     login: &'a Login,
     arrived: Instant,
-    /// The attempt whose end the ledger has to know, and what it evicted.
+    /// The attempt to finish.
     attempt: Option<Attempt>,
+    /// The sessions it revoked or could not revoke.
     eviction: Eviction,
     seen: DryRun<'a>,
 }
 
-/// Takes the steps of a check without any effect, and returns the answer and what it saw. It decides by the tenant's list alone:
-/// logins in progress, which the ledger of the service has, do not count.
+/// Takes the steps of a check without any effect, and returns the answer and what it saw. It decides by the tenant's list alone
+/// and does not read the ledger, so logins in progress do not count.
 pub async fn dry_run<'a>(snapshot: &'a Snapshot, view: &'a CallerView, login: &'a Login) -> (Answer, DryRun<'a>) {
     let mut walk = Walk::new(None, snapshot, login, Instant::now());
     let answer = walk.answer(view).await;
@@ -103,6 +106,12 @@ impl Checker {
     pub fn sweep(&self) {
         self.holders.sweep();
         self.session_lists.sweep();
+        self.metrics.kept_lists(self.session_lists.kept());
+    }
+
+    /// When a policy last answered a check since this process started.
+    pub fn last_check(&self, policy: &crate::policy::ObjectName) -> Option<Timestamp> {
+        self.metrics.last_check(&policy.to_string())
     }
 
     /// The current snapshot: to be taken once for a check.
@@ -110,8 +119,8 @@ impl Checker {
         self.current.load_full()
     }
 
-    /// Answers a login that arrived at `arrived`, by the policies that its caller may use. The answer comes before the
-    /// policy's timeout, counted from then.
+    /// Answers a login that arrived at `arrived`, by the policies that its caller may use. The policy's
+    /// timeout starts at `arrived`.
     pub async fn check(&self, snapshot: &Snapshot, view: &CallerView, login: &Login, arrived: Instant) -> Answer {
         let mut walk = Walk::new(Some(self), snapshot, login, arrived);
         let answer = walk.answer(view).await;
@@ -142,13 +151,12 @@ impl Checker {
         }
         let (decision, listing) = decided;
         let (decision, sessions) = (decision?, &listing.sessions);
-        // Only a place that the list shows is remembered: a login that the ledger alone knows may never complete.
+        // Only a place that the list shows (decision 3.4) is remembered: a login that the ledger alone knows may never complete.
         if let Decision::Within { holder: true, .. } = decision
             && policy.reentry == Reentry::KeepPlace
             && sessions.shows(limit_check.sid(), limit_check.client_id())
         {
-            let session = attempt.key().clone();
-            self.holders.remember(version, limit_check.chosen_by(), session, policy.recheck_after);
+            self.holders.add(version, limit_check.chosen_by(), attempt.key(), policy.recheck_after);
         }
         Ok(decision)
     }
@@ -223,7 +231,10 @@ impl<'a> Walk<'a> {
                 return fallback.enforcement.answer(Verdict::failed(Failure::PolicyInvalid), self.snapshot.force_audit);
             }
         };
-        let (Ok(verdict) | Err(verdict)) = self.verdict(version, policy).await;
+        // After a panic the failure policy answers, and the ledger learns that below. The panic hook has logged it. What a check
+        // changes is behind locks, and no write leaves it half done.
+        let decided = AssertUnwindSafe(self.verdict(version, policy)).catch_unwind().await;
+        let (Ok(verdict) | Err(verdict)) = decided.unwrap_or_else(|_| Err(Verdict::failed(Failure::InternalError)));
         let answer = policy.enforcement.answer(verdict, self.snapshot.force_audit);
         if let Some(attempt) = self.attempt.take() {
             attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;
@@ -234,7 +245,7 @@ impl<'a> Walk<'a> {
     /// The steps under a policy.
     ///
     /// # Errors
-    /// The verdict of a step after which the others are not taken.
+    /// The verdict, when a step ends the check early.
     async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
         let limit_check = policy.pre_checks(self.login, Timestamp::now())?;
         self.seen.limit_check = Some(limit_check);
@@ -289,10 +300,10 @@ impl<'a> Walk<'a> {
         match decision {
             Decision::Evict { count, victims } if enforced && self.checker.is_some() => {
                 let (eviction, failure) = evict(client, victims, &call).await;
-                let (revoked, alive) = (eviction.revoked.len(), eviction.alive.len());
+                let (revoked, not_revoked) = (eviction.revoked.len(), eviction.not_revoked.len());
                 self.eviction = eviction;
                 let Some(error) = failure else { return Ok(verdict) };
-                tracing::warn!(policy = %policy.scope.name, %error, revoked, alive, "some sessions could not be revoked");
+                tracing::warn!(policy = %policy.scope.name, %error, revoked, alive = not_revoked, "some sessions could not be revoked");
                 Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })
             }
             _ => Ok(verdict),
@@ -337,7 +348,7 @@ async fn evict(client: &TenantClient, victims: Vec<String>, call: &CallContext) 
         match result {
             Ok(_) => eviction.revoked.push(sid),
             Err(error) => {
-                eviction.alive.push(sid);
+                eviction.not_revoked.push(sid);
                 failure.get_or_insert(error);
             }
         }

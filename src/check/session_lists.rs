@@ -33,6 +33,7 @@
 //! deadlines. A check waits until its own.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::auth0::{CallContext, Charge, Error, ReadList, TenantClient};
-use crate::ledger::{StoreTime, UserKey};
+use crate::ledger::{KeyHash, KeyHasher, StoreTime, UserKey};
 use crate::policy::{Completeness, LimitCheck, PolicyVersion, SessionList, StopRule};
 
 /// How many lists a user's checks get freshly requested within a [`HISTORY_SPAN`]: more than a person's logins need.
@@ -53,8 +54,16 @@ const MAX_FRESH_LISTS: usize = 5;
 const HISTORY_SPAN: Duration = Duration::from_secs(10);
 /// How long a request waits for the one before it, which may hang. A tenant that works answers well within it.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many users have a history at the same time: ten thousand checks a second for a [`HISTORY_SPAN`].
+/// How many users have a history at the same time: ten thousand checks a second for a [`HISTORY_SPAN`]. A history without its last
+/// list takes at most 400 bytes, whatever the length of the user's id, so all take at most 40 MB.
 const MAX_USERS: usize = 100_000;
+/// The most bytes of the last lists of all users: those of 4,000 users with ten sessions. A list that finds no room is not kept:
+/// the user's next check requests one.
+const MAX_LISTING_BYTES: usize = 16 << 20;
+/// What a session of a list takes beside its id and its clients: four times, an index, and a place in a table.
+const SESSION_OVERHEAD: usize = 256;
+/// What an application takes in a session's set of them.
+const CLIENT_BYTES: usize = 64;
 
 /// A user's sessions, and the times that belong to the list.
 pub struct SessionListing {
@@ -112,7 +121,9 @@ pub struct ListRequest<'a> {
 pub struct SessionLists {
     /// By credential and user, because the problem of one credential must not reach checks with another. The least recent checks
     /// come first.
-    users: Mutex<LinkedHashMap<(usize, UserKey), UserHistory>>,
+    users: Mutex<LinkedHashMap<KeyHash, UserHistory>>,
+    hasher: KeyHasher,
+    memory: Arc<ListingMemory>,
 }
 
 type ListResult = Result<Arc<SessionListing>, Error>;
@@ -128,7 +139,22 @@ struct UserHistory {
     latest: Option<SharedRequest>,
     /// The request that the latest waits for.
     predecessor: Option<PendingList>,
-    last_listing: Option<Arc<SessionListing>>,
+    last_listing: Option<KeptListing>,
+}
+
+/// A list that is kept for the user's next check. Its bytes are counted until it is dropped.
+struct KeptListing {
+    listing: Arc<SessionListing>,
+    bytes: usize,
+    memory: Arc<ListingMemory>,
+}
+
+/// The bytes of all lists that are kept.
+#[derive(Default)]
+struct ListingMemory {
+    held: AtomicUsize,
+    /// How many lists found no room. Never falls.
+    not_kept: AtomicU64,
 }
 
 /// One request for a user's list, and the checks that wait for it.
@@ -153,20 +179,21 @@ impl SessionLists {
     /// # Errors
     /// The error of the request, or a timeout at the deadline.
     pub async fn get(&self, request: ListRequest<'_>) -> (ListOrigin, ListResult) {
-        let key = (request.client.id(), request.user.clone());
+        let key = self.hasher.hash(&(request.client.id(), request.user));
         let now = Instant::now();
         let (origin, shared) = {
             let mut users = self.lock();
             let mut history = users.remove(&key).unwrap_or_default();
-            history.collect_ended();
+            history.collect_ended(&self.memory);
             let too_often = history.count_check(now);
             let is_young = |list: &&Arc<SessionListing>| now.duration_since(list.requested_at) < request.max_age;
-            let remembered = history.last_listing.as_ref().filter(|_| too_often).filter(is_young).map(Arc::clone);
+            let kept = history.last_listing.as_ref().map(|kept| &kept.listing);
+            let remembered = kept.filter(|_| too_often).filter(is_young).map(Arc::clone);
             let found = match remembered {
                 Some(list) => Err(list),
                 None => Ok(history.join_or_start(&request, now)),
             };
-            users.insert(key.clone(), history);
+            users.insert(key, history);
             if users.len() > MAX_USERS {
                 users.pop_front();
             }
@@ -183,7 +210,7 @@ impl SessionLists {
             Err(_) => Err(Error::timeout()),
         };
         if let Some(history) = self.lock().get_mut(&key) {
-            history.collect_ended();
+            history.collect_ended(&self.memory);
         }
         (origin, result)
     }
@@ -198,7 +225,12 @@ impl SessionLists {
         users.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<(usize, UserKey), UserHistory>> {
+    /// The bytes of the lists that are kept, and how many lists found no room.
+    pub fn kept(&self) -> (usize, u64) {
+        (self.memory.held.load(Ordering::Relaxed), self.memory.not_kept.load(Ordering::Relaxed))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<KeyHash, UserHistory>> {
         lock(&self.users)
     }
 }
@@ -220,7 +252,7 @@ impl UserHistory {
     /// Drops requests that have ended. The last list is kept of a user whose next check may be one too many. A list that was not
     /// read to its end is not kept, because it decides one check. That of an unknown user is not kept, because the user may
     /// exist a moment later.
-    fn collect_ended(&mut self) {
+    fn collect_ended(&mut self, memory: &Arc<ListingMemory>) {
         let latest = self.latest.take_if(|shared| shared.pending.peek().is_some()).map(|shared| shared.pending);
         let predecessor = self.predecessor.take_if(|pending| pending.peek().is_some());
         for pending in [predecessor, latest].into_iter().flatten() {
@@ -228,11 +260,9 @@ impl UserHistory {
                 && self.checked_at.len() + 1 >= MAX_FRESH_LISTS
                 && list.sessions.completeness() == Completeness::Whole
                 && !list.sessions.is_of_unknown_user()
-                && self.last_listing.as_ref().is_none_or(|last| last.requested_at < list.requested_at)
+                && self.last_listing.as_ref().is_none_or(|last| last.listing.requested_at < list.requested_at)
             {
-                // What is remembered has a bound of its own, and must not fail the checks of others.
-                list.charge.release();
-                self.last_listing = Some(Arc::clone(list));
+                self.last_listing = memory.keep(list);
             }
         }
     }
@@ -248,6 +278,33 @@ impl UserHistory {
         let shared = SharedRequest::start(request, now, self.predecessor.clone());
         (ListOrigin::Own, self.latest.insert(shared).clone())
     }
+}
+
+impl ListingMemory {
+    /// Keeps a list, if there is room.
+    fn keep(self: &Arc<Self>, listing: &Arc<SessionListing>) -> Option<KeptListing> {
+        let bytes = bytes(&listing.sessions);
+        let add = |held: usize| held.checked_add(bytes).filter(|held| *held <= MAX_LISTING_BYTES);
+        if self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
+            self.not_kept.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        // A kept list has this bound, and must not take from the bound of the checks under way.
+        listing.charge.release();
+        Some(KeptListing { listing: Arc::clone(listing), bytes, memory: Arc::clone(self) })
+    }
+}
+
+impl Drop for KeptListing {
+    fn drop(&mut self) {
+        self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The most bytes that a list takes.
+fn bytes(sessions: &SessionList) -> usize {
+    let of_clients = |clients: Vec<&str>| clients.iter().map(|client| client.len() + CLIENT_BYTES).sum::<usize>();
+    sessions.views().map(|view| SESSION_OVERHEAD + view.id.len() + view.clients.map_or(0, of_clients)).sum()
 }
 
 impl SharedRequest {
@@ -293,4 +350,48 @@ impl SharedRequest {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while one is held, and each write leaves the content whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Ledger, Memory, SessionKey, Terms};
+    use crate::policy::ListedSession;
+
+    async fn listing(sessions: usize) -> Arc<SessionListing> {
+        let terms = Terms { window: Duration::ZERO, longest_check: Duration::ZERO, enforced: true };
+        let key = SessionKey::new(UserKey::new("t", "u"), "s", "c");
+        let since = Arc::new(Ledger::new(Memory::new(1))).begin(key, terms).await.since();
+        let clients = Some(vec!["c".repeat(32); 2]);
+        let session = |number| ListedSession {
+            id: format!("{number:0>64}"),
+            clients: clients.clone(),
+            ..ListedSession::default()
+        };
+        let sessions = SessionList::new("u", (0..sessions).map(session));
+        Arc::new(SessionListing { sessions, since, requested_at: Instant::now(), charge: Charge::none() })
+    }
+
+    #[tokio::test]
+    async fn kept_lists_are_bounded_in_bytes_and_counted() {
+        let (lists, listing) = (SessionLists::default(), listing(1_000).await);
+        let mut kept: Vec<KeptListing> = (0..1_000).map_while(|_| lists.memory.keep(&listing)).collect();
+        let one = bytes(&listing.sessions);
+        assert!(one >= 1_000 * (64 + SESSION_OVERHEAD), "{one}");
+        let (held, not_kept) = lists.kept();
+        assert!(held <= MAX_LISTING_BYTES && held > MAX_LISTING_BYTES - one, "{held}");
+        assert_eq!((held, not_kept), (kept.len() * one, 1));
+        kept.pop();
+        kept.extend(lists.memory.keep(&listing));
+        assert_eq!(lists.kept(), (held, 1));
+        drop(kept);
+        assert_eq!(lists.kept(), (0, 1));
+    }
+
+    #[test]
+    fn history_takes_at_most_400_bytes() {
+        let checks = MAX_FRESH_LISTS.next_power_of_two() * size_of::<Instant>();
+        let node = size_of::<(KeyHash, UserHistory)>() + 2 * size_of::<usize>() + 2 * (size_of::<usize>() + 1);
+        assert!(node + checks <= 400, "{node} {checks}");
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use simulator::{Application, Options, Session, Simulator};
 use url::Url;
 
-use crate::args::DemoArgs;
+use crate::args::{DEFAULT_MAX_CONNECTIONS, DemoArgs};
 use crate::service::{RunError, Service, ServiceConfig, Source, SourceConfig};
 use crate::shutdown::Signals;
 
@@ -79,8 +79,9 @@ fn add_users(tenant: &Simulator) {
 /// The service with the example policy, its tenant at `endpoint`. The environment configures `serve`, not the demo.
 fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
     ServiceConfig {
-        listen: args.listen,
-        admin_listen: args.admin_listen,
+        listen: args.listen.clone(),
+        admin_listen: args.admin_listen.clone(),
+        path_prefix: String::new(),
         tls: None,
         source: SourceConfig {
             policies: Source::Text(MANIFESTS),
@@ -99,6 +100,8 @@ fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
         force_audit: false,
         force_audit_file: None,
         max_in_flight: 1024,
+        max_connections: DEFAULT_MAX_CONNECTIONS,
+        max_connections_per_source: None,
         log_hash_key: None,
         shutdown_delay: Duration::ZERO,
         drain_timeout: Duration::from_secs(5),

@@ -40,7 +40,7 @@ async fn with_telemetry(
     default_filter: &str,
     command: impl Future<Output = Result<(), RunError>>,
 ) -> Result<(), RunError> {
-    let telemetry = Telemetry::init(format, default_filter).map_err(|error| RunError::Command(error.to_string()))?;
+    let telemetry = Telemetry::init(format, default_filter)?;
     let result = command.await;
     telemetry.flush().await;
     result

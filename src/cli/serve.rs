@@ -14,7 +14,7 @@ use crate::shutdown::Signals;
 /// When the service cannot start, or a part of it stops without a shutdown.
 pub async fn run(args: ServeArgs) -> Result<(), RunError> {
     // Before the start: as the first process of a container, this one ignores signals that it has no handler for.
-    let signals = Signals::listen().map_err(RunError::Signals)?;
+    let signals = Signals::listen_with_reload().map_err(RunError::Signals)?;
     Service::start(service_config(args)?).await?.run(signals).await
 }
 
@@ -23,10 +23,11 @@ pub async fn run(args: ServeArgs) -> Result<(), RunError> {
 /// # Errors
 /// When the options name no usable source of policies.
 pub fn service_config(args: ServeArgs) -> Result<ServiceConfig, RunError> {
-    let (listen, shutdown_delay) = (args.listen(), args.shutdown_delay());
+    let (listen, admin_listen, shutdown_delay) = (args.listen(), args.admin_listen(), args.shutdown_delay());
     Ok(ServiceConfig {
         listen,
-        admin_listen: args.admin_listen,
+        admin_listen,
+        path_prefix: args.path_prefix,
         tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         source: source_config(args.source)?,
         caller_token_file: args.caller_token_file,
@@ -41,6 +42,8 @@ pub fn service_config(args: ServeArgs) -> Result<ServiceConfig, RunError> {
         force_audit: args.force_audit,
         force_audit_file: args.force_audit_file,
         max_in_flight: args.max_in_flight,
+        max_connections: args.max_connections,
+        max_connections_per_source: args.max_connections_per_source,
         log_hash_key: args.log_hash_key.filter(is_set),
         shutdown_delay,
         drain_timeout: args.drain_timeout,

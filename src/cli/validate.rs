@@ -3,10 +3,12 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::args::ValidateArgs;
-use crate::policy::compile;
+use crate::policy::{Policy, compile, warnings};
 use crate::service::RunError;
-use crate::source::{Document, read_documents, yaml_files};
+use crate::source::{Document, read_documents, unread_policies, yaml_files};
 
 /// Validates every SessionPolicy in the files and folders, and prints a line for each policy and each problem.
 ///
@@ -20,7 +22,7 @@ pub fn run(args: &ValidateArgs) -> Result<(), RunError> {
             match result {
                 Ok(policy) => {
                     policies += 1;
-                    println!("{name}: {policy} is valid");
+                    println!("{name}: {policy}");
                 }
                 Err(problem) => {
                     problems += 1;
@@ -52,27 +54,40 @@ fn read(path: &Path) -> Vec<(String, Result<String, String>)> {
         Ok(vec![path.to_owned()])
     };
     match files {
-        Ok(files) => files.iter().map(|file| (show(file), std::fs::read_to_string(file).map_err(unreadable))).collect(),
+        Ok(files) => {
+            let read = files.iter().map(|file| (show(file), std::fs::read_to_string(file).map_err(unreadable)));
+            let unread = if path.is_dir() { unread_policies(path) } else { Vec::new() };
+            read.chain(unread.iter().map(|(file, error)| (show(file), Err(error.to_string())))).collect()
+        }
         Err(error) => vec![(show(path), Err(unreadable(error)))],
     }
 }
 
-/// For each policy of a text its name, or each of its problems.
+/// For each policy of a text what is to be said of it, or each of its problems.
 fn validate(text: &str) -> Vec<Result<String, String>> {
     let documents = match read_documents(text) {
         Ok(documents) => documents,
         Err(error) => return vec![Err(error.to_string())],
     };
-    let policies = documents.into_iter().filter_map(|document| match document {
-        Document::Policy(manifest) => Some(manifest),
-        Document::Secret(_) | Document::Other { .. } => None,
-    });
-    policies
-        .flat_map(|manifest| match compile(&manifest) {
-            Ok(_) => vec![Ok(format!("SessionPolicy {}", manifest.name))],
-            Err(errors) => {
-                errors.iter().map(|error| Err(format!("SessionPolicy {}: {error}", manifest.name))).collect()
-            }
+    documents
+        .iter()
+        .flat_map(|document| match document {
+            Document::Policy(manifest) => match compile(manifest) {
+                Ok(policy) => vec![Ok(valid(&policy))],
+                Err(errors) => {
+                    errors.iter().map(|error| Err(format!("SessionPolicy {}: {error}", manifest.name))).collect()
+                }
+            },
+            Document::UnknownType(manifest, error) => vec![Err(format!("{}: {error}", manifest.name))],
+            Document::Secret(_) | Document::Other { .. } => Vec::new(),
         })
         .collect()
+}
+
+/// Says that a policy is valid, with a line for each part of it that has no effect.
+fn valid(policy: &Policy) -> String {
+    let name = format!("SessionPolicy {}", policy.scope.name);
+    let warnings = warnings(policy, Some(Timestamp::now()));
+    let warnings: String = warnings.iter().map(|warning| format!("\n  warning: {warning}")).collect();
+    format!("{name} is valid{warnings}")
 }

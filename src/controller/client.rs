@@ -1,6 +1,7 @@
 //! The connection to a cluster: where its API server is, how long a response may take, and when a watch last heard of it.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use kube::client::{Body, ClientBuilder};
+use kube::config::{InferConfigError, KubeconfigError};
 use tower::layer::layer_fn;
 use tower::{BoxError, Service};
 
@@ -48,12 +50,21 @@ pub struct Cluster {
 /// An error in the settings of a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// There is neither a service account nor a kubeconfig.
-    #[error("no Kubernetes cluster is configured: run in a Pod, or provide a kubeconfig")]
-    NoCluster(#[source] Box<kube::config::InferConfigError>),
+    /// There is neither a service account nor a usable kubeconfig.
+    #[error("this is not a Pod with a service account, and there is no usable kubeconfig: {}", kubeconfig_error(.0))]
+    NoCluster(#[source] Box<InferConfigError>),
     /// The configuration of the API server is invalid.
     #[error("the connection to the API server cannot be set up: {0}")]
     Client(#[from] Box<kube::Error>),
+}
+
+/// What is wrong with the kubeconfig. Its lines are not quoted, because they hold secrets.
+fn kubeconfig_error(error: &InferConfigError) -> String {
+    match error.source().and_then(<dyn Error>::downcast_ref) {
+        Some(KubeconfigError::Parse(error)) => format!("it cannot be parsed: {}", error.without_snippet()),
+        Some(error) => error.to_string(),
+        None => error.to_string(),
+    }
 }
 
 /// A connection to the API server of a cluster.
@@ -133,6 +144,25 @@ where
                 recorded.boxed_unsync()
             }))
         })
+    }
+}
+
+/// The message of the innermost source of an error, which says most.
+pub(super) fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Why a request to the API server failed, in one line.
+pub(super) fn describe(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => {
+            format!("the API server answered {} {}: {}", status.code, status.reason, status.message)
+        }
+        error => format!("the request to the API server failed: {}", innermost(error)),
     }
 }
 

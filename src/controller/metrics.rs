@@ -1,8 +1,8 @@
-//! The metrics of the controller.
+//! The metrics of the controller. The registry adds the prefix `session_checker_` to their names.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGauge};
+use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
 
 use crate::metrics::MetricRegistry;
 
@@ -12,7 +12,8 @@ pub struct ControllerMetrics {
     reconcile_duration: HistogramVec,
     watch_last_contact: GaugeVec,
     watch_restarts: IntCounterVec,
-    leader: IntGauge,
+    /// Without labels. It has no series before an election begins: an alert fires while nobody leads.
+    leader: IntGaugeVec,
     status_writes: IntCounterVec,
 }
 
@@ -83,7 +84,11 @@ impl ControllerMetrics {
                 "Watches that failed and were started again.",
                 &["watch"],
             ),
-            leader: registry.gauge("leader", "1 while this replica holds the Lease and writes the status of policies, else 0."),
+            leader: registry.gauges(
+                "leader",
+                "1 while this replica holds the Lease and writes the status of policies, else 0. Only in a cluster.",
+                &[],
+            ),
             status_writes: registry.counters(
                 "status_writes_total",
                 "Writes of a policy's status, by result: ok, error, or gone (the policy was deleted).",
@@ -126,7 +131,7 @@ impl ControllerMetrics {
 
     /// Sets whether this replica holds the Lease.
     pub fn leader(&self, leader: bool) {
-        self.leader.set(i64::from(leader));
+        self.leader.with_label_values(&[] as &[&str]).set(i64::from(leader));
     }
 
     /// Counts a write of a policy's status.

@@ -23,6 +23,7 @@
 //! policies that name it report so, and no other policy is affected.
 
 mod client;
+mod grace;
 pub mod metrics;
 mod objects;
 mod reconcile;

@@ -124,12 +124,7 @@ pub(super) fn policy(stored: StoredPolicy) -> Box<(Manifest, ObservedPolicy)> {
 /// The manifest of a Secret.
 pub(super) fn secret(secret: Secret) -> SecretManifest {
     let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
-    SecretManifest {
-        name: name(&secret.metadata),
-        uid: secret.metadata.uid,
-        kind: secret.type_.unwrap_or_default(),
-        data: Ok(data),
-    }
+    SecretManifest { name: name(&secret.metadata), kind: secret.type_.unwrap_or_default(), data: Ok(data) }
 }
 
 fn name(metadata: &ObjectMeta) -> ObjectName {

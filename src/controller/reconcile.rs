@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::client::ClusterConnection;
+use super::grace::SecretDeletions;
 use super::metrics::{ControllerMetrics, Watch};
 use super::objects::{ObservedPolicies, ObservedPolicy};
 use super::watch::{self, REPEATED_FAILURE_WINDOW, WatchError, WatchEvent};
@@ -27,6 +28,8 @@ const SECRETS_TIMEOUT: Duration = Duration::from_secs(30);
 enum ClusterEvent {
     Policies(usize, WatchEvent<Box<(Manifest, ObservedPolicy)>>),
     Secret(ObjectName, Result<Option<SecretManifest>, WatchError>),
+    /// A deleted Secret did not come back in time.
+    SecretEnded(ObjectName),
 }
 
 struct Reconciler {
@@ -39,6 +42,7 @@ struct Reconciler {
     existing: Vec<BTreeSet<ObjectName>>,
     /// Ends the watch of each Secret.
     secret_watches: HashMap<ObjectName, CancellationToken>,
+    deletions: SecretDeletions,
     /// The last error of each failing watch, and when it was seen.
     failing: HashMap<String, (WatchError, Instant)>,
     startup: StartupLatches,
@@ -79,6 +83,7 @@ pub fn follow_cluster(
         observed,
         metrics,
         secret_watches: HashMap::new(),
+        deletions: SecretDeletions::default(),
         failing: HashMap::new(),
         startup: StartupLatches { readiness, policies, secrets: HashMap::new(), deadline: None },
     };
@@ -97,8 +102,16 @@ impl Reconciler {
     async fn run(mut self) -> Result<Infallible, JoinError> {
         loop {
             let deadline = self.startup.deadline;
+            let next_end = self.deletions.next_end();
             let first = tokio::select! {
+                // First: a Secret that is back by now is not ended.
+                biased;
                 event = self.watches.next() => event.expect("a watch does not end"),
+                () = sleep_until(next_end.unwrap_or_else(Instant::now)), if next_end.is_some() => {
+                    let ended = self.deletions.take_ended(Instant::now());
+                    self.reconcile(ended.into_iter().map(ClusterEvent::SecretEnded).collect()).await?;
+                    continue;
+                }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.startup.stop_waiting_for_secrets();
                     continue;
@@ -136,6 +149,10 @@ impl Reconciler {
                     }
                     self.on_secret(&name, event, &mut index_changes);
                 }
+                ClusterEvent::SecretEnded(name) => {
+                    tracing::info!(secret = %name, "deleted Secret did not come back; it is no longer used");
+                    index_changes.push(IndexChange::SecretMissing(name));
+                }
             }
         }
         if !index_changes.is_empty() {
@@ -149,6 +166,7 @@ impl Reconciler {
                     watch.cancel();
                 }
                 self.failing.remove(&secret_watch_name(name));
+                self.deletions.forget(name);
                 known_secrets.push(name.clone());
             }
             added.into_iter().for_each(|name| self.watch_secret(name));
@@ -219,8 +237,16 @@ impl Reconciler {
         match event {
             Ok(secret) => {
                 self.watch_succeeded(&watch);
-                index_changes
-                    .push(secret.map_or_else(|| IndexChange::SecretMissing(name.clone()), IndexChange::Secret));
+                match secret {
+                    Some(secret) => {
+                        self.deletions.seen(name);
+                        index_changes.push(IndexChange::Secret(secret));
+                    }
+                    None if self.deletions.missing(name, Instant::now()) => {
+                        index_changes.push(IndexChange::SecretMissing(name.clone()));
+                    }
+                    None => {}
+                }
             }
             Err(error) => {
                 if matches!(error, WatchError::Forbidden(_)) {
@@ -250,7 +276,18 @@ impl Reconciler {
             .get(&watch)
             .is_some_and(|(last, at)| *last == error && now.duration_since(*at) < REPEATED_FAILURE_WINDOW);
         if !is_logged {
-            tracing::warn!(watch, %error, "watch failed; retrying. The last known policies stay active.");
+            let is_starting = !self.startup.policies.is_empty();
+            match kind {
+                Watch::Policies if is_starting => {
+                    tracing::warn!(watch, %error, "watch failed; retrying. The replica is not ready until it works.");
+                }
+                Watch::Policies => {
+                    tracing::warn!(watch, %error, "watch failed; retrying. The last known policies stay active.");
+                }
+                Watch::Secrets => {
+                    tracing::warn!(watch, %error, "watch failed; retrying. The last known Secret stays in use.");
+                }
+            }
         }
         self.failing.insert(watch, (error, now));
     }
@@ -339,7 +376,7 @@ impl StartupLatches {
     fn stop_waiting_for_secrets(&mut self) {
         self.deadline = None;
         for (name, latch) in self.secrets.drain() {
-            tracing::warn!(secret = %name, "the API server has not shown this Secret yet. Readiness no longer waits for it.");
+            tracing::warn!(secret = %name, "no answer about this Secret within 30 s; becoming ready without it");
             latch.release();
         }
     }

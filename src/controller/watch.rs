@@ -11,7 +11,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::client::ClusterConnection;
+use super::client::{ClusterConnection, innermost};
 use super::objects::{self, ObservedPolicy, StoredPolicy};
 use crate::crd::{GROUP, SessionPolicy};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
@@ -46,7 +46,7 @@ pub(super) enum WatchEvent<T> {
 pub(super) enum WatchError {
     #[error("the CustomResourceDefinition {}.{GROUP} is not installed: install the chart with crds.enabled, or apply the output of `session-checker crd`", SessionPolicy::plural(&()))]
     NoDefinition,
-    #[error("the service account lacks a right: {0}")]
+    #[error("the API server answered 403: grant the service account get, list and watch (chart value rbac): {0}")]
     Forbidden(String),
     /// The API server no longer has the changes since the last event, so everything is listed again.
     #[error("the resource version is too old: everything is listed again")]
@@ -197,7 +197,7 @@ impl WatchError {
             | Error::WatchFailed(kube::Error::Api(status))
             | Error::WatchError(status) => status,
             Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
-                return Self::Other(format!("the API server cannot be reached: {}", root_cause(error)));
+                return Self::Other(format!("the API server cannot be reached: {}", innermost(error)));
             }
             Error::NoResourceVersion => {
                 return Self::Other("the API server answered without a resource version".to_owned());
@@ -221,13 +221,4 @@ impl WatchError {
         };
         first.saturating_mul(1 << failures.min(16)).min(longest).mul_f64(rand::random_range(0.75..1.25))
     }
-}
-
-/// The innermost source of an error, which says most.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -31,6 +31,8 @@ pub mod bounds {
     pub const MAX_ORGANIZATIONS: usize = 100;
     /// The longest organization id or connection name.
     pub const MAX_ORGANIZATION_CHARS: usize = 64;
+    /// What every organization id begins with.
+    pub const ORGANIZATION_PREFIX: &str = "org_";
     /// The most entries of `overrides`.
     pub const MAX_OVERRIDES: usize = 32;
     /// The longest name of an override.

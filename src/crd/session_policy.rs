@@ -41,8 +41,9 @@ use super::{GoDuration, SessionPolicyStatus, bounds};
 pub struct SessionPolicySpec {
     /// The Auth0 tenant whose logins this policy limits, and the credential for its Management API.
     pub tenant: TenantSpec,
-    /// A Secret in the same namespace, of type `sessionchecker.dev/callers`. Each of its values, trimmed and at least 16
-    /// characters long, is a bearer token that the Auth0 Action may present. Two values allow a rotation without downtime.
+    /// A Secret in the same namespace, of type `sessionchecker.dev/callers`. The values of its keys `token`, `token-*`,
+    /// `action`, `action-*`, `current`, `previous` and `next`, trimmed and at least 16 characters long, are bearer tokens that
+    /// the Auth0 Action may present. Two values allow a rotation without downtime.
     /// Unset: the callers that the service is started with may use the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller_secret_ref: Option<SecretRef>,
@@ -146,7 +147,7 @@ pub struct TenantSpec {
     pub credentials_secret_ref: SecretRef,
     /// The most requests a second that all replicas together send to the tenant's Management API, to leave a part of the rate
     /// limit to its other users. Unset: only Auth0's rate limit headers count. When policies of a tenant differ, the lowest
-    /// value applies.
+    /// value applies. Policies whose credential the tenant has not accepted do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = bounds::MAX_REQUESTS_PER_SECOND))]
     pub requests_per_second: Option<i32>,
@@ -172,7 +173,11 @@ pub struct SelectorSpec {
     /// Organization ids (`org_…`). They select the logins that the policy governs. Sessions have no organization, so the
     /// sessions of all organizations count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(id, id.startsWith('org_'))")
+            .message("write the organization's id, which begins with org_, in place of its name")
+    )]
     #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
     pub organizations: Option<Vec<String>>,
     /// Connection names.
@@ -225,9 +230,13 @@ pub struct OverrideSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(min = 1, max = bounds::MAX_ROLES), inner(length(min = 1, max = bounds::MAX_ROLE_CHARS)))]
     pub roles: Option<Vec<String>>,
-    /// Organization ids.
+    /// Organization ids (`org_…`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(id, id.startsWith('org_'))")
+            .message("write the organization's id, which begins with org_, in place of its name")
+    )]
     #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
     pub organizations: Option<Vec<String>>,
     /// Connection names.

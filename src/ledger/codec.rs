@@ -58,6 +58,11 @@ impl Encoded {
         Decoder(&self.0).revision()
     }
 
+    /// The bytes that it takes on the heap.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// The number of admissions and revocations, without decoding them.
     pub fn len(&self) -> usize {
         let mut from = Decoder(&self.0);

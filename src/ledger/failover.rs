@@ -1,4 +1,4 @@
-//! The store of a replica: this process's memory, and in front of it Redis, where replicas share one.
+//! The store of a replica: Redis where replicas share one, and this process's memory.
 //!
 //! While Redis works it decides, and the memory gets a copy of what this replica writes. While Redis is degraded the memory
 //! decides, starting from these copies: each replica limits by what it knows, and for one window after a switch in either
@@ -84,7 +84,7 @@ fn versioned(register: Register) -> Versioned {
         "" => Record::default(),
         text => serde_json::from_str(text).unwrap_or_else(|error| {
             // It affects one user and ends with the user's next login. All other records stay shared.
-            warn!(%error, "a record in Redis cannot be read; an empty one replaces it");
+            warn!(%error, "shared ledger: a record in Redis cannot be read; an empty one replaces it");
             Record { revision, ..Record::default() }
         }),
     };

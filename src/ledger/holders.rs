@@ -1,10 +1,10 @@
-//! What `recheckAfter` remembers: a session that was allowed as a holder of every limit is allowed again from memory for a
-//! while, so that silent renewals do not use up the tenant's few requests a second.
+//! Recent holders, for `recheckAfter`: a session that was allowed as a holder of every limit is allowed again without a list for
+//! a while, so that silent renewals do not use up the tenant's few requests a second.
 //!
 //! It never allows a login that a list would block. Under `KeepPlace` a holder is allowed whatever other sessions do, as long as
 //! the policy stays the same: the policy's version is a part of the key, and so is the override that chose the limits. A session
-//! that this service revoked is blocked before this memory is read; whatever else ends a session ends its logins too. An answer
-//! from memory does not prolong the entry, so a list confirms it at least every `recheckAfter`.
+//! that this service revoked is blocked before the recent holders are read; whatever else ends a session ends its logins too. Such an
+//! answer does not prolong the entry, so a list confirms it at least every `recheckAfter`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -12,20 +12,19 @@ use std::time::Duration;
 use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
-use super::key::SessionKey;
+use super::key::{KeyHash, KeyHasher, SessionKey};
 
-/// How many holders a replica remembers: as many as the ledger has entries.
+/// How many holders a replica remembers: as many as the ledger has entries. Each takes the same 150 bytes at most, whatever the
+/// length of its ids, so all take at most 15 MB.
 pub const DEFAULT_CAPACITY: usize = 100_000;
 
 /// The holders that were allowed recently, by versions `P` of policies: each compiled version is a separate allocation.
 pub struct RecentHolders<P> {
     capacity: usize,
-    holders: Mutex<LinkedHashMap<HolderKey, Expiry<P>>>,
+    hasher: KeyHasher,
+    /// By the hash of a session, a version of a policy and the override that chose the limits.
+    holders: Mutex<LinkedHashMap<KeyHash, Expiry<P>>>,
 }
-
-/// A session under a version of a policy and the override that chose the limits. The version is compared by its address, which
-/// no other version can have while the weak reference in the value exists.
-type HolderKey = (usize, Option<usize>, SessionKey);
 
 struct Expiry<P> {
     at: Instant,
@@ -35,15 +34,15 @@ struct Expiry<P> {
 impl<P> RecentHolders<P> {
     /// Remembers at most `capacity` holders; the oldest are forgotten first.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, holders: Mutex::new(LinkedHashMap::new()) }
+        Self { capacity, hasher: KeyHasher::default(), holders: Mutex::new(LinkedHashMap::new()) }
     }
 
     /// Remembers for `recheck_after` that a list showed a holder of every limit and the policy allowed it.
-    pub fn remember(&self, policy: &Arc<P>, chosen_by: Option<usize>, session: SessionKey, recheck_after: Duration) {
+    pub fn add(&self, policy: &Arc<P>, chosen_by: Option<usize>, session: &SessionKey, recheck_after: Duration) {
         let now = Instant::now();
         let Some(at) = now.checked_add(recheck_after).filter(|at| *at > now) else { return };
         let mut holders = self.lock();
-        holders.insert((address(policy), chosen_by, session), Expiry { at, policy: Arc::downgrade(policy) });
+        holders.insert(self.key(policy, chosen_by, session), Expiry { at, policy: Arc::downgrade(policy) });
         if holders.len() > self.capacity {
             holders.pop_front();
         }
@@ -51,7 +50,7 @@ impl<P> RecentHolders<P> {
 
     /// Whether the same version of the policy allows the holder again. An entry that has expired is removed.
     pub fn contains(&self, policy: &Arc<P>, chosen_by: Option<usize>, session: &SessionKey) -> bool {
-        let key = (address(policy), chosen_by, session.clone());
+        let key = self.key(policy, chosen_by, session);
         let mut holders = self.lock();
         let contains = holders.get(&key).is_some_and(|expiry| expiry.at > Instant::now());
         if !contains {
@@ -68,13 +67,14 @@ impl<P> RecentHolders<P> {
         holders.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<HolderKey, Expiry<P>>> {
+    /// The version is compared by its address, which no other version can have while the weak reference in the value exists.
+    fn key(&self, policy: &Arc<P>, chosen_by: Option<usize>, session: &SessionKey) -> KeyHash {
+        self.hasher.hash(&(Arc::as_ptr(policy).addr(), chosen_by, session))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<KeyHash, Expiry<P>>> {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn address<P>(policy: &Arc<P>) -> usize {
-    Arc::as_ptr(policy).addr()
 }
 
 #[cfg(test)]
@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn holder_is_allowed_from_memory_until_it_expires() {
         let (holders, policy) = (RecentHolders::new(10), Arc::new(0));
-        holders.remember(&policy, None, session("s"), RECHECK_AFTER);
+        holders.add(&policy, None, &session("s"), RECHECK_AFTER);
         for _ in 0..5 {
             assert!(holders.contains(&policy, None, &session("s")), "however often it is asked");
             tokio::time::advance(RECHECK_AFTER / 5).await;
@@ -103,7 +103,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn holder_is_one_of_policy_version_override_and_session() {
         let (holders, policy) = (RecentHolders::new(10), Arc::new(0));
-        holders.remember(&policy, None, session("s"), RECHECK_AFTER);
+        holders.add(&policy, None, &session("s"), RECHECK_AFTER);
         assert!(!holders.contains(&Arc::new(0), None, &session("s")), "a new version of the policy");
         assert!(!holders.contains(&policy, Some(0), &session("s")), "another override");
         for other in [
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn policy_that_is_gone_leaves_nothing() {
         let (holders, policy) = (RecentHolders::new(10), Arc::new(0));
-        holders.remember(&policy, None, session("s"), RECHECK_AFTER);
+        holders.add(&policy, None, &session("s"), RECHECK_AFTER);
         drop(policy);
         assert_eq!(holders.sweep(), 0);
     }
@@ -128,13 +128,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn zero_remembers_nothing_and_the_oldest_go_first() {
         let (holders, policy) = (RecentHolders::new(2), Arc::new(0));
-        holders.remember(&policy, None, session("zero"), Duration::ZERO);
+        holders.add(&policy, None, &session("zero"), Duration::ZERO);
         assert_eq!(holders.sweep(), 0);
         for sid in ["a", "b", "c"] {
-            holders.remember(&policy, None, session(sid), RECHECK_AFTER);
+            holders.add(&policy, None, &session(sid), RECHECK_AFTER);
         }
         assert!(!holders.contains(&policy, None, &session("a")));
         assert!(["b", "c"].iter().all(|sid| holders.contains(&policy, None, &session(sid))));
+    }
+
+    #[test]
+    fn holder_takes_at_most_150_bytes() {
+        // Two links, and in the table a pointer and a byte for each place, of which half are empty at worst.
+        let node = size_of::<(KeyHash, Expiry<u8>)>() + 2 * size_of::<usize>();
+        assert!(node + 2 * (size_of::<usize>() + 1) <= 150, "{node}");
     }
 
     /// The table in docs/policy.md, by which people choose `recheckAfter`.
@@ -155,7 +162,7 @@ mod tests {
                 for user in &users {
                     if !holders.contains(&policy, None, user) {
                         lists += 1;
-                        holders.remember(&policy, None, user.clone(), Duration::from_secs(60 * minutes));
+                        holders.add(&policy, None, user, Duration::from_secs(60 * minutes));
                     }
                 }
                 // All at the same time: the count is the same when they are spread over the ten minutes.

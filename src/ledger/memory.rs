@@ -1,9 +1,8 @@
 //! The ledger in this process's memory: maps in shards, each behind a lock that is never held across an await.
 //!
-//! The number of entries is bounded. Writers sweep entries that have ended every few seconds; where that is not enough, the
-//! records that were written longest ago are forgotten and counted.
+//! The number of entries and their bytes are bounded. Writers sweep entries that have ended every few seconds; where that is not
+//! enough, the records that were written longest ago are forgotten and counted.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,12 +11,20 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::codec::Encoded;
-use super::key::UserKey;
+use super::key::{KeyHash, KeyHasher, UserKey};
 use super::record::Record;
 use super::store::{Clock, Stats, Store, StoreTime, Versioned};
 
 /// How many admissions and revocations a replica keeps: more than 4,000 logins a second leave behind, in about 20 MB.
 pub const DEFAULT_CAPACITY: usize = 100_000;
+
+/// The most bytes of a process's records: those of [`DEFAULT_CAPACITY`] entries take 20 MB with the ids that Auth0 makes, and ids
+/// that are several times as long leave room for fewer.
+pub const MAX_BYTES: usize = 32 << 20;
+
+/// What a record takes beside its bytes: the hash that stands for the user, two links and a pointer with a length, in tables that
+/// are half empty at worst, and what the allocator adds.
+const RECORD_OVERHEAD: usize = 128;
 
 /// The smallest capacity of a shard: the oldest record of a larger shard is about the oldest of all.
 const MIN_SHARD_CAPACITY: usize = 1_024;
@@ -32,16 +39,19 @@ const FULL_SWEEP_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 pub struct Memory {
     shards: Box<[Mutex<Shard>]>,
     shard_capacity: usize,
-    hasher: RandomState,
+    shard_bytes: usize,
+    hasher: KeyHasher,
     started: (Timestamp, Instant),
     forgotten: AtomicU64,
 }
 
 struct Shard {
     /// The least recently written first.
-    records: LinkedHashMap<Box<str>, Encoded>,
+    records: LinkedHashMap<KeyHash, Encoded>,
     /// The sum of the records' numbers of entries.
     size: usize,
+    /// The sum of the records' bytes.
+    bytes: usize,
     swept_at: Timestamp,
 }
 
@@ -52,15 +62,16 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Keeps at most `capacity` admissions and revocations, at least one.
+    /// Keeps at most `capacity` admissions and revocations, at least one, in at most [`MAX_BYTES`].
     pub fn new(capacity: usize) -> Self {
         let shards = (capacity / MIN_SHARD_CAPACITY).clamp(1, MAX_SHARDS);
         let started = (Timestamp::now(), Instant::now());
-        let shard = || Mutex::new(Shard { records: LinkedHashMap::new(), size: 0, swept_at: started.0 });
+        let shard = || Mutex::new(Shard { records: LinkedHashMap::new(), size: 0, bytes: 0, swept_at: started.0 });
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             shard_capacity: (capacity / shards).max(1),
-            hasher: RandomState::new(),
+            shard_bytes: MAX_BYTES / shards,
+            hasher: KeyHasher::default(),
             started,
             forgotten: AtomicU64::new(0),
         }
@@ -77,36 +88,48 @@ impl Memory {
 
     /// Stores a record, whatever is stored.
     pub(super) fn put(&self, user: &UserKey, record: Record) {
-        let now = self.now();
+        let (now, user) = (self.now(), self.hasher.hash(user));
         self.put_in_shard(&mut self.shard(user), user, record, now);
     }
 
-    fn shard(&self, user: &UserKey) -> MutexGuard<'_, Shard> {
-        let position = self.hasher.hash_one(user) as usize % self.shards.len();
-        lock(&self.shards[position])
+    fn shard(&self, user: KeyHash) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[user.number() % self.shards.len()])
     }
 
-    fn put_in_shard(&self, shard: &mut Shard, user: &UserKey, mut record: Record, now: Timestamp) {
+    fn put_in_shard(&self, shard: &mut Shard, user: KeyHash, mut record: Record, now: Timestamp) {
         let mut forgotten = record.shorten(self.shard_capacity);
-        shard.size += record.len();
+        let mut encoded = Encoded::new(&record);
+        while bytes(&encoded) > self.shard_bytes && !record.is_empty() {
+            let fitting = record.len() * self.shard_bytes / bytes(&encoded);
+            forgotten += record.shorten(fitting);
+            encoded = Encoded::new(&record);
+        }
         let before = if record.is_empty() {
-            shard.records.remove(user.as_str())
+            shard.records.remove(&user)
         } else {
-            shard.records.insert(user.as_str().into(), Encoded::new(&record))
+            shard.size += record.len();
+            shard.bytes += bytes(&encoded);
+            shard.records.insert(user, encoded)
         };
-        shard.size -= before.map_or(0, |before| before.len());
+        if let Some(before) = before {
+            shard.subtract(&before);
+        }
 
-        let interval = if shard.size > self.shard_capacity { FULL_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
+        let interval = if self.is_over(shard) { FULL_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
         if now.duration_since(shard.swept_at) >= interval {
             shard.sweep(now);
         }
-        while shard.size > self.shard_capacity
+        while self.is_over(shard)
             && let Some((_, oldest)) = shard.records.pop_front()
         {
-            shard.size -= oldest.len();
+            shard.subtract(&oldest);
             forgotten += oldest.len();
         }
         self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+    }
+
+    fn is_over(&self, shard: &Shard) -> bool {
+        shard.size > self.shard_capacity || shard.bytes > self.shard_bytes
     }
 
     fn versioned(&self, record: Option<&Encoded>, now: Timestamp) -> Versioned {
@@ -116,32 +139,41 @@ impl Memory {
 }
 
 impl Shard {
+    fn subtract(&mut self, record: &Encoded) {
+        self.size -= record.len();
+        self.bytes -= bytes(record);
+    }
+
     fn sweep(&mut self, now: Timestamp) {
-        let mut size = 0;
+        let (mut size, mut total_bytes) = (0, 0);
         self.records.retain(|_, encoded| {
             let mut record = encoded.decode();
             if record.is_stale(now) {
                 record.expire(now);
                 *encoded = Encoded::new(&record);
             }
+            if record.is_empty() {
+                return false;
+            }
             size += record.len();
-            !record.is_empty()
+            total_bytes += bytes(encoded);
+            true
         });
-        self.size = size;
+        (self.size, self.bytes) = (size, total_bytes);
         self.swept_at = now;
     }
 }
 
 impl Store for Memory {
     async fn read(&self, user: &UserKey) -> Versioned {
-        let now = self.now();
-        self.versioned(self.shard(user).records.get(user.as_str()), now)
+        let (now, user) = (self.now(), self.hasher.hash(user));
+        self.versioned(self.shard(user).records.get(&user), now)
     }
 
     async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
-        let now = self.now();
+        let (now, user) = (self.now(), self.hasher.hash(user));
         let mut shard = self.shard(user);
-        let stored = shard.records.get(user.as_str());
+        let stored = shard.records.get(&user);
         if stored.map_or(0, Encoded::revision) != expected.record.revision {
             return Err(self.versioned(stored, now));
         }
@@ -151,17 +183,20 @@ impl Store for Memory {
 
     fn stats(&self) -> Stats {
         let now = self.now();
-        let size = |shard: &Mutex<Shard>| {
+        let mut stats = Stats { forgotten: self.forgotten.load(Ordering::Relaxed), ..Stats::default() };
+        for shard in &self.shards {
             let mut shard = lock(shard);
             shard.sweep(now);
-            shard.size
-        };
-        Stats {
-            size: self.shards.iter().map(size).sum(),
-            forgotten: self.forgotten.load(Ordering::Relaxed),
-            ..Stats::default()
+            stats.size += shard.size;
+            stats.bytes += shard.bytes;
         }
+        stats
     }
+}
+
+/// The bytes that a record takes, with its place in the map.
+fn bytes(record: &Encoded) -> usize {
+    record.bytes() + RECORD_OVERHEAD
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

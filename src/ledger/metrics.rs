@@ -9,6 +9,7 @@ pub fn register(registry: &MetricRegistry, shared: bool, stats: impl Fn() -> Sta
         .gauge("ledger_shared", "1 when replicas share a ledger, 0 when each replica has its own.")
         .set(i64::from(shared));
     let entries = registry.gauge("ledger_entries", "Admissions and revocations in this process's memory.");
+    let bytes = registry.gauge("ledger_bytes", "Bytes of the ledger in this process's memory.");
     let degraded = registry
         .gauge("ledger_degraded", "1 while the shared ledger fails and this process uses its own memory, else 0.");
     let forgotten = registry.counter(
@@ -26,6 +27,7 @@ pub fn register(registry: &MetricRegistry, shared: bool, stats: impl Fn() -> Sta
     registry.on_scrape(move |_| {
         let stats = stats();
         entries.set(to_i64(stats.size));
+        bytes.set(to_i64(stats.bytes));
         degraded.set(i64::from(stats.degraded));
         for (counter, total) in
             [(&forgotten, stats.forgotten), (&conflicts, stats.conflicts), (&fallbacks, stats.fallbacks)]

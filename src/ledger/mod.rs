@@ -4,47 +4,54 @@
 //! in its list. The ledger keeps, for each user, the logins that were allowed, and makes deciding and recording one step:
 //!
 //! ```text
-//!   begin    the store's time T, and whether the session was revoked ─┐
-//!                                                                     │  before the list is requested
-//!   list     the user's sessions, requested after T                   │
-//!                                                                     ▼
-//!   admit    ┌▶ read the record ─▶ decide ─▶ exchange it, if its revision is the one that was read
+//!   begin    the store's time T (`since` in code), and whether the session was revoked or reserved ─┐
+//!                                                                                                   │  before the request
+//!   list     the user's sessions, requested after T                                                 │
+//!                                                                                                   ▼
+//!   decide   ┌▶ read the record ─▶ decide ─▶ write it if its revision is unchanged
 //!            └──────────── no: another replica was faster
 //!
-//!   finish   which sessions were revoked and which were not, and whether the login is allowed
+//!   finish   one write: which sessions were revoked and which were not, and whether the login is allowed
 //! ```
 //!
-//! The four steps are an [`Attempt`]. A [`Store`] knows nothing of them. It keeps one [`Record`] for each user, exchanges it as
-//! a whole when its revision is the one that was read, and has a clock. The meaning of a record is in `record` and the protocol
-//! is here, each once for all stores.
+//! Begin, decide and finish belong to an [`Attempt`]; the caller requests the list. A [`Store`] knows nothing of them. It keeps
+//! one [`Record`] for each user, writes it as a whole if its revision is unchanged, and has a clock. The meaning of a record is
+//! in `record` and the protocol is here, each once for all stores.
 //!
 //! # Why it holds
 //!
-//! *No allowed login is missed.* Let X be a login that was allowed. A check that read the record before X's exchange cannot
-//! commit after it without reading again. A check that reads X's entry counts it, unless the entry has ended for the check's
-//! list. An entry ends for a list in one of two ways:
+//! *No allowed login is missed.* Let X be a login that was allowed. If a check read the record before X was written, its own
+//! write fails and it reads again. A check that reads X's entry counts it, unless the entry has ended for the check's list. An
+//! entry ends for a list in one of two ways:
 //!
 //! * T is later than X's window. If X completed within its window, a list that was requested after T shows it.
 //! * T is later than X's mark. A mark is the store's time after a list that shows X had arrived. So X had completed before the
 //!   mark, and a list that was requested after T shows X too, or X has been logged out since.
 //!
-//! Both compare T, not the time of the commit: a slow list cannot outlast the entries that it has to be counted with, because an
-//! entry is kept until the slowest check with such a list is done (`kept_until`).
+//! Both compare T, not the time of the write: a slow list cannot outlast the entries that it has to be counted with. An entry is
+//! kept until every check whose list may lack it is done (`kept_until`).
 //!
-//! *A mark changes no decision that is under way.* It is later than the T of every check that read the record before it was
-//! written, and those checks count the entry with the mark or without it. A mark does write a new revision; a check that meets
-//! it decides again, with the same result, and no mark is lost.
+//! *A mark changes no decision in progress.* A mark is later than T of every check in progress, so those checks count the entry
+//! either way. A mark does write a new revision; a check that meets it decides again, with the same result, and no mark is lost.
 //!
-//! *Two evicting logins do not share a victim.* The newcomer's entry and the reservation of its victims are one exchange. A
-//! check that decides after it does not count the victims and cannot choose them; it counts the newcomer, which cannot be chosen
-//! before it is listed. So each place that is freed is taken once. When a revocation fails, its victim is released and counts
-//! again; with the newcomer blocked and withdrawn, that is as many as before. Only a login that was allowed in between, in place
-//! of the newcomer or of one of its several victims, may then be one too many: the failure policy answered, and there the promise
-//! ends. A reservation whose replica died ends by itself.
+//! *Two evicting logins do not share a victim.* One write has the newcomer's entry and the reservation of its victims. A check
+//! that decides after it does not count the victims and cannot choose them; it counts the newcomer, which cannot be chosen
+//! before it is listed. So each place that is freed is taken once.
+//!
+//! *A failed revocation changes no count.* It releases the victim, and one write also withdraws the newcomer that the failure
+//! policy blocks. No check sees the victim and the newcomer together, nor neither of them, so a login in between has the same
+//! place to take: none. Where the failure policy allows the newcomer, the write keeps its entry, and the limit is exceeded by
+//! that login.
+//!
+//! One newcomer and one victim of the same limits replace each other exactly. Two cases are left in which a blocked newcomer
+//! gives back more than it took, and a login that was allowed in between may be one too many: the newcomer reserved several
+//! victims, because the user was over the limit before; or the victim also serves another application, whose limit did not
+//! count the newcomer. The failure policy answered, so the guarantee does not cover them (decision 5.14). A reservation whose
+//! replica died ends by itself.
 //!
 //! *A dropped attempt leaves nothing that was not there before.* No answer was given, so no login was allowed by it: the
-//! attempt withdraws the entry that it added, and no other. Its victims are released and count again, also those that are revoked
-//! by then: that is too strict until a list no longer shows them, never too lax.
+//! attempt withdraws the entry that it added, and no other, and releases its victims, in one write. Sessions already revoked
+//! also count again until the list no longer shows them: that is too strict, never too lax.
 //!
 //! # Times
 //!
@@ -79,17 +86,16 @@ use user_locks::UserLocks;
 
 pub use failover::Failover;
 pub use holders::{DEFAULT_CAPACITY as DEFAULT_HOLDERS, RecentHolders};
-pub use key::{SessionKey, UserKey};
-pub use memory::{DEFAULT_CAPACITY, Memory};
+pub use key::{KeyHash, KeyHasher, SessionKey, UserKey};
+pub use memory::{DEFAULT_CAPACITY, MAX_BYTES, Memory};
 pub use record::{AdmissionEntry, MAX_LIST_AGE, REVOKED_FOR, Record, RevocationEntry, Terms};
 pub use store::{Stats, Store, StoreTime, Versioned};
 
-/// The most entries of one user. No limit is above 1,000, so more matter only to a user who logs in to several applications a
-/// thousand times within one window.
+/// The most entries of one user. More than this need thousands of logins to several applications within one window.
 const MAX_ENTRIES_PER_USER: usize = 4_000;
 
-/// The most writes that go on after their checks have ended: four times the checks that wait for one tenant by default. A write
-/// takes a few operations of the store, so that many are under way only when the store hangs.
+/// The most writes that continue after their checks have ended: 4 × the default `--max-in-flight`. A write takes a few operations
+/// of the store, so that many are in progress only when the store hangs.
 const MAX_BACKGROUND_WRITES: usize = 4_096;
 
 /// The ledger of a replica.
@@ -113,12 +119,12 @@ pub struct Attempt<S: Store = Failover> {
     written: Written,
 }
 
-/// What an attempt wrote, or may have written when its exchange was not answered in time.
+/// What an attempt wrote, or may have written when its write was not answered in time.
 #[derive(Default)]
 struct Written {
-    /// Whether the decision allows the login; `None` = there is none.
+    /// Whether the recorded decision allows the login. `None`: no decision was recorded.
     allowed: Option<bool>,
-    /// Whether the login has an entry that it did not have before.
+    /// Whether the attempt added the login's entry.
     added: bool,
     /// The sessions that it reserved.
     reserved: Vec<String>,
@@ -130,11 +136,11 @@ pub struct Eviction {
     /// Revoked, or already gone.
     pub revoked: Vec<String>,
     /// Not revoked.
-    pub alive: Vec<String>,
+    pub not_revoked: Vec<String>,
 }
 
-/// A write that is completed also when its check no longer waits for it.
-struct Completion<'a> {
+/// A write that continues when its check no longer waits for it.
+struct DetachedWrite<'a> {
     background: &'a Arc<Semaphore>,
     write: Option<BoxFuture<'static, ()>>,
 }
@@ -156,7 +162,7 @@ impl<S: Store> Ledger<S> {
         let read = self.store.read(&key.user).await;
         let was_revoked = !read.record.is_empty() && {
             let sid = self.store.pseudonym(&key.sid);
-            read.record.dead(read.now.at).any(|dead| dead == sid)
+            read.record.revoked_or_reserved(read.now.at).any(|revoked| revoked == sid)
         };
         let written = Written::default();
         Attempt { ledger: Arc::clone(self), key, terms, since: read.now, was_revoked, written }
@@ -172,32 +178,6 @@ impl<S: Store> Ledger<S> {
         }
     }
 
-    /// Records what happened to evicted sessions: the revoked are dead for a minute from now, and their admissions end; the
-    /// others count again.
-    async fn settle(&self, user: &UserKey, eviction: &Eviction) {
-        self.edit(user, |read, next| {
-            for sid in &eviction.revoked {
-                next.revoke(&self.store.pseudonym(sid), read.now.at);
-            }
-            for sid in &eviction.alive {
-                next.release(&self.store.pseudonym(sid));
-            }
-        })
-        .await;
-    }
-
-    /// Adds a login that the failure policy allows.
-    async fn remember(&self, key: &SessionKey, terms: Terms) {
-        let sid = self.store.pseudonym(&key.sid);
-        self.edit(&key.user, |read, next| next.admit(&sid, &key.client_id, terms, read.now.at, read.now.at)).await;
-    }
-
-    /// Removes a login that is blocked in the end, and nothing else.
-    async fn withdraw(&self, key: &SessionKey) {
-        let sid = self.store.pseudonym(&key.sid);
-        self.edit(&key.user, |_, next| next.withdraw(&sid, &key.client_id)).await;
-    }
-
     /// Undoes what an attempt wrote.
     async fn undo(&self, key: &SessionKey, written: &Written) {
         self.edit(&key.user, |_, next| {
@@ -211,8 +191,8 @@ impl<S: Store> Ledger<S> {
         .await;
     }
 
-    /// Changes a user's record under the user's lock, as often as it takes: an exchange fails only when another succeeded.
-    /// A step that changes nothing rests on what was just read, and there is nothing to exchange.
+    /// Changes a user's record under the user's lock. Retries until the write succeeds; a write fails only when another
+    /// succeeded. If the step changes nothing, it writes nothing.
     async fn edit<T>(&self, user: &UserKey, mut step: impl FnMut(&Versioned, &mut Record) -> T) -> T {
         let _lock = self.user_locks.lock(user).await;
         let mut read = self.store.read(user).await;
@@ -231,9 +211,8 @@ impl<S: Store> Ledger<S> {
                     self.conflicts.fetch_add(1, Ordering::Relaxed);
                     read = stored;
                 }
-                // An exchange that fails because of what it wrote itself was done, and was sent again because its answer was
-                // lost. A second decision would find the sessions that this very check reserved, and would take them for those
-                // of another.
+                // The store already has our revision: the write succeeded, its answer was lost and it was sent again. Do not
+                // decide again: a second decision would take the sessions that this check reserved for those of another.
                 Ok(()) | Err(_) => {
                     self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
                     return outcome;
@@ -267,14 +246,14 @@ impl<S: Store> Attempt<S> {
         self.since
     }
 
-    /// Whether this service revoked the login's own session within the last minute.
+    /// Whether the login's own session was revoked by this service, or reserved for revocation, within the last minute.
     pub fn was_revoked(&self) -> bool {
         self.was_revoked
     }
 
     /// Decides with what the ledger knows, and records the decision, in one step. `since` is the time that belongs to the list:
-    /// a list that another check requested has that check's. `decide` gets the admissions that count for the list and the
-    /// sessions that are dead to it; it is called again when another replica was faster.
+    /// a shared list has the T of the check that requested it. `decide` gets the admissions that count for the list and the
+    /// sessions that were revoked or reserved; it is called again when another replica was faster.
     ///
     /// An allowed login gets an entry, unless the list shows it already; with it, the sessions that it evicts are reserved. A
     /// blocked login is withdrawn.
@@ -294,15 +273,15 @@ impl<S: Store> Attempt<S> {
         let overloaded = Verdict::failed(Failure::Overloaded);
         let step = |read: &Versioned, next: &mut Record| {
             *written = Written::default();
-            // A timer alone would allow what is ready when it is polled late.
+            // `timeout_at` polls the work before the timer, so a late poll could still succeed.
             if Instant::now() >= deadline {
                 return Err(overloaded);
             }
             let (since, now) = (since.on_clock_of(read.now), read.now.at);
             let ids = ledger.ids(&read.record, key, sessions);
             let id = |sid: &str| ids.get(sid).map_or_else(|| sid.to_owned(), |id| (*id).to_owned());
-            let dead: HashSet<String> = read.record.dead(since).map(id).collect();
-            if dead.contains(&*key.sid) {
+            let revoked_or_reserved: HashSet<String> = read.record.revoked_or_reserved(since).map(id).collect();
+            if revoked_or_reserved.contains(&*key.sid) {
                 return Err(Verdict::SessionRevoked);
             }
             let admissions: Vec<Admission> = read
@@ -314,7 +293,7 @@ impl<S: Store> Attempt<S> {
                     admitted_at: entry.admitted_at,
                 })
                 .collect();
-            let decision = decide(&admissions, &dead);
+            let decision = decide(&admissions, &revoked_or_reserved);
             if decision == Decision::Undecided {
                 return Err(Verdict::from(&decision));
             }
@@ -341,7 +320,7 @@ impl<S: Store> Attempt<S> {
         match timeout_at(deadline, ledger.edit(&key.user, step)).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                // The exchange may have been done although its answer was late: what it wrote stays known, the decision does not.
+                // The write may have happened: keep added and reserved, forget allowed.
                 written.allowed = None;
                 Err(overloaded)
             }
@@ -351,32 +330,42 @@ impl<S: Store> Attempt<S> {
     /// Ends the attempt: with what happened to the sessions that the decision evicts, and whether the answer allows the login.
     /// Reserved sessions that `eviction` does not name were not revoked.
     ///
-    /// The ledger records it in any case and is waited for until the deadline: no answer is late because other checks of the
-    /// user are before it.
-    pub async fn finish(mut self, eviction: Eviction, stays: bool, deadline: Instant) {
+    /// All of it is one write. For a minute from now the revoked do not count, and their entries end; the others are released. A
+    /// login whose answer differs from the decision is added or withdrawn.
+    ///
+    /// Waits for the write until the deadline, then continues it in the background for up to a minute: no answer is late because
+    /// other checks of the user are before it.
+    pub async fn finish(mut self, eviction: Eviction, login_allowed: bool, deadline: Instant) {
         let Written { allowed, reserved, .. } = take(&mut self.written);
-        let Eviction { revoked, mut alive } = eviction;
-        let named: HashSet<&str> = revoked.iter().chain(&alive).map(String::as_str).collect();
+        let Eviction { revoked, mut not_revoked } = eviction;
+        let named: HashSet<&str> = revoked.iter().chain(&not_revoked).map(String::as_str).collect();
         let unnamed: Vec<String> = reserved.into_iter().filter(|sid| !named.contains(sid.as_str())).collect();
-        alive.extend(unnamed);
-        let carried_out = alive.is_empty() && allowed == Some(stays);
-        if carried_out && revoked.is_empty() {
+        not_revoked.extend(unnamed);
+        let as_recorded = allowed == Some(login_allowed);
+        if as_recorded && revoked.is_empty() && not_revoked.is_empty() {
             return;
         }
         let (ledger, key, terms) = (Arc::clone(&self.ledger), self.key.clone(), self.terms);
         let write = async move {
-            let eviction = Eviction { revoked, alive };
-            if !(eviction.revoked.is_empty() && eviction.alive.is_empty()) {
-                ledger.settle(&key.user, &eviction).await;
-            }
-            match (carried_out, stays) {
-                (true, _) => {}
-                (false, true) => ledger.remember(&key, terms).await,
-                (false, false) => ledger.withdraw(&key).await,
-            }
+            ledger
+                .edit(&key.user, |read, next| {
+                    let (sid, now) = (ledger.store.pseudonym(&key.sid), read.now.at);
+                    for sid in &revoked {
+                        next.revoke(&ledger.store.pseudonym(sid), now);
+                    }
+                    for sid in &not_revoked {
+                        next.release(&ledger.store.pseudonym(sid));
+                    }
+                    match login_allowed {
+                        _ if as_recorded => {}
+                        true => next.admit(&sid, &key.client_id, terms, now, now),
+                        false => next.withdraw(&sid, &key.client_id),
+                    }
+                })
+                .await;
         };
-        let mut completion = Completion { background: &self.ledger.background, write: Some(Box::pin(write)) };
-        completion.run(deadline).await;
+        let mut write = DetachedWrite { background: &self.ledger.background, write: Some(Box::pin(write)) };
+        write.run(deadline).await;
     }
 }
 
@@ -388,11 +377,11 @@ impl<S: Store> Drop for Attempt<S> {
         }
         let (ledger, key) = (Arc::clone(&self.ledger), self.key.clone());
         let write = async move { ledger.undo(&key, &written).await };
-        drop(Completion { background: &self.ledger.background, write: Some(Box::pin(write)) });
+        drop(DetachedWrite { background: &self.ledger.background, write: Some(Box::pin(write)) });
     }
 }
 
-impl Completion<'_> {
+impl DetachedWrite<'_> {
     /// Waits for the write until the deadline.
     async fn run(&mut self, deadline: Instant) {
         if let Some(write) = &mut self.write
@@ -403,7 +392,7 @@ impl Completion<'_> {
     }
 }
 
-impl Drop for Completion<'_> {
+impl Drop for DetachedWrite<'_> {
     /// Completes the write in the background. Without a runtime or a permit, or after a minute, it is given up: by then what it
     /// would change has ended by itself.
     fn drop(&mut self) {

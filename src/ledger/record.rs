@@ -50,14 +50,15 @@ pub struct AdmissionEntry {
 pub struct RevocationEntry {
     /// The session, as the store writes it.
     pub sid: String,
-    /// It is dead to every list whose `since` is before this.
+    /// Lists whose `since` is before this do not count it.
     pub until: Timestamp,
 }
 
 /// How the ledger treats a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The policy's `admissionWindow`: how long the login has an entry when it is allowed; zero = it has none.
+    /// The policy's `admissionWindow`. An allowed login's entry counts for the longer of it and `longest_check`, and is kept
+    /// longer; zero = the login has no entry.
     pub window: Duration,
     /// The longest `timeout` of the tenant's policies: no check takes longer from its list to its commit.
     pub longest_check: Duration,
@@ -76,8 +77,8 @@ impl Record {
         self.admissions.iter().filter(move |entry| entry.counts_for(since))
     }
 
-    /// The sessions that are dead to such a list: revoked or reserved.
-    pub fn dead(&self, since: Timestamp) -> impl Iterator<Item = &str> {
+    /// The sessions that such a list must not count: revoked, or reserved for it.
+    pub fn revoked_or_reserved(&self, since: Timestamp) -> impl Iterator<Item = &str> {
         self.revoked.iter().filter(move |revoked| revoked.until > since).map(|revoked| revoked.sid.as_str())
     }
 

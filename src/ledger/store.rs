@@ -75,6 +75,8 @@ pub trait Store: Send + Sync + 'static {
 pub struct Stats {
     /// Admissions and revocations in this process's memory.
     pub size: usize,
+    /// The bytes that they take.
+    pub bytes: usize,
     /// How many were forgotten before their time because the memory is bounded. Never falls.
     pub forgotten: u64,
     /// How often another replica was faster, and a check decided again. Never falls.

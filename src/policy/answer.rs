@@ -31,6 +31,8 @@ pub enum Failure {
     CredentialsMissing,
     /// The policy does not compile and has no last good version.
     PolicyInvalid,
+    /// A defect of this service: the check panicked.
+    InternalError,
 }
 
 /// Why a login was allowed or blocked: the `reason` of the answer, and a label of the metrics.
@@ -64,7 +66,7 @@ pub enum Reason {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UpstreamTimeout,
         Self::UpstreamUnreachable,
         Self::UpstreamError,
@@ -76,6 +78,7 @@ impl Failure {
         Self::Overloaded,
         Self::CredentialsMissing,
         Self::PolicyInvalid,
+        Self::InternalError,
     ];
 
     /// The value in answers, metrics and logs; it never changes.
@@ -92,6 +95,7 @@ impl Failure {
             Self::Overloaded => "overloaded",
             Self::CredentialsMissing => "credentials_missing",
             Self::PolicyInvalid => "policy_invalid",
+            Self::InternalError => "internal_error",
         }
     }
 }

@@ -17,6 +17,7 @@ use super::model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, 
 use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant};
 use super::time::parse_rfc3339;
+use super::written::{readable_list, without_null};
 use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds};
 
 /// A `SessionPolicy` as its source holds it: the metadata that matters, and the spec as written.
@@ -106,25 +107,6 @@ pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
             message: spec["message"].as_str().filter(|message| !message.is_empty()).map(str::to_owned),
         },
     })
-}
-
-/// The values of a list when all of them are texts; an empty list counts as unreadable.
-fn readable_list(list: &Value) -> Option<HashSet<String>> {
-    let items: Option<HashSet<String>> = list.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-    items.filter(|items| !items.is_empty())
-}
-
-/// Drops fields that are `null`: the API server treats them as left out.
-fn without_null(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, value)| (name.clone(), without_null(value)))
-            .collect(),
-        Value::Array(items) => items.iter().map(without_null).collect(),
-        other => other.clone(),
-    }
 }
 
 /// Finds lists where objects belong: Serde would read the items of a list as the fields of the object, by position.
@@ -224,6 +206,12 @@ impl Errors {
                 "this value is listed twice: write it once",
             );
         }
+    }
+
+    /// Checks that every value is an organization id: a login carries the id, so a name would never match.
+    fn organization_ids(&mut self, list: &[String], field: &str) {
+        let message = "write the organization's id, which begins with org_, in place of its name";
+        self.check(list.iter().all(|id| id.starts_with(bounds::ORGANIZATION_PREFIX)), field, message);
     }
 
     fn duration(
@@ -386,6 +374,7 @@ fn selector(
     organizations: &Option<Vec<String>>,
     connections: &Option<Vec<String>>,
 ) -> Selector {
+    errors.organization_ids(organizations.as_deref().unwrap_or_default(), &format!("{field}.organizations"));
     let mut set = |list: &Option<Vec<String>>, name: &str, most, longest| {
         errors.set(list.as_ref(), &format!("{field}.{name}"), most, longest)
     };

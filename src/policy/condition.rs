@@ -1,7 +1,6 @@
 //! Reports on policies: for status conditions, Events, `/debug/policies`, the log and the metrics. A condition has a reason
 //! out of a closed set, and a message for people that says what to do.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::answer::Failure;
@@ -9,14 +8,17 @@ use super::compile::SpecError;
 use super::name::ObjectName;
 use super::policy_set::PolicyVersion;
 use super::precedence::{Extent, Overshadowing};
+use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE};
 
 /// A report on one policy.
 #[derive(Clone, Debug)]
 pub struct PolicyReport {
     /// The policy's name.
     pub name: ObjectName,
-    /// `metadata.generation` of its newest version.
+    /// `metadata.generation` of its newest version. Where the source has none, the number of versions that this process saw.
     pub generation: i64,
+    /// `metadata.generation` of its newest version; 0 when the source has none. Replicas compare it.
+    pub source_generation: i64,
     /// The active version; `None` when not even a tenant can be read.
     pub version: Option<Arc<PolicyVersion>>,
     /// The errors of its newest version.
@@ -29,6 +31,10 @@ pub struct PolicyReport {
     pub credential: CredentialReport,
     /// The state of its callers.
     pub callers: CallersReport,
+    /// What somebody should know although the policy is active as written.
+    pub warnings: Vec<String>,
+    /// The keys of the credential's Secret whose values look wrong. They matter when the tenant rejects the credential.
+    pub suspect_keys: Vec<&'static str>,
 }
 
 /// Which version of a policy is active.
@@ -202,6 +208,7 @@ impl PartialEq for PolicyReport {
                 == (&other.name, other.generation, other.active_version)
             && (&self.errors, &self.overshadowing) == (&other.errors, &other.overshadowing)
             && (&self.credential, &self.callers) == (&other.credential, &other.callers)
+            && (&self.warnings, &self.suspect_keys) == (&other.warnings, &other.suspect_keys)
     }
 }
 
@@ -276,8 +283,8 @@ impl PolicyReport {
             let errors: Vec<String> = self.errors.iter().map(ToString::to_string).collect();
             let rest = match self.active_version {
                 ActiveVersion::Newest | ActiveVersion::LastGood => "the last good version stays active",
-                ActiveVersion::FailurePolicy => "until this is corrected, the failure policy answers",
-                ActiveVersion::Nothing => "the tenant cannot be read either, so the policy governs no login",
+                ActiveVersion::FailurePolicy => "failurePolicy applies to its logins until you correct the spec",
+                ActiveVersion::Nothing => "tenant.domain is also invalid, so the policy applies to no login",
             };
             let message = format!("{}; {rest}", errors.join("; "));
             return Condition::new(ConditionType::Accepted, ConditionStatus::False, ConditionReason::Invalid, message);
@@ -287,21 +294,21 @@ impl PolicyReport {
             Some(Overshadowing { policy, extent: Extent::All }) => (
                 ConditionStatus::True,
                 ConditionReason::Accepted,
-                format!("the policy is accepted; {policy} takes precedence for every login this policy selects"),
+                format!("the policy is accepted; {policy} takes precedence for every login that this policy selects"),
             ),
             Some(Overshadowing { policy, extent: Extent::Part }) => (
                 ConditionStatus::True,
                 ConditionReason::Accepted,
                 format!(
-                    "the policy is accepted; {policy} takes precedence for a part of the logins this policy selects"
+                    "the policy is accepted; {policy} takes precedence for some of the logins that this policy selects"
                 ),
             ),
             Some(Overshadowing { policy, extent: Extent::Conflict }) => (
                 ConditionStatus::False,
                 ConditionReason::Conflicted,
                 format!(
-                    "{policy} selects exactly the same logins for the same callers with the same priority and takes \
-                     precedence: change the selector or the priority, or delete one of the two policies"
+                    "the policy conflicts with {policy}, which takes precedence: both select the same logins for the \
+                     same callers with the same priority. Change the selector or the priority, or delete one of them"
                 ),
             ),
         };
@@ -310,12 +317,17 @@ impl PolicyReport {
 
     /// The condition `CredentialsReady`: the Secret exists, is complete, is for this tenant, and Auth0 accepts it.
     pub fn credentials_ready(&self) -> Condition {
-        let (status, reason, message) = self.credential.describe(self.tenant());
+        let (status, reason, mut message) = self.credential.describe(self.tenant());
+        if matches!(self.credential, CredentialReport::Rejected { .. }) {
+            for key in &self.suspect_keys {
+                message += &format!("; the value of \"{key}\" has white space or quotes, which Auth0 does not issue");
+            }
+        }
         Condition::new(ConditionType::CredentialsReady, status, reason, message)
     }
 
-    /// The condition `Ready`: the policy is active as written. When it is not, it repeats what the worst of the other
-    /// conditions or the callers' state says.
+    /// The condition `Ready`: the policy is active as written. When it is not, it copies the worst of `Accepted`, the
+    /// callers' state and `CredentialsReady`.
     pub fn ready(&self) -> Condition {
         let (status, reason, message) = self.callers.describe();
         let callers = Condition::new(ConditionType::Ready, status, reason, message);
@@ -333,7 +345,7 @@ impl PolicyReport {
                 ConditionType::Ready,
                 ConditionStatus::True,
                 ConditionReason::Ready,
-                "the policy is active as written",
+                [&["the policy is active as written".to_owned()], &self.warnings[..]].concat().join("; "),
             ),
         }
     }
@@ -385,13 +397,13 @@ impl CredentialReport {
             Self::Unreachable { failure, .. } => (
                 ConditionStatus::Unknown,
                 ConditionReason::TenantUnreachable,
-                format!("the credential is not proven, because {tenant} issued no token ({failure}); retrying{rest}"),
+                format!("{tenant} did not respond to the credential check ({failure}); the service retries{rest}"),
             ),
-            Self::Secret(problem) => problem.describe(),
+            Self::Secret(problem) => problem.describe("credential", CREDENTIALS_TYPE),
             Self::Unneeded => (
                 ConditionStatus::Unknown,
                 ConditionReason::Pending,
-                "the policy does not compile, so its credential is not checked".to_owned(),
+                "the policy is invalid, so its credential is not checked".to_owned(),
             ),
         }
     }
@@ -418,7 +430,7 @@ impl CallersReport {
                  --allow-anonymous"
                     .to_owned(),
             ),
-            Self::Secret(problem) => problem.describe(),
+            Self::Secret(problem) => problem.describe("callers", CALLERS_TYPE),
         }
     }
 
@@ -430,28 +442,23 @@ impl CallersReport {
 }
 
 impl SecretProblem {
-    fn describe(&self) -> (ConditionStatus, ConditionReason, String) {
+    /// `use_of` is what the policy needs the Secret for, and `kind` the type that the Secret must have.
+    fn describe(&self, use_of: &str, kind: &str) -> (ConditionStatus, ConditionReason, String) {
         let (status, reason) = match self {
             Self::Awaited(_) => (ConditionStatus::Unknown, ConditionReason::Pending),
             Self::Missing(_) => (ConditionStatus::False, ConditionReason::SecretMissing),
             Self::Forbidden(_) => (ConditionStatus::False, ConditionReason::SecretForbidden),
             Self::Invalid(_) => (ConditionStatus::False, ConditionReason::SecretInvalid),
         };
-        (status, reason, self.to_string())
-    }
-}
-
-impl fmt::Display for SecretProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Awaited(name) => write!(f, "Secret {name} is not read yet"),
-            Self::Missing(name) => write!(f, "Secret {name} does not exist: create it"),
-            Self::Forbidden(name) => write!(
-                f,
-                "Secret {name} cannot be read: allow the service's account to get, list and watch it (see the chart's \
-                 rbac values)"
+        let message = match self {
+            Self::Awaited(name) => format!("{use_of} Secret {name} is not read yet"),
+            Self::Missing(name) => format!("{use_of} Secret {name} does not exist: create it with type {kind}"),
+            Self::Forbidden(name) => format!(
+                "{use_of} Secret {name} cannot be read: allow the service's ServiceAccount to get, list and watch it \
+                 (chart value rbac)"
             ),
-            Self::Invalid(problem) => f.write_str(problem),
-        }
+            Self::Invalid(problem) => problem.clone(),
+        };
+        (status, reason, message)
     }
 }

@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 
 use super::compile::{Manifest, SpecError, compile, fallback};
 use super::condition::{ActiveVersion, CredentialReport, PolicyReport};
 use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
-use super::policy_set::{ActivePolicy, CallerAccess, PolicySet, PolicyVersion};
+use super::policy_set::{ActivePolicy, CallerAccess, PolicySet, PolicyVersion, TenantProof};
 use super::precedence::overshadowings;
 use super::secrets::{CredentialKey, ProbeResult, ProbeTarget, SecretManifest, Secrets};
+use super::warnings::warnings;
 
 /// The policies and Secrets that a source has shown so far.
 #[derive(Default)]
@@ -26,6 +27,9 @@ pub struct Index {
 }
 
 struct PolicyEntry {
+    /// `metadata.generation`; 0 when the source has none.
+    source_generation: i64,
+    /// The source's generation, or the number of versions seen when it has none.
     generation: i64,
     created_at: Option<Timestamp>,
     /// The SHA-256 of the spec: recognizes a version that is shown again without keeping it.
@@ -41,6 +45,15 @@ impl Index {
         self.revision
     }
 
+    fn warnings(&self, version: &PolicyVersion) -> Vec<String> {
+        let mut all = match version {
+            PolicyVersion::Compiled(policy) => warnings(policy, None),
+            PolicyVersion::Invalid(_) => Vec::new(),
+        };
+        all.extend(self.secrets.warnings(version.scope()));
+        all
+    }
+
     fn changed(&mut self, changed: bool) {
         self.revision += u64::from(changed);
     }
@@ -48,27 +61,48 @@ impl Index {
     /// Takes the newest version of a policy. When it does not compile, the last good version stays active, unless that was
     /// of another policy with the same name.
     pub fn apply_policy(&mut self, manifest: &Manifest) {
-        let Manifest { generation, created_at, .. } = *manifest;
-        let spec_digest = digest(&SHA256, manifest.spec.to_string().as_bytes());
-        let spec_digest = spec_digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
+        self.take_version(manifest, None);
+    }
+
+    /// Takes a version of a policy that is of a type that this program does not know. It counts as a version that does not
+    /// compile.
+    pub fn reject_policy(&mut self, manifest: &Manifest, error: SpecError) {
+        self.take_version(manifest, Some(error));
+    }
+
+    fn take_version(&mut self, manifest: &Manifest, type_error: Option<SpecError>) {
+        let Manifest { generation: source_generation, created_at, .. } = *manifest;
+        let mut content = Context::new(&SHA256);
+        content.update(manifest.spec.to_string().as_bytes());
+        // JSON ends before this, so no spec has the digest of another spec with an error.
+        content.update(type_error.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes());
+        let spec_digest = content.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
         let last = self.policies.get(&manifest.name);
         if last.is_some_and(|last| {
-            (last.generation, last.created_at, last.spec_digest) == (generation, created_at, spec_digest)
+            (last.source_generation, last.created_at, last.spec_digest) == (source_generation, created_at, spec_digest)
         }) {
             return;
         }
+        let generation = match source_generation {
+            0 => last.map_or(0, |last| last.generation) + 1,
+            known => known,
+        };
         let last_good = last
             .filter(|last| last.created_at == created_at)
             .and_then(|last| last.version.clone())
             .filter(|version| matches!(**version, PolicyVersion::Compiled(_)));
-        let (version, errors) = match compile(manifest) {
-            Ok(policy) => (Some(Arc::new(PolicyVersion::Compiled(policy))), Vec::new()),
+        let compiled = match type_error {
+            None => compile(manifest),
+            Some(error) => Err(vec![error]),
+        };
+        let (version, errors) = match compiled {
+            Ok(policy) => (Some(Arc::new(PolicyVersion::Compiled(Policy { generation, ..policy }))), Vec::new()),
             Err(errors) => {
                 let invalid = || fallback(manifest).map(|fallback| Arc::new(PolicyVersion::Invalid(fallback)));
                 (last_good.or_else(invalid), errors)
             }
         };
-        let entry = PolicyEntry { generation, created_at, spec_digest, version, errors };
+        let entry = PolicyEntry { source_generation, generation, created_at, spec_digest, version, errors };
         self.policies.insert(manifest.name.clone(), entry);
         self.changed(true);
     }
@@ -157,11 +191,20 @@ impl Index {
             };
             if let Some(version) = version {
                 let version = Arc::clone(version);
-                active_policies.push(Arc::new(ActivePolicy { version, credentials: credentials.cloned() }));
+                let tenant_proof = match &*version {
+                    PolicyVersion::Compiled(policy) => self.secrets.tenant_proof(policy, credentials),
+                    PolicyVersion::Invalid(_) => TenantProof::Unproven,
+                };
+                active_policies.push(Arc::new(ActivePolicy {
+                    version,
+                    credentials: credentials.cloned(),
+                    tenant_proof,
+                }));
             }
             reports.push(PolicyReport {
                 name: name.clone(),
                 generation: entry.generation,
+                source_generation: entry.source_generation,
                 version: version.cloned(),
                 errors: entry.errors.clone(),
                 active_version: match version.map(AsRef::as_ref) {
@@ -172,6 +215,8 @@ impl Index {
                 },
                 overshadowing: overshadowings.remove(name),
                 credential,
+                warnings: version.map_or_else(Vec::new, |version| self.warnings(version)),
+                suspect_keys: version.map_or_else(Vec::new, |version| self.secrets.suspect_keys(version.scope())),
                 callers: self
                     .secrets
                     .callers_of(version.and_then(|version| version.scope().callers.as_ref()), caller_access),

@@ -31,6 +31,8 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 mod time;
+mod warnings;
+mod written;
 
 pub use answer::{Answer, Failure, Reason, Verdict};
 pub use compile::{FallbackPolicy, Manifest, SpecError, compile, fallback};
@@ -45,10 +47,13 @@ pub use limits::{Count, Decision, LimitScope, Limits};
 pub use login::{InvalidField, Login, LoginContext};
 pub use model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 pub use name::ObjectName;
-pub use policy_set::{ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TokenDigest};
+pub use policy_set::{
+    ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TenantProof, TokenDigest,
+};
 pub use precedence::{Extent, Overshadowing};
 pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};
 pub use session::{Completeness, ListedSession, SessionList, SessionView};
 pub use stop_rule::StopRule;
 pub use tenant::Tenant;
 pub use time::parse_rfc3339;
+pub use warnings::warnings;

@@ -33,6 +33,20 @@ pub struct ActivePolicy {
     pub version: Arc<PolicyVersion>,
     /// The tenant's credential; `None` when the Secret is missing, invalid or not for this tenant.
     pub credentials: Option<Arc<Credentials>>,
+    /// How well it is shown that the policy's owner may speak for the tenant.
+    pub tenant_proof: TenantProof,
+}
+
+/// How well it is shown that a policy's owner may speak for the tenant that the policy names. Anybody who may write policies
+/// can name any tenant; only somebody with a credential of the tenant can prove it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TenantProof {
+    /// The policy has no credential that was accepted.
+    Unproven,
+    /// A host accepted the credential that the policy names as the custom domain of the tenant.
+    CustomDomain,
+    /// The canonical domain accepted the credential.
+    CanonicalDomain,
 }
 
 /// The version of a policy that is active.

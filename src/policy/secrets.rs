@@ -14,7 +14,7 @@ use super::answer::Failure;
 use super::condition::{CallersReport, CredentialReport, SecretProblem};
 use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
-use super::policy_set::{CallerAccess, TokenDigest};
+use super::policy_set::{CallerAccess, TenantProof, TokenDigest};
 use super::tenant::Tenant;
 use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, CallerTokens, Credentials, Fingerprint, SecretError};
 
@@ -22,8 +22,6 @@ use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, CallerTokens, Credentials, F
 pub struct SecretManifest {
     /// `metadata.namespace` and `metadata.name`.
     pub name: ObjectName,
-    /// `metadata.uid`, when the source has one: it differs when a Secret was deleted and created again.
-    pub uid: Option<String>,
     /// `type`.
     pub kind: String,
     /// `data`, decoded, or the reason why it cannot be decoded.
@@ -84,13 +82,23 @@ pub(super) struct Secrets {
 
 #[derive(Default)]
 struct SecretEntry {
-    uid: Option<String>,
+    /// `type` of the newest version; `None` when it was not seen.
+    kind: Option<String>,
     /// The newest good version.
     content: Option<SecretContent>,
     /// The problem of the newest version.
     problem: Option<SecretProblem>,
     /// Values that are rejected; the others are used.
     rejected: Vec<SecretError>,
+    /// Keys of a callers' Secret that are not for tokens.
+    other_keys: Vec<String>,
+}
+
+/// A version of a Secret that can be used.
+struct ReadSecret {
+    content: SecretContent,
+    rejected: Vec<SecretError>,
+    other_keys: Vec<String>,
 }
 
 enum SecretContent {
@@ -113,28 +121,23 @@ impl Secrets {
     /// Takes the newest version of a Secret; whether that changes anything.
     pub fn apply(&mut self, secret: &SecretManifest) -> bool {
         let last = self.entries.entry(secret.name.clone()).or_default();
-        let replaced = last.uid.is_some() && last.uid != secret.uid;
-        if replaced {
-            // The Secret was deleted unnoticed: nothing of the old one stays in use.
-            *last = SecretEntry::default();
-        }
-        last.uid.clone_from(&secret.uid);
+        let retyped = last.kind.as_ref() != Some(&secret.kind);
+        last.kind = Some(secret.kind.clone());
         match SecretContent::read(secret) {
-            Ok((content, rejected)) => {
-                let changed = replaced
-                    || last.problem.is_some()
-                    || last.rejected != rejected
+            Ok(ReadSecret { content, rejected, other_keys }) => {
+                let changed = last.problem.is_some()
+                    || (&last.rejected, &last.other_keys) != (&rejected, &other_keys)
                     || !content.is_current(last.content.as_ref());
                 if changed {
-                    let content = Some(content.after(last.content.take()));
-                    *last = SecretEntry { uid: last.uid.take(), content, problem: None, rejected };
+                    last.content = Some(content.after(last.content.take()));
+                    (last.problem, last.rejected, last.other_keys) = (None, rejected, other_keys);
                 }
                 changed
             }
             Err(error) => {
-                let last_good = if last.content.is_some() { "; its last good version stays in use" } else { "" };
+                let last_good = last.last_good();
                 let problem = SecretProblem::Invalid(format!("Secret {}: {error}{last_good}", secret.name));
-                last.set_problem(problem) || replaced
+                last.set_problem(problem) || retyped
             }
         }
     }
@@ -184,25 +187,18 @@ impl Secrets {
         let Some(entry) = self.entries.get(name) else {
             return (None, CredentialReport::Secret(SecretProblem::Missing(name.clone())));
         };
-        let invalid = |error: &dyn std::fmt::Display| SecretProblem::Invalid(format!("Secret {name}: {error}"));
-        let versions = match &entry.content {
-            Some(SecretContent::Credentials(versions)) => versions,
-            Some(SecretContent::Callers(_)) => {
-                let problem = format!("it holds callers' tokens; the type of a credential is {CREDENTIALS_TYPE}");
-                return (None, CredentialReport::Secret(invalid(&problem)));
-            }
-            None => {
-                let problem = entry.problem.clone().unwrap_or_else(|| SecretProblem::Awaited(name.clone()));
-                return (None, CredentialReport::Secret(problem));
-            }
+        let invalid = |error: &SecretError| SecretProblem::Invalid(format!("Secret {name}: {error}"));
+        let problem = entry.problem_as(name, CREDENTIALS_TYPE);
+        let Some(SecretContent::Credentials(versions)) = &entry.content else {
+            return (None, CredentialReport::Secret(problem.unwrap_or_else(|| SecretProblem::Awaited(name.clone()))));
         };
         // The newest version says to which tenant its owner allows all versions to be sent.
         if let Err(error) = versions[0].allows(scope.tenant.domain(), scope.tenant.custom_domain()) {
             return (None, CredentialReport::Secret(invalid(&error)));
         }
         let chosen = versions.iter().position(|version| self.suffices(version, policy)).unwrap_or(0);
-        let report = match &entry.problem {
-            Some(problem) => CredentialReport::Secret(problem.clone()),
+        let report = match problem {
+            Some(problem) => CredentialReport::Secret(problem),
             None => self.report(&versions[0], policy, chosen > 0),
         };
         (Some(&versions[chosen]), report)
@@ -217,6 +213,16 @@ impl Secrets {
         let result = self.probe_result(credentials, &policy.scope);
         let allowed = credentials.allows(policy.scope.tenant.domain(), policy.scope.tenant.custom_domain()).is_ok();
         allowed && matches!(result, Some(ProbeResult::Granted(granted)) if missing(granted.as_ref(), policy).is_empty())
+    }
+
+    /// How well it is shown that the owner of a policy may speak for its tenant. The scopes of the credential do not matter.
+    pub fn tenant_proof(&self, policy: &Policy, credentials: Option<&Arc<Credentials>>) -> TenantProof {
+        let accepted = credentials.and_then(|credentials| self.probe_result(credentials, &policy.scope));
+        match (accepted, policy.scope.tenant.custom_domain()) {
+            (Some(ProbeResult::Granted(_)), None) => TenantProof::CanonicalDomain,
+            (Some(ProbeResult::Granted(_)), Some(_)) => TenantProof::CustomDomain,
+            _ => TenantProof::Unproven,
+        }
     }
 
     fn report(&self, newest: &Credentials, policy: &Policy, previous_in_use: bool) -> CredentialReport {
@@ -242,16 +248,34 @@ impl Secrets {
         let Some(entry) = self.entries.get(name) else {
             return CallersReport::Secret(SecretProblem::Missing(name.clone()));
         };
-        let invalid =
-            |problem: &str| CallersReport::Secret(SecretProblem::Invalid(format!("Secret {name}: {problem}")));
-        match (&entry.problem, &entry.content) {
-            (Some(problem), _) => CallersReport::Secret(problem.clone()),
-            (None, Some(SecretContent::Callers(_))) if entry.rejected.is_empty() => CallersReport::Ready,
-            (None, Some(SecretContent::Callers(_))) => {
-                let rejected: Vec<String> = entry.rejected.iter().map(ToString::to_string).collect();
-                invalid(&rejected.join("; "))
-            }
-            (None, _) => invalid(&format!("it holds a credential; the type of callers' tokens is {CALLERS_TYPE}")),
+        if let Some(problem) = entry.problem_as(name, CALLERS_TYPE) {
+            return CallersReport::Secret(problem);
+        }
+        let rejected: Vec<String> = entry.rejected.iter().map(ToString::to_string).collect();
+        match rejected.is_empty() {
+            true => CallersReport::Ready,
+            false => CallersReport::Secret(SecretProblem::Invalid(format!("Secret {name}: {}", rejected.join("; ")))),
+        }
+    }
+
+    /// What somebody should know of a policy's Secrets although they work.
+    pub fn warnings(&self, scope: &PolicyScope) -> Vec<String> {
+        let Some(name) = &scope.callers else { return Vec::new() };
+        let Some(entry) = self.entries.get(name).filter(|entry| !entry.other_keys.is_empty()) else {
+            return Vec::new();
+        };
+        vec![format!(
+            "Secret {name}: the keys {} are not for callers' tokens; a later version ignores them: write tokens under token, \
+             token-*, action, action-*, current, previous or next",
+            quoted(&entry.other_keys)
+        )]
+    }
+
+    /// The keys of the newest version of a policy's credential whose values look wrong.
+    pub fn suspect_keys(&self, scope: &PolicyScope) -> Vec<&'static str> {
+        match self.entries.get(&scope.credentials).map(|entry| &entry.content) {
+            Some(Some(SecretContent::Credentials(versions))) => versions[0].suspect_keys(),
+            _ => Vec::new(),
         }
     }
 
@@ -317,6 +341,11 @@ fn missing(granted: Option<&BTreeSet<String>>, policy: &Policy) -> Vec<&'static 
     policy.oauth_scopes().iter().copied().filter(|needed| !granted.contains(*needed)).collect()
 }
 
+/// Keys, each in quotes.
+fn quoted(keys: &[String]) -> String {
+    keys.iter().map(|key| format!("\"{key}\"")).collect::<Vec<_>>().join(", ")
+}
+
 impl SecretEntry {
     fn has_older_versions(&self) -> bool {
         matches!(&self.content, Some(SecretContent::Credentials(versions)) if versions.len() > 1)
@@ -326,20 +355,38 @@ impl SecretEntry {
         let changed = self.problem.as_ref() != Some(&problem);
         self.problem = Some(problem);
         self.rejected.clear();
+        self.other_keys.clear();
         changed
+    }
+
+    fn last_good(&self) -> &'static str {
+        if self.content.is_some() { "; its last good version stays in use" } else { "" }
+    }
+
+    /// The problem for a policy that needs a Secret of this type. The same Secret may be named for the other purpose.
+    fn problem_as(&self, name: &ObjectName, expected: &'static str) -> Option<SecretProblem> {
+        match &self.kind {
+            Some(found) if found != expected && !matches!(self.problem, Some(SecretProblem::Forbidden(_))) => {
+                let error = SecretError::Type { expected, found: found.clone() };
+                Some(SecretProblem::Invalid(format!("Secret {name}: {error}{}", self.last_good())))
+            }
+            _ => self.problem.clone(),
+        }
     }
 }
 
 impl SecretContent {
-    fn read(secret: &SecretManifest) -> Result<(Self, Vec<SecretError>), SecretError> {
+    fn read(secret: &SecretManifest) -> Result<ReadSecret, SecretError> {
         let data = secret.data.as_ref().map_err(Clone::clone)?;
         if secret.kind == CALLERS_TYPE {
             let callers = CallerTokens::from_secret(&secret.kind, data)?;
             let tokens = callers.callers.iter().map(|caller| TokenDigest::of(caller.token.expose_secret())).collect();
-            return Ok((Self::Callers(tokens), callers.rejected));
+            let CallerTokens { rejected, other_keys, .. } = callers;
+            return Ok(ReadSecret { content: Self::Callers(tokens), rejected, other_keys });
         }
         let credentials = Credentials::from_secret(&secret.kind, data)?;
-        Ok((Self::Credentials(vec![Arc::new(credentials)]), Vec::new()))
+        let content = Self::Credentials(vec![Arc::new(credentials)]);
+        Ok(ReadSecret { content, rejected: Vec::new(), other_keys: Vec::new() })
     }
 
     /// Whether it has the same content as the last version.

@@ -46,11 +46,13 @@ fn private_key_signs_with_rs256_by_default() {
 #[test]
 fn first_invalid_key_is_named() {
     let secret = ("clientSecret", "s3cret");
-    assert_eq!(error_of(&[]), SecretError::NoClientAuth);
-    assert_eq!(error_of(&[("clientSecret", "\n")]), SecretError::NoClientAuth);
+    let keys = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(error_of(&[]), SecretError::NoClientAuth { present: keys(&["clientId", "domain"]) });
+    let present = keys(&["clientId", "clientSecret", "domain"]);
+    assert_eq!(error_of(&[("clientSecret", "\n")]), SecretError::NoClientAuth { present: present.clone() });
     assert_eq!(error_of(&[secret, ("privateKey", &RSA)]), SecretError::TwoClientAuths);
-    assert_eq!(error_of(&[secret, ("domain", "")]), SecretError::Missing { key: "domain" });
-    assert_eq!(error_of(&[secret, ("clientId", "")]), SecretError::Missing { key: "clientId" });
+    assert_eq!(error_of(&[secret, ("domain", "")]), SecretError::Missing { key: "domain", present: present.clone() });
+    assert_eq!(error_of(&[secret, ("clientId", "")]), SecretError::Missing { key: "clientId", present });
     for algorithm in ["HS256", "rs256", "RS512", "none"] {
         assert_eq!(error_of(&[("privateKey", &RSA), ("signingAlgorithm", algorithm)]), SecretError::SigningAlgorithm);
     }
@@ -140,11 +142,15 @@ fn fingerprint_changes_with_every_part_and_nothing_else() {
 
 #[test]
 fn short_token_is_rejected_and_the_others_are_trimmed() {
-    let entries = data(&[("a", " 0123456789abcdef\n"), ("b", "  0123456789abcde  "), ("c", "ffffffffffffffffffff")]);
+    let entries = data(&[
+        ("current", " 0123456789abcdef\n"),
+        ("next", "  0123456789abcde  "),
+        ("token-2", "ffffffffffffffffffff"),
+    ]);
     let read = CallerTokens::from_secret(CALLERS_TYPE, &entries).unwrap();
     let tokens: Vec<_> = read.callers.iter().map(|c| (c.name.as_str(), c.token.expose_secret())).collect();
-    assert_eq!(tokens, [("a", "0123456789abcdef"), ("c", "ffffffffffffffffffff")]);
-    assert_eq!(read.rejected, [SecretError::ShortToken { name: "b".to_owned() }]);
+    assert_eq!(tokens, [("current", "0123456789abcdef"), ("token-2", "ffffffffffffffffffff")]);
+    assert_eq!(read.rejected, [SecretError::ShortToken { name: "next".to_owned() }]);
 }
 
 #[test]
@@ -157,5 +163,41 @@ fn token_length_is_counted_in_characters() {
 fn token_that_no_header_can_carry_is_rejected() {
     for token in ["£".repeat(16), "sixteen characters".to_owned(), "sixteen\tcharacters".to_owned()] {
         assert!(matches!(Caller::new("a", &token), Err(SecretError::UnsendableToken { .. })), "{token}");
+    }
+}
+
+#[test]
+fn only_some_keys_of_a_callers_secret_are_for_tokens() {
+    for key in ["token", "token-", "token-1", "action", "action-shop", "current", "previous", "next"] {
+        assert!(is_token_key(key), "{key}");
+    }
+    for key in ["", "tokens", "Token", "actions", "currently", "description", "next-1", "domain"] {
+        assert!(!is_token_key(key), "{key}");
+    }
+    let entries = data(&[("current", "0123456789abcdef"), ("url", "https://wiki.acme.com/"), ("note", "not a token")]);
+    let read = CallerTokens::from_secret(CALLERS_TYPE, &entries).unwrap();
+    assert_eq!((read.callers.len(), read.rejected.len()), (2, 0));
+    assert_eq!(read.other_keys, ["note", "url"]);
+}
+
+#[test]
+fn private_key_with_written_line_ends_is_read() {
+    let expected = read(&[("privateKey", &RSA)]).unwrap().fingerprint();
+    for line_end in ["\\n", "\\r\\n", "\\n\n"] {
+        let written = RSA.trim_end().replace('\n', line_end);
+        assert_eq!(read(&[("privateKey", &written)]).unwrap().fingerprint(), expected, "{line_end:?}");
+    }
+}
+
+#[test]
+fn value_with_white_space_or_quotes_is_suspect() {
+    for (entries, expected) in [
+        (vec![("clientSecret", "s3cret\n")], vec![]),
+        (vec![("clientSecret", " s3cret")], vec!["clientSecret"]),
+        (vec![("clientSecret", "s3\ncret")], vec!["clientSecret"]),
+        (vec![("clientSecret", "'s3cret'"), ("clientId", "\"machine\"")], vec!["clientId", "clientSecret"]),
+        (vec![("privateKey", RSA.as_str()), ("keyId", "k 1")], vec!["keyId"]),
+    ] {
+        assert_eq!(read(&entries).unwrap().suspect_keys(), expected, "{entries:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The handlers of the admin listener: probes, metrics and the loaded policies.
+//! The handlers of the admin listener: probes, metrics and the loaded policies; and the probe of the port for checks.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::app::App;
+use crate::check::Checker;
 use crate::metrics::LiveSeries;
 use crate::policy::{Condition, PolicyReport, PolicyVersion, Selector};
 
@@ -18,11 +19,20 @@ pub(super) async fn livez() -> &'static str {
     "ok"
 }
 
-/// Says whether checks should be sent here, and which start conditions are pending.
+/// Says whether checks should be sent here, which start conditions are pending, and how many policies are loaded.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let ready = app.readiness.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "pending": app.readiness.pending() }))).into_response()
+    let policies = app.checker.snapshot().reports.len();
+    (status, Json(json!({ "ready": ready, "pending": app.readiness.pending(), "policies": policies }))).into_response()
+}
+
+/// The same for load balancers that probe the port for checks, in one word: the port is open to strangers.
+pub(super) async fn healthz(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    match app.readiness.is_ready() {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    }
 }
 
 /// The metrics in the Prometheus text format.
@@ -35,7 +45,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
 /// The loaded policies, without secrets and user ids.
 pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     let snapshot = app.checker.snapshot();
-    let policies: Vec<Value> = snapshot.reports.iter().map(describe).collect();
+    let policies: Vec<Value> = snapshot.reports.iter().map(|report| describe(report, &app.checker)).collect();
     let files: Vec<Value> =
         snapshot.files.iter().map(|file| json!({ "file": file.file, "error": file.error })).collect();
     Json(json!({
@@ -47,7 +57,7 @@ pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     }))
 }
 
-fn describe(report: &PolicyReport) -> Value {
+fn describe(report: &PolicyReport, checker: &Checker) -> Value {
     let condition = |condition: Condition| {
         let (status, reason) = (condition.status.as_str(), condition.reason.as_str());
         json!({ "type": condition.kind.as_str(), "status": status, "reason": reason, "message": condition.message })
@@ -57,6 +67,8 @@ fn describe(report: &PolicyReport) -> Value {
         "generation": report.generation,
         "in_force": report.active_version.as_str(),
         "ready": report.is_ready(),
+        "last_check": checker.last_check(&report.name).map(|at| at.to_string()),
+        "warnings": report.warnings,
         "errors": report.errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "credentials": report.credentials_ready().problem().unwrap_or("ready"),
         "callers": report.callers.problem(),

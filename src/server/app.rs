@@ -3,6 +3,7 @@
 use tokio_util::task::TaskTracker;
 
 use super::metrics::ServerMetrics;
+use super::rejections::Rejections;
 use crate::check::Checker;
 use crate::metrics::MetricRegistry;
 use crate::readiness::Readiness;
@@ -18,6 +19,8 @@ pub struct App {
     pub shutdown: Shutdown,
     /// Counts requests.
     pub metrics: ServerMetrics,
+    /// Bounds what rejected requests cost.
+    pub rejections: Rejections,
     /// The metric families of all parts, for `/metrics`.
     pub registry: MetricRegistry,
     /// The running checks, which a shutdown waits for.

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Json, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use super::app::App;
+use super::connection::Peer;
 use super::error::{ApiError, ErrorKind};
 use super::request::{self, BodyError};
 use super::request_id::RequestId;
@@ -91,16 +93,20 @@ pub(super) async fn check(
     let snapshot = app.checker.snapshot();
     let view = bearer(&head.headers)
         .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).ok_or(ErrorKind::Unauthorized))
-        .map_err(|kind| {
-            let message = "The caller token is missing or unknown. Send it as Authorization: Bearer TOKEN.";
-            kind.with_message(message, &request_id)
-        })?;
+        .map_err(|kind| unauthorized(&app, &head, kind, &request_id))?;
     if !is_json(&head.headers) {
         let message = "The request is not JSON. Send Content-Type: application/json.";
         return Err(ErrorKind::UnsupportedMediaType.with_message(message, &request_id));
     }
+    if let Some(encoding) = unsupported_encoding(&head.headers) {
+        let message = format!("The body is encoded as {encoding}. Send UTF-8 without compression.");
+        return Err(ErrorKind::UnsupportedMediaType.with_message(message, &request_id));
+    }
+    // A slow body holds no headers.
+    drop(head);
     let body = read(body, &request_id).await?;
     let login = request::parse(&body).map_err(|error| match error {
+        BodyError::Encoding(message) => ErrorKind::UnsupportedMediaType.with_message(message, &request_id),
         BodyError::Json(message) => ErrorKind::InvalidJson.with_message(message, &request_id),
         BodyError::Shape(message) => ErrorKind::InvalidRequest.with_message(message, &request_id),
     })?;
@@ -132,6 +138,29 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ErrorKind> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(ErrorKind::Unauthorized) }
 }
 
+/// The error for an unknown caller, or for a source that sent too many wrong tokens.
+fn unauthorized(app: &App, head: &Parts, kind: ErrorKind, request_id: &RequestId) -> ApiError {
+    let source = head.extensions.get::<Peer>().map(|Peer(source, _)| *source);
+    if head.headers.contains_key(AUTHORIZATION) && source.is_some_and(|source| app.rejections.is_over_limit(source)) {
+        let message = "Too many requests with an unknown caller token came from this source. Try again in a second.";
+        return ErrorKind::TooManyRequests.with_message(message, request_id);
+    }
+    let message = "The caller token is missing or unknown. Send it as Authorization: Bearer TOKEN.";
+    kind.with_message(message, request_id)
+}
+
+/// The name of a compression or of a character set that is not UTF-8.
+fn unsupported_encoding(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let compression = text(CONTENT_ENCODING).map(str::trim).filter(|name| !name.eq_ignore_ascii_case("identity"));
+    let charset = text(CONTENT_TYPE).into_iter().flat_map(|text| text.split(';').skip(1)).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    let is_utf8 = |name: &&str| ["utf-8", "utf8", "us-ascii"].iter().any(|known| name.eq_ignore_ascii_case(known));
+    compression.or_else(|| charset.filter(|name| !is_utf8(name))).map(str::to_owned)
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let essence =
         headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
@@ -139,12 +168,13 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn read(body: Body, request_id: &RequestId) -> Result<Bytes, ApiError> {
+    // A `Content-Length` over the limit needs no waiting.
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(too_large(request_id));
+    }
     match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let message = format!("The body is larger than {MAX_BODY_BYTES} bytes.");
-            Err(ErrorKind::BodyTooLarge.with_message(message, request_id))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(request_id)),
         Ok(Err(_)) => {
             Err(ErrorKind::InvalidJson.with_message("The connection ended before the body was complete.", request_id))
         }
@@ -155,6 +185,10 @@ async fn read(body: Body, request_id: &RequestId) -> Result<Bytes, ApiError> {
     }
 }
 
+fn too_large(request_id: &RequestId) -> ApiError {
+    ErrorKind::BodyTooLarge.with_message(format!("The body is larger than {MAX_BODY_BYTES} bytes."), request_id)
+}
+
 /// Answers requests for other paths.
 pub(super) async fn not_found(Extension(request_id): Extension<RequestId>) -> ApiError {
     ErrorKind::NotFound.with_message("This path does not exist. Send checks to POST /check.", &request_id)
@@ -162,5 +196,5 @@ pub(super) async fn not_found(Extension(request_id): Extension<RequestId>) -> Ap
 
 /// Answers requests with other methods.
 pub(super) async fn method_not_allowed(Extension(request_id): Extension<RequestId>) -> ApiError {
-    ErrorKind::MethodNotAllowed.with_message("/check supports only POST.", &request_id)
+    ErrorKind::MethodNotAllowed.with_message("/check supports only POST, and /healthz only GET.", &request_id)
 }

@@ -1,4 +1,4 @@
-//! Middleware of the router for checks: request id, span, metrics, and an answer when a handler panics.
+//! Middleware of the routers: request id, span, metrics, the `Host` header, and an answer when a handler panics.
 //!
 //! The panic is caught with `catch_unwind` of `futures`, as `tower-http`'s catch-panic layer does. The layer itself is not used:
 //! it boxes the body of every answer once more, and its answer cannot carry the request id.
@@ -8,8 +8,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::CONNECTION;
+use axum::http::header::{CONNECTION, HOST};
 use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -21,7 +22,8 @@ use tracing::{Instrument, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::app::App;
-use super::error::ErrorKind;
+use super::connection::Peer;
+use super::error::{ErrorKind, Rejection};
 use super::request_id::{self, RequestId};
 
 /// Gives a request its id and span, and counts it.
@@ -30,29 +32,60 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     let _in_flight = app.metrics.request_begun();
     let request_id = RequestId::of(request.headers());
     request.extensions_mut().insert(request_id.clone());
-    // Callers choose the path: one that is not a route must not become a label.
-    let route =
-        request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
+    let peer = request.extensions().get::<Peer>().copied();
+    let has_body = !request.body().is_end_stream();
     let method = method_label(request.method());
     let is_http1 = request.version() <= Version::HTTP_11;
-    let span = span(request.headers(), method, &route, &request_id);
+    let span = span(request.headers(), method, route, &request_id);
 
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
     let mut response = handled.unwrap_or_else(|panic| span.in_scope(|| panicked(&*panic, &request_id)));
 
+    let rejection = response.extensions_mut().remove::<Rejection>();
+    if let Some(rejection) = &rejection
+        && let Some(suppressed) = app.rejections.log(rejection.kind.is_of_a_stranger())
+    {
+        let (error, detail) = (rejection.error, &rejection.message);
+        let source = peer.map(|Peer(_, address)| tracing::field::display(address.ip()));
+        span.in_scope(|| tracing::info!(error, detail, source, suppressed, "request rejected"));
+    }
     let status = response.status();
     span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
         span.record("error.type", status.as_str());
     }
-    app.metrics.request(&route, method, status.as_u16(), begun.elapsed());
+    app.metrics.request(route, method, status.as_u16(), begun.elapsed());
     response.headers_mut().insert(&request_id::HEADER, request_id.to_header());
-    if is_http1 && app.shutdown.begun.is_cancelled() {
-        // The process may be gone when the connection's next request arrives.
+    let leaves_the_body = has_body && rejection.is_some_and(|rejection| rejection.kind.comes_before_the_body());
+    if is_http1 && (leaves_the_body || app.shutdown.begun.is_cancelled()) {
+        // What follows is not a request, or the process may be gone when the connection's next request arrives.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Rejects requests without `Host` and with several: what stands before this service may have understood another one.
+pub(super) async fn require_host(request: Request, next: Next) -> Response {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let required = usize::from(request.version() == Version::HTTP_11);
+    if (required..=1).contains(&hosts) {
+        return next.run(request).await;
+    }
+    let message = "The request must have exactly one Host header.";
+    let request_id = request.extensions().get().cloned().unwrap_or_else(|| RequestId::of(request.headers()));
+    ErrorKind::BadRequest.with_message(message, &request_id).into_response()
+}
+
+/// The route as a label. Callers choose the path: one that is not a route must not become a label. The prefix of a path and
+/// its last slash do not make another route.
+fn route_label(path: &str) -> &'static str {
+    match path.trim_end_matches('/') {
+        path if path.ends_with("/check") => "/check",
+        path if path.ends_with("/healthz") => "/healthz",
+        _ => "other",
+    }
 }
 
 /// A server span by the OpenTelemetry conventions for HTTP. It continues the caller's trace if the request has one.

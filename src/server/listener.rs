@@ -1,27 +1,51 @@
 //! A bound socket, with or without TLS, and its graceful shutdown.
+//!
+//! The accept loop is the service's own, and not that of `axum-server`: a connection over the limit has to be closed before
+//! the next one is accepted, an idle HTTP/2 connection gets a GOAWAY, and the errors of connections are counted.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
-use axum_server::{Handle, Server};
-use hyper_util::rt::TokioTimer;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// How long a new connection may take to send its first request, with the TLS handshake. Generous for slow networks.
-const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+use super::connection::{ConnectionServer, ConnectionTimeouts};
+use super::connections::{ConnectionLimits, Connections};
+use super::metrics::ConnectionMetrics;
+use super::sampler::LogSampler;
 
-/// How long a connection may be idle. Longer than the idle timeout of common proxies (60 s), so that the proxy closes the
-/// connection: if this side did, a request could already be on its way.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How many connections the system holds until they are accepted. More than the accept loop gets behind by.
+const BACKLOG: i32 = 1024;
+/// How long the accept loop waits after an error: without a free file descriptor the next attempt fails as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a line about rejected connections or failed accepts is written.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A bound socket: its address is known before it serves.
 pub struct Listener {
     socket: TcpListener,
     tls: Option<RustlsConfig>,
+}
+
+/// How a listener serves.
+pub struct ServeOptions {
+    /// How many connections it holds.
+    pub limits: ConnectionLimits,
+    /// How long a peer may leave a connection waiting.
+    pub timeouts: ConnectionTimeouts,
+    /// Counts connections.
+    pub metrics: ConnectionMetrics,
+    /// Ends the accept loop.
+    pub draining: CancellationToken,
+    /// How long open connections may take to finish after that.
+    pub drain_timeout: Duration,
 }
 
 /// The files of a certificate and its key.
@@ -66,13 +90,18 @@ impl TlsFiles {
 }
 
 impl Listener {
-    /// Binds an address. Port 0 takes any free port.
+    /// Binds an address. Port 0 takes any free port. The unspecified IPv6 address serves IPv4 as well, and is the
+    /// unspecified IPv4 address on a host without IPv6.
     ///
     /// # Errors
     /// When the address is in use or not available.
     pub fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> io::Result<Self> {
-        let socket = TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
+        let socket = match bind(address) {
+            Err(error) if is_without_ipv6(&error) && address.ip().is_unspecified() && address.is_ipv6() => {
+                bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))?
+            }
+            bound => bound?,
+        };
         Ok(Self { socket, tls })
     }
 
@@ -84,44 +113,78 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Serves until `draining`, then accepts no more connections and gives the open ones `drain_timeout` to finish.
+    /// Serves until it drains, then accepts no more connections and gives the open ones the drain timeout to finish.
     ///
     /// # Errors
-    /// When the socket fails.
-    pub async fn serve(self, router: Router, draining: CancellationToken, drain_timeout: Duration) -> io::Result<()> {
-        let handle = Handle::new();
-        let service = router.into_make_service();
-        let shutdown = {
-            let handle = handle.clone();
-            async move {
-                draining.cancelled().await;
-                handle.graceful_shutdown(Some(drain_timeout));
-                std::future::pending::<()>().await;
-            }
-        };
-        let serve = async {
-            match self.tls {
-                None => with_timeouts(axum_server::from_tcp(self.socket)?).handle(handle).serve(service).await,
-                Some(tls) => {
-                    with_timeouts(axum_server::from_tcp_rustls(self.socket, tls)?).handle(handle).serve(service).await
+    /// When the socket cannot be used.
+    pub async fn serve(self, router: Router, options: ServeOptions) -> io::Result<()> {
+        let ServeOptions { limits, timeouts, metrics, draining, drain_timeout } = options;
+        let socket = tokio::net::TcpListener::from_std(self.socket)?;
+        let connections = Connections::new(limits, metrics.clone());
+        let server = ConnectionServer::new(router, self.tls, timeouts, metrics.clone(), draining.clone());
+        let server = Arc::new(server);
+        let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
+        let rejections = LogSampler::new(1, LOG_INTERVAL);
+        let failures = LogSampler::new(1, LOG_INTERVAL);
+        let listener = metrics.listener();
+        loop {
+            // Connections that the system has accepted are served, also when the drain begins: closing them would be a reset.
+            let accepted = tokio::select! {
+                biased;
+                accepted = socket.accept() => accepted,
+                () = draining.cancelled() => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+                Err(error) => {
+                    metrics.accept_failed();
+                    if let Some(suppressed) = failures.admit() {
+                        tracing::error!(listener, %error, suppressed, "connections cannot be accepted");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            match connections.admit(peer) {
+                Ok(permit) => {
+                    let serve = Arc::clone(&server).serve(stream, peer, permit);
+                    let ended = ended.clone();
+                    tasks.spawn(async move { ended.run_until_cancelled(serve).await });
+                }
+                Err(rejection) => {
+                    let reason = rejection.as_str();
+                    metrics.rejected(reason);
+                    if let Some(suppressed) = rejections.admit() {
+                        tracing::warn!(listener, source = %peer.ip(), reason, suppressed, "connections are rejected");
+                    }
                 }
             }
-        };
-        tokio::select! {
-            served = serve => served,
-            () = shutdown => Ok(()),
         }
+        drop(socket);
+        tasks.close();
+        if timeout(drain_timeout, tasks.wait()).await.is_err() {
+            ended.cancel();
+        }
+        Ok(())
     }
 }
 
-/// Closes idle connections: a client that opens many and sends nothing would otherwise use up the service's sockets.
-fn with_timeouts<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
-    let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(IDLE_TIMEOUT)
-        .keep_alive_timeout(FIRST_REQUEST_TIMEOUT);
-    server.first_request_timeout(FIRST_REQUEST_TIMEOUT)
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restart must not wait for the connections of the last process.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether the host has no IPv6: the family or the address does not exist.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let without = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT];
+    error.raw_os_error().is_some_and(|code| without.iter().any(|errno| errno.raw_os_error() == code))
 }

@@ -1,8 +1,8 @@
-//! The metrics of HTTP requests.
+//! The metrics of HTTP requests and connections. The registry adds the prefix `session_checker_` to their names.
 
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounterVec, IntGauge};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::metrics::MetricRegistry;
 
@@ -11,6 +11,20 @@ pub struct ServerMetrics {
     requests: IntCounterVec,
     request_duration: HistogramVec,
     requests_in_flight: IntGauge,
+    connections: IntGaugeVec,
+    connections_rejected: IntCounterVec,
+    connections_ended: IntCounterVec,
+    accept_errors: IntCounterVec,
+}
+
+/// Counts the connections of one listener.
+#[derive(Clone)]
+pub struct ConnectionMetrics {
+    listener: &'static str,
+    open: IntGauge,
+    rejected: IntCounterVec,
+    ended: IntCounterVec,
+    accept_errors: IntCounter,
 }
 
 impl ServerMetrics {
@@ -28,6 +42,33 @@ impl ServerMetrics {
                 &["route"],
             ),
             requests_in_flight: registry.gauge("http_requests_in_flight", "HTTP requests that are being answered."),
+            connections: registry.gauges("connections", "Open connections.", &["listener"]),
+            connections_rejected: registry.counters(
+                "connections_rejected_total",
+                "Connections that were closed at once: limit = the listener holds its maximum, source_limit = the source holds its maximum.",
+                &["listener", "reason"],
+            ),
+            connections_ended: registry.counters(
+                "connections_ended_total",
+                "Connections that the service ended: headers_too_large, malformed, first_request_timeout, idle, write_timeout or tls.",
+                &["listener", "reason"],
+            ),
+            accept_errors: registry.counters(
+                "accept_errors_total",
+                "Connections that could not be accepted, such as when the process has no free file descriptor.",
+                &["listener"],
+            ),
+        }
+    }
+
+    /// The metrics of the connections of a listener.
+    pub fn connections(&self, listener: &'static str) -> ConnectionMetrics {
+        ConnectionMetrics {
+            listener,
+            open: self.connections.with_label_values(&[listener]),
+            rejected: self.connections_rejected.clone(),
+            ended: self.connections_ended.clone(),
+            accept_errors: self.accept_errors.with_label_values(&[listener]),
         }
     }
 
@@ -47,5 +88,37 @@ impl ServerMetrics {
     pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
         self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+}
+
+impl ConnectionMetrics {
+    /// The name of the listener.
+    pub fn listener(&self) -> &'static str {
+        self.listener
+    }
+
+    /// Counts an open connection.
+    pub fn opened(&self) {
+        self.open.inc();
+    }
+
+    /// Counts a connection that is no longer open.
+    pub fn closed(&self) {
+        self.open.dec();
+    }
+
+    /// Counts a connection that was closed at once.
+    pub fn rejected(&self, reason: &str) {
+        self.rejected.with_label_values(&[self.listener, reason]).inc();
+    }
+
+    /// Counts a connection that the service ended.
+    pub fn ended(&self, reason: &str) {
+        self.ended.with_label_values(&[self.listener, reason]).inc();
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_errors.inc();
     }
 }

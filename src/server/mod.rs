@@ -3,12 +3,18 @@
 mod admin;
 mod app;
 mod check;
+mod connection;
+mod connections;
 mod error;
 mod layers;
 mod listener;
 mod metrics;
+mod rejections;
 mod request;
 mod request_id;
+mod sampler;
+mod strict_lines;
+mod write_deadline;
 
 use std::sync::Arc;
 
@@ -16,15 +22,23 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 
 pub use app::App;
-pub use listener::{Listener, TlsError, TlsFiles};
-pub use metrics::ServerMetrics;
+pub use connection::ConnectionTimeouts;
+pub use connections::ConnectionLimits;
+pub use listener::{Listener, ServeOptions, TlsError, TlsFiles};
+pub use metrics::{ConnectionMetrics, ServerMetrics};
+pub use rejections::Rejections;
 
-/// The routes for Auth0's Actions.
-pub fn check_router(app: Arc<App>) -> Router {
-    Router::new()
+/// The routes for Auth0's Actions, also under a prefix: an ingress without rewrites sends the path that it matches.
+pub fn check_router(app: Arc<App>, path_prefix: &str) -> Router {
+    let routes = Router::new()
         .route("/check", post(check::check))
-        .method_not_allowed_fallback(check::method_not_allowed)
+        .route("/check/", post(check::check))
+        .route("/healthz", get(admin::healthz))
+        .method_not_allowed_fallback(check::method_not_allowed);
+    let routes = if path_prefix.is_empty() { routes } else { routes.clone().nest(path_prefix, routes) };
+    routes
         .fallback(check::not_found)
+        .layer(middleware::from_fn(layers::require_host))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
         .with_state(app)
 }
@@ -36,5 +50,6 @@ pub fn admin_router(app: Arc<App>) -> Router {
         .route("/readyz", get(admin::readyz))
         .route("/metrics", get(admin::metrics))
         .route("/debug/policies", get(admin::policies))
+        .layer(middleware::from_fn(layers::require_host))
         .with_state(app)
 }

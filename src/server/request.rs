@@ -17,6 +17,8 @@ const MAX_DEPTH: usize = 128;
 /// Why a body is not a check. The text is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyError {
+    /// The body is text of another encoding than UTF-8.
+    Encoding(String),
     /// The body is not JSON, or a known field appears twice.
     Json(String),
     /// The body is JSON of the wrong shape, type or length.
@@ -43,6 +45,11 @@ struct CheckFields {
 /// # Errors
 /// Says what is wrong, and names the field if there is one.
 pub fn parse(body: &[u8]) -> Result<Login, BodyError> {
+    // Some clients on Windows write a byte order mark.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if is_utf16_or_utf32(body) {
+        return Err(BodyError::Encoding("The body is UTF-16 or UTF-32. Send UTF-8.".to_owned()));
+    }
     let text = std::str::from_utf8(body).map_err(|_| BodyError::Json("The body is not UTF-8.".to_owned()))?;
     if is_too_deep(text) {
         return Err(BodyError::Json(format!("The body is nested deeper than {MAX_DEPTH} levels.")));
@@ -53,6 +60,12 @@ pub fn parse(body: &[u8]) -> Result<Login, BodyError> {
         Some(b'[') => read::<IgnoredAny>(text).and_then(|_| Err(not_an_object())),
         _ => read::<Value>(text).and_then(|_| Err(not_an_object())),
     }
+}
+
+/// Whether the body begins with a byte order mark of UTF-16 or UTF-32, or with a zero byte beside the first character: JSON
+/// begins with an ASCII character (RFC 4627, section 3).
+fn is_utf16_or_utf32(body: &[u8]) -> bool {
+    matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..])
 }
 
 fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, BodyError> {

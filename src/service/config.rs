@@ -1,20 +1,22 @@
 //! The configuration of the service as plain values: defaults are applied, and what is empty is `None`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::source::SourceConfig;
+use crate::args::ListenAddress;
 use crate::server::TlsFiles;
 
 /// Everything that [`Service::start`](super::Service::start) needs.
 pub struct ServiceConfig {
     /// The address for checks. Port 0 takes any free port.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// The address for probes, metrics and `/debug/policies`.
-    pub admin_listen: SocketAddr,
+    pub admin_listen: ListenAddress,
+    /// A path under which checks are answered as well, such as `/sessions`; empty for none.
+    pub path_prefix: String,
     /// Serve checks over HTTPS.
     pub tls: Option<TlsFiles>,
     /// Where policies come from.
@@ -43,6 +45,10 @@ pub struct ServiceConfig {
     pub force_audit_file: Option<PathBuf>,
     /// The maximum number of concurrent checks per tenant.
     pub max_in_flight: usize,
+    /// The maximum number of open connections for checks.
+    pub max_connections: usize,
+    /// The same for one source; `None` is half of all.
+    pub max_connections_per_source: Option<usize>,
     /// Keys the hashes of users in logs. Without it the key is random.
     pub log_hash_key: Option<SecretString>,
     /// How long to keep serving after a signal.

@@ -1,12 +1,12 @@
 //! Why the service or a command failed, and its exit code.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use opentelemetry_otlp::ExporterBuildError;
 use tokio::task::JoinError;
 
-use crate::args::{BAD_USAGE, FAILED};
+use crate::args::{BAD_USAGE, FAILED, ListenAddress};
 use crate::auth0::SetupError;
 use crate::controller::ConnectError;
 use crate::secret::MIN_CALLER_TOKEN;
@@ -22,7 +22,7 @@ pub enum RunError {
     )]
     NoSource(#[from] ConnectError),
     /// `--policy-dir` is not a folder.
-    #[error("--policy-dir {0}: this folder does not exist")]
+    #[error("--policy-dir {0}: this is not a folder")]
     PolicyDir(PathBuf),
     /// The Node demo's variables are incomplete or invalid.
     #[error(transparent)]
@@ -31,10 +31,10 @@ pub enum RunError {
     #[error(
         "no caller authentication is configured for {0}: set CALLER_TOKEN, or give --caller-token-file FILE or --allow-anonymous. A token has at least {MIN_CALLER_TOKEN} characters"
     )]
-    NoCallers(SocketAddr),
-    /// A configured file cannot be read.
-    #[error("{0} cannot be read: {1}")]
-    File(PathBuf, io::Error),
+    NoCallers(ListenAddress),
+    /// The file of an option cannot be used.
+    #[error("{0} {1}: {2}")]
+    File(&'static str, PathBuf, io::Error),
     /// The ledger's URL is invalid.
     #[error("--ledger: the URL is invalid: {0}")]
     Ledger(String),
@@ -44,15 +44,21 @@ pub enum RunError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The endpoint for traces is not a valid URL.
+    #[error("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    Traces(#[from] ExporterBuildError),
     /// A socket cannot be bound.
     #[error("cannot listen on {0}: {1}")]
-    Listen(SocketAddr, io::Error),
+    Listen(ListenAddress, io::Error),
     /// The process cannot handle signals.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
     /// A part of the service stopped without a shutdown.
     #[error("{0} stopped: {1}")]
     Ended(&'static str, String),
+    /// A second signal ended the service before it had drained.
+    #[error("a second {0} ended the service before it had drained; checks under way got no answer")]
+    Undrained(&'static str),
     /// A task panicked or was aborted.
     #[error("a task of the service failed: {0}")]
     Task(#[from] JoinError),
@@ -72,8 +78,14 @@ impl RunError {
             | Self::File(..)
             | Self::Ledger(_)
             | Self::Upstream(_)
-            | Self::Tls(_) => BAD_USAGE,
-            Self::Listen(..) | Self::Signals(_) | Self::Ended(..) | Self::Task(_) | Self::Command(_) => FAILED,
+            | Self::Tls(_)
+            | Self::Traces(_) => BAD_USAGE,
+            Self::Listen(..)
+            | Self::Signals(_)
+            | Self::Ended(..)
+            | Self::Undrained(_)
+            | Self::Task(_)
+            | Self::Command(_) => FAILED,
         }
     }
 }

@@ -1,22 +1,26 @@
 //! The composition root: builds the parts, starts listeners and background tasks, and shuts them down.
 
 mod config;
+mod descriptors;
 mod error;
 mod parts;
 mod source;
 
 use std::collections::HashSet;
+use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
+use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::args::ListenAddress;
 use crate::auth0::QuotaConfig;
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
@@ -25,10 +29,14 @@ use crate::controller::status::start_status_writer;
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
-use crate::server::{App, Listener, ServerMetrics, TlsFiles, admin_router, check_router};
-use crate::shutdown::{Shutdown, Signals};
-use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials};
-use crate::source::{follow_setting, parse_switch};
+use crate::server::{
+    App, ConnectionTimeouts, Listener, Rejections, ServeOptions, ServerMetrics, TlsFiles, admin_router, check_router,
+};
+use crate::shutdown::{Request, Shutdown, Signals};
+use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials, warn_without_policies};
+use crate::source::{follow_setting, parse_switch, warn_when_changed};
+use crate::telemetry;
+use descriptors::{ADMIN_LIMITS, connection_limits};
 use parts::{caller_access, ledger, log_hash_key, redis, setting, token_digest};
 use source::never_ends;
 
@@ -53,6 +61,8 @@ pub struct Service {
     shutdown: Shutdown,
     shutdown_delay: Duration,
     drain_timeout: Duration,
+    /// Wakes what reads files again less often than every second.
+    reload: Arc<Notify>,
     /// Tasks that end in a shutdown: the listeners when they have drained, the election when the Lease is released.
     draining_tasks: JoinSet<Result<(), RunError>>,
     /// Tasks that run as long as the process: they follow files, the cluster and the clock.
@@ -66,13 +76,19 @@ impl Service {
     /// When the configuration cannot work.
     pub async fn start(config: ServiceConfig) -> Result<Self, RunError> {
         let registry = MetricRegistry::new();
+        telemetry::register_metrics(&registry);
         let (caller_access, token_file) = caller_access(&config)?;
-        let audit_file = config.force_audit_file.as_ref().map(|path| setting(path, parse_switch)).transpose()?;
+        let audit_file = config
+            .force_audit_file
+            .as_ref()
+            .map(|path| setting("--force-audit-file", path, parse_switch))
+            .transpose()?;
         let force_audit = config.force_audit || audit_file.as_ref().is_some_and(|file| *file.value());
         let redis = redis(&config).await?;
         let ledger = ledger(redis.clone(), &registry);
         let quotas = QuotaConfig::new(redis, config.replicas);
         let upstream = config.source.upstream(quotas, &registry)?;
+        let ca_file = config.source.ca_file;
         let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
         let snapshot_metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, observed, config.max_in_flight, snapshot_metrics));
@@ -97,26 +113,36 @@ impl Service {
                 readiness.clone(),
                 stop,
             );
-            draining_tasks.spawn(election.map(Ok));
-            background_tasks.spawn(never_ends(writer.map(Ok)));
+            draining_tasks.spawn(named("the leader election", election.map(Ok)));
+            background_tasks.spawn(never_ends("the status writer", writer.map(Ok)));
         }
-        background_tasks.spawn(never_ends(probe_credentials(Arc::clone(&publisher))));
+        background_tasks.spawn(never_ends("the credential probe", probe_credentials(Arc::clone(&publisher))));
+        if let Some(path) = ca_file {
+            let follower = warn_when_changed(path, "CA certificates for Auth0");
+            background_tasks.spawn(never_ends("the follower of the CA file", follower));
+        }
+        let warner = warn_without_policies(Arc::clone(&publisher), readiness.clone());
+        background_tasks.spawn(never_ends("the warning about no policies", warner.map(Ok)));
         if let Some(file) = token_file {
             let fixed = config.caller_token.as_ref().and_then(token_digest);
             let apply = move |observed: &mut ObservedState, tokens: &HashSet<TokenDigest>| {
                 observed.caller_access.tokens = tokens.iter().copied().chain(fixed).collect();
             };
-            background_tasks.spawn(never_ends(follow_setting(file, "caller tokens", apply, Arc::clone(&publisher))));
+            let follower = follow_setting(file, "--caller-token-file", apply, Arc::clone(&publisher));
+            background_tasks.spawn(never_ends("the reader of --caller-token-file", follower));
         }
         if let Some(file) = audit_file {
             let always = config.force_audit;
             let apply = move |observed: &mut ObservedState, on: &bool| observed.force_audit = always || *on;
-            background_tasks.spawn(never_ends(follow_setting(file, "forced audit", apply, Arc::clone(&publisher))));
+            let follower = follow_setting(file, "--force-audit-file", apply, Arc::clone(&publisher));
+            background_tasks.spawn(never_ends("the reader of --force-audit-file", follower));
         }
+        let reload = Arc::new(Notify::new());
         let tls = match config.tls {
             Some(files) => {
                 let loaded = files.load().await?;
-                background_tasks.spawn(follow_certificate(files, loaded.clone()));
+                let follower = follow_certificate(files, loaded.clone(), Arc::clone(&reload));
+                background_tasks.spawn(named("the reader of --tls-cert", follower));
                 Some(loaded)
             }
             None => None,
@@ -128,16 +154,26 @@ impl Service {
             readiness,
             shutdown: shutdown.clone(),
             metrics: ServerMetrics::new(&registry),
+            rejections: Rejections::default(),
             registry,
             checks: TaskTracker::new(),
         });
-        background_tasks.spawn(sweep(Arc::clone(&app)));
-        let (checks, address) = bind(config.listen, tls)?;
-        let (admin, admin_address) = bind(config.admin_listen, None)?;
-        let router = check_router(Arc::clone(&app));
-        draining_tasks.spawn(serve("the listener for checks", checks, router, &shutdown, config.drain_timeout));
-        let router = admin_router(Arc::clone(&app));
-        draining_tasks.spawn(serve("the admin listener", admin, router, &shutdown, ADMIN_DRAIN_TIMEOUT));
+        background_tasks.spawn(named("the sweep", sweep(Arc::clone(&app))));
+        let (checks, address) = bind(config.listen, tls).await?;
+        let (admin, admin_address) = bind(config.admin_listen, None).await?;
+        let router = check_router(Arc::clone(&app), &config.path_prefix);
+        let limits = connection_limits(config.max_connections, config.max_connections_per_source);
+        let options = |listener, limits, drain_timeout| ServeOptions {
+            limits,
+            timeouts: ConnectionTimeouts::default(),
+            metrics: app.metrics.connections(listener),
+            draining: shutdown.draining.clone(),
+            drain_timeout,
+        };
+        let checks = checks.serve(router, options("checks", limits, config.drain_timeout));
+        draining_tasks.spawn(checks.map_err(|error| RunError::Ended("the listener for checks", error.to_string())));
+        let admin = admin.serve(admin_router(Arc::clone(&app)), options("admin", ADMIN_LIMITS, ADMIN_DRAIN_TIMEOUT));
+        draining_tasks.spawn(admin.map_err(|error| RunError::Ended("the admin listener", error.to_string())));
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
         Ok(Self {
             address,
@@ -146,6 +182,7 @@ impl Service {
             shutdown,
             shutdown_delay: config.shutdown_delay,
             drain_timeout: config.drain_timeout,
+            reload,
             draining_tasks,
             background_tasks,
         })
@@ -154,17 +191,27 @@ impl Service {
     /// Serves until a signal, then drains. A second signal skips the draining.
     ///
     /// # Errors
-    /// When a part of the service stops without a shutdown: the process must not continue without it.
+    /// When a part of the service stops without a shutdown: the process must not continue without it. Also after a second
+    /// signal: checks that were under way got no answer.
     pub async fn run(mut self, mut signals: Signals) -> Result<(), RunError> {
-        let signal = tokio::select! {
-            signal = signals.next() => signal,
-            error = self.failed() => return Err(error),
+        let signal = loop {
+            let request = tokio::select! {
+                request = signals.next() => request,
+                error = self.failed() => return Err(error),
+            };
+            match request {
+                Request::Stop(signal) => break signal,
+                Request::Reload => {
+                    tracing::info!(signal = "SIGHUP", "reading files again");
+                    self.reload.notify_waiters();
+                }
+            }
         };
         tokio::select! {
             drained = self.drain(signal) => drained,
-            signal = signals.next() => {
+            signal = signals.next_stop() => {
                 tracing::warn!(signal, "second signal received; exiting without draining");
-                Ok(())
+                Err(RunError::Undrained(signal))
             }
         }
     }
@@ -201,9 +248,20 @@ impl Service {
         // Checks continue when their caller disconnects. They get as long to finish as connections.
         self.app.checks.close();
         if timeout(self.drain_timeout, self.app.checks.wait()).await.is_err() {
-            tracing::warn!("checks were still running when the drain timeout ended");
+            let checks = self.app.checks.len();
+            tracing::warn!(checks, "checks still ran after --drain-timeout; they are aborted");
         }
         Ok(())
+    }
+}
+
+/// Runs a part of the service. When it panics, the error names the part.
+async fn named(part: &'static str, task: impl Future<Output = Result<(), RunError>>) -> Result<(), RunError> {
+    match AssertUnwindSafe(task).catch_unwind().await {
+        // A step that it ran apart panicked.
+        Ok(Err(RunError::Task(error))) => Err(RunError::Ended(part, error.to_string())),
+        Ok(ended) => ended,
+        Err(_) => Err(RunError::Ended(part, "it panicked".to_owned())),
     }
 }
 
@@ -215,38 +273,35 @@ fn unexpected_end(ended: Option<Result<Result<(), RunError>, JoinError>>) -> Run
     }
 }
 
-fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> Result<(Listener, SocketAddr), RunError> {
-    let error = |error| RunError::Listen(address, error);
-    let listener = Listener::bind(address, tls).map_err(error)?;
-    let address = listener.address().map_err(error)?;
-    Ok((listener, address))
-}
-
-/// Serves until the shutdown has drained the listener.
-fn serve(
-    name: &'static str,
-    listener: Listener,
-    router: Router,
-    shutdown: &Shutdown,
-    drain_timeout: Duration,
-) -> impl Future<Output = Result<(), RunError>> + use<> {
-    let draining = shutdown.draining.clone();
-    async move {
-        let served = listener.serve(router, draining, drain_timeout).await;
-        served.map_err(|error| RunError::Ended(name, error.to_string()))
+/// Binds the first address of a listener that can be bound.
+async fn bind(address: ListenAddress, tls: Option<RustlsConfig>) -> Result<(Listener, SocketAddr), RunError> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let candidates = match address.resolve().await {
+        Ok(candidates) => candidates,
+        Err(error) => return Err(RunError::Listen(address, error)),
+    };
+    for candidate in candidates {
+        match Listener::bind(candidate, tls.clone()).and_then(|listener| Ok((listener.address()?, listener))) {
+            Ok((bound, listener)) => return Ok((listener, bound)),
+            Err(error) => failed = error,
+        }
     }
+    Err(RunError::Listen(address, failed))
 }
 
-async fn follow_certificate(files: TlsFiles, loaded: RustlsConfig) -> Result<(), RunError> {
+async fn follow_certificate(files: TlsFiles, loaded: RustlsConfig, reload: Arc<Notify>) -> Result<(), RunError> {
     let mut ticks = ticker(CERTIFICATE_INTERVAL);
     let mut failing = false;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = reload.notified() => {}
+        }
         match files.reload(&loaded).await {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                tracing::error!(%error, "certificate reload failed; the old certificate stays in use");
+                tracing::error!(%error, "certificate reload failed; the previous certificate stays in use");
             }
             Err(_) => {}
         }

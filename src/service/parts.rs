@@ -20,15 +20,16 @@ use crate::source::{SettingFile, TokenFile, parse_tokens};
 /// Who may send checks, apart from the callers that policies name. With the Node demo's variables as the source everyone
 /// may on loopback, unless a token is configured.
 pub(super) fn caller_access(config: &ServiceConfig) -> Result<(CallerAccess, Option<TokenFile>), RunError> {
-    let file = config.caller_token_file.as_ref().map(|path| setting(path, parse_tokens)).transpose()?;
+    let file =
+        config.caller_token_file.as_ref().map(|path| setting("--caller-token-file", path, parse_tokens)).transpose()?;
     let mut tokens = file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
     tokens.extend(config.caller_token.as_ref().and_then(token_digest));
     let has_token_option = config.caller_token.is_some() || file.is_some();
     let mut caller_access = CallerAccess { tokens, allow_anonymous: config.allow_anonymous };
     let is_node_demo = matches!(config.source.policies, Source::Environment(_));
     if is_node_demo && !caller_access.allow_anonymous && caller_access.tokens.is_empty() {
-        if has_token_option || !config.listen.ip().is_loopback() {
-            return Err(RunError::NoCallers(config.listen));
+        if has_token_option || !config.listen.is_loopback() {
+            return Err(RunError::NoCallers(config.listen.clone()));
         }
         caller_access.allow_anonymous = true;
     }
@@ -40,17 +41,18 @@ pub(super) fn token_digest(token: &SecretString) -> Option<TokenDigest> {
     match Caller::new("CALLER_TOKEN", token.expose_secret()) {
         Ok(caller) => Some(TokenDigest::of(caller.token.expose_secret())),
         Err(error) => {
-            tracing::error!(%error, "caller token ignored");
+            tracing::error!(%error, "CALLER_TOKEN ignored");
             None
         }
     }
 }
 
 pub(super) fn setting<T: PartialEq>(
+    option: &'static str,
     path: &Path,
     parse: fn(&Path, &str) -> Result<T, String>,
 ) -> Result<SettingFile<T>, RunError> {
-    SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(path.to_owned(), error))
+    SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(option, path.to_owned(), error))
 }
 
 /// The key of the hashes of users in logs: the configured one, else a random one.
@@ -66,8 +68,8 @@ pub(super) fn log_hash_key(configured: Option<&SecretString>) -> hmac::Key {
 /// The Redis that replicas share, when a URL is configured.
 pub(super) async fn redis(config: &ServiceConfig) -> Result<Option<Redis>, RunError> {
     let Some(url) = &config.ledger_url else { return Ok(None) };
-    let key = config.ledger_key.as_ref().unwrap_or(url).expose_secret();
-    let redis = Redis::connect(url, key.as_bytes(), config.ledger_timeout).await;
+    let key = config.ledger_key.as_ref().map(|key| key.expose_secret().as_bytes());
+    let redis = Redis::connect(url, key, config.ledger_timeout).await;
     Ok(Some(redis.map_err(|error| RunError::Ledger(error.to_string()))?))
 }
 

@@ -51,7 +51,9 @@ impl SourceConfig {
     /// # Errors
     /// When the CA file cannot be read or holds no certificate.
     pub(super) fn upstream(&self, quotas: QuotaConfig, registry: &MetricRegistry) -> Result<Upstream, RunError> {
-        let read = |path: &PathBuf| std::fs::read(path).map_err(|error| RunError::File(path.clone(), error));
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|error| RunError::File("--auth0-ca-file", path.clone(), error))
+        };
         let ca_pem = self.ca_file.as_ref().map(read).transpose()?;
         let observer = Arc::new(Auth0Metrics::new(registry));
         Ok(Upstream::new(UpstreamOptions { endpoints: self.endpoints.clone(), ca_pem, quotas, observer })?)
@@ -74,7 +76,11 @@ impl SourceConfig {
         let metrics = Arc::new(ControllerMetrics::new(&registry));
         self.policies.begin(&publisher, &metrics, &readiness, &mut followers).await?;
         if timeout(CLUSTER_READ_TIMEOUT, readiness.serving()).await.is_err() {
-            return Err(RunError::Command(format!("still waiting for: {}", readiness.pending().join("; "))));
+            return Err(RunError::Command(format!(
+                "the API server did not send everything within {} s; missing: {}",
+                CLUSTER_READ_TIMEOUT.as_secs(),
+                readiness.pending().join("; ")
+            )));
         }
         Ok(publisher.current().load_full())
     }
@@ -96,7 +102,7 @@ impl Source {
         match self {
             Self::Directory(path) => {
                 let folder = read_folder(path, Arc::clone(publisher)).await?;
-                followers.spawn(never_ends(follow_folder(folder, Arc::clone(publisher))));
+                followers.spawn(never_ends("the reader of --policy-dir", follow_folder(folder, Arc::clone(publisher))));
             }
             Self::Environment(environment) => publisher.update(|observed| environment.feed(&mut observed.index))?,
             Self::Cluster(cluster) => {
@@ -105,20 +111,22 @@ impl Source {
                 let observed = Arc::new(ObservedPolicies::default());
                 let follower =
                     follow_cluster(connection.clone(), publisher, Arc::clone(&observed), metrics, readiness.clone());
-                followers.spawn(never_ends(follower));
+                followers.spawn(never_ends("the reader of the cluster", follower));
                 return Ok(Some((connection, observed)));
             }
             Self::Text(manifests) => {
                 let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;
-                publisher
-                    .update(|observed| documents.into_iter().for_each(|document| document.feed(&mut observed.index)));
+                publisher.update(|observed| documents.iter().for_each(|document| document.feed(&mut observed.index)));
             }
         }
         Ok(None)
     }
 }
 
-/// Runs a task that ends only when it panics or is aborted.
-pub(super) async fn never_ends(task: impl Future<Output = Result<Infallible, JoinError>>) -> Result<(), RunError> {
-    match task.await? {}
+/// Runs a part of the service that ends only when it panics or is aborted.
+pub(super) async fn never_ends(
+    part: &'static str,
+    task: impl Future<Output = Result<Infallible, JoinError>>,
+) -> Result<(), RunError> {
+    super::named(part, async { match task.await? {} }).await
 }

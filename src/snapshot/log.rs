@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Snapshot;
-use crate::policy::{ConditionStatus, PolicyReport};
+use crate::policy::{ConditionStatus, PolicyReport, PolicyVersion};
 
 pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
     let mut before = last.reports.iter().peekable();
@@ -23,13 +23,20 @@ pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
     before.for_each(log_removed);
     match (last.force_audit, next.force_audit) {
         (false, true) => {
-            tracing::warn!("force-audit is on. All policies audit: no login is blocked and no session is evicted.");
+            tracing::warn!(
+                "forced audit is on (--force-audit, --force-audit-file): no login is blocked and no session is revoked"
+            );
         }
-        (true, false) => tracing::warn!("force-audit is off. Policies act by their mode again."),
+        (true, false) => tracing::warn!("forced audit is off: each policy acts by its mode again"),
         _ => {}
     }
     for file in next.files.iter().filter(|file| !last.files.contains(file)) {
-        tracing::error!(file = file.file, error = file.error, "policy file is invalid");
+        tracing::error!(file = file.file, error = file.error, "policy file not used completely");
+    }
+    let mut mended: Vec<&str> = last.files.iter().map(|file| &*file.file).collect();
+    mended.dedup();
+    for file in mended.into_iter().filter(|name| next.files.iter().all(|file| file.file != *name)) {
+        tracing::info!(file, "policy file has no errors any more");
     }
 }
 
@@ -42,7 +49,14 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
     if report.errors.is_empty()
         && old.is_none_or(|old| old.generation != generation || old.active_version != report.active_version)
     {
-        tracing::info!(policy, generation, in_force, "policy loaded");
+        let limits = match report.version.as_deref() {
+            Some(PolicyVersion::Compiled(compiled)) => Some(compiled.limits.to_string()),
+            Some(PolicyVersion::Invalid(_)) | None => None,
+        };
+        tracing::info!(policy, generation, in_force, limits, "policy loaded");
+    }
+    for warning in report.warnings.iter().filter(|warning| old.is_none_or(|old| !old.warnings.contains(warning))) {
+        tracing::warn!(policy, generation, warning, "policy has a part without effect");
     }
     let conditions = old.map(PolicyReport::conditions);
     for (position, condition) in report.conditions().into_iter().enumerate() {
@@ -51,7 +65,8 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
         if before == Some(&condition) {
             continue;
         }
-        let (reason, message) = (condition.reason.as_str(), &condition.message);
+        // The key `message` is the sentence of the log line.
+        let (reason, detail) = (condition.reason.as_str(), &condition.message);
         match condition.status {
             ConditionStatus::False => tracing::warn!(
                 policy,
@@ -59,7 +74,7 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
                 in_force,
                 condition = kind,
                 reason,
-                message,
+                detail,
                 "policy condition is False"
             ),
             ConditionStatus::True if before.is_some_and(|before| before.status == ConditionStatus::False) => {
@@ -69,12 +84,12 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
                     in_force,
                     condition = kind,
                     reason,
-                    message,
+                    detail,
                     "policy condition is True again"
                 );
             }
             ConditionStatus::True | ConditionStatus::Unknown => {
-                tracing::debug!(policy, condition = kind, reason, message, "policy condition changed");
+                tracing::debug!(policy, condition = kind, reason, detail, "policy condition changed");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The metrics of the active policies.
+//! The metrics of the active policies. The registry adds the prefix `session_checker_` to their names.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +14,7 @@ pub struct SnapshotMetrics {
     policies_by_condition: IntGaugeVec,
     policy_generation: IntGaugeVec,
     policy_ready: IntGaugeVec,
+    policy_warnings: IntGaugeVec,
     policy_files_broken: IntGauge,
     generation: IntGauge,
     timestamp: Gauge,
@@ -23,8 +24,11 @@ pub struct SnapshotMetrics {
 impl SnapshotMetrics {
     /// Registers the families.
     pub fn new(registry: &MetricRegistry) -> Self {
+        let policies = registry.gauges("policies", "Policies, by the version that is active.", &["state"]);
+        // Also before the first policy: an alert compares their sum with 0.
+        ActiveVersion::ALL.iter().for_each(|state| policies.with_label_values(&[state.as_str()]).set(0));
         Self {
-            policies: registry.gauges("policies", "Policies, by the version that is active.", &["state"]),
+            policies,
             policies_by_condition: registry.gauges(
                 "policies_by_condition",
                 "Policies, by condition and its status, as this process sees them.",
@@ -32,7 +36,7 @@ impl SnapshotMetrics {
             ),
             policy_generation: registry.gauges(
                 "policy_generation",
-                "The newest generation of a policy that this process saw.",
+                "The newest generation of a policy that this process saw, 0 where the source has none.",
                 &["policy", "tenant"],
             ),
             policy_ready: registry.gauges(
@@ -40,8 +44,15 @@ impl SnapshotMetrics {
                 "1 when the newest version of a policy is active and has everything that it needs, else 0.",
                 &["policy", "tenant"],
             ),
-            policy_files_broken: registry
-                .gauge("policy_files_broken", "Files of the policy folder that cannot be used, or only in part."),
+            policy_warnings: registry.gauges(
+                "policy_warnings",
+                "Parts of an active policy and of its Secrets that have no effect, or lose it in a later version.",
+                &["policy", "tenant"],
+            ),
+            policy_files_broken: registry.gauge(
+                "policy_files_broken",
+                "Files of the policy folder that cannot be used, or only in part, or hold a policy and are not read.",
+            ),
             generation: registry.gauge(
                 "snapshot_generation",
                 "Number of times that the active policies changed since this process started.",
@@ -66,8 +77,9 @@ impl SnapshotMetrics {
         let mut conditions: HashMap<(ConditionType, ConditionStatus), usize> = HashMap::new();
         for report in &snapshot.reports {
             let (policy, tenant) = (report.name.to_string(), report.tenant());
-            self.policy_generation.with_label_values(&[policy.as_str(), tenant]).set(report.generation);
+            self.policy_generation.with_label_values(&[policy.as_str(), tenant]).set(report.source_generation);
             self.policy_ready.with_label_values(&[policy.as_str(), tenant]).set(i64::from(report.is_ready()));
+            self.policy_warnings.with_label_values(&[policy.as_str(), tenant]).set(to_i64(report.warnings.len()));
             for condition in report.conditions() {
                 *conditions.entry((condition.kind, condition.status)).or_default() += 1;
             }

@@ -5,6 +5,7 @@
 //! a tenant moves from one snapshot to the next while its credential stays the same, and its tokens move with it.
 
 mod credential_probe;
+mod empty;
 mod log;
 mod metrics;
 mod publisher;
@@ -20,6 +21,7 @@ use crate::auth0::{TenantClient, TenantLimiter};
 use crate::policy::{ObjectName, PolicyReport, PolicySet, Tenant};
 
 pub use credential_probe::probe_credentials;
+pub use empty::warn_without_policies;
 pub use metrics::SnapshotMetrics;
 pub use publisher::{ObservedState, Publisher};
 

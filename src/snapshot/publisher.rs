@@ -12,6 +12,7 @@ use super::{FileReport, Snapshot, SnapshotMetrics, TenantState, log};
 use crate::auth0::{TenantClient, Upstream};
 use crate::policy::{
     CallerAccess, CredentialKey, Index, ObjectName, PolicySet, PolicyVersion, ProbeResult, ProbeTarget, Tenant,
+    TenantProof,
 };
 use crate::secret::Credentials;
 
@@ -194,13 +195,18 @@ impl Publisher {
     /// Creates a client. The index gives a policy only credentials that may be sent to its tenant, so this succeeds.
     fn client(&self, tenant: &Tenant, credentials: &Arc<Credentials>) -> Option<TenantClient> {
         TenantClient::new(&self.upstream, tenant, Arc::clone(credentials))
-            .inspect_err(|error| tracing::error!(tenant = tenant.domain(), %error, "the client of a credential cannot be created"))
+            .inspect_err(|error| {
+                let tenant = tenant.domain();
+                tracing::error!(tenant, %error, "no client for the tenant; its checks answer credentials_missing");
+            })
             .ok()
     }
 
     fn tenants(&self, policy_set: &PolicySet, last: &Snapshot) -> HashMap<String, TenantState> {
         let mut tenants: HashMap<String, TenantState> = HashMap::new();
-        let mut quotas: HashMap<&str, Option<u32>> = HashMap::new();
+        // Of the policies that name a tenant, those with the best proof set its quota: anybody may name it, and a low quota
+        // would take the budget from its owner.
+        let mut quotas: HashMap<&str, (TenantProof, Option<u32>)> = HashMap::new();
         for active_policy in policy_set.active_policies() {
             let PolicyVersion::Compiled(policy) = &*active_policy.version else { continue };
             let domain = policy.scope.tenant.domain();
@@ -215,10 +221,16 @@ impl Publisher {
             });
             state.longest_check = state.longest_check.max(policy.timeout);
             state.shortest_admission_window = state.shortest_admission_window.min(policy.admission_window);
-            let quota = quotas.entry(domain).or_default();
-            *quota = [*quota, policy.requests_per_second].into_iter().flatten().min();
+            let proof = active_policy.tenant_proof;
+            let (best, quota) = quotas.entry(domain).or_insert((proof, None));
+            if proof > *best {
+                (*best, *quota) = (proof, None);
+            }
+            if proof == *best {
+                *quota = [*quota, policy.requests_per_second].into_iter().flatten().min();
+            }
         }
-        for (domain, quota) in quotas {
+        for (domain, (_, quota)) in quotas {
             tenants[domain].limiter.set_quota(quota);
         }
         tenants

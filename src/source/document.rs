@@ -5,15 +5,26 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
+use serde_saphyr::budget::BudgetBreach;
 
 use crate::crd;
-use crate::policy::{Index, Manifest, ObjectName, SecretManifest, parse_rfc3339};
+use crate::policy::{Index, Manifest, ObjectName, SecretManifest, SpecError, parse_rfc3339};
 use crate::secret::SecretError;
+
+/// The most documents in a file. A team has tens of policies, and the bound keeps a file of separators from filling the
+/// memory. It is the default of the parser, written out because the error names it.
+const MAX_DOCUMENTS: usize = 1024;
+
+/// The most values (maps, lists, texts and numbers) in all documents of a file together: about 5,000 policies of the usual
+/// size. It is the default of the parser, too.
+const MAX_VALUES: usize = 250_000;
 
 /// One resource in a file.
 pub enum Document {
     /// A `SessionPolicy`.
     Policy(Manifest),
+    /// A resource that is meant for this service and has a version or kind that it does not know, with the reason.
+    UnknownType(Manifest, SpecError),
     /// A `Secret`.
     Secret(SecretManifest),
     /// A resource of another kind, which is ignored.
@@ -27,10 +38,11 @@ pub enum Document {
 
 impl Document {
     /// Applies the resource to an index.
-    pub fn feed(self, index: &mut Index) {
+    pub fn feed(&self, index: &mut Index) {
         match self {
-            Self::Policy(manifest) => index.apply_policy(&manifest),
-            Self::Secret(secret) => index.apply_secret(&secret),
+            Self::Policy(manifest) => index.apply_policy(manifest),
+            Self::UnknownType(manifest, error) => index.reject_policy(manifest, error.clone()),
+            Self::Secret(secret) => index.apply_secret(secret),
             Self::Other { .. } => {}
         }
     }
@@ -45,6 +57,14 @@ pub enum FileError {
     /// The text is neither YAML nor JSON.
     #[error("is not YAML: {0}")]
     NotYaml(String),
+    /// The file is larger than the parser may read.
+    #[error("is larger than a policy file may be: {0}. Split it into several files")]
+    TooLarge(String),
+    /// The file holds a policy, and its name or its place keeps it from being read.
+    #[error(
+        "is not read: it holds a SessionPolicy, and only files that end in .yaml, .yml or .json in the folder itself are read. Rename or move it"
+    )]
+    NotRead,
     /// A document is not a Kubernetes resource.
     #[error("document {document}: {problem}")]
     NotAResource {
@@ -62,8 +82,11 @@ pub enum FileError {
 /// policy reports it.
 pub fn read_documents(text: &str) -> Result<Vec<Document>, FileError> {
     // Without the snippet: it would quote lines of the file in the error, and the file may contain a Secret.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_documents: MAX_DOCUMENTS, max_nodes: MAX_VALUES },
+    };
     let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| FileError::NotYaml(error.without_snippet().to_string()))?;
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| file_error(error.without_snippet()))?;
     let mut documents = Vec::new();
     for (position, value) in values.into_iter().enumerate() {
         read_resource(value, &mut documents)
@@ -72,24 +95,52 @@ pub fn read_documents(text: &str) -> Result<Vec<Document>, FileError> {
     Ok(documents)
 }
 
+fn file_error(error: &serde_saphyr::Error) -> FileError {
+    match error {
+        serde_saphyr::Error::Budget { breach, .. } => FileError::TooLarge(match breach {
+            BudgetBreach::Documents { .. } => format!("it has more than {MAX_DOCUMENTS} documents"),
+            BudgetBreach::Nodes { .. } => format!("it has more than {MAX_VALUES} values"),
+            _ => error.to_string(),
+        }),
+        other => FileError::NotYaml(other.to_string()),
+    }
+}
+
 fn read_resource(mut value: Value, documents: &mut Vec<Document>) -> Result<(), &'static str> {
     let text = |value: &Value, key: &str| value[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let (Some(api_version), Some(kind)) = (text(&value, "apiVersion"), text(&value, "kind")) else {
         return Err("has no apiVersion and kind: every document must be a Kubernetes resource");
     };
-    match (api_version.as_str(), kind.as_str()) {
-        ("v1", "List") => {
-            let Value::Array(items) = value["items"].take() else { return Err("is a List without items") };
-            items.into_iter().try_for_each(|item| read_resource(item, documents))?;
+    let is_ours = is_meant_for_us(&api_version, &kind);
+    if let Some(item_kind) = kind.strip_suffix("List").filter(|_| is_ours || api_version == "v1") {
+        let Value::Array(items) = value["items"].take() else { return Err("is a List without items") };
+        for mut item in items {
+            // The items of a typed list, such as a SecretList, may leave their type out.
+            if let Some(fields) = item.as_object_mut().filter(|_| !item_kind.is_empty()) {
+                for (field, default) in [("apiVersion", api_version.as_str()), ("kind", item_kind)] {
+                    let written = fields.entry(field).or_insert(Value::Null);
+                    if written.is_null() {
+                        *written = default.into();
+                    }
+                }
+            }
+            read_resource(item, documents)?;
         }
-        (crd::API_VERSION, crd::KIND) => documents.push(Document::Policy(Manifest {
-            name: name(&value)?,
-            generation: value["metadata"]["generation"].as_i64().unwrap_or_default(),
-            created_at: value["metadata"]["creationTimestamp"].as_str().and_then(parse_rfc3339),
-            spec: value["spec"].take(),
-        })),
+        return Ok(());
+    }
+    match (api_version.as_str(), kind.as_str()) {
+        (crd::API_VERSION, crd::KIND) => documents.push(Document::Policy(manifest(&mut value)?)),
+        _ if is_ours => {
+            let field = if kind == crd::KIND { "apiVersion" } else { "kind" };
+            let message = format!(
+                "this version of the service does not know {kind} of {api_version}: write apiVersion: {} and kind: {}",
+                crd::API_VERSION,
+                crd::KIND
+            );
+            documents
+                .push(Document::UnknownType(manifest(&mut value)?, SpecError { field: field.to_owned(), message }));
+        }
         ("v1", "Secret") => documents.push(Document::Secret(SecretManifest {
-            uid: None,
             name: name(&value)?,
             kind: text(&value, "type").unwrap_or_else(|| "Opaque".to_owned()),
             data: secret_data(&value),
@@ -97,6 +148,25 @@ fn read_resource(mut value: Value, documents: &mut Vec<Document>) -> Result<(), 
         _ => documents.push(Document::Other { api_version, kind }),
     }
     Ok(())
+}
+
+/// Whether somebody who writes this type means a resource of this service: the group or the kind is right, apart from its
+/// case and signs. A version or kind that nobody knows must not look like the absence of a policy.
+fn is_meant_for_us(api_version: &str, kind: &str) -> bool {
+    let letters = |text: &str| -> String {
+        text.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
+    };
+    let group = api_version.split('/').next().unwrap_or_default();
+    letters(group) == letters(crd::GROUP) || letters(kind) == letters(crd::KIND)
+}
+
+fn manifest(value: &mut Value) -> Result<Manifest, &'static str> {
+    Ok(Manifest {
+        name: name(value)?,
+        generation: value["metadata"]["generation"].as_i64().unwrap_or_default(),
+        created_at: value["metadata"]["creationTimestamp"].as_str().and_then(parse_rfc3339),
+        spec: value["spec"].take(),
+    })
 }
 
 fn name(value: &Value) -> Result<ObjectName, &'static str> {

@@ -22,7 +22,11 @@ pub struct Environment {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentError {
     /// Some variables are set, and these are not.
-    #[error("{} not set: set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET together", .0.join(" and "))]
+    #[error(
+        "{} {} not set: set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET together",
+        .0.join(" and "),
+        if .0.len() == 1 { "is" } else { "are" }
+    )]
     Missing(Vec<&'static str>),
     /// The policy made from the variables does not compile.
     #[error("AUTH0_DOMAIN: {0}")]
@@ -64,7 +68,6 @@ impl Environment {
     pub fn feed(&self, index: &mut Index) -> Result<(), EnvironmentError> {
         let name = ObjectName::new("env", "auth0");
         index.apply_secret(&SecretManifest {
-            uid: None,
             name: name.clone(),
             kind: CREDENTIALS_TYPE.to_owned(),
             data: Ok([

@@ -14,6 +14,7 @@ use std::{fs, io};
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::document::{Document, FileError, read_documents};
+use super::unread::{UnreadFiles, is_policy_file};
 use super::watched_file::{WatchedFile, scan_ticker};
 use crate::policy::{Index, ObjectName};
 use crate::snapshot::{FileReport, Publisher};
@@ -22,6 +23,7 @@ use crate::snapshot::{FileReport, Publisher};
 pub struct PolicyFolder {
     path: PathBuf,
     files: BTreeMap<String, PolicyFile>,
+    unread: UnreadFiles,
     /// Why the folder itself cannot be read.
     error: Option<FileError>,
 }
@@ -71,7 +73,7 @@ pub async fn follow_folder(mut folder: PolicyFolder, publisher: Arc<Publisher>) 
 impl PolicyFolder {
     /// Starts empty: [`scan`](Self::scan) reads the folder.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), files: BTreeMap::new(), error: None }
+        Self { path: path.into(), files: BTreeMap::new(), unread: UnreadFiles::default(), error: None }
     }
 
     /// Reads what changed since the last scan; returns whether anything did.
@@ -94,6 +96,12 @@ impl PolicyFolder {
             let file = self.files.entry(name).or_insert_with(|| PolicyFile::new(path));
             changed |= file.scan();
         }
+        if self.unread.scan(&self.path) {
+            changed = true;
+            for path in self.unread.with_policies() {
+                tracing::warn!(file = %path.display(), error = %FileError::NotRead, "policy file cannot be used");
+            }
+        }
         changed
     }
 
@@ -102,22 +110,28 @@ impl PolicyFolder {
     pub fn feed(&self, index: &mut Index) -> Vec<FileReport> {
         let mut reports: Vec<FileReport> =
             self.error.iter().map(|error| report(&self.path.display().to_string(), error)).collect();
+        reports.extend(self.unread.with_policies().iter().map(|path| {
+            let name = path.strip_prefix(&self.path).unwrap_or(path);
+            report(&name.display().to_string(), &FileError::NotRead)
+        }));
         let mut policies: HashMap<&ObjectName, &str> = HashMap::new();
         let mut secrets: HashMap<&ObjectName, &str> = HashMap::new();
         for (name, file) in &self.files {
             reports.extend(file.error.iter().map(|error| report(name, error)));
             for document in &file.documents {
                 let (resource, first) = match document {
-                    Document::Policy(manifest) => match policies.insert(&manifest.name, name) {
-                        None => {
-                            index.apply_policy(manifest);
-                            continue;
+                    Document::Policy(manifest) | Document::UnknownType(manifest, _) => {
+                        match policies.insert(&manifest.name, name) {
+                            None => {
+                                document.feed(index);
+                                continue;
+                            }
+                            Some(first) => (format!("SessionPolicy {}", manifest.name), first),
                         }
-                        Some(first) => (format!("SessionPolicy {}", manifest.name), first),
-                    },
+                    }
                     Document::Secret(secret) => match secrets.insert(&secret.name, name) {
                         None => {
-                            index.apply_secret(secret);
+                            document.feed(index);
                             continue;
                         }
                         Some(first) => (format!("Secret {}", secret.name), first),
@@ -171,9 +185,6 @@ impl PolicyFile {
             }
             Err(error) => {
                 let changed = self.error.as_ref() != Some(&error);
-                if changed {
-                    tracing::error!(file = %path.display(), %error, "policy file cannot be used. Its last good content stays active.");
-                }
                 self.error = Some(error);
                 changed
             }
@@ -181,8 +192,8 @@ impl PolicyFile {
     }
 }
 
-/// The names of the policy files in a folder: those that end in `.yaml`, `.yml` or `.json`, without hidden files and
-/// subfolders.
+/// The names of the policy files in a folder: those that end in `.yaml`, `.yml` or `.json`, in any case, without hidden
+/// files and subfolders.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -190,12 +201,16 @@ pub fn yaml_files(path: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(path)? {
         let Ok(name) = entry?.file_name().into_string() else { continue };
-        let wanted = Path::new(&name)
-            .extension()
-            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
-        if wanted && !name.starts_with('.') && !path.join(&name).is_dir() {
+        if is_policy_file(&name) && !name.starts_with('.') && !path.join(&name).is_dir() {
             names.insert(name);
         }
     }
     Ok(names)
+}
+
+/// The files of a folder that hold a policy and are not read, each with the reason.
+pub fn unread_policies(path: &Path) -> Vec<(PathBuf, FileError)> {
+    let mut unread = UnreadFiles::default();
+    unread.scan(path);
+    unread.with_policies().into_iter().map(|path| (path, FileError::NotRead)).collect()
 }

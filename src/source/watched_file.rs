@@ -16,6 +16,10 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(250);
 /// The coarsest resolution of modification times that file systems in use have (FAT: two seconds).
 const COARSEST_MTIME: Duration = Duration::from_secs(2);
 
+/// The largest file that is read: the biggest object that Kubernetes stores has 1.5 MiB, and a folder on disk may put many
+/// of them into one file.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
 /// A file with the version and the content that were last read.
 pub(super) struct WatchedFile {
     path: PathBuf,
@@ -29,7 +33,7 @@ pub(super) struct WatchedFile {
 
 /// The metadata that differs between two versions of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileVersion {
+pub(super) struct FileVersion {
     device: u64,
     inode: u64,
     size: u64,
@@ -61,10 +65,21 @@ impl WatchedFile {
         read
     }
 
+    /// Whether the text differs from the one returned last, which it then counts as. An error forgets nothing.
+    ///
+    /// # Errors
+    /// When the path cannot be read, or is not a file.
+    pub fn differs_from_last_read(&mut self) -> io::Result<bool> {
+        self.read().map(|text| text.is_some())
+    }
+
     fn read(&mut self) -> io::Result<Option<String>> {
         let metadata = fs::metadata(&self.path)?;
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a file"));
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(io::Error::other(format!("it is larger than {} MiB: split it", MAX_FILE_BYTES >> 20)));
         }
         let version = FileVersion::of(&metadata);
         if self.version == Some(version) {
@@ -88,7 +103,7 @@ impl WatchedFile {
 }
 
 impl FileVersion {
-    fn of(metadata: &Metadata) -> Self {
+    pub fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -99,7 +114,7 @@ impl FileVersion {
     }
 
     /// Whether the file may change again without a difference in its times.
-    fn is_young(&self, now: SystemTime) -> bool {
+    pub fn is_young(&self, now: SystemTime) -> bool {
         self.modified.is_none_or(|modified| now.duration_since(modified).map_or(true, |age| age < COARSEST_MTIME))
     }
 }
@@ -117,6 +132,8 @@ pub(super) fn scan_ticker() -> Interval {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]
@@ -132,6 +149,18 @@ mod tests {
         assert_eq!(file.read_if_changed().unwrap(), None);
         assert_eq!(file.read_if_changed().unwrap().as_deref(), Some("two"));
         assert_eq!(file.read_if_changed().unwrap(), None);
+    }
+
+    #[test]
+    fn file_over_the_bound_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        // A sparse file: it takes no space on disk.
+        File::create(&path).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+        let error = WatchedFile::new(path.clone()).read_if_changed().unwrap_err().to_string();
+        assert!(error.contains("larger than 16 MiB"), "{error}");
+        File::create(&path).unwrap().set_len(MAX_FILE_BYTES).unwrap();
+        assert!(WatchedFile::new(path).read_if_changed().unwrap().is_some());
     }
 
     #[test]

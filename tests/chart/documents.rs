@@ -1,5 +1,6 @@
 //! The texts of the chart (README, schema, notes) and the files that it contains (rules, dashboard).
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
@@ -78,6 +79,70 @@ fn alerts_can_be_disabled_and_labelled() {
     }
     // Recorded series do not get the labels of alerts, because another label set is another series.
     assert!(rules.iter().filter(|rule| !rule["record"].is_null()).all(|rule| rule["labels"]["team"].is_null()));
+}
+
+/// The names of the thresholds in the rules, with the number before each.
+fn thresholds(rules: &str) -> BTreeSet<(String, String)> {
+    let lines = rules.lines().filter_map(|line| line.split_once(" # threshold: "));
+    lines.map(|(before, name)| (name.to_owned(), before.rsplit(' ').next().unwrap().to_owned())).collect()
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn thresholds_of_alerts_are_values_with_the_same_defaults() {
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
+    let values = values["metrics"]["prometheusRule"]["thresholds"].as_object().unwrap();
+    let expected: BTreeSet<_> = values.iter().map(|(name, number)| (name.clone(), number.to_string())).collect();
+    assert!(expected.len() > 10);
+    assert_eq!(thresholds(&read("files/rules.yaml")), expected);
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn thresholds_replace_every_number_of_their_name() {
+    let expressions = |values: &[&str]| -> String {
+        let manifests = with(&[&["metrics.prometheusRule.enabled=true"], values].concat());
+        let groups = manifests.the("PrometheusRule")["spec"]["groups"].as_array().unwrap().clone();
+        let rules = groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone());
+        rules.map(|rule| format!("{}\n", rule["expr"].as_str().unwrap())).collect()
+    };
+    let before = thresholds(&expressions(&[]));
+    for (name, number) in &before {
+        let changed = thresholds(&expressions(&[&format!("metrics.prometheusRule.thresholds.{name}=7")]));
+        let mut expected = before.clone();
+        expected.remove(&(name.clone(), number.clone()));
+        expected.insert((name.clone(), "7".to_owned()));
+        assert_eq!(changed, expected, "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn rules_match_every_name_of_the_job() {
+    // The job is the label app.kubernetes.io/name of the Service, which nameOverride changes.
+    let values = ["metrics.prometheusRule.enabled=true", "metrics.serviceMonitor.enabled=true", "nameOverride=limits"];
+    let manifests = with(&values);
+    assert_eq!(manifests.the("ServiceMonitor")["spec"]["jobLabel"], "app.kubernetes.io/name");
+    let names = manifests.of("Service").into_iter().map(|it| &it["metadata"]["labels"]["app.kubernetes.io/name"]);
+    assert!(names.into_iter().all(|name| name == "limits"));
+    let rules: Value = serde_saphyr::from_str(&read("files/rules.yaml")).unwrap();
+    assert_eq!(manifests.the("PrometheusRule")["spec"]["groups"], rules["groups"]);
+    let groups = rules["groups"].as_array().unwrap().iter();
+    for rule in groups.flat_map(|group| group["rules"].as_array().unwrap()) {
+        let expression = rule["expr"].as_str().unwrap();
+        assert!(!expression.contains("job=") && !expression.contains("pod="), "a rule selects a name: {expression}");
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn values_for_load_balancers_are_those_of_the_documentation() {
+    let operations = std::fs::read_to_string(chart().join("../../docs/operations.md")).unwrap();
+    for cloud in ["gke", "alb"] {
+        let values = read(&format!("ci/{cloud}-values.yaml"));
+        assert!(operations.contains(&format!("```yaml\n{values}```")), "{cloud}");
+        assert!(values.contains("/healthz"));
+    }
 }
 
 /// The rendered notes. Helm prints them only with a cluster, so this renders them as part of a manifest.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::render::{scenarios, with, with_file};
+use crate::render::{render_error, scenarios, with, with_file};
 
 const EXPOSED: [&str; 3] =
     ["ingress.enabled=true", "ingress.hosts={sessions.example.com}", "service.type=LoadBalancer"];
@@ -93,5 +93,21 @@ fn selectors_match_the_labels_of_the_pods() {
             assert_eq!(selected.len(), 1);
             assert_eq!(selected[0]["spec"]["ports"][0]["name"], monitor["spec"]["endpoints"][0]["port"]);
         }
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn services_have_the_address_families_of_the_values() {
+    for service in with(&[]).of("Service") {
+        assert!(service["spec"]["ipFamilyPolicy"].is_null() && service["spec"]["ipFamilies"].is_null(), "{service}");
+    }
+    let manifests = with(&["service.ipFamilyPolicy=PreferDualStack", "service.ipFamilies={IPv6,IPv4}"]);
+    for service in manifests.of("Service") {
+        assert_eq!(service["spec"]["ipFamilyPolicy"], "PreferDualStack", "{service}");
+        assert_eq!(service["spec"]["ipFamilies"], json!(["IPv6", "IPv4"]), "{service}");
+    }
+    for value in ["service.ipFamilyPolicy=DualStack", "service.ipFamilies={IPv5}", "service.ipFamilies={IPv4,IPv4}"] {
+        assert!(render_error(&[value]).contains("meet the specifications of the schema"), "{value}");
     }
 }

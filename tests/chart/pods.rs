@@ -44,6 +44,32 @@ fn arguments_and_variables_are_known_to_the_program() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
+fn pods_listen_on_both_address_families() {
+    for path in scenarios() {
+        let manifests = with_file(&path);
+        let variable = |name: &str| {
+            let variables = manifests.container()["env"].as_array().unwrap();
+            let variable = variables.iter().find(|variable| variable["name"] == name).unwrap();
+            variable["value"].as_str().unwrap().to_owned()
+        };
+        let port = |name: &str| {
+            let ports = manifests.container()["ports"].as_array().unwrap();
+            ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].clone()
+        };
+        for (listener, option, name) in [
+            ("--listen", "SESSION_CHECKER_LISTEN", "checks"),
+            ("--admin-listen", "SESSION_CHECKER_ADMIN_LISTEN", "admin"),
+        ] {
+            let address = variable(option);
+            assert_eq!(address, format!("[::]:{}", port(name)), "{}", path.display());
+            let arguments = ["session-checker", "serve", listener, &address];
+            assert!(Args::try_parse_from(arguments).is_ok(), "{address}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
 fn grace_period_is_longer_than_the_shutdown() {
     for values in [&[][..], &["shutdown.delaySeconds=20", "shutdown.drainSeconds=60"]] {
         let manifests = with(values);

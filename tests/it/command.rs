@@ -98,14 +98,14 @@ impl Process {
     }
 
     /// Waits for a JSON log line with this message.
-    async fn logged(&self, message: &str) -> Value {
+    pub async fn logged(&self, message: &str) -> Value {
         let find = || self.log().into_iter().find(|line| line["message"] == message);
         eventually(&format!("{message:?} in the log"), || async { find().is_some() }).await;
         find().unwrap()
     }
 
     /// The log so far. Every line must be a JSON object without duplicate keys.
-    fn log(&self) -> Vec<Value> {
+    pub fn log(&self) -> Vec<Value> {
         self.err.now().iter().map(|line| Value::Object(object(line))).collect()
     }
 
@@ -178,6 +178,11 @@ impl Service {
         self.check(user_id, sid).send().await.unwrap().json().await.unwrap()
     }
 
+    pub async fn admin(&self, path: &str) -> String {
+        let response = self.http.get(format!("http://{}{path}", self.admin_address)).send().await.unwrap();
+        response.text().await.unwrap()
+    }
+
     async fn status(&self, token: Option<&str>) -> u16 {
         let check = self.check("u", "s");
         let check = token.into_iter().fold(check, reqwest::RequestBuilder::bearer_auth);
@@ -215,10 +220,13 @@ fn missing_variable_is_named() {
         for variables in [others, emptied] {
             let (code, text) = finish(&variables, &LOOPBACK);
             assert_eq!(code, 64, "{text}");
-            assert!(text.contains(&format!("{name} not set")), "{text}");
+            assert!(text.contains(&format!("{name} is not set")), "{text}");
             assert!(!text.contains("checker-secret"), "{text}");
         }
     }
+    let (code, text) = finish(&VARIABLES[..1], &LOOPBACK);
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET are not set"), "{text}");
 }
 
 #[test]
@@ -239,7 +247,74 @@ fn missing_policy_source_is_reported() {
     assert!(text.contains("--policy-dir") && text.contains("AUTH0_DOMAIN"), "{text}");
     let (code, text) = finish(&[], &[&LOOPBACK[..], &["--policy-dir", "nowhere"]].concat());
     assert_eq!(code, 64, "{text}");
-    assert!(text.contains("nowhere"), "{text}");
+    assert!(text.contains("--policy-dir nowhere: this is not a folder"), "{text}");
+}
+
+#[test]
+fn broken_kubeconfig_is_reported_without_its_content() {
+    let place = place();
+    let path = place.path().join("kubeconfig");
+    let variables = [("KUBECONFIG", path.to_str().unwrap())];
+    let serve = || {
+        let (code, text) = exit_and_output(program(&place, &variables, &LOOPBACK).output().unwrap());
+        assert_eq!(code, 64, "{text}");
+        text
+    };
+    let text = serve();
+    assert!(text.contains("failed to read kubeconfig") && text.contains("No such file"), "{text}");
+    std::fs::write(&path, "users:\n- name: a\n  user: { token: hunter2-hunter2, token: [ }\n").unwrap();
+    let text = serve();
+    assert!(text.contains("no usable kubeconfig: it cannot be parsed: "), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn invalid_trace_endpoint_exits_with_64() {
+    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
+        let (code, text) = finish(&[&VARIABLES[..], &[(name, "http://[no url")]].concat(), &LOOPBACK);
+        assert_eq!(code, 64, "{text}");
+        assert!(text.contains(name), "{text}");
+    }
+}
+
+#[test]
+fn invalid_log_filter_is_reported() {
+    let place = folder(&[]);
+    let arguments = ["check", "--policy-dir", ".", "--user", "u", "--client", APP];
+    let run = |filter| exit_and_output(program(&place, &[("RUST_LOG", filter)], &arguments).output().unwrap()).1;
+    assert!(run("info=hello=world").contains("RUST_LOG is invalid; the default filter applies"));
+    assert!(!run("info").contains("RUST_LOG"));
+}
+
+#[test]
+fn unusable_settings_file_is_reported_with_its_option() {
+    let place = place();
+    let file = place.path().join("switch");
+    std::fs::write(&file, "maybe").unwrap();
+    let file = file.to_str().unwrap();
+    let (code, text) = finish(&VARIABLES, &[&LOOPBACK[..], &["--force-audit-file", file]].concat());
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains(&format!("--force-audit-file {file}: must contain true or false")), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn problem_and_its_end_are_logged_without_duplicate_keys() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({ "limits": { "perClient": 0 } }))]);
+    write(folder.path(), "more.yaml", &[callers()]);
+    let options = ["--policy-dir", folder.path().to_str().unwrap()];
+    let (process, _) = Process::serve(&tenant, place(), &[("RUST_LOG", "debug")], &options).await;
+    // Every line that `logged` reads is checked for duplicate keys.
+    let line = process.logged("policy condition is False").await;
+    assert!(line["detail"].as_str().unwrap().starts_with("spec.limits.perClient"), "{line}");
+    let line = process.logged("policy file not used completely").await;
+    assert!(line["error"].as_str().unwrap().contains("is defined twice"), "{line}");
+    process.logged("policy condition changed").await;
+
+    write(folder.path(), "more.yaml", &[]);
+    write(folder.path(), "policies.yaml", &[credentials(), callers(), policy("one", json!({}))]);
+    process.logged("policy condition is True again").await;
+    process.logged("policy file has no errors any more").await;
 }
 
 #[test]
@@ -361,7 +436,7 @@ fn port_variable_is_used_and_a_port_in_use_is_reported() {
     let variables = [&VARIABLES[..], &[("PORT", port.as_str()), ("CALLER_TOKEN", TOKEN)]].concat();
     let (code, text) = finish(&variables, &["serve", "--admin-listen", "127.0.0.1:0"]);
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains(&format!("0.0.0.0:{port}")), "{text}");
+    assert!(text.contains(&format!("[::]:{port}")), "{text}");
 }
 
 #[test]
@@ -595,4 +670,114 @@ async fn log_contains_no_user_no_session_and_no_secret() {
         let line = text.lines().find(|line| line.contains(secret));
         assert!(line.is_none(), "{secret} in {line:?}");
     }
+}
+
+/// A process that is killed at the end of its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the program with a limit on open files, and reads its log up to the line with its addresses. Nobody reads on.
+fn start_unread(
+    place: &TempDir,
+    options: &[&str],
+    files: u32,
+) -> (Killed, BufReader<std::process::ChildStderr>, Service) {
+    let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_session-checker")).env_clear().current_dir(place.path());
+    command.args(LOOPBACK).args(["--log-format", "json"]).args(options);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = Killed(command.spawn().unwrap());
+    let mut log = BufReader::new(child.0.stderr.take().unwrap());
+    loop {
+        let mut line = String::new();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "the program ended");
+        let line = object(&line);
+        if line["message"] == "listening" {
+            let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
+            let service =
+                Service { address: address("address"), admin_address: address("admin_address"), http: http() };
+            return (child, log, service);
+        }
+    }
+}
+
+fn arguments(tenant: &Simulator, folder: &TempDir) -> [String; 4] {
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    ["--auth0-endpoint".to_owned(), endpoint, "--policy-dir".to_owned(), folder.path().to_str().unwrap().to_owned()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_nobody_reads_stops_no_check() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
+    let options = arguments(&tenant, &folder);
+    let (_child, log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 1024);
+    // A line has some 300 bytes, and a pipe holds 64 KiB.
+    for _ in 0..1000 {
+        assert_eq!(service.status(Some(TOKEN)).await, 200);
+    }
+    drop(log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_file_descriptors_leave_room_for_probes_and_checks() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
+    let options = arguments(&tenant, &folder);
+    let (_child, _log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 256);
+    let mut held = Vec::new();
+    for _ in 0..600 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(service.address).await.unwrap());
+    }
+    for path in ["livez", "readyz", "metrics"] {
+        let url = format!("http://{}/{path}", service.admin_address);
+        assert_eq!(service.http.get(url).send().await.unwrap().status(), 200, "{path}");
+    }
+    assert_eq!(service.status(Some(TOKEN)).await, 200);
+    let metrics = service.http.get(format!("http://{}/metrics", service.admin_address)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for series in [
+        "session_checker_connections_rejected_total{listener=\"checks\",reason=\"source_limit\"} 552",
+        "session_checker_accept_errors_total{listener=\"checks\"} 0",
+    ] {
+        assert!(metrics.contains(series), "{series}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hangup_reads_files_again_and_a_second_signal_is_a_failure() {
+    let tenant = tenant().await;
+    tenant.fault(Operation::List, Fault::Hang);
+    let folder = folder(&[credentials(), callers(), policy("one", json!({ "timeout": "10s" }))]);
+    let options = arguments(&tenant, &folder);
+    let (process, service) = Process::serve(&tenant, place(), &[], &options.each_ref().map(String::as_str)[2..]).await;
+    let signal = |name: &str| {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", process.child.id())).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("HUP");
+    process.logged("reading files again").await;
+    let url = format!("http://{}/livez", service.admin_address);
+    assert_eq!(service.http.get(url).send().await.unwrap().status(), 200, "it runs on");
+
+    let body = json!({ "user_id": "u", "client_id": APP, "sid": "s" });
+    let check = service.http.post(format!("http://{}/check", service.address)).bearer_auth(TOKEN).json(&body);
+    let check = tokio::spawn(check.send());
+    eventually("the check is under way", || async { tenant.count(Operation::List) > 0 }).await;
+    signal("TERM");
+    process.logged("shutting down").await;
+    let (status, text) = process.end("TERM").await;
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(text.contains("a second SIGTERM ended the service"), "{text}");
+    assert!(check.await.unwrap().is_err());
 }

@@ -41,6 +41,7 @@ fn documented_metrics_are_those_of_the_registry() {
     let registry = MetricRegistry::new();
     CheckMetrics::new(&registry);
     ServerMetrics::new(&registry);
+    session_checker::telemetry::register_metrics(&registry);
     SnapshotMetrics::new(&registry);
     Auth0Metrics::new(&registry);
     ControllerMetrics::new(&registry);

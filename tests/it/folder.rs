@@ -120,7 +120,8 @@ async fn subfolders_and_hidden_files_are_not_read() {
     write(folder.path(), ".three.yaml", &[policy("three", json!({}))]);
     let service = serve(&tenant, &folder).await;
     assert_eq!(service.debug().await["policies"].as_array().unwrap().len(), 1);
-    assert_eq!(service.broken_files(0).await, "[]");
+    let reports = service.broken_files(1).await;
+    assert!(reports.contains("more.yaml/two.yaml") && reports.contains("is not read"), "{reports}");
     service.stop().await.unwrap();
 }
 
@@ -278,7 +279,7 @@ async fn other_kinds_are_ignored() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     let others = [
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c" }, "data": { "a": "b" } }),
-        json!({ "apiVersion": "sessionchecker.dev/v2", "kind": "SessionPolicy", "metadata": { "name": "new" } }),
+        json!({ "apiVersion": "example.com/v2", "kind": "Policy", "metadata": { "name": "new" } }),
         policy("two", json!({ "priority": 1 })),
     ];
     write(folder.path(), "others.yaml", &others);
@@ -481,15 +482,15 @@ async fn two_caller_tokens_allow_rotation_and_a_short_one_is_skipped() {
         secret["stringData"] = tokens;
         write(folder.path(), "callers.yaml", &[secret]);
     };
-    rotate(json!({ "old": TOKEN }));
+    rotate(json!({ "previous": TOKEN }));
     let service = serve(&tenant, &folder).await;
     assert_eq!((service.status(TOKEN).await, service.status(OTHER_TOKEN).await), (200, 401));
-    rotate(json!({ "old": TOKEN, "new": format!("  {OTHER_TOKEN}\n"), "short": "fifteen-letters" }));
+    rotate(json!({ "previous": TOKEN, "current": format!("  {OTHER_TOKEN}\n"), "next": "fifteen-letters" }));
     eventually("both tokens are valid", || async { service.status(OTHER_TOKEN).await == 200 }).await;
     assert_eq!((service.status(TOKEN).await, service.status("fifteen-letters").await), (200, 401));
     let callers_report = service.policy("default/one").await["callers"].to_string();
-    assert!(callers_report.contains("short") && !callers_report.contains("fifteen-letters"), "{callers_report}");
-    rotate(json!({ "new": OTHER_TOKEN }));
+    assert!(callers_report.contains("next") && !callers_report.contains("fifteen-letters"), "{callers_report}");
+    rotate(json!({ "current": OTHER_TOKEN }));
     eventually("only the new token is valid", || async { service.status(TOKEN).await == 401 }).await;
     assert_eq!(service.status(OTHER_TOKEN).await, 200);
     std::fs::remove_file(folder.path().join("callers.yaml")).unwrap();
@@ -623,7 +624,17 @@ async fn certificate_is_reloaded_and_an_invalid_one_is_ignored() {
         session_checker::server::Listener::bind("127.0.0.1:0".parse().unwrap(), Some(config.clone())).unwrap();
     let address = listener.address().unwrap();
     let draining = tokio_util::sync::CancellationToken::new();
-    let served = tokio::spawn(listener.serve(router, draining.clone(), std::time::Duration::from_secs(5)));
+    let metrics = session_checker::server::ServerMetrics::new(&session_checker::metrics::MetricRegistry::new());
+    let served = tokio::spawn(listener.serve(
+        router,
+        session_checker::server::ServeOptions {
+            limits: session_checker::server::ConnectionLimits { total: 10, per_source: 10 },
+            timeouts: session_checker::server::ConnectionTimeouts::default(),
+            metrics: metrics.connections("checks"),
+            draining: draining.clone(),
+            drain_timeout: std::time::Duration::from_secs(5),
+        },
+    ));
     assert!(is_served(address, &first).await);
 
     let second = certificate(folder.path());

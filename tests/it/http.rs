@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request};
+use axum::http::{HeaderMap, HeaderValue, Request, Version};
 use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{CallerAccess, TokenDigest};
 use session_checker::readiness::Readiness;
-use session_checker::server::{App, ServerMetrics, check_router};
+use session_checker::server::{App, Rejections, ServerMetrics, check_router};
 use session_checker::shutdown::Shutdown;
 use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
 use session_checker::source::read_documents;
@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, policy, provider};
 
 const LIMIT: usize = 16_384;
+const HOST: HeaderValue = HeaderValue::from_static("checker");
 const OTHER_DOMAIN: &str = "other.eu.auth0.com";
 const OTHER_TOKEN: &str = "another-token-of-some-length";
 const GLOBAL_TOKEN: &str = "a-token-that-no-policy-names";
@@ -90,10 +91,11 @@ impl Setup {
             readiness: self.readiness,
             shutdown: Shutdown::default(),
             metrics: ServerMetrics::new(&registry),
+            rejections: Rejections::default(),
             registry,
             checks: TaskTracker::default(),
         };
-        Service(check_router(Arc::new(app)))
+        Service(check_router(Arc::new(app), "/sessions"))
     }
 }
 
@@ -106,7 +108,12 @@ struct Reply {
 }
 
 impl Service {
-    async fn send(&self, request: Request<Body>) -> Reply {
+    async fn send(&self, mut request: Request<Body>) -> Reply {
+        request.headers_mut().entry("host").or_insert(HOST);
+        self.send_as_it_is(request).await
+    }
+
+    async fn send_as_it_is(&self, request: Request<Body>) -> Reply {
         let response = self.0.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -222,12 +229,24 @@ async fn errors_follow_a_fixed_order() {
 async fn check_accepts_only_post_and_allow_lists_it() {
     let service = one();
     for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
-        let request = Request::builder().method(method).uri("/check").body(Body::empty()).unwrap();
+        let request = Request::builder().method(method).uri("/check").header("host", HOST).body(Body::empty()).unwrap();
         let response = service.0.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), 405, "{method}");
         assert_eq!(response.headers()["allow"], "POST", "{method}");
     }
-    for path in ["/", "/check/", "/Check", "/check/x", "//check", "/livez", "/readyz", "/metrics", "/debug/policies"] {
+    for path in [
+        "/",
+        "/check//",
+        "/Check",
+        "/check/x",
+        "/sessions",
+        "/sessions/x/check",
+        "//check",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/debug/policies",
+    ] {
         let request = Request::post(path).body(Body::empty()).unwrap();
         assert_eq!(service.send(request).await.error(), (404, "not_found"), "{path}");
     }
@@ -275,6 +294,134 @@ async fn body_of_the_maximum_size_is_read_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
+async fn path_may_have_a_last_slash_and_the_prefix() {
+    let service = one();
+    for path in ["/check", "/check/", "/sessions/check", "/sessions/check/"] {
+        let mut request = request(Some(TOKEN), login(json!({})).to_string());
+        *request.uri_mut() = path.parse().unwrap();
+        assert_eq!(service.send(request).await.status, 200, "{path}");
+        let get = Request::get(path).body(Body::empty()).unwrap();
+        assert_eq!(service.send(get).await.error(), (405, "method_not_allowed"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn healthz_says_whether_checks_are_answered() {
+    let readiness = Readiness::default();
+    let latch = readiness.wait_for("policies");
+    let service = Setup { readiness: readiness.clone(), ..Setup::default() }.serve(&[callers()]);
+    let status = async |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).header("host", HOST).body(Body::empty()).unwrap();
+        service.0.clone().oneshot(request).await.unwrap().status().as_u16()
+    };
+    for path in ["/healthz", "/sessions/healthz"] {
+        assert_eq!(status("GET", path).await, 503);
+    }
+    latch.release();
+    for path in ["/healthz", "/sessions/healthz"] {
+        assert_eq!(
+            [status("GET", path).await, status("HEAD", path).await, status("POST", path).await],
+            [200, 200, 405]
+        );
+    }
+    readiness.shut_down();
+    assert_eq!(status("GET", "/healthz").await, 503, "load balancers stop to send");
+}
+
+#[tokio::test]
+async fn request_needs_exactly_one_host() {
+    let service = one();
+    let with = |version: Version, hosts: &[&'static str], path: &'static str| {
+        let mut request = request(Some(TOKEN), login(json!({})).to_string());
+        *request.version_mut() = version;
+        *request.uri_mut() = path.parse().unwrap();
+        for host in hosts {
+            request.headers_mut().append("host", HeaderValue::from_static(host));
+        }
+        service.send_as_it_is(request)
+    };
+    for (version, hosts, status) in [
+        (Version::HTTP_11, &["a"][..], 200),
+        (Version::HTTP_11, &[], 400),
+        (Version::HTTP_11, &["a", "b"], 400),
+        (Version::HTTP_11, &["a", "a"], 400),
+        (Version::HTTP_10, &[], 200),
+        (Version::HTTP_10, &["a", "b"], 400),
+        (Version::HTTP_2, &[], 200),
+        (Version::HTTP_2, &["a", "b"], 400),
+    ] {
+        assert_eq!(with(version, hosts, "/check").await.status, status, "{version:?} {hosts:?}");
+    }
+    assert_eq!(with(Version::HTTP_11, &[], "/nowhere").await.error(), (400, "bad_request"));
+}
+
+#[tokio::test]
+async fn body_that_is_not_plain_utf8_is_an_unsupported_type() {
+    let service = one();
+    let good = login(json!({})).to_string();
+    let utf16 = |unit: fn(u16) -> [u8; 2]| good.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+    for body in [
+        utf16(u16::to_le_bytes),
+        utf16(u16::to_be_bytes),
+        [&b"\xff\xfe"[..], &utf16(u16::to_le_bytes)].concat(),
+        [&b"\xfe\xff"[..], &utf16(u16::to_be_bytes)].concat(),
+        good.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect(),
+    ] {
+        let reply = service.post(body).await;
+        assert_eq!(reply.error(), (415, "unsupported_media_type"));
+        assert!(reply.body["message"].as_str().unwrap().contains("UTF-8"), "{}", reply.body);
+    }
+    let with = |name: &'static str, value: &'static str| {
+        let mut request = request(Some(TOKEN), good.clone());
+        request.headers_mut().insert(name, HeaderValue::from_static(value));
+        service.send(request)
+    };
+    for (name, value, named) in [
+        ("content-encoding", "gzip", "gzip"),
+        ("content-encoding", "br", "br"),
+        ("content-type", "application/json; charset=utf-16", "utf-16"),
+        ("content-type", "application/json;a=b; Charset=\"ISO-8859-1\"", "ISO-8859-1"),
+    ] {
+        let reply = with(name, value).await;
+        assert_eq!(reply.error(), (415, "unsupported_media_type"), "{value}");
+        assert!(reply.body["message"].as_str().unwrap().contains(named), "{}", reply.body);
+    }
+    assert_eq!(with("content-encoding", "identity").await.status, 200);
+    assert_eq!(with("content-type", "application/json; charset=UTF-8").await.status, 200);
+    assert_eq!(service.post(format!("\u{feff}{good}")).await.status, 200, "a byte order mark");
+}
+
+#[tokio::test]
+async fn answer_before_the_body_was_read_closes_the_connection() {
+    let service = one();
+    let closes = |reply: &Reply| reply.headers.get("connection").is_some_and(|value| value == "close");
+    let body = || login(json!({})).to_string();
+    let nowhere = Request::post("/nowhere").body(Body::from(body())).unwrap();
+    let method = Request::put("/check").body(Body::from(body())).unwrap();
+    let type_less = Request::post("/check").header("authorization", format!("Bearer {TOKEN}"));
+    for request in [
+        nowhere,
+        method,
+        request(Some("nobody-knows-this-token"), body()),
+        type_less.body(Body::from(body())).unwrap(),
+        request(Some(TOKEN), "x".repeat(LIMIT + 1)),
+    ] {
+        let reply = service.send(request).await;
+        assert!(reply.status >= 400 && closes(&reply), "{} {:?}", reply.status, reply.headers);
+    }
+    for request in [
+        Request::get("/nowhere").body(Body::empty()).unwrap(),
+        request(Some("nobody-knows-this-token"), Body::empty()),
+        request(Some(TOKEN), "{"),
+        request(Some(TOKEN), "{}"),
+        request(Some(TOKEN), body()),
+    ] {
+        let reply = service.send(request).await;
+        assert!(!closes(&reply), "{} {:?}", reply.status, reply.headers);
+    }
+}
+
+#[tokio::test]
 async fn ambiguous_or_malformed_json_is_rejected() {
     let service = one();
     let good = login(json!({})).to_string();
@@ -285,7 +432,7 @@ async fn ambiguous_or_malformed_json_is_rejected() {
         "nonsense".to_owned(),
         format!("{good}x"),
         format!("{good}{good}"),
-        format!("\u{feff}{good}"),
+        format!("\u{feff}\u{feff}{good}"),
         open.to_owned(),
         format!("{open},}}"),
         format!("{open},\"x\":NaN}}"),

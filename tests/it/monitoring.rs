@@ -13,7 +13,8 @@ use promql::names;
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const DASHBOARD: &str = include_str!("../../charts/session-checker/files/dashboard.json");
 const RULES: &str = include_str!("../../charts/session-checker/files/rules.yaml");
-const TESTS: &str = include_str!("../alerts/rules_test.yaml");
+const TESTS: [&str; 2] = [include_str!("../alerts/rules_test.yaml"), include_str!("../alerts/coverage_test.yaml")];
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
 /// The `process_*` metrics of the registry, and the metric of Prometheus itself.
 const STANDARD: [&str; 5] = [
@@ -62,6 +63,28 @@ fn expressions() -> Vec<String> {
     let shown = targets.map(|target| text(&target, "expr").to_owned());
     let ruled = rules().into_iter().map(|rule| text(&rule, "expr").to_owned());
     own.chain(shown).chain(ruled).filter(|expression| !expression.is_empty()).collect()
+}
+
+/// Every case of the tests of the alerts: an alert at a time, and the alerts that fire then.
+fn cases() -> Vec<Value> {
+    let files = TESTS.map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
+    let tests = files.iter().flat_map(|file| file["tests"].as_array().unwrap().clone());
+    tests.flat_map(|test| test["alert_rule_test"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+/// The labels of an alert that fires, apart from its severity.
+fn labels(alert: &str) -> BTreeSet<String> {
+    let fired = cases().into_iter().filter(|case| case["alertname"] == alert);
+    let mut labels = fired.filter_map(|case| Some(case["exp_alerts"].get(0)?["exp_labels"].as_object()?.clone()));
+    labels.next_back().unwrap().keys().filter(|label| *label != "severity").cloned().collect()
+}
+
+/// The metrics of an expression. Recorded series stand for what they are made of.
+fn metrics_of(expression: &str) -> BTreeSet<String> {
+    let rules = rules();
+    let made_of = |name: &String| rules.iter().find(|rule| rule["record"] == **name).map(|rule| text(rule, "expr"));
+    let named = names(expression).into_iter();
+    named.flat_map(|name| made_of(&name).map_or_else(|| BTreeSet::from([name.clone()]), metrics_of)).collect()
 }
 
 fn documented() -> BTreeSet<(String, String)> {
@@ -128,6 +151,7 @@ fn alerts_have_a_description_a_runbook_and_a_test() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
     let mut runbooks: BTreeSet<_> =
         std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let cases = cases();
     for alert in alerts() {
         let (name, annotations) = (text(&alert, "alert"), &alert["annotations"]);
         assert!(matches!(text(&alert["labels"], "severity"), "critical" | "warning"), "{name}");
@@ -140,15 +164,67 @@ fn alerts_have_a_description_a_runbook_and_a_test() {
         for part in [format!("# {name}\n"), "## Look at\n".to_owned(), "## Do\n".to_owned()] {
             assert!(runbook.contains(&part), "{name}: {part}");
         }
-        let tests: Value = serde_saphyr::from_str(TESTS).unwrap();
-        let tests = tests["tests"].as_array().unwrap().clone();
-        let fires =
-            tests.iter().flat_map(|test| test["alert_rule_test"].as_array().into_iter().flatten()).any(|case| {
-                case["alertname"] == name && case["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty())
-            });
+        let cases: Vec<_> = cases.iter().filter(|case| case["alertname"] == name).collect();
+        let fires = cases.iter().any(|case| !case["exp_alerts"].is_null());
         assert!(fires, "no test shows that {name} fires");
+        assert!(cases.iter().any(|case| case["exp_alerts"].is_null()), "no test shows that {name} is silent");
     }
     assert_eq!(runbooks, BTreeSet::new(), "runbooks of no alert");
+}
+
+#[test]
+fn alerts_name_the_tenant_the_policy_and_the_reason() {
+    let labelled = |metric: &str, label: &str| {
+        let row = METRICS.lines().find(|line| line.starts_with(&format!("| `{metric}` |")));
+        row.is_some_and(|row| row.split('|').nth(3).unwrap().split(',').any(|one| one.trim() == label))
+    };
+    for alert in alerts() {
+        let (name, description) = (text(&alert, "alert"), text(&alert["annotations"], "description"));
+        let metrics = metrics_of(text(&alert, "expr"));
+        let says = |label: &str| {
+            let of_the_alert = description.contains(&format!("{{{{ $labels.{label} }}}}"));
+            of_the_alert || description.contains(&format!("{{{{ .Labels.{label} }}}}"))
+        };
+        for label in labels(name).iter().filter(|label| *label != "job") {
+            // SessionCheckerDown has no labels when no Pod ever started.
+            assert!(says(label) || name == "SessionCheckerDown", "{name} does not name the {label}");
+        }
+        if metrics.contains("session_checker_failure_policy_uses_total") {
+            assert!(says("tenant") && says("reason"), "{name}: {description}");
+        }
+        // The alert about the ledger only counts checks, and logins without a policy have no tenant.
+        let any_tenant = ["SessionCheckerLedgerDegraded", "SessionCheckerLoginsWithoutPolicy"].contains(&name);
+        if !any_tenant && name != "SessionCheckerReplicasDisagree" {
+            assert!(
+                says("tenant") || !metrics.iter().any(|metric| labelled(metric, "tenant")),
+                "{name}: {description}"
+            );
+        }
+    }
+}
+
+#[test]
+fn inhibition_rules_name_alerts_and_labels_that_both_have() {
+    let (_, rest) = OPERATIONS.split_once("```yaml\nroute:").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let parsed: Value = serde_saphyr::from_str(&format!("route:{text}")).unwrap();
+    let inhibitions = parsed["inhibit_rules"].as_array().unwrap();
+    assert!(inhibitions.len() > 5);
+    let alerts: BTreeSet<_> = alerts().iter().map(|alert| alert["alert"].as_str().unwrap().to_owned()).collect();
+    for inhibition in inhibitions {
+        let matched = |key: &str| -> BTreeSet<String> {
+            let matcher = inhibition[key][0].as_str().unwrap().strip_prefix("alertname").unwrap();
+            let names = matcher.trim_start_matches(['=', '~']).trim_matches('"').split('|');
+            names.map(str::to_owned).collect()
+        };
+        let (sources, targets) = (matched("source_matchers"), matched("target_matchers"));
+        assert!(sources.is_disjoint(&targets) && sources.union(&targets).all(|it| alerts.contains(it)), "{inhibition}");
+        for label in inhibition["equal"].as_array().unwrap() {
+            for alert in sources.union(&targets) {
+                assert!(labels(alert).contains(label.as_str().unwrap()), "{alert} has no {label}");
+            }
+        }
+    }
 }
 
 #[test]

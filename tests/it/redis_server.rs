@@ -13,17 +13,23 @@ pub struct RedisServer {
     process: Child,
     port: u16,
     directory: TempDir,
+    options: &'static [&'static str],
 }
 
 impl RedisServer {
     /// A server that listens, or `None` if `redis-server` is not installed. In CI it has to be.
-    #[expect(clippy::print_stdout, reason = "a skip has to be visible")]
     pub async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further options.
+    #[expect(clippy::print_stdout, reason = "a skip has to be visible")]
+    pub async fn start_with(options: &'static [&'static str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        match spawn(&directory, port) {
+        match spawn(&directory, port, options) {
             Ok(process) => {
-                let mut server = Self { process, port, directory };
+                let mut server = Self { process, port, directory, options };
                 server.wait().await;
                 Some(server)
             }
@@ -33,6 +39,10 @@ impl RedisServer {
                 None
             }
         }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The URL of its port, with this scheme.
@@ -65,7 +75,7 @@ impl RedisServer {
     }
 
     pub async fn restart(&mut self) {
-        self.process = spawn(&self.directory, self.port).unwrap();
+        self.process = spawn(&self.directory, self.port, self.options).unwrap();
         self.wait().await;
     }
 
@@ -99,10 +109,11 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(directory: &TempDir, port: u16) -> std::io::Result<Child> {
+fn spawn(directory: &TempDir, port: u16, options: &[&str]) -> std::io::Result<Child> {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
         .args(["--unixsocket", "redis.sock"])
+        .args(options)
         .current_dir(directory)
         .stdout(Stdio::null())
         .spawn()

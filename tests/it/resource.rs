@@ -126,12 +126,13 @@ async fn largest_policy_stays_within_the_cost_of_the_rules() {
     let texts = |count: usize, length: usize| -> Value {
         (0..count).map(|n| format!("{n:0>4}{}", "x".repeat(length - 4))).collect()
     };
+    let organizations = || -> Value { (0..100).map(|n| format!("org_{n:0>4}{}", "x".repeat(56))).collect() };
     // The object is larger than etcd accepts; the API server estimates the cost of the rules before that.
     let overrides: Value = (0..32)
         .map(|n| {
             json!({
                 "name": format!("{n:0>2}{}", "x".repeat(61)), "users": texts(200, 300), "roles": texts(50, 128),
-                "organizations": texts(100, 64), "connections": texts(100, 64), "clientIds": texts(100, 128),
+                "organizations": organizations(), "connections": texts(100, 64), "clientIds": texts(100, 128),
                 "limits": { "perClient": 1000, "perGroup": 1000, "perUser": 1000 },
                 "expiresAt": "2027-01-31T00:00:00Z",
             })
@@ -139,7 +140,7 @@ async fn largest_policy_stays_within_the_cost_of_the_rules() {
         .collect();
     let mut spec = with("/overrides", Some(overrides));
     spec["selector"] = json!({
-        "clientIds": texts(100, 128), "organizations": texts(100, 64), "connections": texts(100, 64),
+        "clientIds": texts(100, 128), "organizations": organizations(), "connections": texts(100, 64),
     });
     spec["skipProtocols"] = texts(32, 64);
     spec["message"] = json!("x".repeat(500));

@@ -126,7 +126,7 @@ async fn is_ready(service: &Running) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_under_load_fails_no_check() {
     let tenant = tenant().await;
-    let mut service = Running::folder(&tenant, &manifests(), &["--shutdown-delay", "3s"]).await;
+    let mut service = Running::folder(&tenant, &manifests(), &["--shutdown-delay", "15s"]).await;
     let mut idle = Caller::of(&service);
     assert!(!idle.check("idle", "s").await.unwrap().closes, "connections are kept before");
     let load = Load::on(&service);

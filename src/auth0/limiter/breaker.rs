@@ -123,7 +123,10 @@ impl Breaker {
         *phase = next;
         let (tenant, state) = (&*self.tenant, phase.state());
         match state {
-            BreakerState::Open => warn!(tenant, "circuit breaker open: the tenant does not answer"),
+            BreakerState::Open => warn!(
+                tenant,
+                "circuit breaker open: requests fail (timeout, connection or 5xx); the next one is sent in 5 s"
+            ),
             BreakerState::HalfOpen => {}
             BreakerState::Closed => info!(tenant, "circuit breaker closed: the tenant answers again"),
         }

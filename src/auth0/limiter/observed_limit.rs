@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::availability::Availability;
 use crate::auth0::observer::Outcome;
-use crate::auth0::rate_limit::{DEFAULT_REFILL, RateLimit};
+use crate::auth0::rate_limit_headers::{DEFAULT_REFILL, RateLimit};
 
 /// How many requests are sent to a tenant that has not answered yet: the smallest burst of a paid Auth0 plan.
 const UNKNOWN_LIMIT_REQUESTS: u64 = 10;

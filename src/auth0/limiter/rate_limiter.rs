@@ -23,7 +23,7 @@ use super::quota::{Quota, QuotaConfig, reserve};
 use crate::auth0::call::{CallContext, Priority};
 use crate::auth0::error::Error;
 use crate::auth0::observer::Outcome;
-use crate::auth0::rate_limit::RateLimit;
+use crate::auth0::rate_limit_headers::RateLimit;
 use crate::policy::Failure;
 
 /// This many requests may always wait, so that a tenant at rest does not fail a small burst.
@@ -375,7 +375,10 @@ fn dismiss(late: Vec<Waiter>) {
 }
 
 fn no_room() -> Error {
-    Error::new(Failure::RateLimited, "the tenant's request budget is used up until after the deadline")
+    Error::new(
+        Failure::RateLimited,
+        "a request before the deadline would exceed the tenant's rate limit or its request budget",
+    )
 }
 
 #[cfg(test)]

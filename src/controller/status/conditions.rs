@@ -147,7 +147,6 @@ mod tests {
         let name = |name: &str| ObjectName::new("team", name);
         let data = [("domain", "acme.eu.auth0.com"), ("clientId", "a"), ("clientSecret", "b")];
         index.apply_secret(&SecretManifest {
-            uid: None,
             name: name("auth0"),
             kind: "sessionchecker.dev/credentials".to_owned(),
             data: Ok(data.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()),

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::client::FIELD_MANAGER;
+use crate::controller::client::{FIELD_MANAGER, describe};
 use crate::controller::watch::one;
 
 /// How long the release of the Lease may take. It only speeds up the next election, so a shutdown does not wait longer.
@@ -113,7 +113,10 @@ pub fn run_election(
                 () = stop.cancelled() => break,
                 Some(observed) = leases.next() => match observed {
                     Ok(lease) => election.observe(lease, Instant::now()),
-                    Err(error) => tracing::warn!(trouble = %error, "Lease watch failed; retrying"),
+                    Err(error) => {
+                        let lease = &election.candidate.name;
+                        tracing::warn!(lease, trouble = %error, "Lease watch failed; retrying");
+                    }
                 },
                 () = sleep_until(election.next_attempt()), if election.observed.is_some() => {
                     tokio::select! {
@@ -220,6 +223,7 @@ impl Election {
 
     async fn acquire_or_renew(&mut self, api: &Api<Lease>) {
         let started = Instant::now();
+        let lease = &self.candidate.name;
         let claim = self.claim(Timestamp::now());
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let write = async {
@@ -238,8 +242,20 @@ impl Election {
             }
             // Another candidate was faster. The watch will show which.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
-            Ok(Err(error)) => tracing::warn!(%error, "Lease cannot be written; retrying"),
-            Err(_) => tracing::warn!("Lease cannot be written in time; retrying"),
+            Ok(Err(error)) => {
+                let error = describe(&error);
+                tracing::warn!(
+                    lease,
+                    error,
+                    "Lease cannot be written; retrying. Without it, this replica writes no status."
+                );
+            }
+            Err(_) => {
+                tracing::warn!(
+                    lease,
+                    "Lease cannot be written in time; retrying. Without it, this replica writes no status."
+                );
+            }
         }
         self.retry_at = Instant::now() + self.candidate.retry_pause();
     }
@@ -259,16 +275,20 @@ impl Election {
     /// Releases the Lease if this candidate holds it, so that the next leader need not wait for its end.
     async fn release(&self, api: &Api<Lease>) {
         let Some(Some(lease)) = self.observed.as_ref().filter(|_| self.is_holder()) else { return };
+        let name = self.candidate.name.as_str();
         let mut lease = lease.clone();
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match timeout(RELEASE_TIMEOUT, api.replace(&self.candidate.name, &params, &lease)).await {
+        match timeout(RELEASE_TIMEOUT, api.replace(name, &params, &lease)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "Lease cannot be released. It expires instead."),
-            Err(_) => tracing::warn!("Lease cannot be released in time. It expires instead."),
+            Ok(Err(error)) => {
+                let error = describe(&error);
+                tracing::warn!(lease = name, error, "Lease cannot be released. It expires instead.");
+            }
+            Err(_) => tracing::warn!(lease = name, "Lease cannot be released in time. It expires instead."),
         }
     }
 }

@@ -34,6 +34,7 @@ pub fn start_status_writer(
 ) -> (impl Future<Output = ()> + Send + use<>, impl Future<Output = Infallible> + Send + use<>) {
     let leases = Api::namespaced(connection.client.clone(), &connection.namespace);
     let leader_metrics = Arc::clone(&metrics);
+    leader_metrics.leader(false);
     let on_change = move |leads| leader_metrics.leader(leads);
     let (leadership, election) = run_election(leases, candidate.clone(), stop.clone(), on_change);
     let writer = StatusWriter::new(connection.client.clone(), candidate, leadership, publisher, observed, metrics);

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::conditions::{ConditionEvent, condition_events, is_outdated, status};
 use super::lease::{Candidate, Leadership};
-use crate::controller::client::FIELD_MANAGER;
+use crate::controller::client::{FIELD_MANAGER, describe};
 use crate::controller::metrics::{ControllerMetrics, StatusWrite};
 use crate::controller::objects::{ObservedPolicies, ObservedPolicy};
 use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
@@ -148,7 +148,7 @@ impl StatusWriter {
             // The policy was deleted, or created again. The watch will show it.
             Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => StatusWrite::Gone,
             Ok(Err(error)) => {
-                tracing::warn!(policy = %name, %error, "status cannot be written; retrying");
+                tracing::warn!(policy = %name, error = describe(&error), "status cannot be written; retrying");
                 StatusWrite::Failed
             }
             Err(_) => {
@@ -187,7 +187,7 @@ impl StatusWriter {
         };
         match timeout(self.candidate.request_timeout(), recorder.publish(&event, &policy)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(policy = %name, %error, "Event cannot be written"),
+            Ok(Err(error)) => tracing::warn!(policy = %name, error = describe(&error), "Event cannot be written"),
             Err(_) => tracing::warn!(policy = %name, "Event cannot be written in time"),
         }
     }

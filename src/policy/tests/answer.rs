@@ -134,6 +134,7 @@ fn reasons_and_limit_scopes_are_those_of_the_contract() {
         "overloaded",
         "credentials_missing",
         "policy_invalid",
+        "internal_error",
     ];
     assert_eq!(reasons, contract);
     assert_eq!(LimitScope::ALL.map(LimitScope::as_str), ["client", "group", "user"]);

@@ -24,7 +24,6 @@ fn apply(index: &mut Index, name: &str, age: usize, extra: Value) {
 fn credential(secret: &str) -> SecretManifest {
     let data = [("domain", "acme.eu.auth0.com"), ("clientId", "id"), ("clientSecret", secret)];
     SecretManifest {
-        uid: None,
         name: ObjectName::new("team", "auth0"),
         kind: CREDENTIALS_TYPE.to_owned(),
         data: Ok(data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into()),
@@ -211,19 +210,18 @@ fn deleted_secret_is_not_used_and_returns_unproven() {
 }
 
 #[test]
-fn recreated_secret_ends_the_use_of_the_deleted_one() {
-    let with_uid = |uid: &str, secret| SecretManifest { uid: Some(uid.to_owned()), ..credential(secret) };
+fn recreated_secret_is_proven_as_any_change() {
     let mut index = index(&[("one", json!({}))]);
-    index.apply_secret(&with_uid("1", "leaked"));
-    probe(&mut index, &granted(&["read:sessions"]));
-    // The same Secret keeps its proven version.
-    index.apply_secret(&with_uid("1", "next"));
-    assert_eq!(secret_in_use(&index, "one").as_deref(), Some("leaked"));
-    index.apply_secret(&with_uid("2", "recreated"));
-    assert_eq!(secret_in_use(&index, "one").as_deref(), Some("recreated"));
-    let unreadable = SecretManifest { kind: "Opaque".to_owned(), ..with_uid("3", "typeless") };
+    index.apply_secret(&credential("first"));
+    probe(&mut index, &granted(READ));
+    index.apply_secret(&credential("recreated"));
+    assert_eq!(secret_in_use(&index, "one").as_deref(), Some("first"));
+    let unreadable = SecretManifest { kind: "Opaque".to_owned(), ..credential("typeless") };
     index.apply_secret(&unreadable);
-    assert_eq!(secret_in_use(&index, "one"), None);
+    assert_eq!(secret_in_use(&index, "one").as_deref(), Some("first"));
+    index.apply_secret(&credential("recreated"));
+    probe(&mut index, &granted(READ));
+    assert_eq!(secret_in_use(&index, "one").as_deref(), Some("recreated"));
 }
 
 #[test]
@@ -269,7 +267,8 @@ fn recreated_policy_does_not_inherit_the_last_good_version() {
     let accepted = report(&index, "a").accepted();
     assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::Invalid));
     assert!(
-        accepted.message.starts_with("spec.limits.perUser: ") && accepted.message.ends_with("failure policy answers")
+        accepted.message.starts_with("spec.limits.perUser: ")
+            && accepted.message.ends_with("failurePolicy applies to its logins until you correct the spec")
     );
 }
 
@@ -297,7 +296,7 @@ fn overshadowed_policy_stays_accepted_and_names_the_other() {
     let by = |list: &str, values: &[&str]| json!({ "selector": { list: values } });
     let index = index(&[
         ("client", by("clientIds", &["c1"])),
-        ("organization", by("organizations", &["o1"])),
+        ("organization", by("organizations", &["org_1"])),
         ("elsewhere", json!({ "selector": { "clientIds": ["c9"] }, "callerSecretRef": { "name": "others" } })),
         ("rest", json!({})),
     ]);

@@ -16,6 +16,7 @@ mod schema;
 #[path = "../../../tests/fixtures/session_policies.rs"]
 mod session_policies;
 mod victims;
+mod warnings;
 
 use std::collections::HashSet;
 

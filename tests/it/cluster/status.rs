@@ -104,7 +104,7 @@ async fn every_reason_has_a_remedy_and_makes_one_event() {
         (
             separate("late", json!({ "selector": { "clientIds": ["fine"] } })),
             ["False Conflicted", "True Proven", "False Conflicted"],
-            "change the selector or the priority",
+            "Change the selector or the priority",
         ),
         (
             separate("unreadable", json!({ "overrides": unreadable })),
@@ -114,7 +114,7 @@ async fn every_reason_has_a_remedy_and_makes_one_event() {
         (
             with_credentials("missing", "absent"),
             ["True Accepted", "False SecretMissing", "False SecretMissing"],
-            "absent does not exist: create it",
+            "absent does not exist: create it with type sessionchecker.dev/",
         ),
         (
             with_credentials("mistyped", "tokens"),
@@ -139,7 +139,7 @@ async fn every_reason_has_a_remedy_and_makes_one_event() {
         (
             separate("silent", silent),
             ["True Accepted", "Unknown TenantUnreachable", "Unknown TenantUnreachable"],
-            "retrying",
+            "the service retries",
         ),
         (
             separate("closed", json!({ "callerSecretRef": null })),
@@ -149,7 +149,7 @@ async fn every_reason_has_a_remedy_and_makes_one_event() {
         (
             separate("lonely", json!({ "callerSecretRef": { "name": "absent" } })),
             ["True Accepted", "True Proven", "False SecretMissing"],
-            "absent does not exist: create it",
+            "absent does not exist: create it with type sessionchecker.dev/",
         ),
     ];
     for (policy, expected, remedy) in cases {
@@ -185,7 +185,7 @@ async fn forbidden_secret_is_reported_only_by_its_policy() {
     becomes(&team, "allowed", READY).await;
     let messages =
         becomes(&team, "forbidden", ["True Accepted", "False SecretForbidden", "False SecretForbidden"]).await;
-    assert!(messages.contains("allow the service's account to get, list and watch it"), "{messages}");
+    assert!(messages.contains("allow the service's ServiceAccount to get, list and watch it"), "{messages}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

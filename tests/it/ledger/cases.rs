@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::json;
-use session_checker::ledger::{Eviction, MAX_LIST_AGE, Memory, REVOKED_FOR, Terms, UserKey};
+use session_checker::ledger::{Eviction, MAX_BYTES, MAX_LIST_AGE, Memory, REVOKED_FOR, Terms, UserKey};
 use session_checker::policy::{Count, Decision, Failure, LimitScope, Policy, SessionList, Verdict};
 use tokio::time::advance;
 
@@ -243,7 +243,7 @@ async fn revoked_session_loses_its_entries() {
     let (ledger, policy) = (memory(), policy(&json!({"limits": {"perClient": 1}, "admissionWindow": "10m"})));
     assert!(login(&policy, "s1").check(&ledger, &Tenant::default()).await);
     let evicting = login(&policy, "s9").begin(&ledger).await;
-    let eviction = Eviction { revoked: vec!["s1".to_owned()], alive: Vec::new() };
+    let eviction = Eviction { revoked: vec!["s1".to_owned()], not_revoked: Vec::new() };
     evicting.finish(eviction, false, soon()).await;
     assert!(login(&policy, "s2").check(&ledger, &Tenant::default()).await);
     login(&policy, "s2").fail(&ledger, user(), false).await;
@@ -259,7 +259,7 @@ async fn victim_that_was_not_revoked_counts_again_with_its_entries() {
     assert!(Case { policy: &elsewhere, sid: "s0", client: "b" }.check(&ledger, &with(&["s0"])).await);
     let (attempt, decision) = login(&evicting, "s1").decide(&ledger, &with(&["s0"])).await;
     assert!(matches!(decision, Ok(Decision::Evict { .. })), "{decision:?}");
-    attempt.finish(Eviction { revoked: Vec::new(), alive: vec!["s0".to_owned()] }, false, soon()).await;
+    attempt.finish(Eviction { revoked: Vec::new(), not_revoked: vec!["s0".to_owned()] }, false, soon()).await;
     assert!(!login(&evicting, "s0").begin(&ledger).await.was_revoked());
     assert!(!Case { policy: &elsewhere, sid: "s2", client: "b" }.check(&ledger, &with(&["s0"])).await);
     assert!(!login(&elsewhere, "s3").check(&ledger, &with(&["s0"])).await);
@@ -404,6 +404,49 @@ async fn memory_forgets_the_oldest_and_counts_them() {
     assert_eq!(ledger.stats().size, 3, "the first was gone");
     login(&policy, "s").fail(&ledger, users[4].clone(), false).await;
     assert_eq!(ledger.stats().size, 2, "the last was there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_bounded_in_bytes_whatever_the_ids() {
+    let (ledger, policy) = (ledger(Memory::default()), one());
+    let long = "i".repeat(1_024);
+    // With ids of a kilobyte the entries reach the bound of bytes long before that of their number.
+    for user in 0..20_000 {
+        let (sid, client) = (format!("{user}{long}"), long.as_str());
+        let case = Case { policy: &policy, sid: &sid, client };
+        case.fail(&ledger, UserKey::new("t", &format!("{user}{}", long.repeat(4))), true).await;
+    }
+    let stats = ledger.stats();
+    assert!(stats.bytes <= MAX_BYTES && stats.bytes > MAX_BYTES / 2, "{stats:?}");
+    assert!(stats.bytes >= stats.size * 2 * long.len(), "{stats:?}");
+    assert_eq!(stats.size as u64 + stats.forgotten, 20_000);
+    advance(WINDOW + TIMEOUT + MAX_LIST_AGE).await;
+    assert_eq!((ledger.stats().size, ledger.stats().bytes), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_bounded_for_a_single_user() {
+    let (ledger, policy) = (ledger(Memory::default()), one());
+    for login in 0..1_000 {
+        let sid = format!("{login}{}", "i".repeat(1_024));
+        let case = Case { policy: &policy, sid: &sid, client: "a" };
+        case.fail(&ledger, user(), true).await;
+    }
+    let stats = ledger.stats();
+    assert!(stats.bytes <= MAX_BYTES / 64 && stats.size > 100, "{stats:?}");
+    assert_eq!(stats.size as u64 + stats.forgotten, 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn length_of_a_users_id_does_not_change_the_bytes() {
+    let policy = one();
+    let mut bytes = Vec::new();
+    for length in [1, 4_096] {
+        let ledger = memory();
+        login(&policy, "s").fail(&ledger, UserKey::new("t", &"u".repeat(length)), true).await;
+        bytes.push(ledger.stats().bytes);
+    }
+    assert_eq!(bytes[0], bytes[1]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod cases;
+mod failing;
 mod model;
 mod race;
 mod redis;
+mod redis_failover;
 mod world;

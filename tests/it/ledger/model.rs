@@ -123,13 +123,13 @@ async fn login<S: Store>(
                 // The failure policy denies.
                 world.borrow_mut().failed += victims.len();
                 world.borrow_mut().doomed.retain(|sid| !victims.contains(sid));
-                (false, Eviction { revoked: Vec::new(), alive: victims })
+                (false, Eviction { revoked: Vec::new(), not_revoked: victims })
             } else {
                 for victim in &victims {
                     world.borrow_mut().tenant.end(victim);
                 }
                 world.borrow_mut().evicted += victims.len();
-                (true, Eviction { revoked: victims, alive: Vec::new() })
+                (true, Eviction { revoked: victims, not_revoked: Vec::new() })
             }
         }
         Ok(Decision::Exceeded { .. } | Decision::Undecided) => {

@@ -14,10 +14,10 @@ use super::world::{Case, Tenant, Yielding, ledger, policy, user};
 use crate::redis_server::RedisServer;
 
 /// Far above what a busy machine needs for an operation: these tests are about the protocol.
-const PATIENT: Duration = Duration::from_secs(5);
+pub const PATIENT: Duration = Duration::from_secs(5);
 
 async fn shared(server: &RedisServer, operation_timeout: Duration) -> Failover {
-    let redis = Redis::connect(&server.socket_url().into(), b"key", operation_timeout).await.unwrap();
+    let redis = Redis::connect(&server.socket_url().into(), Some(b"key"), operation_timeout).await.unwrap();
     Failover::new(Memory::default(), Some(redis))
 }
 
@@ -33,7 +33,7 @@ async fn replicas(server: &RedisServer, operation_timeout: Duration) -> Vec<Arc<
     replicas
 }
 
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < patience, "{what}");
@@ -145,8 +145,8 @@ async fn hanging_redis_costs_a_check_one_operation_timeout() {
 
 #[tokio::test]
 async fn error_about_an_invalid_url_does_not_repeat_it() {
-    for url in ["http://u:secret@h", "redis://u:secret@h:port", "nonsense-secret", ""] {
-        let Err(error) = Redis::connect(&url.into(), b"key", PATIENT).await else { panic!("{url}") };
+    for url in ["http://u:secret@h", "redis://u:secret@h:port", "nonsense-secret", "redis://u:s/ecret@h", ""] {
+        let Err(error) = Redis::connect(&url.into(), Some(b"key"), PATIENT).await else { panic!("{url}") };
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
 }

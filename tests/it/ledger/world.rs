@@ -213,7 +213,7 @@ impl Case<'_> {
             Ok(Decision::Evict { victims, .. }) => (true, victims),
             Ok(Decision::Exceeded { .. } | Decision::Undecided) | Err(_) => (false, Vec::new()),
         };
-        attempt.finish(Eviction { revoked, alive: Vec::new() }, allows, soon()).await;
+        attempt.finish(Eviction { revoked, not_revoked: Vec::new() }, allows, soon()).await;
         allows
     }
 

@@ -1,0 +1,104 @@
+//! A defect of the service in the middle of a check: the failure policy answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use session_checker::auth0::{Observer, Operation, Outcome, QuotaConfig, Upstream, UpstreamOptions};
+use session_checker::check::{CheckMetrics, Checker};
+use session_checker::ledger::{Failover, Ledger, Memory};
+use session_checker::metrics::{LiveSeries, MetricRegistry};
+use session_checker::policy::{Answer, Login, LoginContext};
+use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
+use session_checker::source::read_documents;
+use simulator::{Session, Simulator};
+use tokio::time::Instant;
+
+use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, policy, tenant};
+
+/// Panics after a request of this operation, once it is armed.
+struct Defect {
+    operation: Operation,
+    armed: Arc<AtomicBool>,
+}
+
+impl Observer for Defect {
+    fn request(&self, _: &str, operation: Operation, _: Outcome, _: Duration) {
+        assert!(operation != self.operation || !self.armed.load(Ordering::SeqCst), "a defect");
+    }
+}
+
+struct Service {
+    checker: Checker,
+    registry: MetricRegistry,
+    armed: Arc<AtomicBool>,
+}
+
+impl Service {
+    fn new(tenant: &Simulator, operation: Operation, spec: Value) -> Self {
+        let registry = MetricRegistry::new();
+        let armed = Arc::new(AtomicBool::new(true));
+        let upstream = Upstream::new(UpstreamOptions {
+            endpoints: [(DOMAIN.to_owned(), tenant.url().parse().unwrap())].into(),
+            ca_pem: None,
+            quotas: QuotaConfig::default(),
+            observer: Arc::new(Defect { operation, armed: Arc::clone(&armed) }),
+        });
+        let metrics = SnapshotMetrics::new(&registry);
+        let publisher = Publisher::new(upstream.unwrap(), ObservedState::default(), 1, metrics);
+        publisher.update(|observed| {
+            for document in [credentials(), callers(), policy("one", spec)] {
+                let documents = read_documents(&document.to_string()).unwrap();
+                documents.into_iter().for_each(|document| document.feed(&mut observed.index));
+            }
+        });
+        let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(100), None)));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
+        let checker = Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), key);
+        Self { checker, registry, armed }
+    }
+
+    async fn check(&self, sid: &str) -> Answer {
+        let snapshot = self.checker.snapshot();
+        let view = snapshot.policy_set.view(Some(TOKEN)).unwrap();
+        let context = LoginContext::default();
+        let login = Login::new("u".to_owned(), APP.to_owned(), Some(sid.to_owned()), context).unwrap();
+        self.checker.check(&snapshot, view, &login, Instant::now()).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn panic_in_a_check_is_answered_by_the_failure_policy() {
+    // The list is requested in a task of its own, a revocation in the check's.
+    for operation in [Operation::List, Operation::Revoke] {
+        for failure_policy in ["Allow", "Deny"] {
+            let tenant = tenant().await;
+            let now = tenant.now();
+            tenant.add_session("u", Session::new("old", now - SignedDuration::from_mins(5)).client(APP));
+            tenant.add_session("u", Session::new("new", now));
+            let spec = json!({ "failurePolicy": failure_policy, "strategy": "RevokeOldest" });
+            let service = Service::new(&tenant, operation, spec);
+            let answer = service.check("new").await;
+            let case = format!("{operation:?} {failure_policy}");
+            assert_eq!((answer.reason.as_str(), answer.block), ("internal_error", failure_policy == "Deny"), "{case}");
+            let series = service.registry.scrape(&LiveSeries::new([("default/one".to_owned(), DOMAIN)]));
+            let counted = series.lines().any(|line| {
+                line.starts_with("session_checker_failure_policy_uses_total")
+                    && line.contains("reason=\"internal_error\"")
+                    && line.ends_with(" 1")
+            });
+            assert!(counted, "{case}: {series}");
+            // The one place for a check of this tenant is free again, and so is the user.
+            service.armed.store(false, Ordering::SeqCst);
+            let answer = service.check("new").await;
+            assert!(
+                !matches!(answer.reason.as_str(), "internal_error" | "overloaded"),
+                "{case}: {}",
+                answer.reason.as_str()
+            );
+        }
+    }
+}
