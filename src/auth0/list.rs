@@ -214,6 +214,6 @@ mod tests {
     #[tokio::test]
     async fn panic_of_a_large_parse_is_an_error() {
         let result = apart(LARGE_PAGE_BYTES + 1, || -> u8 { panic!("the parser") }).await;
-        assert_eq!(result.unwrap_err().failure, Failure::UpstreamError);
+        assert_eq!(result.unwrap_err().failure, Failure::InternalError);
     }
 }

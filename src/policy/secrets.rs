@@ -368,7 +368,14 @@ impl SecretEntry {
         match &self.kind {
             Some(found) if found != expected && !matches!(self.problem, Some(SecretProblem::Forbidden(_))) => {
                 let error = SecretError::Type { expected, found: found.clone() };
-                Some(SecretProblem::Invalid(format!("Secret {name}: {error}{}", self.last_good())))
+                // The content of another type is of no use to this policy.
+                let serves = match self.content {
+                    Some(SecretContent::Credentials(_)) => expected == CREDENTIALS_TYPE,
+                    Some(SecretContent::Callers(_)) => expected == CALLERS_TYPE,
+                    None => false,
+                };
+                let last_good = if serves { self.last_good() } else { "" };
+                Some(SecretProblem::Invalid(format!("Secret {name}: {error}{last_good}")))
             }
             _ => self.problem.clone(),
         }

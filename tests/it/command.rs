@@ -642,7 +642,7 @@ async fn log_contains_no_user_no_session_and_no_secret() {
     let url = format!("http://{}/check", service.address);
     assert_eq!(service.status(Some("a-wrong-token-of-someone")).await, 401);
     for body in [
-        format!(r#"{{"user_id":"{user} x","client_id":"{APP}","sid":"sid-of-hers-7"}}"#),
+        format!(r#"{{"user_id":"{user}","client_id":"{APP} x","sid":"sid-of-hers-7"}}"#),
         format!(r#"{{"user_id":"{user}","client_id":["{user}"],"sid":7}}"#),
         format!(r#"["{user}"]"#),
         format!(r#""{user}""#),

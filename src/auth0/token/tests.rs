@@ -268,7 +268,7 @@ async fn short_lifetime_causes_no_burst_of_fetches() {
 #[tokio::test(start_paused = true)]
 async fn fetch_that_panics_does_not_block_the_next() {
     let (script, cache) = Script::cache([]);
-    assert_eq!(get(&cache).await, Err(Failure::UpstreamError));
+    assert_eq!(get(&cache).await, Err(Failure::InternalError));
     script.steps.lock().unwrap().push_back((0, Ok(1000)));
     assert!(get(&cache).await.is_ok());
 }

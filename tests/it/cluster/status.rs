@@ -119,7 +119,7 @@ async fn every_reason_has_a_remedy_and_makes_one_event() {
         (
             with_credentials("mistyped", "tokens"),
             ["True Accepted", "False SecretInvalid", "False SecretInvalid"],
-            "the type of a credential is sessionchecker.dev/credentials",
+            r#"create a new Secret of type "sessionchecker.dev/credentials" (the type of a Secret cannot be changed)"#,
         ),
         (
             with_credentials("elsewhere", "elsewhere"),
