@@ -122,6 +122,15 @@ impl Observer for Auth0Metrics {
             BreakerState::Open => 2,
         };
         self.breaker_state.with_label_values(&[tenant]).set(state);
+        // A tenant's breaker reports its state from the start. These series exist from then on too, so that an alert sees the
+        // first event as an increase.
+        self.unusual_ids.with_label_values(&[tenant]);
+        for bound in ListBound::ALL {
+            self.oversized_lists.with_label_values(&[tenant, bound.as_str()]);
+        }
+        for bound in MemoryBound::ALL {
+            self.memory_refusals.with_label_values(&[tenant, bound.as_str()]);
+        }
     }
 
     fn token(&self, tenant: &str, result: Result<(), Failure>) {

@@ -103,6 +103,9 @@ pub enum MemoryBound {
 }
 
 impl MemoryBound {
+    /// Every bound, for the series of the metrics.
+    pub const ALL: [Self; 2] = [Self::Tenant, Self::Total];
+
     /// The stable machine word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -126,6 +129,9 @@ pub enum ListBound {
 }
 
 impl ListBound {
+    /// Every bound, for the series of the metrics.
+    pub const ALL: [Self; 4] = [Self::Pages, Self::Entries, Self::Bytes, Self::Clients];
+
     /// The stable machine word.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -63,6 +63,13 @@ impl ServerMetrics {
 
     /// The metrics of the connections of a listener.
     pub fn connections(&self, listener: &'static str) -> ConnectionMetrics {
+        // Present from the start, so that an alert sees the first event as an increase.
+        for reason in ["limit", "source_limit"] {
+            self.connections_rejected.with_label_values(&[listener, reason]);
+        }
+        for reason in ["headers_too_large", "malformed", "first_request_timeout", "idle", "write_timeout", "tls"] {
+            self.connections_ended.with_label_values(&[listener, reason]);
+        }
         ConnectionMetrics {
             listener,
             open: self.connections.with_label_values(&[listener]),
