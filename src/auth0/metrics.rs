@@ -124,7 +124,9 @@ impl Observer for Auth0Metrics {
         self.breaker_state.with_label_values(&[tenant]).set(state);
         // A tenant's breaker reports its state from the start. These series exist from then on too, so that an alert sees the
         // first event as an increase.
-        self.unusual_ids.with_label_values(&[tenant]);
+        for events in [&self.unusual_ids, &self.unknown_users, &self.dropped_entries] {
+            events.with_label_values(&[tenant]);
+        }
         for bound in ListBound::ALL {
             self.oversized_lists.with_label_values(&[tenant, bound.as_str()]);
         }
