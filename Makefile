@@ -26,8 +26,8 @@ OLDEST_VERSION = $(shell sed -n 's,^\tk8s.io/kubernetes v,,p' tests/control-plan
 COMPONENT := -X k8s.io/component-base/version.git
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
 
-soak: ## Run races, bursts of logins and outages for minutes instead of seconds (needs redis-server)
-	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: cluster::; \
+soak: ## Run races, bursts and outages for minutes, and plot memory, files, tasks and series (SOAK_MINUTES=2 SOAK_PLOT=FILE.svg)
+	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: cluster:: endurance::; \
 	else $(call missing,redis-server,apt-get install redis-server); fi
 
 abuse: ## Attack the demo over its sockets, with all and with 256 file descriptors (needs python3)

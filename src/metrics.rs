@@ -13,6 +13,7 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use tokio::runtime::Handle;
 
 /// Histogram buckets from half a millisecond to 15 seconds: the durations of checks and of calls to Auth0.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
@@ -63,11 +64,18 @@ impl LiveSeries {
 }
 
 impl MetricRegistry {
-    /// Registers the version and what the operating system says of the process.
+    /// Registers the version, the number of tasks, and what the operating system says of the process.
     pub fn new() -> Self {
         let registry = Self { registry: Registry::new(), names: Mutex::default(), on_scrape: Mutex::default() };
         let build = registry.gauges("build_info", "The version that runs.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let tasks = registry.gauge("tasks", "Tasks of the runtime that have not ended.");
+        // A scrape outside a runtime shows the value of the scrape before.
+        registry.on_scrape(move |_| {
+            if let Ok(runtime) = Handle::try_current() {
+                tasks.set(to_i64(runtime.metrics().num_alive_tasks()));
+            }
+        });
         registry.registry.register(Box::new(ProcessCollector::for_self())).expect("registered once");
         registry
     }

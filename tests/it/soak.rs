@@ -20,13 +20,13 @@ use crate::redis_server::RedisServer;
 const LIMITS: [usize; 3] = [1, 2, 5];
 
 /// A replica in a separate process.
-struct Replica {
-    service: Service,
+pub struct Replica {
+    pub service: Service,
     _process: Process,
 }
 
 impl Replica {
-    async fn start(tenant: &Simulator, folder: &TempDir, options: &[&str]) -> Self {
+    pub async fn start(tenant: &Simulator, folder: &TempDir, options: &[&str]) -> Self {
         let endpoint = format!("{DOMAIN}={}", tenant.url());
         let path = folder.path().to_str().unwrap();
         let fixed = ["--log-format", "json", "--policy-dir", path, "--auth0-endpoint", &endpoint];
@@ -39,19 +39,19 @@ impl Replica {
         Self { service: process.listening().await, _process: process }
     }
 
-    async fn check(&self, user: &str, client: &str, sid: &str) -> Value {
+    pub async fn check(&self, user: &str, client: &str, sid: &str) -> Value {
         let body = json!({ "user_id": user, "client_id": client, "sid": sid });
         let request = self.service.http.post(format!("http://{}/check", self.service.address)).bearer_auth(TOKEN);
         request.json(&body).send().await.unwrap().json().await.unwrap()
     }
 
-    async fn metrics(&self) -> String {
+    pub async fn metrics(&self) -> String {
         let response = self.service.http.get(format!("http://{}/metrics", self.service.admin_address)).send().await;
         response.unwrap().text().await.unwrap()
     }
 
     /// The sum of a metric's series.
-    async fn metric(&self, name: &str) -> f64 {
+    pub async fn metric(&self, name: &str) -> f64 {
         let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let text = self.metrics().await;
         text.lines().filter(of_it).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
@@ -78,7 +78,7 @@ async fn three(tenant: &Simulator, server: &RedisServer) -> (TempDir, Vec<Replic
 }
 
 /// Whether Redis is degraded for all replicas, or for none.
-async fn are_degraded(replicas: &[Replica], degraded: bool) -> bool {
+pub async fn are_degraded(replicas: &[Replica], degraded: bool) -> bool {
     let metrics = replicas.iter().map(|replica| replica.metric("session_checker_ledger_degraded"));
     join_all(metrics).await.into_iter().all(|metric| metric == f64::from(u8::from(degraded)))
 }
