@@ -13,7 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
 use session_checker::ledger::{Eviction, Failover, Ledger, Memory, SessionKey, Store, Terms, UserKey};
 use session_checker::policy::{Admission, Count, Decision, LimitScope, SessionList};
-use session_checker::redis::Redis;
+use session_checker::redis::{Redis, RedisAddress};
 use tokio::time::Instant;
 
 fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
@@ -70,8 +70,8 @@ fn redis(criterion: &mut Criterion) {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _guard = runtime.enter();
-    let url = format!("redis://127.0.0.1:{port}").into();
-    let redis = runtime.block_on(Redis::connect(&url, Some(b"key"), Duration::from_secs(5))).expect("a URL");
+    let address = RedisAddress::from_url(format!("redis://127.0.0.1:{port}"));
+    let redis = runtime.block_on(Redis::connect(address, Some(b"key"), Duration::from_secs(5))).expect("a URL");
     while redis.is_degraded() {
         runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
     }

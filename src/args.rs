@@ -1,6 +1,7 @@
 //! The options of the commands and the exit codes. Every option has an environment variable; `PORT` and `AUTH0_…` keep the
 //! names of the Node demo.
 
+mod ledger;
 mod listen;
 
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,7 @@ use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::SecretString;
 use url::Url;
 
+pub use ledger::LedgerArgs;
 pub use listen::ListenAddress;
 
 use crate::crd::GoDuration;
@@ -130,18 +132,9 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
     pub allow_anonymous: bool,
 
-    /// Redis or Valkey that replicas share: redis://, rediss:// or valkey://, with user:password@ for an ACL user.
-    /// Several comma-separated URLs are the first nodes of a cluster. Without --ledger, each replica remembers only its own
-    /// logins.
-    #[arg(long, env = "SESSION_CHECKER_LEDGER", value_name = "URL", hide_env_values = true)]
-    pub ledger: Option<SecretString>,
-    /// Time limit of one operation on the shared ledger. When an operation takes longer, the replica uses its own memory.
-    #[arg(long, env = "SESSION_CHECKER_LEDGER_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "50ms")]
-    pub ledger_timeout: Duration,
-    /// Key for the hashes of users and sessions in the shared ledger. Must be the same on all replicas
-    /// [default: a fixed key].
-    #[arg(long, env = "SESSION_CHECKER_LEDGER_KEY", value_name = "KEY", hide_env_values = true)]
-    pub ledger_key: Option<SecretString>,
+    /// The shared ledger.
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
 
     /// Number of replicas. Without a shared ledger, each replica uses tenant.requestsPerSecond divided by N.
     #[arg(long, env = "SESSION_CHECKER_REPLICAS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -91,7 +91,7 @@ fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
         caller_token_file: None,
         caller_token: None,
         allow_anonymous: false,
-        ledger_url: None,
+        ledger: None,
         ledger_key: None,
         ledger_timeout: Duration::ZERO,
         replicas: 1,

@@ -3,7 +3,8 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::source::source_config;
-use crate::args::ServeArgs;
+use crate::args::{LedgerArgs, ServeArgs};
+use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
 use crate::service::{RunError, Service, ServiceConfig};
 use crate::shutdown::Signals;
@@ -22,7 +23,7 @@ pub async fn run(args: ServeArgs) -> Result<(), RunError> {
 ///
 /// # Errors
 /// When the options name no usable source of policies.
-pub fn service_config(args: ServeArgs) -> Result<ServiceConfig, RunError> {
+pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
     let (listen, admin_listen, shutdown_delay) = (args.listen(), args.admin_listen(), args.shutdown_delay());
     Ok(ServiceConfig {
         listen,
@@ -33,9 +34,9 @@ pub fn service_config(args: ServeArgs) -> Result<ServiceConfig, RunError> {
         caller_token_file: args.caller_token_file,
         caller_token: args.caller_token,
         allow_anonymous: args.allow_anonymous,
-        ledger_url: args.ledger.filter(is_set),
-        ledger_key: args.ledger_key.filter(is_set),
-        ledger_timeout: args.ledger_timeout,
+        ledger_key: args.ledger.ledger_key.take().filter(is_set),
+        ledger_timeout: args.ledger.ledger_timeout,
+        ledger: redis_address(args.ledger),
         replicas: args.replicas,
         lease_name: args.lease_name,
         lease_duration: args.lease_duration,
@@ -47,6 +48,16 @@ pub fn service_config(args: ServeArgs) -> Result<ServiceConfig, RunError> {
         log_hash_key: args.log_hash_key.filter(is_set),
         shutdown_delay,
         drain_timeout: args.drain_timeout,
+    })
+}
+
+fn redis_address(args: LedgerArgs) -> Option<RedisAddress> {
+    Some(RedisAddress {
+        url: args.url.filter(is_set)?,
+        sentinel_master: args.ledger_sentinel_master,
+        user: args.ledger_user,
+        password_file: args.ledger_password_file,
+        ca_file: args.ledger_ca_file,
     })
 }
 

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::source::SourceConfig;
 use crate::args::ListenAddress;
+use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
 
 /// Everything that [`Service::start`](super::Service::start) needs.
@@ -27,9 +28,9 @@ pub struct ServiceConfig {
     pub caller_token: Option<SecretString>,
     /// Allow callers without a token to use policies without callers of their own.
     pub allow_anonymous: bool,
-    /// The URL of the ledger that replicas share.
-    pub ledger_url: Option<SecretString>,
-    /// Keys the hashes in the shared ledger. Without it the URL does.
+    /// The Redis that replicas share.
+    pub ledger: Option<RedisAddress>,
+    /// Keys the hashes in the shared ledger. Without it the key is fixed.
     pub ledger_key: Option<SecretString>,
     /// The time limit of one operation on the shared ledger.
     pub ledger_timeout: Duration,

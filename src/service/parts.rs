@@ -67,9 +67,9 @@ pub(super) fn log_hash_key(configured: Option<&SecretString>) -> hmac::Key {
 
 /// The Redis that replicas share, when a URL is configured.
 pub(super) async fn redis(config: &ServiceConfig) -> Result<Option<Redis>, RunError> {
-    let Some(url) = &config.ledger_url else { return Ok(None) };
+    let Some(address) = config.ledger.clone() else { return Ok(None) };
     let key = config.ledger_key.as_ref().map(|key| key.expose_secret().as_bytes());
-    let redis = Redis::connect(url, key, config.ledger_timeout).await;
+    let redis = Redis::connect(address, key, config.ledger_timeout).await;
     Ok(Some(redis.map_err(|error| RunError::Ledger(error.to_string()))?))
 }
 

@@ -9,11 +9,14 @@ use tempfile::TempDir;
 
 use crate::common::eventually;
 
+/// The name of the socket in the server's directory.
+const SOCKET: &str = "redis.sock";
+
 pub struct RedisServer {
     process: Child,
     port: u16,
     directory: TempDir,
-    options: &'static [&'static str],
+    options: Vec<String>,
 }
 
 impl RedisServer {
@@ -24,10 +27,11 @@ impl RedisServer {
 
     /// The same with further options.
     #[expect(clippy::print_stdout, reason = "a skip has to be visible")]
-    pub async fn start_with(options: &'static [&'static str]) -> Option<Self> {
+    pub async fn start_with(options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        match spawn(&directory, port, options) {
+        let port = free_port();
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        match spawn(&directory, port, &options) {
             Ok(process) => {
                 let mut server = Self { process, port, directory, options };
                 server.wait().await;
@@ -39,6 +43,26 @@ impl RedisServer {
                 None
             }
         }
+    }
+
+    /// A Sentinel that watches the server of this port under a name, alone.
+    pub async fn sentinel(name: &str, master: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\nunixsocket {socket}\nsentinel monitor {name} 127.0.0.1 {master} 1\n",
+            socket = directory.path().join(SOCKET).display(),
+        );
+        std::fs::write(directory.path().join("sentinel.conf"), config).unwrap();
+        let process = Command::new("redis-server")
+            .args(["sentinel.conf", "--sentinel"])
+            .current_dir(&directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut server = Self { process, port, directory, options: Vec::new() };
+        server.wait().await;
+        server
     }
 
     pub fn port(&self) -> u16 {
@@ -56,7 +80,7 @@ impl RedisServer {
     }
 
     fn socket(&self) -> PathBuf {
-        self.directory.path().join("redis.sock")
+        self.directory.path().join(SOCKET)
     }
 
     async fn wait(&mut self) {
@@ -75,7 +99,7 @@ impl RedisServer {
     }
 
     pub async fn restart(&mut self) {
-        self.process = spawn(&self.directory, self.port, self.options).unwrap();
+        self.process = spawn(&self.directory, self.port, &self.options).unwrap();
         self.wait().await;
     }
 
@@ -109,10 +133,14 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(directory: &TempDir, port: u16, options: &[&str]) -> std::io::Result<Child> {
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(directory: &TempDir, port: u16, options: &[String]) -> std::io::Result<Child> {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
-        .args(["--unixsocket", "redis.sock"])
+        .args(["--unixsocket", SOCKET])
         .args(options)
         .current_dir(directory)
         .stdout(Stdio::null())

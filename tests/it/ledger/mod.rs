@@ -9,5 +9,6 @@ mod failing;
 mod model;
 mod race;
 mod redis;
+mod redis_address;
 mod redis_failover;
 mod world;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_checker::ledger::{Failover, Ledger, Memory, Store};
-use session_checker::redis::Redis;
+use session_checker::redis::{Redis, RedisAddress};
 use tokio::time::{Instant, sleep};
 
 use super::model::play;
@@ -17,7 +17,8 @@ use crate::redis_server::RedisServer;
 pub const PATIENT: Duration = Duration::from_secs(5);
 
 async fn shared(server: &RedisServer, operation_timeout: Duration) -> Failover {
-    let redis = Redis::connect(&server.socket_url().into(), Some(b"key"), operation_timeout).await.unwrap();
+    let redis =
+        Redis::connect(RedisAddress::from_url(server.socket_url()), Some(b"key"), operation_timeout).await.unwrap();
     Failover::new(Memory::default(), Some(redis))
 }
 
@@ -146,7 +147,9 @@ async fn hanging_redis_costs_a_check_one_operation_timeout() {
 #[tokio::test]
 async fn error_about_an_invalid_url_does_not_repeat_it() {
     for url in ["http://u:secret@h", "redis://u:secret@h:port", "nonsense-secret", "redis://u:s/ecret@h", ""] {
-        let Err(error) = Redis::connect(&url.into(), Some(b"key"), PATIENT).await else { panic!("{url}") };
+        let Err(error) = Redis::connect(RedisAddress::from_url(url), Some(b"key"), PATIENT).await else {
+            panic!("{url}")
+        };
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
 }

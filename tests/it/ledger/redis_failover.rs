@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_checker::ledger::{Failover, Ledger, Memory, UserKey};
-use session_checker::redis::Redis;
+use session_checker::redis::{Redis, RedisAddress};
 
 use super::redis::{PATIENT, eventually};
 use super::world::{Case, ledger, policy};
@@ -13,7 +13,7 @@ use crate::redis_proxy::RedisProxy;
 use crate::redis_server::RedisServer;
 
 async fn shared(url: String, operation_timeout: Duration) -> Arc<Ledger<Failover>> {
-    let redis = Redis::connect(&url.into(), Some(b"key"), operation_timeout).await.unwrap();
+    let redis = Redis::connect(RedisAddress::from_url(url), Some(b"key"), operation_timeout).await.unwrap();
     ledger(Failover::new(Memory::default(), Some(redis)))
 }
 
@@ -103,18 +103,19 @@ async fn redis_that_is_too_slow_for_checks_stays_degraded() {
 async fn password_that_is_not_encoded_is_named_as_the_cause() {
     for password in ["a/b", "a#b", "a?b", "12#3", "a/b@c", "a,b"] {
         let url = format!("redis://user:{password}@127.0.0.1:1");
-        let Err(error) = Redis::connect(&url.into(), None, PATIENT).await else { panic!("{password}") };
+        let Err(error) = Redis::connect(RedisAddress::from_url(url), None, PATIENT).await else { panic!("{password}") };
         assert!(error.to_string().contains("write / as %2F"), "{password}: {error}");
     }
     for url in ["redis://user:a%2Fb@127.0.0.1:1/0", "redis://127.0.0.1:1,redis://127.0.0.1:2", "unix:/run/redis@1.sock"]
     {
-        assert!(Redis::connect(&url.into(), None, PATIENT).await.is_ok(), "{url}");
+        assert!(Redis::connect(RedisAddress::from_url(url), None, PATIENT).await.is_ok(), "{url}");
     }
 }
 
 #[tokio::test]
 async fn hash_of_a_name_does_not_depend_on_the_url() {
-    let connect = async |url: &str, key| Redis::connect(&url.into(), key, PATIENT).await.unwrap().hash("name");
+    let connect =
+        async |url: &str, key| Redis::connect(RedisAddress::from_url(url), key, PATIENT).await.unwrap().hash("name");
     let hash = connect("redis://user:old@127.0.0.1:1", None).await;
     assert_eq!(connect("redis://user:new@localhost:1/0", None).await, hash);
     assert_ne!(connect("redis://user:old@127.0.0.1:1", Some(b"key")).await, hash);

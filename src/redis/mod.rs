@@ -9,6 +9,8 @@
 //! The names of registers and buckets are written as keyed hashes only. Each is its own hash tag, so a cluster may put it
 //! anywhere. Every key has a time to live.
 
+mod address;
+
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +19,13 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
-use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, RedisError, Script, ScriptInvocation};
-use secrecy::{ExposeSecret, SecretString};
+use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
+
+use address::CONNECT_TIMEOUT;
+pub use address::{AddressError, RedisAddress};
 
 /// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register has.
 const EXCHANGE_SCRIPT: &str = r"
@@ -40,9 +43,6 @@ if ARGV[1] == (stored[1] or '0') then
 end
 return {exchanged, tonumber(time[1]), tonumber(time[2]), stored[1] or '0', stored[2] or ''}
 ";
-
-/// How long connecting may take. No check waits for it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to wait before the next probe: often enough that an outage ends within a few seconds for the checks, seldom enough to
 /// be no load.
@@ -64,20 +64,12 @@ const PROBE_REGISTER: &str = "/";
 pub struct Redis(Arc<Server>);
 
 struct Server {
-    nodes: Nodes,
+    address: RedisAddress,
     /// `None` while Redis is degraded.
     connection: ArcSwapOption<Connection>,
     exchange: Script,
     key: hmac::Key,
     operation_timeout: Duration,
-}
-
-/// Where to connect to.
-enum Nodes {
-    /// One URL: a server, or a cluster that has one address for all nodes. A socket of this host has no cluster.
-    One { server: Box<Client>, cluster: Option<ClusterClient> },
-    /// The first nodes of a cluster.
-    Several(ClusterClient),
 }
 
 #[derive(Clone)]
@@ -97,19 +89,6 @@ pub struct Register {
     pub text: String,
 }
 
-/// Why a URL cannot be used. The message does not repeat it.
-#[derive(Debug, thiserror::Error)]
-pub enum UrlError {
-    /// The URL ends inside the user or the password.
-    #[error(
-        "the user or the password has a character with a meaning in URLs: write / as %2F, # as %23, ? as %3F, @ as %40, , as %2C"
-    )]
-    NotEncoded,
-    /// What the client library says.
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-}
-
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 enum RedisFailure {
@@ -117,36 +96,26 @@ enum RedisFailure {
     Timeout,
     #[error("{0}")]
     Redis(#[from] RedisError),
+    #[error("{0}")]
+    Address(#[from] AddressError),
     #[error("the server's clock shows no time: {0}")]
     Clock(String),
 }
 
 impl Redis {
-    /// Connects to `redis://`, `rediss://`, `valkey://` or `unix:` URLs, with `user:password@` for an ACL user; several URLs
-    /// with commas between them are the first nodes of a cluster, and one URL may be the address of a cluster. `key` keys the
-    /// hashes of names: the same on all replicas. Each operation takes at most `operation_timeout`. Waits a moment for the
-    /// connection; without one it starts degraded.
+    /// Connects to the address. `key` keys the hashes of names: the same on all replicas. Each operation takes at most
+    /// `operation_timeout`. Waits a moment for the connection; without one it starts degraded.
     ///
     /// # Errors
-    /// A URL that cannot be read.
+    /// A URL or a file that cannot be read, or options that exclude each other.
     pub async fn connect(
-        url: &SecretString,
+        address: RedisAddress,
         key: Option<&[u8]>,
         operation_timeout: Duration,
-    ) -> Result<Self, UrlError> {
-        let urls: Vec<&str> = url.expose_secret().split(',').map(str::trim).collect();
-        if urls.iter().any(|url| ends_in_user_info(url)) {
-            return Err(UrlError::NotEncoded);
-        }
-        let nodes = match urls[..] {
-            [url] => {
-                let server = Box::new(Client::open(url.into_connection_info()?)?);
-                Nodes::One { server, cluster: ClusterClient::new(vec![url]).ok() }
-            }
-            _ => Nodes::Several(ClusterClient::new(urls)?),
-        };
+    ) -> Result<Self, AddressError> {
+        Box::pin(address.check()).await?;
         let server = Arc::new(Server {
-            nodes,
+            address,
             connection: ArcSwapOption::empty(),
             exchange: Script::new(EXCHANGE_SCRIPT),
             key: hmac::Key::new(hmac::HMAC_SHA256, key.unwrap_or(DEFAULT_HASH_KEY)),
@@ -259,25 +228,9 @@ impl Server {
 
     /// Connects, and resolves the name again.
     async fn connect(&self) -> Result<Connection, RedisFailure> {
-        let connecting = async {
-            let cluster = match &self.nodes {
-                Nodes::Several(cluster) => cluster,
-                Nodes::One { server, cluster } => {
-                    let config = AsyncConnectionConfig::new()
-                        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                        .set_response_timeout(Some(CONNECT_TIMEOUT));
-                    let mut connection = server.get_multiplexed_async_connection_with_config(&config).await?;
-                    match cluster {
-                        Some(cluster) if is_cluster(&mut connection).await => cluster,
-                        _ => return Ok(Connection::Single(connection)),
-                    }
-                }
-            };
-            let config =
-                ClusterConfig::new().set_connection_timeout(CONNECT_TIMEOUT).set_response_timeout(CONNECT_TIMEOUT);
-            Ok(Connection::Cluster(cluster.get_async_connection_with_config(config).await?))
-        };
-        timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| RedisFailure::Timeout)?
+        // Boxed: the future of three ways to connect is large, and it is part of the future that starts the service.
+        let connecting = Box::pin(self.address.connect());
+        Ok(timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| RedisFailure::Timeout)??)
     }
 
     /// Reads and writes as checks do and within the same time: a server that is full, far away, or a replica of another can be
@@ -327,22 +280,4 @@ impl Server {
             info!("shared ledger works again");
         });
     }
-}
-
-/// Whether the server is a node of a cluster. A server that does not say it is taken for none.
-async fn is_cluster(connection: &mut MultiplexedConnection) -> bool {
-    let info: Result<String, RedisError> = redis::cmd("INFO").arg("cluster").query_async(connection).await;
-    info.is_ok_and(|info| info.contains("cluster_enabled:1"))
-}
-
-/// Whether the authority of a URL ends before the `@`, because a character of the user or the password ends it.
-fn ends_in_user_info(url: &str) -> bool {
-    let rest = match url.split_once("://") {
-        Some((scheme, _)) if scheme.contains("unix") => return false,
-        Some((_, rest)) => rest,
-        // The second part of a password with a comma.
-        None => return !url.starts_with("unix:") && url.contains('@'),
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    rest[end..].contains('@')
 }

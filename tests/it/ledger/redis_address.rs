@@ -1,0 +1,140 @@
+//! How a Redis is found and logged in to: Sentinels, a private CA, a password in a file.
+
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use secrecy::SecretString;
+use session_checker::redis::{Redis, RedisAddress};
+
+use super::redis::{PATIENT, eventually};
+use crate::common::provider;
+use crate::redis_server::RedisServer;
+
+async fn connect(address: RedisAddress) -> Redis {
+    Redis::connect(address, Some(b"key"), PATIENT).await.unwrap()
+}
+
+async fn works(redis: &Redis) -> bool {
+    redis.read("a name").await.is_some()
+}
+
+#[tokio::test]
+async fn master_that_sentinels_name_is_used_and_followed() {
+    let Some(first) = RedisServer::start().await else { return };
+    let second = RedisServer::start_with(&["--replicaof", "127.0.0.1", &first.port().to_string()]).await.unwrap();
+    let sentinel = RedisServer::sentinel("sessions", first.port()).await;
+    let mut address = RedisAddress::from_url(format!("{}, redis://127.0.0.1:1", sentinel.url("redis")));
+    address.sentinel_master = Some("sessions".to_owned());
+    let redis = connect(address).await;
+    assert!(!redis.is_degraded());
+    assert!(redis.compare_exchange("u1", 0, 1, "text", Duration::from_secs(60)).await.unwrap().is_ok());
+    assert!(first.dump().contains("text"));
+
+    eventually("the replica follows", || second.dump().contains("text")).await;
+    // The Sentinel learns of the replica by itself; before that it has nothing to promote.
+    eventually("the Sentinel begins a failover", || {
+        sentinel.ask(&["SENTINEL", "FAILOVER", "sessions"]).starts_with("OK")
+    })
+    .await;
+    eventually("the second is the master", || second.ask(&["ROLE"]).starts_with("master")).await;
+    eventually("the first is a replica", || first.ask(&["ROLE"]).starts_with("slave")).await;
+    // The connection to the first is open, and its answer says that it is the wrong node.
+    assert!(redis.compare_exchange("u2", 0, 1, "text", Duration::from_secs(60)).await.is_none());
+    eventually("the new master is used", || !redis.is_degraded()).await;
+    assert!(redis.compare_exchange("u3", 0, 1, "later", Duration::from_secs(60)).await.unwrap().is_ok());
+    assert!(second.dump().contains("later"));
+}
+
+#[tokio::test]
+async fn unknown_master_is_degraded_and_not_another_server() {
+    let Some(server) = RedisServer::start().await else { return };
+    let sentinel = RedisServer::sentinel("sessions", server.port()).await;
+    let mut address = RedisAddress::from_url(sentinel.url("redis"));
+    address.sentinel_master = Some("another".to_owned());
+    assert!(connect(address).await.is_degraded());
+}
+
+#[tokio::test]
+async fn password_of_any_characters_is_read_from_a_file_at_each_connection() {
+    const FIRST: &str = "p@ss/w#rd, with ? and %";
+    const SECOND: &str = "another-password";
+    let Some(server) = RedisServer::start_with(&["--requirepass", FIRST]).await else { return };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{FIRST}\n")).unwrap();
+    let mut address = RedisAddress::from_url(server.url("redis"));
+    address.password_file = Some(file.path().to_owned());
+    let redis = connect(address).await;
+    assert!(works(&redis).await);
+
+    // As a rotation does: the server takes the new password, ends what used the old one, and the file follows.
+    let ask = |words: &[&str]| server.ask(&[&["--no-auth-warning", "-a", FIRST][..], words].concat());
+    ask(&["CONFIG", "SET", "requirepass", SECOND]);
+    std::fs::write(file.path(), SECOND).unwrap();
+    server.ask(&["--no-auth-warning", "-a", SECOND, "CLIENT", "KILL", "TYPE", "normal"]);
+    assert!(!works(&redis).await);
+    eventually("the new password is used", || !redis.is_degraded()).await;
+    assert!(works(&redis).await);
+}
+
+#[tokio::test]
+async fn acl_user_of_the_option_replaces_the_user_of_the_url() {
+    let Some(server) = RedisServer::start().await else { return };
+    server.ask(&["ACL", "SETUSER", "checker", "on", ">secret", "~*", "+@all"]);
+    server.ask(&["ACL", "SETUSER", "default", "off"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "secret").unwrap();
+    let mut address = RedisAddress::from_url(format!("redis://nobody:wrong@127.0.0.1:{}", server.port()));
+    address.user = Some("checker".to_owned());
+    address.password_file = Some(file.path().to_owned());
+    assert!(works(&connect(address).await).await);
+}
+
+#[tokio::test]
+async fn servers_of_a_private_ca_are_trusted_by_its_file_alone() {
+    provider();
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("ca.pem"), ca.pem()).unwrap();
+    std::fs::write(path("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let [ca_file, cert_file, key_file] = ["ca.pem", "cert.pem", "key.pem"].map(|name| path(name).display().to_string());
+    let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", &cert_file, "--tls-key-file", &key_file];
+    let options = [&tls[..], &["--tls-ca-cert-file", &ca_file, "--tls-auth-clients", "no"]].concat();
+    let Some(_server) = RedisServer::start_with(&options).await else { return };
+    let mut address = RedisAddress::from_url(format!("rediss://127.0.0.1:{port}"));
+    assert!(connect(address.clone()).await.is_degraded(), "the system does not know the CA");
+    address.ca_file = Some(path("ca.pem"));
+    assert!(works(&connect(address).await).await);
+}
+
+#[tokio::test]
+async fn options_that_cannot_work_are_named() {
+    let address = RedisAddress::from_url("redis://user:very-secret@127.0.0.1:1");
+    let missing = std::path::PathBuf::from("/nowhere/file");
+    let cases = [
+        (RedisAddress { ca_file: Some(missing.clone()), ..address.clone() }, "--ledger-ca-file is for rediss:// URLs"),
+        (
+            RedisAddress { password_file: Some(missing.clone()), ..address.clone() },
+            "--ledger-password-file /nowhere/file: No such file",
+        ),
+        (
+            RedisAddress { url: SecretString::from("rediss://127.0.0.1:1"), ca_file: Some(missing), ..address.clone() },
+            "--ledger-ca-file /nowhere/file: No such file",
+        ),
+        (
+            RedisAddress { url: "unix:/tmp/redis.sock".into(), sentinel_master: Some("one".to_owned()), ..address },
+            "--ledger-sentinel-master needs the URLs of Sentinels",
+        ),
+    ];
+    for (address, expected) in cases {
+        let Err(error) = Redis::connect(address, None, PATIENT).await else { panic!("no error: {expected}") };
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!error.to_string().contains("very-secret"), "{error}");
+    }
+}
