@@ -2,6 +2,7 @@
 //! names of the Node demo.
 
 mod listen;
+mod probe;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use listen::ListenAddress;
+pub use probe::ProbeArgs;
 
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
@@ -55,6 +57,8 @@ pub enum Command {
     Sessions(Box<SessionsCommand>),
     /// Validate SessionPolicy YAML by the rules of the service and the API server.
     Validate(ValidateArgs),
+    /// Ask a running service whether it is ready and answers checks, as `helm test` does.
+    Probe(ProbeArgs),
     /// Print the CustomResourceDefinition.
     Crd,
 }

@@ -31,6 +31,7 @@ mod node_demo;
 mod panics;
 mod partial_lists;
 mod plot;
+mod probe;
 mod rbac;
 mod redis_proxy;
 mod redis_server;
