@@ -4,8 +4,10 @@
 
 mod render;
 
+mod crds;
 mod documents;
 mod exposure;
 mod pods;
 mod rbac;
 mod scenarios;
+mod values;
