@@ -1,4 +1,4 @@
-//! Tests of the chart as Helm renders it. They need `helm`, some of them `helm-docs` or `promtool`; `make chart-test` runs them.
+//! Tests of the chart as Helm renders it. They need `helm`, some of them `helm-docs`, `promtool` or `glua`; `make chart-test` runs them.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -8,6 +8,7 @@ mod alerts;
 mod crds;
 mod documents;
 mod exposure;
+mod gitops;
 mod pods;
 mod rbac;
 mod scenarios;

@@ -88,6 +88,20 @@ fn pull_secrets_of_the_parent_chart_are_used() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
+fn lease_is_left_to_the_service_on_request() {
+    let manifests = with(&["lease.create=false"]);
+    assert!(manifests.of("Lease").is_empty());
+    // The service may create it.
+    let role =
+        manifests.of("Role").into_iter().find(|role| role["metadata"]["name"] == "session-checker-lease").unwrap();
+    assert_eq!(
+        role["rules"][0],
+        json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] })
+    );
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
 fn probes_keep_their_path_when_a_setting_changes() {
     let manifests =
         with(&["readinessProbe.periodSeconds=5", "livenessProbe.tcpSocket.port=admin", "startupProbe=null"]);

@@ -11,6 +11,7 @@ mod budget;
 mod check;
 mod cli;
 mod cluster;
+mod clusters;
 mod command;
 mod common;
 mod connections;
