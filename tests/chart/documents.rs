@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
+use session_checker::policy::compile;
+use session_checker::source::{Document, read_documents};
 
 use crate::render::{chart, template, with};
 
@@ -150,6 +152,39 @@ fn values_for_load_balancers_are_those_of_the_documentation() {
         let values = read(file);
         assert!(operations.contains(&format!("```yaml\n{values}```")), "{cloud}");
         assert!(values.contains("/healthz"));
+    }
+}
+
+#[test]
+#[ignore = "runs with the other tests of the chart: make chart-test"]
+fn annotations_for_artifact_hub_hold() {
+    let manifest: Value = serde_saphyr::from_str(&read("Chart.yaml")).unwrap();
+    let annotation = |name: &str| -> Value {
+        let text = manifest["annotations"][format!("artifacthub.io/{name}")].as_str().unwrap();
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
+    let repository = values["image"]["repository"].as_str().unwrap();
+    let version = manifest["appVersion"].as_str().unwrap();
+    assert_eq!(annotation("images")[0]["image"], format!("{repository}:{version}"));
+    let definition: Value = serde_saphyr::from_str(&session_checker::crd::manifest().unwrap()).unwrap();
+    let crd = &annotation("crds")[0];
+    assert_eq!(crd["name"], definition["metadata"]["name"]);
+    assert_eq!(crd["version"], definition["spec"]["versions"][0]["name"]);
+    for example in annotation("crdsExamples").as_array().unwrap() {
+        let documents = read_documents(&example.to_string()).unwrap();
+        let [Document::Policy(policy)] = documents.as_slice() else { panic!("{example}") };
+        assert_eq!(compile(policy).err(), None);
+    }
+    let main = "https://github.com/session-checker/session-checker/";
+    for link in annotation("links").as_array().unwrap() {
+        let url = link["url"].as_str().unwrap().strip_prefix(main).unwrap();
+        let path = url.split_once("/main/").map(|(_, path)| chart().join("../..").join(path));
+        assert!(path.is_none_or(|path| path.exists()), "{url}");
+    }
+    for change in annotation("changes").as_array().unwrap() {
+        let kinds = ["added", "changed", "deprecated", "removed", "fixed", "security"];
+        assert!(kinds.iter().any(|kind| change["kind"] == *kind) && change["description"].is_string(), "{change}");
     }
 }
 
