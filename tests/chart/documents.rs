@@ -157,6 +157,21 @@ fn values_for_load_balancers_are_those_of_the_documentation() {
 
 #[test]
 #[ignore = "runs with the other tests of the chart: make chart-test"]
+fn no_command_leaves_out_the_default_values_of_a_newer_chart() {
+    // With `--reuse-values`, an upgrade to a chart with new values fails, and that in an emergency.
+    let mut texts = vec![read("templates/NOTES.txt"), read("../session-checker-crds/README.md.gotmpl")];
+    for folder in ["../../docs", "../../docs/runbooks"] {
+        for entry in std::fs::read_dir(chart().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            texts.extend(entry.extension().filter(|it| *it == "md").map(|_| std::fs::read_to_string(&entry).unwrap()));
+        }
+    }
+    assert!(texts.len() > 30, "{}", texts.len());
+    assert!(texts.iter().any(|text| text.contains(" --reset-then-reuse-values ")));
+    assert!(texts.iter().all(|text| !text.contains(" --reuse-values ")));
+}
+
+#[test]
+#[ignore = "runs with the other tests of the chart: make chart-test"]
 fn annotations_for_artifact_hub_hold() {
     let manifest: Value = serde_saphyr::from_str(&read("Chart.yaml")).unwrap();
     let annotation = |name: &str| -> Value {
