@@ -12,4 +12,5 @@ mod gitops;
 mod pods;
 mod rbac;
 mod scenarios;
+mod schema;
 mod values;
