@@ -187,6 +187,32 @@ fn test_pod_asks_the_services_and_is_not_one_of_them() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
+fn test_pod_asks_the_urls_of_the_values() {
+    let arguments = |values: &[&str]| {
+        let manifests = with(values);
+        let spec = manifests.the("Pod")["spec"].clone();
+        let words = spec["containers"][0]["args"].as_array().unwrap().clone();
+        (words.into_iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>(), spec["volumes"].clone())
+    };
+    let public = "tests.url=https://sessions.example.com/check";
+    let (words, volumes) = arguments(&[
+        public,
+        "tests.adminUrl=http://10.0.0.1:9090",
+        "tests.tokenSecret.name=callers",
+        "tls.secretName=t",
+    ]);
+    assert!(words.contains(&"--url=https://sessions.example.com/check".to_owned()), "{words:?}");
+    assert!(words.contains(&"--admin-url=http://10.0.0.1:9090".to_owned()), "{words:?}");
+    assert!(words.contains(&"--token-file=/etc/session-checker/token/action".to_owned()), "{words:?}");
+    assert_eq!(volumes[0]["secret"]["secretName"], "callers");
+    // Without a URL that its certificate is for, the token has no use.
+    let (words, volumes) = arguments(&["tests.tokenSecret.name=callers", "tls.secretName=t"]);
+    assert_eq!(words.len(), 3, "{words:?}");
+    assert!(volumes.is_null());
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
 fn network_policy_allows_the_test() {
     let values = ["networkPolicy.enabled=true", "networkPolicy.checksFrom[0].namespaceSelector.matchLabels.a=b"];
     let manifests = with(&values);
