@@ -128,6 +128,14 @@ fn extra_arguments_and_variables_override_the_chart() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
+fn default_log_filter_is_that_of_the_program() {
+    // A filter of the chart would undo it: the service repeats what the Kubernetes client logs, and `check` logs less.
+    assert!(with(&[]).variable("RUST_LOG").is_none());
+    assert_eq!(with(&["log.filter=debug"]).variable("RUST_LOG").unwrap()["value"], "debug");
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
 fn no_variable_is_set_twice() {
     // Server-side apply, which Helm 4 uses, does not accept a name twice.
     for path in scenarios() {
