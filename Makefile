@@ -10,7 +10,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 CHART := charts/session-checker
 # A Helm that was built with `go install` assumes Kubernetes 1.20.
 RENDER := helm template session-checker $(CHART) --namespace session-checker --kube-version 1.33.0
-CHART_TOOLS := go install helm.sh/helm/v3/cmd/helm@v3.22.0 github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 github.com/zegl/kube-score/cmd/kube-score@v1.20.0 one by one; pip install checkov==3.3.30
+CHART_TOOLS := go install helm.sh/helm/v3/cmd/helm@v3.22.0 github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 github.com/zegl/kube-score/cmd/kube-score@v1.20.0 github.com/yuin/gopher-lua/cmd/glua@v1.1.1 one by one; pip install checkov==3.3.30; apt-get install prometheus
 
 # $(call missing,TOOL,HOW TO GET IT): prints that the target is skipped; fails in CI.
 missing = echo "SKIPPED $@: $(1) is not installed ($(2))" >&2; test "$(CI)" != true
@@ -76,21 +76,23 @@ action-test: ## Test the Auth0 Action against the service
 	  $(CARGO) build --locked && cd examples/auth0-action && SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test; \
 	else $(call missing,node,Node.js 20); fi
 
-crd: ## Generate crds/ and the chart's copy from the Rust types
+crd: ## Generate crds/ and the charts' copies from the Rust types
 	$(CARGO) run --locked --quiet -- crd > crds/sessionpolicies.yaml.new
 	mv crds/sessionpolicies.yaml.new crds/sessionpolicies.yaml
 	cp crds/sessionpolicies.yaml $(CHART)/files/sessionpolicies.yaml
+	cp crds/sessionpolicies.yaml $(CHART)-crds/files/sessionpolicies.yaml
 
-chart: ## Generate the chart's README and the RBAC manifests of the tests from the chart
+chart: ## Generate the READMEs of the charts, and the RBAC manifests of the tests from the chart
 	@for tool in helm helm-docs; do command -v $$tool >/dev/null || { $(call missing,$$tool,$(CHART_TOOLS)); exit; }; done; \
-	helm-docs --log-level warning --sort-values-order file --chart-search-root $(CHART); \
+	helm-docs --log-level warning --sort-values-order file --chart-search-root charts; \
 	for scope in namespaced named cluster; do \
 	  $(RENDER) -f $(CHART)/ci/rbac-$$scope-values.yaml -s templates/rbac.yaml > tests/control-plane/rbac/$$scope.yaml; \
 	done
 
 chart-test: ## Lint, render and score the chart, and test the rendered manifests
-	@for tool in helm helm-docs kube-score checkov; do command -v $$tool >/dev/null || { $(call missing,$$tool,$(CHART_TOOLS)); exit; }; done; \
-	set -e; for values in $(CHART)/ci/*-values.yaml; do \
+	@for tool in helm helm-docs kube-score checkov promtool glua; do command -v $$tool >/dev/null || { $(call missing,$$tool,$(CHART_TOOLS)); exit; }; done; \
+	set -e; helm lint --strict --quiet $(CHART)-crds; \
+	for values in $(CHART)/ci/*-values.yaml examples/values/*.yaml; do \
 	  helm lint --strict --quiet $(CHART) --values $$values; \
 	  tests/chart/score $$values; \
 	done; \

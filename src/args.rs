@@ -3,6 +3,7 @@
 
 mod ledger;
 mod listen;
+mod probe;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use url::Url;
 
 pub use ledger::LedgerArgs;
 pub use listen::ListenAddress;
+pub use probe::ProbeArgs;
 
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
@@ -57,6 +59,8 @@ pub enum Command {
     Sessions(Box<SessionsCommand>),
     /// Validate SessionPolicy YAML by the rules of the service and the API server.
     Validate(ValidateArgs),
+    /// Ask a running service whether it is ready and answers checks, as `helm test` does.
+    Probe(ProbeArgs),
     /// Print the CustomResourceDefinition.
     Crd,
 }

@@ -4,6 +4,7 @@ mod check;
 mod crd;
 #[cfg(feature = "simulator")]
 mod demo;
+mod probe;
 mod serve;
 mod sessions;
 mod source;
@@ -24,6 +25,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     match args.command {
         Command::Crd => crd::print(),
         Command::Validate(args) => validate::run(&args),
+        Command::Probe(args) => probe::run(args).await,
         Command::Check(args) => with_telemetry(format, "warn", check::run(*args)).await,
         Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(*command)).await,
         Command::Serve(args) => {

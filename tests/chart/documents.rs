@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
+use session_checker::policy::compile;
+use session_checker::source::{Document, read_documents};
 
 use crate::render::{chart, template, with};
+
+/// The charts of the project. The second has the CustomResourceDefinition alone.
+const CHARTS: [&str; 2] = ["session-checker", "session-checker-crds"];
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(chart().join(file)).unwrap()
@@ -13,14 +18,18 @@ fn read(file: &str) -> String {
 
 #[test]
 #[ignore = "needs helm-docs: make chart-test"]
-fn readme_matches_the_comments_in_values() {
-    let output = Command::new("helm-docs")
-        .args(["--dry-run", "--log-level=warning", "--sort-values-order=file", "--chart-search-root"])
-        .arg(chart())
-        .output()
-        .expect("helm-docs is installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), read("README.md").trim(), "run make chart");
+fn readmes_match_the_comments_in_values() {
+    for chart in CHARTS.map(|name| chart().with_file_name(name)) {
+        let output = Command::new("helm-docs")
+            .args(["--dry-run", "--log-level=warning", "--sort-values-order=file", "--chart-search-root"])
+            .arg(&chart)
+            .output()
+            .expect("helm-docs is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let committed = std::fs::read_to_string(chart.join("README.md")).unwrap();
+        let generated = String::from_utf8(output.stdout).unwrap();
+        assert!(generated.trim() == committed.trim(), "{} is out of date: run make chart", chart.display());
+    }
 }
 
 #[test]
@@ -38,11 +47,12 @@ fn values_have_a_description_and_a_schema() {
 fn compare(path: &str, values: &Value, schema: &Value) {
     assert!(!schema.is_null(), "{path} has no schema");
     let (Some(values), Some(properties)) = (values.as_object(), schema["properties"].as_object()) else { return };
-    assert_eq!(schema["additionalProperties"], false, "{path}");
+    // `global` has the keys of other charts, too.
+    assert!(path == ".global" || schema["additionalProperties"] == false, "{path}");
     for (key, value) in values {
         compare(&format!("{path}.{key}"), value, properties.get(key).unwrap_or(&Value::Null));
     }
-    let unknown = properties.keys().filter(|key| !values.contains_key(*key) && *key != "global");
+    let unknown = properties.keys().filter(|key| !values.contains_key(*key));
     assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&String>::new(), "{path}");
 }
 
@@ -138,10 +148,58 @@ fn rules_match_every_name_of_the_job() {
 #[ignore = "needs Helm: make chart-test"]
 fn values_for_load_balancers_are_those_of_the_documentation() {
     let operations = std::fs::read_to_string(chart().join("../../docs/operations.md")).unwrap();
-    for cloud in ["gke", "alb"] {
-        let values = read(&format!("ci/{cloud}-values.yaml"));
+    for (cloud, file) in [("gke", "../../examples/values/gke.yaml"), ("alb", "ci/alb-values.yaml")] {
+        let values = read(file);
         assert!(operations.contains(&format!("```yaml\n{values}```")), "{cloud}");
         assert!(values.contains("/healthz"));
+    }
+}
+
+#[test]
+#[ignore = "runs with the other tests of the chart: make chart-test"]
+fn no_command_leaves_out_the_default_values_of_a_newer_chart() {
+    // With `--reuse-values`, an upgrade to a chart with new values fails, and that in an emergency.
+    let mut texts = vec![read("templates/NOTES.txt"), read("../session-checker-crds/README.md.gotmpl")];
+    for folder in ["../../docs", "../../docs/runbooks"] {
+        for entry in std::fs::read_dir(chart().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            texts.extend(entry.extension().filter(|it| *it == "md").map(|_| std::fs::read_to_string(&entry).unwrap()));
+        }
+    }
+    assert!(texts.len() > 30, "{}", texts.len());
+    assert!(texts.iter().any(|text| text.contains(" --reset-then-reuse-values ")));
+    assert!(texts.iter().all(|text| !text.contains(" --reuse-values ")));
+}
+
+#[test]
+#[ignore = "runs with the other tests of the chart: make chart-test"]
+fn annotations_for_artifact_hub_hold() {
+    let manifest: Value = serde_saphyr::from_str(&read("Chart.yaml")).unwrap();
+    let annotation = |name: &str| -> Value {
+        let text = manifest["annotations"][format!("artifacthub.io/{name}")].as_str().unwrap();
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
+    let repository = values["image"]["repository"].as_str().unwrap();
+    let version = manifest["appVersion"].as_str().unwrap();
+    assert_eq!(annotation("images")[0]["image"], format!("{repository}:{version}"));
+    let definition: Value = serde_saphyr::from_str(&session_checker::crd::manifest().unwrap()).unwrap();
+    let crd = &annotation("crds")[0];
+    assert_eq!(crd["name"], definition["metadata"]["name"]);
+    assert_eq!(crd["version"], definition["spec"]["versions"][0]["name"]);
+    for example in annotation("crdsExamples").as_array().unwrap() {
+        let documents = read_documents(&example.to_string()).unwrap();
+        let [Document::Policy(policy)] = documents.as_slice() else { panic!("{example}") };
+        assert_eq!(compile(policy).err(), None);
+    }
+    let main = "https://github.com/session-checker/session-checker/";
+    for link in annotation("links").as_array().unwrap() {
+        let url = link["url"].as_str().unwrap().strip_prefix(main).unwrap();
+        let path = url.split_once("/main/").map(|(_, path)| chart().join("../..").join(path));
+        assert!(path.is_none_or(|path| path.exists()), "{url}");
+    }
+    for change in annotation("changes").as_array().unwrap() {
+        let kinds = ["added", "changed", "deprecated", "removed", "fixed", "security"];
+        assert!(kinds.iter().any(|kind| change["kind"] == *kind) && change["description"].is_string(), "{change}");
     }
 }
 

@@ -1,10 +1,11 @@
 //! The Deployment and its Pods: security context, arguments, environment, rollout, image.
 
-use clap::{CommandFactory, Parser};
-use session_checker::args::{Args, Command};
 use std::time::Duration;
 
-use crate::render::{scenarios, with, with_file};
+use clap::CommandFactory;
+use session_checker::args::{Args, Command, SessionsCommand, SourceArgs};
+
+use crate::render::{Manifests, scenarios, with, with_file};
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
@@ -12,6 +13,10 @@ fn pods_meet_the_restricted_pod_security_level() {
     let manifests = with(&[]);
     let (pod, container) = (manifests.pod(), manifests.container());
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["runAsGroup"]),
+        (&65532.into(), &65532.into())
+    );
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
     assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
@@ -22,17 +27,12 @@ fn pods_meet_the_restricted_pod_security_level() {
 #[test]
 #[ignore = "needs Helm: make chart-test"]
 fn arguments_and_variables_are_known_to_the_program() {
-    let known: Vec<_> = Args::command()
-        .find_subcommand("serve")
-        .unwrap()
-        .get_arguments()
-        .filter_map(|argument| Some(argument.get_env()?.to_str().unwrap().to_owned()))
-        .collect();
+    let root = Args::command();
+    let serve = root.find_subcommand("serve").unwrap().get_arguments().chain(root.get_arguments());
+    let known: Vec<_> = serve.filter_map(|argument| Some(argument.get_env()?.to_str().unwrap().to_owned())).collect();
     for path in scenarios() {
         let manifests = with_file(&path);
-        let arguments = manifests.arguments();
-        let parsed = Args::try_parse_from(["session-checker".to_owned()].into_iter().chain(arguments));
-        assert!(parsed.is_ok(), "{}: {}", path.display(), parsed.unwrap_err());
+        manifests.serve();
         for variable in manifests.container()["env"].as_array().unwrap() {
             let name = variable["name"].as_str().unwrap();
             if name.starts_with("SESSION_CHECKER_") {
@@ -42,28 +42,122 @@ fn arguments_and_variables_are_known_to_the_program() {
     }
 }
 
+/// The source of `check`, `sessions list` and `sessions end` as `kubectl exec` runs them in the Pod.
+fn sources_in_the_pod(manifests: &Manifests) -> Vec<SourceArgs> {
+    [
+        &["check", "--user=u", "--client=c"][..],
+        &["sessions", "list", "--user=u"],
+        &["sessions", "end", "--user=u", "--all"],
+    ]
+    .map(|line| match manifests.args(line).unwrap().command {
+        Command::Check(check) => check.source,
+        Command::Sessions(sessions) => match *sessions {
+            SessionsCommand::List(list) => list.source,
+            SessionsCommand::End(end) => end.user.source,
+        },
+        other => panic!("{other:?}"),
+    })
+    .into()
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn commands_in_the_pod_see_what_the_service_sees() {
+    for path in scenarios() {
+        let manifests = with_file(&path);
+        let expected = format!("{:?}", manifests.serve().source);
+        for source in sources_in_the_pod(&manifests) {
+            assert_eq!(format!("{source:?}"), expected, "{}", path.display());
+        }
+    }
+    let values =
+        ["watch.namespaces={one,two}", "auth0.endpoints.acme\\.eu\\.auth0\\.com=http://x", "auth0.ca.configMapName=ca"];
+    for source in sources_in_the_pod(&with(&values)) {
+        assert_eq!(source.namespace, ["one", "two"]);
+        assert_eq!(source.auth0_endpoint, [("acme.eu.auth0.com".to_owned(), "http://x".parse().unwrap())]);
+        assert!(source.auth0_ca_file.is_some());
+    }
+    assert!(sources_in_the_pod(&with(&["watch.allNamespaces=true"])).iter().all(|source| source.all_namespaces));
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn service_has_no_argument_that_the_user_did_not_write() {
+    // An argument of the chart would take precedence over extraEnv, could not be given again by extraArgs, and would not
+    // hold for a command in the Pod.
+    for path in scenarios() {
+        let manifests = with_file(&path);
+        let written = std::fs::read_to_string(&path).unwrap();
+        for argument in manifests.arguments().iter().skip(1) {
+            assert!(written.contains(argument.as_str()), "{}: {argument}", path.display());
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn extra_arguments_and_variables_override_the_chart() {
+    // Each variable that the chart sets, with a value that differs.
+    let chosen = |values: &[&str]| {
+        let serve = with(values).serve();
+        (serve.max_in_flight, serve.replicas, serve.ledger_timeout, serve.shutdown_delay(), serve.lease_name)
+    };
+    let expected = (7, 9, Duration::from_secs(2), Duration::from_secs(1), "other".to_owned());
+    assert_ne!(chosen(&[]), expected);
+    let options = [
+        ("max-in-flight", "7"),
+        ("replicas", "9"),
+        ("ledger-timeout", "2s"),
+        ("shutdown-delay", "1s"),
+        ("lease-name", "other"),
+    ];
+    let arguments = options.map(|(name, value)| format!("--{name}={value}")).join(",");
+    assert_eq!(chosen(&[&format!("extraArgs={{{arguments}}}")]), expected);
+    let variables = options.iter().enumerate().map(|(at, (name, value))| {
+        let name = name.replace('-', "_").to_uppercase();
+        format!("extraEnv[{at}].name=SESSION_CHECKER_{name},extraEnv[{at}].value={value}")
+    });
+    let variables: Vec<_> = variables.collect();
+    let variables: Vec<_> = variables.iter().map(String::as_str).collect();
+    // `--set` would read a number as a number.
+    assert_eq!(chosen(&[&["--set-string"], &variables[..]].concat()), expected);
+    // An argument takes precedence over a variable.
+    let both = [&["--set-string"], &variables[..], &["extraArgs={--max-in-flight=8}"]].concat();
+    assert_eq!(chosen(&both).0, 8);
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn default_log_filter_is_that_of_the_program() {
+    // A filter of the chart would undo it: the service repeats what the Kubernetes client logs, and `check` logs less.
+    assert!(with(&[]).variable("RUST_LOG").is_none());
+    assert_eq!(with(&["log.filter=debug"]).variable("RUST_LOG").unwrap()["value"], "debug");
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn no_variable_is_set_twice() {
+    // Server-side apply, which Helm 4 uses, does not accept a name twice.
+    for path in scenarios() {
+        let manifests = with_file(&path);
+        for variable in manifests.container()["env"].as_array().unwrap() {
+            manifests.variable(variable["name"].as_str().unwrap());
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs Helm: make chart-test"]
 fn pods_listen_on_both_address_families() {
     for path in scenarios() {
         let manifests = with_file(&path);
-        let variable = |name: &str| {
-            let variables = manifests.container()["env"].as_array().unwrap();
-            let variable = variables.iter().find(|variable| variable["name"] == name).unwrap();
-            variable["value"].as_str().unwrap().to_owned()
-        };
         let port = |name: &str| {
             let ports = manifests.container()["ports"].as_array().unwrap();
             ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].clone()
         };
-        for (listener, option, name) in [
-            ("--listen", "SESSION_CHECKER_LISTEN", "checks"),
-            ("--admin-listen", "SESSION_CHECKER_ADMIN_LISTEN", "admin"),
-        ] {
-            let address = variable(option);
-            assert_eq!(address, format!("[::]:{}", port(name)), "{}", path.display());
-            let arguments = ["session-checker", "serve", listener, &address];
-            assert!(Args::try_parse_from(arguments).is_ok(), "{address}");
+        for (option, name) in [("SESSION_CHECKER_LISTEN", "checks"), ("SESSION_CHECKER_ADMIN_LISTEN", "admin")] {
+            let address = &manifests.variable(option).unwrap()["value"];
+            assert_eq!(*address, format!("[::]:{}", port(name)), "{}", path.display());
         }
     }
 }
@@ -73,8 +167,7 @@ fn pods_listen_on_both_address_families() {
 fn grace_period_is_longer_than_the_shutdown() {
     for values in [&[][..], &["shutdown.delaySeconds=20", "shutdown.drainSeconds=60"]] {
         let manifests = with(values);
-        let arguments = ["session-checker".to_owned()].into_iter().chain(manifests.arguments());
-        let Command::Serve(serve) = Args::try_parse_from(arguments).unwrap().command else { panic!("the Pods serve") };
+        let serve = manifests.serve();
         // Connections drain first, then checks whose caller has disconnected. Each may take the whole drain timeout.
         let longest = serve.shutdown_delay() + 2 * serve.drain_timeout;
         let given = Duration::from_secs(manifests.pod()["terminationGracePeriodSeconds"].as_u64().unwrap());
@@ -87,7 +180,7 @@ fn grace_period_is_longer_than_the_shutdown() {
 fn forced_audit_restarts_no_pod() {
     let (before, after) = (with(&[]), with(&["forceAudit=true"]));
     assert_eq!(before.the("Deployment"), after.the("Deployment"));
-    let forced = |manifests: &crate::render::Manifests| {
+    let forced = |manifests: &Manifests| {
         let maps = manifests.of("ConfigMap");
         let map = maps.iter().find(|map| map["metadata"]["name"] == "session-checker-force-audit").unwrap();
         map["data"]["value"].as_str().unwrap().to_owned()
@@ -103,7 +196,7 @@ fn forced_audit_restarts_no_pod() {
 #[test]
 #[ignore = "needs Helm: make chart-test"]
 fn callers_need_a_token_by_default() {
-    let allows = |values: &[&str]| with(values).arguments().contains(&"--allow-anonymous".to_owned());
+    let allows = |values: &[&str]| with(values).serve().allow_anonymous;
     assert!(!allows(&[]));
     assert!(allows(&["allowAnonymous=true"]));
 }
@@ -114,9 +207,7 @@ fn replicas_option_is_the_highest_number_of_pods() {
     let replicas = |values: &[&str]| {
         let manifests = with(values);
         let written = manifests.the("Deployment")["spec"]["replicas"].as_u64();
-        let arguments = manifests.arguments();
-        let option = arguments.iter().find_map(|argument| argument.strip_prefix("--replicas=")).unwrap();
-        (written, option.parse::<u64>().unwrap())
+        (written, manifests.serve().replicas)
     };
     assert_eq!(replicas(&[]), (Some(2), 2));
     assert_eq!(replicas(&["replicaCount=5"]), (Some(5), 5));
@@ -128,14 +219,12 @@ fn replicas_option_is_the_highest_number_of_pods() {
 #[ignore = "needs Helm: make chart-test"]
 fn secrets_are_passed_by_reference() {
     let manifests = with(&["ledger.urlSecret.name=redis", "ledger.keySecret.name=redis", "log.hashKeySecret.name=log"]);
-    let variables = manifests.container()["env"].as_array().unwrap();
     for (name, secret, key) in [
         ("SESSION_CHECKER_LEDGER", "redis", "url"),
         ("SESSION_CHECKER_LEDGER_KEY", "redis", "key"),
         ("SESSION_CHECKER_LOG_HASH_KEY", "log", "key"),
     ] {
-        let variable = variables.iter().find(|variable| variable["name"] == name).unwrap();
-        let reference = &variable["valueFrom"]["secretKeyRef"];
+        let reference = &manifests.variable(name).unwrap()["valueFrom"]["secretKeyRef"];
         assert_eq!((&reference["name"], &reference["key"]), (&secret.into(), &key.into()), "{name}");
     }
 }

@@ -82,9 +82,7 @@ fn roles_exist_in_watched_namespaces_only() {
     };
     let expected = BTreeSet::from(["one".to_owned(), "two".to_owned()]);
     assert_eq!((of("Role"), of("RoleBinding")), (expected.clone(), expected));
-    let options: Vec<_> =
-        manifests.arguments().into_iter().filter(|argument| argument.starts_with("--namespace")).collect();
-    assert_eq!(options, ["--namespace=one", "--namespace=two"]);
+    assert_eq!(manifests.serve().source.namespace, ["one", "two"]);
 }
 
 #[test]

@@ -37,6 +37,15 @@ fn contradictory_values_fail_with_a_remedy() {
         ),
         (&["autoscaling.enabled=true", "resources.requests=null"], "set resources.requests.cpu"),
         (&["examplePolicy.enabled=true"], "write the tenant's canonical domain"),
+        (&["podDisruptionBudget.maxUnavailable=2", "podDisruptionBudget.minAvailable=1"], "not both"),
+        (&["terminationGracePeriodSeconds=59"], "the shutdown may take 60 seconds; raise it to at least 60"),
+        (&["service.nodePort=30000"], "set service.type to NodePort or LoadBalancer"),
+        (&["service.externalTrafficPolicy=Local"], "set service.type to NodePort or LoadBalancer"),
+        (&["service.loadBalancerClass=x"], "set service.type to LoadBalancer"),
+        (
+            &["service.type=NodePort", "service.loadBalancerSourceRanges={10.0.0.0/8}"],
+            "set service.type to LoadBalancer",
+        ),
     ] {
         let error = render_error(values);
         assert!(error.contains(message), "{values:?}: {error}");

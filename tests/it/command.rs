@@ -78,7 +78,7 @@ impl Process {
     }
 
     /// Serves on loopback for a simulated tenant.
-    async fn serve(
+    pub async fn serve(
         tenant: &Simulator,
         place: TempDir,
         variables: &[(&str, &str)],

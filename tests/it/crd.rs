@@ -2,8 +2,12 @@
 
 use std::path::Path;
 
-/// The second file is the chart's: Helm reads no file outside of a chart, and not every tool follows a link.
-const COMMITTED: [&str; 2] = ["crds/sessionpolicies.yaml", "charts/session-checker/files/sessionpolicies.yaml"];
+/// The other files are the charts': Helm reads no file outside of a chart, and not every tool follows a link.
+const COMMITTED: [&str; 3] = [
+    "crds/sessionpolicies.yaml",
+    "charts/session-checker/files/sessionpolicies.yaml",
+    "charts/session-checker-crds/files/sessionpolicies.yaml",
+];
 
 /// Writes the files instead when the environment has `UPDATE=1`.
 #[test]

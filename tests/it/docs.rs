@@ -135,3 +135,31 @@ fn examples_compile() {
     }
     assert!(policies > 5);
 }
+
+#[test]
+fn tests_that_the_page_about_clusters_names_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    let mut folders = vec![root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                None if path.is_dir() => folders.push(path),
+                Some(extension) if extension == "rs" => sources += &std::fs::read_to_string(path).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let page = include_str!("../../docs/multi-cluster.md");
+    let named = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.matches('_').count() > 2 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    let named: BTreeSet<&str> = named.collect();
+    assert!(named.len() > 8, "{named:?}");
+    for test in named {
+        assert!(sources.contains(&format!("fn {test}(")), "docs/multi-cluster.md names {test}, which is no test");
+    }
+}

@@ -139,11 +139,102 @@ fn panels_have_a_title_description_unit_and_variables() {
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
         for target in panel["targets"].as_array().unwrap() {
             let expression = text(target, "expr");
-            let selected = expression.matches(r#"namespace=~"$namespace",job=~"$job""#).count();
+            let selected = expression.matches(r#"cluster=~"$cluster",namespace=~"$namespace",job=~"$job""#).count();
             assert_eq!(selected, expression.matches('{').count(), "{title}: {expression}");
             assert!(!expression.contains("[5m]"), "{title}: a fixed range goes blank or blurs when zoomed");
         }
     }
+}
+
+#[test]
+fn variables_also_match_series_without_their_label() {
+    // A Prometheus of one cluster has no label `cluster`, and a service outside of Kubernetes has no namespace.
+    let dashboard = dashboard();
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let queried: Vec<_> = variables.iter().filter(|variable| variable["type"] == "query").collect();
+    assert_eq!(queried[0]["name"], "cluster", "the other variables depend on it");
+    for variable in queried {
+        assert_eq!((&variable["includeAll"], &variable["allValue"]), (&true.into(), &".*".into()), "{variable}");
+        let definition = text(variable, "definition");
+        assert_eq!(definition, text(&variable["query"], "query"));
+        assert!(variable["name"] == "cluster" || definition.contains(r#"cluster=~"$cluster""#), "{definition}");
+    }
+}
+
+#[test]
+fn panels_have_an_id_each_and_do_not_overlap() {
+    let panels = dashboard()["panels"].as_array().unwrap().clone();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "two panels have the same id");
+    let mut taken = BTreeSet::new();
+    for panel in &panels {
+        let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(at("x") + at("w") <= 24, "{}", panel["title"]);
+        for (x, y) in (at("x")..at("x") + at("w")).flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y))) {
+            assert!(taken.insert((x, y)), "{} overlaps another panel", panel["title"]);
+        }
+    }
+}
+
+#[test]
+fn panels_link_to_the_runbooks_that_name_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    let mut linked = 0;
+    for panel in panels() {
+        let title = format!("*{}*", text(&panel, "title"));
+        let mut expected = BTreeSet::new();
+        for file in std::fs::read_dir(&folder).unwrap() {
+            let path = file.unwrap().path();
+            if std::fs::read_to_string(&path).unwrap().replace('\n', " ").contains(&title) {
+                expected.insert(path.file_name().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+        let links = panel["links"].as_array().into_iter().flatten();
+        let links: BTreeSet<_> = links.map(|link| text(link, "url").rsplit('/').next().unwrap().to_owned()).collect();
+        assert_eq!(links, expected, "{title}");
+        linked += links.len();
+    }
+    assert!(linked > 20, "{linked}");
+}
+
+fn panel(title: &str) -> Value {
+    panels().into_iter().find(|panel| panel["title"] == title).unwrap_or_else(|| panic!("no panel {title}"))
+}
+
+#[test]
+fn list_of_alerts_links_to_their_runbooks() {
+    let panel = panel("Alerts");
+    assert!(text(&panel["targets"][0], "expr").contains(r#"alertname=~"SessionChecker.+""#));
+    let overrides = panel["fieldConfig"]["overrides"].to_string();
+    assert!(overrides.contains("/docs/runbooks/${__value.text}.md"), "{overrides}");
+    assert!(alerts().iter().all(|alert| text(alert, "alert").starts_with("SessionChecker")));
+}
+
+#[test]
+fn panel_of_blocked_logins_shows_what_the_alert_compares() {
+    let alerts = alerts();
+    let alert = alerts.iter().find(|alert| alert["alert"] == "SessionCheckerManyLoginsBlocked").unwrap();
+    // Without comments, white space and the labels of a release.
+    let plain = |expression: &str| {
+        let lines = expression.lines().map(|line| line.split('#').next().unwrap());
+        lines.collect::<String>().replace(char::is_whitespace, "")
+    };
+    let compared = plain(text(alert, "expr"));
+    let (ratio, _) = compared.split_once('>').unwrap();
+    let (blocked, all) = ratio.split_once("/").unwrap();
+    let panel = panel("Share of logins blocked, by policy");
+    let targets = panel["targets"].as_array().unwrap();
+    assert_eq!(targets.len(), 2);
+    let shown = |target: &Value| {
+        let selected = r#"cluster=~"$cluster",namespace=~"$namespace",job=~"$job",tenant=~"$tenant",policy=~"$policy""#;
+        let plain =
+            plain(text(target, "expr")).replace(&format!("{selected},"), "").replace(&format!("{{{selected}}}"), "");
+        plain.replace("(cluster,namespace,", "(namespace,")
+    };
+    assert_eq!(shown(&targets[0]), format!("({blocked}or0*{all})/{all}"));
+    let ago = |part: &str| part.replace("[15m]", "[15m]offset1w");
+    let week = format!("({}or0*{})/{}or0*{all}", ago(blocked), ago(all), ago(all));
+    assert_eq!(shown(&targets[1]), week);
 }
 
 #[test]
@@ -208,6 +299,7 @@ fn inhibition_rules_name_alerts_and_labels_that_both_have() {
     let (_, rest) = OPERATIONS.split_once("```yaml\nroute:").unwrap();
     let (text, _) = rest.split_once("```").unwrap();
     let parsed: Value = serde_saphyr::from_str(&format!("route:{text}")).unwrap();
+    assert_eq!(parsed["route"]["group_by"][0], "cluster");
     let inhibitions = parsed["inhibit_rules"].as_array().unwrap();
     assert!(inhibitions.len() > 5);
     let alerts: BTreeSet<_> = alerts().iter().map(|alert| alert["alert"].as_str().unwrap().to_owned()).collect();
@@ -219,7 +311,10 @@ fn inhibition_rules_name_alerts_and_labels_that_both_have() {
         };
         let (sources, targets) = (matched("source_matchers"), matched("target_matchers"));
         assert!(sources.is_disjoint(&targets) && sources.union(&targets).all(|it| alerts.contains(it)), "{inhibition}");
-        for label in inhibition["equal"].as_array().unwrap() {
+        // Without the label, Alertmanager takes both alerts for those of the same cluster.
+        let equal = inhibition["equal"].as_array().unwrap();
+        assert_eq!(equal[0], "cluster", "{inhibition}");
+        for label in &equal[1..] {
             for alert in sources.union(&targets) {
                 assert!(labels(alert).contains(label.as_str().unwrap()), "{alert} has no {label}");
             }

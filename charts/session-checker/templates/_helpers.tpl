@@ -12,6 +12,10 @@
 {{- end }}
 {{- end }}
 
+{{- define "session-checker.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{- define "session-checker.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "session-checker.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -22,9 +26,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "session-checker.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
 {{- end }}
+
+{{- /*
+The metadata of an object, from a dict with `root`, `name`, and optionally `namespace`, `clusterWide`, `labels` and
+`annotations`. The labels that selectors use cannot be replaced.
+*/}}
+{{- define "session-checker.metadata" -}}
+{{- $values := .root.Values }}
+{{- $metadata := dict "name" .name }}
+{{- if not .clusterWide }}
+{{- $_ := set $metadata "namespace" (default (include "session-checker.namespace" .root) .namespace) }}
+{{- end }}
+{{- $labels := include "session-checker.labels" .root | fromYaml }}
+{{- $_ := set $metadata "labels" (merge $labels (default dict .labels) $values.commonLabels) }}
+{{- with merge dict (default dict .annotations) $values.commonAnnotations }}
+{{- $_ := set $metadata "annotations" . }}
+{{- end }}
+{{- toYaml $metadata }}
 {{- end }}
 
 {{- define "session-checker.serviceAccountName" -}}
@@ -40,7 +59,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.watch.allNamespaces -}}
 []
 {{- else -}}
-{{- default (list .Release.Namespace) .Values.watch.namespaces | uniq | toJson }}
+{{- default (list (include "session-checker.namespace" .)) .Values.watch.namespaces | uniq | toJson }}
 {{- end }}
 {{- end }}
 
@@ -53,7 +72,38 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- /* The Secrets for pulling the image, as a YAML list. `global.imagePullSecrets` may hold names. */}}
+{{- define "session-checker.imagePullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat (default list .Values.global.imagePullSecrets) .Values.imagePullSecrets }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- $secrets | uniq | toYaml }}
+{{- end }}
+
 {{- /* The highest number of Pods outside a rollout. Without a shared ledger, each Pod divides the request budget by it. */}}
 {{- define "session-checker.replicas" -}}
 {{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled }}
+{{- end }}
+
+{{- /*
+The longest shutdown: the delay, the drain of connections, the drain of checks whose caller has disconnected, and 5 s to
+flush traces.
+*/}}
+{{- define "session-checker.shutdownSeconds" -}}
+{{- add .Values.shutdown.delaySeconds (mul 2 .Values.shutdown.drainSeconds) 5 }}
+{{- end }}
+
+{{- /* The path of checks outside of the cluster. */}}
+{{- define "session-checker.path" -}}
+{{- printf "%s/check" (trimSuffix "/" .Values.pathPrefix) }}
+{{- end }}
+
+{{- /* A probe, from a dict with `probe` and the `path` that it asks unless it has a handler of its own. */}}
+{{- define "session-checker.probe" -}}
+{{- $probe := .probe }}
+{{- if not (or $probe.httpGet $probe.exec $probe.tcpSocket $probe.grpc) }}
+{{- $probe = merge (dict "httpGet" (dict "path" .path "port" "admin")) $probe }}
+{{- end }}
+{{- toYaml $probe }}
 {{- end }}

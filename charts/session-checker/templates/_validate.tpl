@@ -23,4 +23,47 @@
 {{- if and .Values.examplePolicy.enabled (not .Values.examplePolicy.domain) }}
 {{- fail "examplePolicy.domain is empty: write the tenant's canonical domain, such as acme.eu.auth0.com" }}
 {{- end }}
+{{- if and .Values.podDisruptionBudget.maxUnavailable (ne (toString .Values.podDisruptionBudget.minAvailable) "") }}
+{{- if ne (toString .Values.podDisruptionBudget.maxUnavailable) "1" }}
+{{- fail "podDisruptionBudget: minAvailable and maxUnavailable are both set; set one of them, not both" }}
+{{- end }}
+{{- end }}
+{{- with int .Values.terminationGracePeriodSeconds }}
+{{- $needed := int (include "session-checker.shutdownSeconds" $) }}
+{{- if lt . $needed }}
+{{- fail (printf "terminationGracePeriodSeconds is %d, and the shutdown may take %d seconds; raise it to at least %d, or lower shutdown.drainSeconds" . $needed $needed) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.service.nodePort (eq .Values.service.type "ClusterIP") }}
+{{- fail "service.nodePort is set, and service.type is ClusterIP; set service.type to NodePort or LoadBalancer" }}
+{{- end }}
+{{- if ne .Values.service.type "LoadBalancer" }}
+{{- range $name := list "loadBalancerClass" "loadBalancerSourceRanges" }}
+{{- if get $.Values.service $name }}
+{{- fail (printf "service.%s is set, and service.type is not LoadBalancer; set service.type to LoadBalancer" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.service.externalTrafficPolicy (eq .Values.service.type "ClusterIP") }}
+{{- fail "service.externalTrafficPolicy is set, and service.type is ClusterIP; set service.type to NodePort or LoadBalancer" }}
+{{- end }}
+{{- include "session-checker.validateKinds" . }}
+{{- end }}
+
+{{- /*
+Fails when a policy is to be created in a cluster that does not know policies: Helm looks up all kinds before it installs
+the first object, and would only say "no matches for kind". Without a cluster (`helm template`) nothing is known.
+*/}}
+{{- define "session-checker.validateKinds" -}}
+{{- $policies := .Values.examplePolicy.enabled }}
+{{- range .Values.extraObjects }}
+{{- if regexMatch "(?m)^kind: *[\"']?SessionPolicy[\"']? *$" (kindIs "string" . | ternary . (toYaml .)) }}
+{{- $policies = true }}
+{{- end }}
+{{- end }}
+{{- if and $policies (not (.Capabilities.APIVersions.Has "sessionchecker.dev/v1alpha1/SessionPolicy")) }}
+{{- if lookup "v1" "Namespace" "" "default" }}
+{{- fail "the values contain a SessionPolicy, and this cluster has no CustomResourceDefinition for it yet. Install the chart session-checker-crds first, and set crds.enabled=false here. Or install this chart without policies first, and add them by an upgrade" }}
+{{- end }}
+{{- end }}
 {{- end }}

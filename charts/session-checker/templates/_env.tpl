@@ -1,0 +1,115 @@
+{{- /*
+The options of the service as environment variables, as a YAML list. They are variables and not arguments, so that commands
+that run in the Pod (`kubectl exec`) have the options of the service, and so that `extraArgs` takes precedence.
+*/}}
+{{- define "session-checker.options" -}}
+# Both address families, so that the Pods get ready in every cluster.
+- name: SESSION_CHECKER_LISTEN
+  value: "[::]:3000"
+- name: SESSION_CHECKER_ADMIN_LISTEN
+  value: "[::]:9090"
+{{- if .Values.watch.allNamespaces }}
+- name: SESSION_CHECKER_ALL_NAMESPACES
+  value: "true"
+{{- end }}
+{{- with .Values.watch.namespaces }}
+- name: SESSION_CHECKER_NAMESPACE
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- if .Values.allowAnonymous }}
+- name: SESSION_CHECKER_ALLOW_ANONYMOUS
+  value: "true"
+{{- end }}
+{{- with .Values.pathPrefix }}
+- name: SESSION_CHECKER_PATH_PREFIX
+  value: {{ . | quote }}
+{{- end }}
+- name: SESSION_CHECKER_LEASE_NAME
+  value: {{ include "session-checker.fullname" . }}
+- name: SESSION_CHECKER_FORCE_AUDIT_FILE
+  value: /etc/session-checker/force-audit/value
+- name: SESSION_CHECKER_MAX_IN_FLIGHT
+  value: {{ .Values.maxInFlight | quote }}
+- name: SESSION_CHECKER_REPLICAS
+  value: {{ include "session-checker.replicas" . | quote }}
+- name: SESSION_CHECKER_LEDGER_TIMEOUT
+  value: {{ .Values.ledger.timeout }}
+{{- with .Values.ledger.urlSecret }}
+{{- if .name }}
+- name: SESSION_CHECKER_LEDGER
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
+{{- end }}
+{{- end }}
+{{- with .Values.ledger.keySecret }}
+{{- if .name }}
+- name: SESSION_CHECKER_LEDGER_KEY
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
+{{- end }}
+{{- end }}
+{{- if .Values.callerTokens.secretName }}
+- name: SESSION_CHECKER_CALLER_TOKEN_FILE
+  value: /etc/session-checker/callers/{{ .Values.callerTokens.key }}
+{{- end }}
+{{- with .Values.auth0.endpoints }}
+{{- $endpoints := list }}
+{{- range $domain, $url := . }}
+{{- $endpoints = append $endpoints (printf "%s=%s" $domain $url) }}
+{{- end }}
+- name: SESSION_CHECKER_AUTH0_ENDPOINT
+  value: {{ join "," $endpoints | quote }}
+{{- end }}
+{{- if .Values.auth0.ca.configMapName }}
+- name: SESSION_CHECKER_AUTH0_CA_FILE
+  value: /etc/session-checker/auth0-ca/{{ .Values.auth0.ca.key }}
+{{- end }}
+{{- if .Values.tls.secretName }}
+- name: SESSION_CHECKER_TLS_CERT
+  value: /etc/session-checker/tls/tls.crt
+- name: SESSION_CHECKER_TLS_KEY
+  value: /etc/session-checker/tls/tls.key
+{{- end }}
+- name: SESSION_CHECKER_LOG_FORMAT
+  value: {{ .Values.log.format }}
+{{- with .Values.log.filter }}
+- name: RUST_LOG
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.log.hashKeySecret }}
+{{- if .name }}
+- name: SESSION_CHECKER_LOG_HASH_KEY
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
+{{- end }}
+{{- end }}
+- name: SESSION_CHECKER_SHUTDOWN_DELAY
+  value: {{ .Values.shutdown.delaySeconds }}s
+- name: SESSION_CHECKER_DRAIN_TIMEOUT
+  value: {{ .Values.shutdown.drainSeconds }}s
+{{- with .Values.tracing.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: OTEL_SERVICE_NAME
+  value: session-checker
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.namespace.name={{ include "session-checker.namespace" $ }},k8s.deployment.name={{ include "session-checker.fullname" $ }},k8s.pod.name=$(POD_NAME)
+{{- end }}
+{{- end }}
+
+{{- /*
+The environment of the container, as a YAML list: the options, then `extraEnv`. An option that `extraEnv` sets is left out,
+because server-side apply does not accept a name twice.
+*/}}
+{{- define "session-checker.env" -}}
+{{- $extra := list }}
+{{- range .Values.extraEnv }}
+{{- $extra = append $extra .name }}
+{{- end }}
+{{- $env := list }}
+{{- range include "session-checker.options" . | fromYamlArray }}
+{{- if not (has .name $extra) }}
+{{- $env = append $env . }}
+{{- end }}
+{{- end }}
+{{- concat $env .Values.extraEnv | toYaml }}
+{{- end }}
