@@ -100,7 +100,7 @@ fn extra_arguments_and_variables_override_the_chart() {
     // Each variable that the chart sets, with a value that differs.
     let chosen = |values: &[&str]| {
         let serve = with(values).serve();
-        (serve.max_in_flight, serve.replicas, serve.ledger_timeout, serve.shutdown_delay(), serve.lease_name)
+        (serve.max_in_flight, serve.replicas, serve.ledger.ledger_timeout, serve.shutdown_delay(), serve.lease_name)
     };
     let expected = (7, 9, Duration::from_secs(2), Duration::from_secs(1), "other".to_owned());
     assert_ne!(chosen(&[]), expected);
@@ -226,6 +226,31 @@ fn secrets_are_passed_by_reference() {
     ] {
         let reference = &manifests.variable(name).unwrap()["valueFrom"]["secretKeyRef"];
         assert_eq!((&reference["name"], &reference["key"]), (&secret.into(), &key.into()), "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn ways_to_log_in_to_the_ledger_are_given_to_the_service() {
+    let ways = [
+        "ledger.sentinelMaster=sessions",
+        "ledger.user=checker",
+        "ledger.passwordSecret.name=redis",
+        "ledger.ca.configMapName=redis-ca",
+    ];
+    let variables =
+        ["SENTINEL_MASTER", "USER", "PASSWORD_FILE", "CA_FILE"].map(|name| format!("SESSION_CHECKER_LEDGER_{name}"));
+    // Without a URL they have no effect, and the program rejects them.
+    let without = with(&ways);
+    assert!(variables.iter().all(|name| without.variable(name).is_none()));
+
+    let manifests = with(&[&ways[..], &["ledger.urlSecret.name=redis"]].concat());
+    assert!(variables.iter().all(|name| manifests.variable(name).is_some()));
+    let mounts = manifests.container()["volumeMounts"].as_array().unwrap().clone();
+    for (variable, volume) in [("PASSWORD_FILE", "ledger-password"), ("CA_FILE", "ledger-ca")] {
+        let file = manifests.variable(&format!("SESSION_CHECKER_LEDGER_{variable}")).unwrap()["value"].clone();
+        let mount = mounts.iter().find(|mount| mount["name"] == volume).unwrap();
+        assert!(file.as_str().unwrap().starts_with(mount["mountPath"].as_str().unwrap()), "{file}");
     }
 }
 

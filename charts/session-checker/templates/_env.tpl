@@ -38,6 +38,22 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 {{- if .name }}
 - name: SESSION_CHECKER_LEDGER
   valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
+{{- with $.Values.ledger.sentinelMaster }}
+- name: SESSION_CHECKER_LEDGER_SENTINEL_MASTER
+  value: {{ . | quote }}
+{{- end }}
+{{- with $.Values.ledger.user }}
+- name: SESSION_CHECKER_LEDGER_USER
+  value: {{ . | quote }}
+{{- end }}
+{{- if $.Values.ledger.passwordSecret.name }}
+- name: SESSION_CHECKER_LEDGER_PASSWORD_FILE
+  value: /etc/session-checker/ledger-password/{{ $.Values.ledger.passwordSecret.key }}
+{{- end }}
+{{- if $.Values.ledger.ca.configMapName }}
+- name: SESSION_CHECKER_LEDGER_CA_FILE
+  value: /etc/session-checker/ledger-ca/{{ $.Values.ledger.ca.key }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.ledger.keySecret }}
