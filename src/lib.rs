@@ -41,6 +41,7 @@
 //! | [`secret`] | the types of Secret: credentials and caller tokens |
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
+//! | `sampler` | bounds how often a log line is written |
 //!
 //! Modules import only modules below them in this order, and `tests/it/walls.rs` enforces this. The specification is in
 //! `docs/design`: `architecture.md`, `decision.md` and `contract.md`.
@@ -56,6 +57,7 @@ pub mod metrics;
 pub mod policy;
 pub mod readiness;
 pub mod redis;
+mod sampler;
 pub mod secret;
 pub mod server;
 pub mod service;

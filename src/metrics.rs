@@ -54,6 +54,11 @@ impl LiveSeries {
         self.policies.contains_key(policy)
     }
 
+    /// The domains of the tenants that exist, and the empty one.
+    pub fn tenants(&self) -> impl Iterator<Item = &str> {
+        self.tenants.iter().map(String::as_str)
+    }
+
     fn has(&self, labels: &HashMap<&str, &str>) -> bool {
         match (labels.get("policy"), labels.get("tenant")) {
             (Some(policy), tenant) => self.policies.get(*policy).map(String::as_str) == tenant.copied(),

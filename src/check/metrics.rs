@@ -26,10 +26,20 @@ pub struct CheckMetrics {
     kept_list_bytes: IntGauge,
     lists_not_kept: IntCounter,
     rechecks: IntCounterVec,
+    unknown_tenants: IntCounterVec,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
     would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
     /// When each policy last answered a check, in Unix seconds.
     last_checks: Arc<RwLock<HashMap<String, AtomicI64>>>,
+}
+
+/// What happened to a login whose tenant no policy of the caller knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantHandling {
+    /// The caller's only tenant was assumed.
+    Assumed,
+    /// The login has no limit.
+    Unlimited,
 }
 
 /// One check, as the metrics see it.
@@ -55,6 +65,20 @@ impl CheckMetrics {
         registry.on_scrape(move |live| {
             users.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
             times.write().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
+        });
+        let unknown_tenants = registry.counters(
+            "unknown_tenants_total",
+            "Logins with a tenant that no policy of the caller has: assumed = the caller's only tenant was assumed and nothing could be revoked, unlimited = the login has no limit (tenant_unknown).",
+            &["tenant", "handling"],
+        );
+        // The series exist before the first such login, so that an alert sees the increase.
+        let series = unknown_tenants.clone();
+        registry.on_scrape(move |live| {
+            for tenant in live.tenants() {
+                for handling in [TenantHandling::Assumed, TenantHandling::Unlimited] {
+                    series.with_label_values(&[tenant, handling.as_str()]);
+                }
+            }
         });
         Self {
             checks: registry.counters(
@@ -98,6 +122,7 @@ impl CheckMetrics {
                 "Holders of a place that were allowed again from memory (recheckAfter).",
                 &["tenant"],
             ),
+            unknown_tenants,
             would_block,
             last_checks,
         }
@@ -144,6 +169,11 @@ impl CheckMetrics {
         }
     }
 
+    /// Counts a login whose tenant no policy knows. `tenant` is the only one of the caller, else empty.
+    pub fn unknown_tenant(&self, tenant: &str, handling: TenantHandling) {
+        self.unknown_tenants.with_label_values(&[tenant, handling.as_str()]).inc();
+    }
+
     /// Counts a holder that was allowed again from memory.
     pub fn recheck(&self, tenant: &str) {
         self.rechecks.with_label_values(&[tenant]).inc();
@@ -158,5 +188,14 @@ impl CheckMetrics {
     /// Counts a check that shared a list.
     pub fn list_shared(&self, tenant: &str, origin: ListOrigin) {
         self.lists_shared.with_label_values(&[tenant, origin.as_str()]).inc();
+    }
+}
+
+impl TenantHandling {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Assumed => "assumed",
+            Self::Unlimited => "unlimited",
+        }
     }
 }

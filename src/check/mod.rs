@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::mem::take;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -22,7 +23,7 @@ use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-pub use metrics::{CheckMetrics, CheckRecord};
+pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
 use crate::auth0::{CallContext, Error, TenantClient};
 use crate::ledger::{
@@ -32,6 +33,7 @@ use crate::policy::{
     Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Policy,
     PolicyVersion, Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
 };
+use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
 
@@ -39,11 +41,18 @@ use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
 /// requests.
 const MAX_CONCURRENT_REVOCATIONS: usize = 8;
 
+/// The warnings about unknown tenants that are written at once: one for each of a few Actions.
+const UNKNOWN_TENANT_LINES: u32 = 5;
+/// How often one more of them is written: as often as other lines about callers.
+const UNKNOWN_TENANT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Answers checks.
 pub struct Checker {
     current: Arc<ArcSwap<Snapshot>>,
     metrics: CheckMetrics,
     log_hash_key: hmac::Key,
+    /// Bounds the warnings about tenants that no policy knows: an Action sends the same name with every login.
+    unknown_tenants: LogSampler,
     ledger: Arc<Ledger>,
     holders: RecentHolders<PolicyVersion>,
     session_lists: SessionLists,
@@ -74,6 +83,8 @@ struct Walk<'a> {
     /// The sessions it revoked or could not revoke.
     eviction: Eviction,
     seen: DryRun<'a>,
+    /// Whether the tenant is not named but assumed: the check reads, and changes nothing.
+    read_only: bool,
 }
 
 /// Takes the steps of a check without any effect, and returns the answer and what it saw. It decides by the tenant's list alone
@@ -96,6 +107,7 @@ impl Checker {
             current,
             metrics,
             log_hash_key,
+            unknown_tenants: LogSampler::new(UNKNOWN_TENANT_LINES, UNKNOWN_TENANT_INTERVAL),
             ledger,
             holders: RecentHolders::new(DEFAULT_HOLDERS),
             session_lists: SessionLists::default(),
@@ -214,7 +226,7 @@ impl Checker {
 impl<'a> Walk<'a> {
     fn new(checker: Option<&'a Checker>, snapshot: &'a Snapshot, login: &'a Login, arrived: Instant) -> Self {
         let (eviction, seen) = (Eviction::default(), DryRun::default());
-        Self { checker, snapshot, login, arrived, attempt: None, eviction, seen }
+        Self { checker, snapshot, login, arrived, attempt: None, eviction, seen, read_only: false }
     }
 
     /// Takes all steps.
@@ -222,6 +234,15 @@ impl<'a> Walk<'a> {
         let version = match view.resolve(self.login) {
             Resolution::AmbiguousTenant => return Answer::allow(Reason::TenantAmbiguous),
             Resolution::NoPolicy => return Answer::allow(Reason::NoPolicy),
+            Resolution::UnknownTenant => {
+                self.note_unknown_tenant(view, None);
+                return Answer::allow(Reason::TenantUnknown);
+            }
+            Resolution::AssumedTenant(active_policy) => {
+                self.note_unknown_tenant(view, Some(active_policy.version.scope().tenant.domain()));
+                self.read_only = true;
+                &active_policy.version
+            }
             Resolution::Policy(active_policy) => &active_policy.version,
         };
         self.seen.policy = Some(&**version);
@@ -242,22 +263,47 @@ impl<'a> Walk<'a> {
         answer
     }
 
+    /// Counts a login whose tenant no policy knows, and sometimes warns about it.
+    fn note_unknown_tenant(&self, view: &CallerView, assumed: Option<&str>) {
+        let Some(checker) = self.checker else { return };
+        let tenant = view.only_tenant().unwrap_or_default();
+        let handling = if assumed.is_some() { TenantHandling::Assumed } else { TenantHandling::Unlimited };
+        checker.metrics.unknown_tenant(tenant, handling);
+        if let Some(suppressed) = checker.unknown_tenants.admit() {
+            let name = self.login.context().tenant.as_deref();
+            let remedy =
+                "add a custom domain to tenant.customDomains of the policy; else correct TENANT_DOMAIN of the Action";
+            tracing::warn!(
+                name,
+                assumed,
+                suppressed,
+                remedy,
+                "the request names a tenant that no policy of the caller has"
+            );
+        }
+    }
+
     /// The steps under a policy.
     ///
     /// # Errors
     /// The verdict, when a step ends the check early.
     async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
-        let limit_check = policy.pre_checks(self.login, Timestamp::now())?;
+        let mut limit_check = policy.pre_checks(self.login, Timestamp::now())?;
+        if self.read_only {
+            limit_check = limit_check.without_revoking();
+        }
         self.seen.limit_check = Some(limit_check);
         let snapshot = self.snapshot;
         let credentials_missing = Verdict::failed(Failure::CredentialsMissing);
         let tenant = snapshot.tenant(&policy.scope.tenant).ok_or(credentials_missing)?;
         let user = UserKey::new(policy.scope.tenant.domain(), limit_check.user_id());
         let key = SessionKey::new(user, limit_check.sid(), limit_check.client_id());
-        let enforced = policy.enforcement.mode == Mode::Enforce && !snapshot.force_audit;
+        let enforced = policy.enforcement.mode == Mode::Enforce && !snapshot.force_audit && !self.read_only;
         let mut attempt = None;
         if let Some(checker) = self.checker {
-            let terms = Terms { window: policy.admission_window, longest_check: tenant.longest_check, enforced };
+            // Without a window the login has no entry.
+            let window = if self.read_only { Duration::ZERO } else { policy.admission_window };
+            let terms = Terms { window, longest_check: tenant.longest_check, enforced };
             let begun = checker.ledger.begin(key.clone(), terms).await;
             if begun.was_revoked() {
                 return Err(Verdict::SessionRevoked);
@@ -267,6 +313,7 @@ impl<'a> Walk<'a> {
         let client = snapshot.client(&policy.scope.name).ok_or(credentials_missing)?;
         if let Some(checker) = self.checker
             && policy.reentry == Reentry::KeepPlace
+            && !self.read_only
             && checker.holders.contains(version, limit_check.chosen_by(), &key)
         {
             checker.metrics.recheck(policy.scope.tenant.domain());
@@ -278,10 +325,11 @@ impl<'a> Walk<'a> {
             silent: self.login.context().is_silent(),
             deadline: self.arrived + policy.timeout,
         };
-        // From here on the ledger has to know the answer.
-        self.attempt = attempt;
+        // From here on the ledger has to know the answer, except when it must not remember the login.
+        let mut unfinished = None;
+        *(if self.read_only { &mut unfinished } else { &mut self.attempt }) = attempt;
         let _slot = tenant.check_slots.try_acquire().map_err(|_| Verdict::failed(Failure::Overloaded))?;
-        let decision = match (self.checker, &mut self.attempt) {
+        let decision = match (self.checker, unfinished.as_mut().or(self.attempt.as_mut())) {
             (Some(checker), Some(attempt)) => {
                 let max_age = MAX_LIST_AGE.min(tenant.shortest_admission_window);
                 let request = ListRequest {

@@ -45,6 +45,10 @@ fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
                 "Policies of several tenants select this login. Name the tenant with --tenant. The service allows such a \
                  login (tenant_ambiguous) unless the Action sends the tenant or each tenant has its own callers.\n"
             }
+            Reason::TenantUnknown => {
+                "No policy is for this tenant. The service allows such a login (tenant_unknown). If the name is a custom \
+                 domain of a tenant, add it to tenant.customDomains of the policy.\n"
+            }
             _ => "No policy selects this login. It is allowed (no_policy).\n",
         };
         return text.to_owned();

@@ -53,6 +53,9 @@ pub mod bounds {
     pub const MAX_MESSAGE_CHARS: usize = 500;
     /// The longest domain name.
     pub const MAX_DOMAIN_CHARS: usize = 253;
+    /// The most entries of `tenant.customDomains`. Auth0's largest plans have a few hundred custom domains for all tenants; the
+    /// rule of a list costs the API server by its length.
+    pub const MAX_CUSTOM_DOMAINS: usize = 100;
     /// The longest name of a Secret.
     pub const MAX_SECRET_NAME_CHARS: usize = 253;
     /// The highest limit.

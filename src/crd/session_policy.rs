@@ -141,6 +141,18 @@ pub struct TenantSpec {
             .message("write the bare custom domain, such as login.acme.com: no scheme, port, path or IP address")
     )]
     pub custom_domain: Option<String>,
+    /// Further custom domains of the tenant. A request may name the tenant by any of them. Token requests and API calls do not
+    /// go there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(name, name.matches('^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?[.])+[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$'))")
+            .message("write bare custom domains, such as login.acme.com: no scheme, port, path or IP address"),
+        validation = Rule::new("self.all(name, !name.lowerAscii().endsWith('.auth0.com') && !name.lowerAscii().endsWith('.auth0app.com'))")
+            .message("write custom domains only: a domain of Auth0 belongs to one tenant, and tenant.domain names it")
+    )]
+    #[schemars(length(max = bounds::MAX_CUSTOM_DOMAINS), inner(length(min = 4, max = bounds::MAX_DOMAIN_CHARS)))]
+    pub custom_domains: Vec<String>,
     /// A Secret in the same namespace, of type `sessionchecker.dev/credentials`. Its keys are `domain` (and `customDomain` when
     /// the policy sets one), which must equal the policy's; `clientId`; and either `clientSecret`, or `privateKey` (PEM) with
     /// optional `signingAlgorithm` (RS256, RS384 or PS256) and `keyId`.

@@ -52,6 +52,8 @@ pub enum Reason {
     NoPolicy,
     /// Policies of more than one tenant match, and the request does not name its tenant.
     TenantAmbiguous,
+    /// The request names a tenant that no policy has.
+    TenantUnknown,
     /// The login has no session.
     NoSession,
     /// The policy does not limit the protocol.
@@ -117,6 +119,7 @@ impl Reason {
             Self::UnknownUser,
             Self::NoPolicy,
             Self::TenantAmbiguous,
+            Self::TenantUnknown,
             Self::NoSession,
             Self::SkippedProtocol,
             Self::SessionRevoked,
@@ -136,6 +139,7 @@ impl Reason {
             Self::UnknownUser => "unknown_user",
             Self::NoPolicy => "no_policy",
             Self::TenantAmbiguous => "tenant_ambiguous",
+            Self::TenantUnknown => "tenant_unknown",
             Self::NoSession => "no_session",
             Self::SkippedProtocol => "skipped_protocol",
             Self::SessionRevoked => "session_revoked",

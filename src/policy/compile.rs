@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::limits::Limits;
 use super::model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 use super::name::ObjectName;
-use super::tenant::{MAX_DOMAIN_CHARS, Tenant};
+use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
 use super::written::{readable_list, without_null};
 use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds};
@@ -83,6 +83,8 @@ pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
     let domain = spec["tenant"]["domain"].as_str()?;
     let custom_domain = spec["tenant"]["customDomain"].as_str();
     let tenant = Tenant::new(domain, custom_domain).or_else(|| Tenant::new(domain, None))?;
+    let names = spec["tenant"]["customDomains"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let tenant = tenant.also_called(names);
     let namespace = &manifest.name.namespace;
     let secret = |reference: &Value| Some(ObjectName::new(namespace, reference["name"].as_str()?));
     Some(FallbackPolicy {
@@ -261,7 +263,18 @@ impl Errors {
         if let Some(custom) = tenant.custom_domain.as_ref().filter(|custom| Tenant::new(custom, None).is_none()) {
             self.add("tenant.customDomain", format!("{custom:?} {bare} such as login.acme.com, {none}"));
         }
-        Tenant::new(domain, tenant.custom_domain.as_deref())
+        self.items(
+            &tenant.custom_domains,
+            "tenant.customDomains",
+            bounds::MAX_CUSTOM_DOMAINS,
+            bounds::MAX_DOMAIN_CHARS,
+        );
+        for (position, name) in tenant.custom_domains.iter().enumerate().filter(|(_, name)| !is_custom_domain(name)) {
+            let message = format!("{name:?} is not a custom domain: write one such as login.acme.com, {none}");
+            self.add(format_args!("tenant.customDomains[{position}]"), message);
+        }
+        let names = tenant.custom_domains.iter().map(String::as_str);
+        Some(Tenant::new(domain, tenant.custom_domain.as_deref())?.also_called(names))
     }
 
     fn secret_name(&mut self, name: &str, field: &str) {

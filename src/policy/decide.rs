@@ -48,6 +48,8 @@ pub struct LimitCheck<'a> {
     client_id: &'a str,
     sid: &'a str,
     mfa: bool,
+    /// Whether the login may evict, and the Action may end its session.
+    may_revoke: bool,
 }
 
 impl Policy {
@@ -79,7 +81,7 @@ impl Policy {
         mfa: bool,
     ) -> Option<LimitCheck<'a>> {
         let limits = self.limits_by(chosen_by)?;
-        Some(LimitCheck { policy: self, limits, chosen_by, user_id, client_id, sid, mfa })
+        Some(LimitCheck { policy: self, limits, chosen_by, user_id, client_id, sid, mfa, may_revoke: true })
     }
 
     fn limits_by(&self, chosen_by: Option<usize>) -> Option<&Limits> {
@@ -126,6 +128,16 @@ impl<'a> LimitCheck<'a> {
         self.chosen_by
     }
 
+    /// Whether sessions may be revoked for the login at all.
+    pub(super) fn may_revoke(&self) -> bool {
+        self.may_revoke
+    }
+
+    /// The same check as under `Deny`, and without ending the login's own session: for a login that may be another tenant's.
+    pub fn without_revoking(self) -> Self {
+        Self { may_revoke: false, ..self }
+    }
+
     /// Decides the login.
     pub fn decide(&self, inputs: LimitInputs<'_>) -> Decision {
         let evaluation = Evaluation::new(*self, inputs);
@@ -144,7 +156,7 @@ impl<'a> LimitCheck<'a> {
                     Some(victims) => Decision::Evict { count, victims },
                     None => Decision::Exceeded {
                         count,
-                        revoke_session: !first.holder && evaluation.serves_only_this_client(),
+                        revoke_session: self.may_revoke && !first.holder && evaluation.serves_only_this_client(),
                     },
                 }
             }
@@ -153,7 +165,7 @@ impl<'a> LimitCheck<'a> {
 
     /// Whether sessions may be revoked for the login.
     pub(super) fn may_evict(&self) -> bool {
-        self.policy.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa)
+        self.may_revoke && self.policy.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa)
     }
 
     /// Whether the first pages of a list decide the login already: it is blocked, whatever further pages show. That needs the
@@ -367,7 +379,7 @@ impl<'a, 'e> Evaluation<'a, 'e> {
                 let keeps_place = holder && policy.reentry == Reentry::KeepPlace;
                 let active = counted(if keeps_place { &tally[1..] } else { &tally }, limit_scope);
                 // A strategy that makes room for newcomers never takes a place that is kept.
-                let safe = keeps_place && policy.strategy != Strategy::Deny;
+                let safe = keeps_place && policy.strategy != Strategy::Deny && self.limit_check.may_revoke;
                 let exceeded = !safe && active >= limit as usize;
                 let at_least = self.inputs.sessions.completeness() != Completeness::Whole;
                 MeasuredLimit { count: Count { limit_scope, limit, active, at_least }, holder, exceeded, safe }

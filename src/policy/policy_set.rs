@@ -15,6 +15,7 @@ use super::compile::FallbackPolicy;
 use super::login::Login;
 use super::model::{Enforcement, Policy, PolicyScope};
 use super::name::ObjectName;
+use super::tenant::{is_canonical_domain, lower_case};
 use crate::secret::Credentials;
 
 /// The active policies and their callers.
@@ -71,6 +72,10 @@ pub struct CallerView {
     by_client: HashMap<String, Vec<usize>>,
     /// Positions of the policies that select every login.
     rest: Vec<usize>,
+    /// Every name of every tenant.
+    tenant_names: HashSet<String>,
+    /// The tenant of all policies; `None` when they have several, or there are none.
+    only_tenant: Option<String>,
 }
 
 /// The policy that governs a login.
@@ -82,6 +87,11 @@ pub enum Resolution<'a> {
     NoPolicy,
     /// Policies of more than one tenant select the login.
     AmbiguousTenant,
+    /// The request names its tenant by a name that no policy of the caller has, and nothing says which tenant it is.
+    UnknownTenant,
+    /// The request names its tenant by a custom domain that no policy has. All policies of the caller are for one tenant, and
+    /// this one governs the login if it is that tenant's.
+    AssumedTenant(&'a Arc<ActivePolicy>),
 }
 
 /// The SHA-256 of a caller's bearer token: the service keeps no token itself. The time of a look-up depends on the digest
@@ -220,12 +230,39 @@ impl CallerView {
                 index.entry(key.clone()).or_default().push(position);
             }
         }
+        let tenants = || active_policies.iter().map(|active_policy| &active_policy.version.scope().tenant);
+        view.tenant_names = tenants().flat_map(|tenant| tenant.names()).map(str::to_owned).collect();
+        let first = tenants().next().map(|tenant| tenant.domain());
+        view.only_tenant = first.filter(|first| tenants().all(|tenant| tenant.domain() == *first)).map(str::to_owned);
         view.active_policies = active_policies;
         view
     }
 
+    /// The canonical domain of the one tenant that all policies are for; `None` when they have several, or there are none.
+    pub fn only_tenant(&self) -> Option<&str> {
+        self.only_tenant.as_deref()
+    }
+
     /// Finds the policy that governs a login.
     pub fn resolve(&self, login: &Login) -> Resolution<'_> {
+        match login.context().tenant.as_deref() {
+            Some(name) if !self.active_policies.is_empty() && !self.tenant_names.contains(&*lower_case(name)) => {
+                // A canonical domain names a tenant, and it is not one of these: an Action that was copied to another tenant
+                // must not end the sessions of the first one.
+                if self.only_tenant.is_none() || is_canonical_domain(name) {
+                    return Resolution::UnknownTenant;
+                }
+                match self.find(login, None) {
+                    Resolution::Policy(active_policy) => Resolution::AssumedTenant(active_policy),
+                    other => other,
+                }
+            }
+            tenant => self.find(login, tenant),
+        }
+    }
+
+    /// Finds the policy that governs a login, among those of a tenant or of all.
+    fn find(&self, login: &Login, tenant: Option<&str>) -> Resolution<'_> {
         let context = login.context();
         let candidates = [
             context.organization_id.as_ref().and_then(|key| self.by_organization.get(key)),
@@ -236,9 +273,7 @@ impl CallerView {
         let mut first: Option<usize> = None;
         for position in candidates.into_iter().flatten().flatten() {
             let scope = self.active_policies[*position].version.scope();
-            if context.tenant.as_ref().is_some_and(|tenant| !scope.tenant.is_called(tenant))
-                || !scope.selector.matches(login)
-            {
+            if tenant.is_some_and(|tenant| !scope.tenant.is_called(tenant)) || !scope.selector.matches(login) {
                 continue;
             }
             match first {

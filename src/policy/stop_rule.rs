@@ -17,6 +17,7 @@ pub struct StopRule {
     client_id: String,
     sid: String,
     mfa: bool,
+    may_revoke: bool,
 }
 
 impl StopRule {
@@ -30,6 +31,7 @@ impl StopRule {
             client_id: limit_check.client_id().to_owned(),
             sid: limit_check.sid().to_owned(),
             mfa: limit_check.mfa(),
+            may_revoke: limit_check.may_revoke(),
         })
     }
 
@@ -38,6 +40,10 @@ impl StopRule {
         let PolicyVersion::Compiled(policy) = &*self.version else { return false };
         let (user_id, client_id, sid) = (&*self.user_id, &*self.client_id, &*self.sid);
         let limit_check = policy.limit_check(self.chosen_by, user_id, client_id, sid, self.mfa);
-        limit_check.is_some_and(|limit_check| limit_check.is_blocked_by(sessions, now))
+        let may_revoke = self.may_revoke;
+        limit_check.is_some_and(|check| {
+            let check = if may_revoke { check } else { check.without_revoking() };
+            check.is_blocked_by(sessions, now)
+        })
     }
 }

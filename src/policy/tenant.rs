@@ -1,15 +1,23 @@
 //! The domains of a tenant.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use url::Url;
 
 /// The longest domain name, in characters (RFC 1035).
 pub(super) const MAX_DOMAIN_CHARS: usize = 253;
 
-/// A tenant by its domains, both plain host names in lower case.
+/// How the canonical domains of Auth0's tenants end. A name that ends otherwise is a custom domain.
+const CANONICAL_SUFFIXES: [&str; 2] = [".auth0.com", ".auth0app.com"];
+
+/// A tenant by its domains, all of them plain host names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tenant {
     domain: String,
     custom_domain: Option<String>,
+    /// Further custom domains that requests name the tenant by. No call goes there.
+    other_names: BTreeSet<String>,
     origin: Url,
 }
 
@@ -22,7 +30,14 @@ impl Tenant {
             let (name, url) = host(name)?;
             (custom, origin) = (Some(name), url);
         }
-        Some(Self { domain, custom_domain: custom, origin })
+        Some(Self { domain, custom_domain: custom, other_names: BTreeSet::new(), origin })
+    }
+
+    /// The same tenant with further custom domains. A name that is no custom domain is left out.
+    pub fn also_called<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names = names.into_iter().filter(|name| is_custom_domain(name));
+        self.other_names.extend(names.filter_map(host).map(|(name, _)| name));
+        self
     }
 
     /// The canonical domain: the tenant's name in policies, logs and metrics.
@@ -35,18 +50,38 @@ impl Tenant {
         self.custom_domain.as_deref()
     }
 
+    /// The domains that requests may name the tenant by, each once.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let own = [Some(&self.domain), self.custom_domain.as_ref()].into_iter().flatten();
+        own.chain(&self.other_names).map(String::as_str)
+    }
+
     /// Whether `name` is one of the tenant's domains, in upper or lower case.
     pub fn is_called(&self, name: &str) -> bool {
-        [Some(&self.domain), self.custom_domain.as_ref()]
-            .into_iter()
-            .flatten()
-            .any(|own| own.eq_ignore_ascii_case(name))
+        let name = lower_case(name);
+        self.domain == *name || self.custom_domain.as_deref() == Some(&*name) || self.other_names.contains(&*name)
     }
 
     /// `https://<custom or canonical domain>/`: the root of the tenant's URLs, and its issuer.
     pub fn origin(&self) -> &Url {
         &self.origin
     }
+}
+
+/// Whether Auth0 gives domains of this form to tenants, so that the name is one tenant's and no other's.
+pub(super) fn is_canonical_domain(name: &str) -> bool {
+    let name = lower_case(name.strip_suffix('.').unwrap_or(name));
+    CANONICAL_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// Whether the name is a plain host name that can be a custom domain.
+pub(super) fn is_custom_domain(name: &str) -> bool {
+    host(name).is_some() && !is_canonical_domain(name)
+}
+
+/// The name in lower case; it is copied only when it is not.
+pub(super) fn lower_case(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
 /// The name in lower case and its root URL. Only a name that comes out of the URL unchanged is valid: anything that a URL
@@ -82,6 +117,31 @@ mod tests {
         assert_eq!(tenant.domain(), "acme.eu.auth0.com");
         assert_eq!(tenant.custom_domain(), Some("login.acme.com"));
         assert_eq!(tenant.origin().as_str(), "https://login.acme.com/");
+    }
+
+    #[test]
+    fn tenant_is_called_by_each_of_its_domains() {
+        let tenant = Tenant::new("acme.eu.auth0.com", Some("login.acme.com")).unwrap();
+        let tenant = tenant.also_called(["Login.Acme.DE", "login.acme.fr", "other.us.auth0.com", "http://x"]);
+        let names = ["acme.eu.auth0.com", "login.acme.com", "login.acme.de", "login.acme.fr"];
+        assert_eq!(tenant.names().collect::<Vec<_>>(), names);
+        for name in names {
+            assert!(tenant.is_called(name) && tenant.is_called(&name.to_uppercase()), "{name}");
+        }
+        for other in ["", "acme.com", "other.us.auth0.com", "http://x", "login.acme.de."] {
+            assert!(!tenant.is_called(other), "{other}");
+        }
+        assert_eq!(tenant.origin().as_str(), "https://login.acme.com/");
+    }
+
+    #[test]
+    fn canonical_domains_are_known_by_their_end() {
+        for name in ["acme.eu.auth0.com", "ACME.AUTH0.COM", "acme.auth0app.com", "acme.us.auth0.com."] {
+            assert!(is_canonical_domain(name), "{name}");
+        }
+        for name in ["login.acme.com", "auth0.com", "notauth0.com", "acme.auth0.com.evil.example", ""] {
+            assert!(!is_canonical_domain(name), "{name}");
+        }
     }
 
     #[test]

@@ -100,6 +100,7 @@ fn describe_rule(rule: &PolicyVersion) -> Value {
     json!({
         "tenant": scope.tenant.domain(),
         "custom_domain": scope.tenant.custom_domain(),
+        "tenant_names": scope.tenant.names().collect::<Vec<_>>(),
         "callers_secret": scope.callers.as_ref().map(ToString::to_string),
         "selector": describe_selector(&scope.selector),
         "priority": scope.priority,

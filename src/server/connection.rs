@@ -28,9 +28,9 @@ use tower::Service;
 
 use super::connections::{ConnectionPermit, ConnectionSource};
 use super::metrics::ConnectionMetrics;
-use super::sampler::LogSampler;
 use super::strict_lines::{HeaderProgress, StrictLines};
 use super::write_deadline::WriteDeadline;
+use crate::sampler::LogSampler;
 
 /// The maximum size of a request's header, and of HTTP/1.1's buffer. A check's header takes less than 2 KiB; common servers
 /// and proxies allow 8 to 32 KiB.

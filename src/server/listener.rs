@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{ConnectionServer, ConnectionTimeouts};
 use super::connections::{ConnectionLimits, Connections};
 use super::metrics::ConnectionMetrics;
-use super::sampler::LogSampler;
+use crate::sampler::LogSampler;
 
 /// How many connections the system holds until they are accepted. More than the accept loop gets behind by.
 const BACKLOG: i32 = 1024;

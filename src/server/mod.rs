@@ -12,7 +12,6 @@ mod metrics;
 mod rejections;
 mod request;
 mod request_id;
-mod sampler;
 mod strict_lines;
 mod write_deadline;
 

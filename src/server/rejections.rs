@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connections::ConnectionSource;
-use super::sampler::LogSampler;
+use crate::sampler::LogSampler;
 
 /// How many wrong tokens a source may send at once. A caller whose token was replaced sends a few before somebody sees it.
 const WRONG_TOKEN_BURST: u32 = 50;

@@ -824,7 +824,7 @@ async fn tenant_of_a_request_selects_the_policies() {
     }
     assert_eq!(service.active_policy(json!({ "tenant": OTHER_DOMAIN })).await, "default/other");
     for unknown in ["acme.us.auth0.com", "acme.eu.auth0.com.", "https://acme.eu.auth0.com", "acme"] {
-        assert_eq!(service.active_policy(json!({ "tenant": unknown })).await, "no_policy", "{unknown}");
+        assert_eq!(service.active_policy(json!({ "tenant": unknown })).await, "tenant_unknown", "{unknown}");
     }
 }
 

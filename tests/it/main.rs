@@ -44,6 +44,7 @@ mod shutdown;
 mod simulator;
 mod soak;
 mod strategies;
+mod tenant_names;
 mod tenant_share;
 mod traces;
 mod unread;

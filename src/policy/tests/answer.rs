@@ -119,6 +119,7 @@ fn reasons_and_limit_scopes_are_those_of_the_contract() {
         "unknown_user",
         "no_policy",
         "tenant_ambiguous",
+        "tenant_unknown",
         "no_session",
         "skipped_protocol",
         "session_revoked",

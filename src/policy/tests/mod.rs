@@ -15,10 +15,12 @@ mod properties;
 mod schema;
 #[path = "../../../tests/fixtures/session_policies.rs"]
 mod session_policies;
+mod tenants;
 mod victims;
 mod warnings;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Lets a burst of lines pass, then one in each interval, and counts the others.
 #[derive(Debug)]
-pub(super) struct LogSampler {
+pub struct LogSampler {
     /// The time that one line takes of the budget.
     interval: Duration,
     /// How far the budget may be overdrawn: the length of a burst.
@@ -24,13 +24,13 @@ struct Sampled {
 
 impl LogSampler {
     /// `burst` lines pass at once, and one more in each `interval`.
-    pub(super) fn new(burst: u32, interval: Duration) -> Self {
+    pub fn new(burst: u32, interval: Duration) -> Self {
         let state = Mutex::new(Sampled { full_at: Instant::now(), suppressed: 0 });
         Self { interval, tolerance: interval * burst.saturating_sub(1), state }
     }
 
     /// `None` when the line must not be written, else the number of lines that were not written since the last one.
-    pub(super) fn admit(&self) -> Option<u64> {
+    pub fn admit(&self) -> Option<u64> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = state.full_at.max(now);
