@@ -160,6 +160,7 @@ function headers(event, token) {
 
 /** The body of the request: the login, and the context that selectors and overrides use. */
 function requestBody(event, tenant) {
+  const methods = [event.authentication?.methods].flat().map((method) => method?.name);
   const fields = {
     user_id: event.user?.user_id,
     client_id: event.client?.client_id,
@@ -169,13 +170,23 @@ function requestBody(event, tenant) {
     organization_id: text(event.organization?.id),
     connection: text(event.connection?.name),
     roles: texts(event.authorization?.roles),
-    mfa: [event.authentication?.methods].flat().some((method) => method?.name === 'mfa'),
+    mfa: methods.includes('mfa') || methods.includes('passkey'), // a passkey asks for a PIN, a finger or a face
+    // What the user's identity provider says, if its connection maps the claim to the profile. It is of this login only if
+    // the provider did this login.
+    amr: methods.includes('federated') ? texts(event.user?.amr) : undefined,
+    locale: locale(event),
     tenant, // not event.tenant.id, which is a name and not a domain
   };
   const body = JSON.stringify(fields);
   if (Buffer.byteLength(body) <= MAX_BYTES) return body;
-  log('the request is too long; sending it without roles and prompt');
-  return JSON.stringify({ ...fields, roles: undefined, prompt: undefined });
+  log('the request is too long; sending it without roles, prompt and amr');
+  return JSON.stringify({ ...fields, roles: undefined, prompt: undefined, amr: undefined });
+}
+
+/** The user's language: of the login page, else the first one that the application or the browser asks for. */
+function locale({ transaction, request }) {
+  const wanted = [transaction?.locale, transaction?.ui_locales, request?.language].flat();
+  return wanted.flatMap((value) => text(value)?.match(/[^ ]+/g) ?? [])[0];
 }
 
 // The service rejects context that is too long. Without it the limit still applies, and no login is blocked for it.

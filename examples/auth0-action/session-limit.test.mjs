@@ -89,11 +89,29 @@ test('login without a session is sent with sid null', async (t) => {
   assert.equal(headers['x-request-id'], undefined);
 });
 
-test('mfa is true only after a second factor', async (t) => {
+test('mfa is true only after a second factor or a passkey', async (t) => {
   const mfa = async (methods) => (await requestFor(t, login({ authentication: { methods } }))).json.mfa;
   assert.equal(await mfa([{ name: 'pwd' }, { name: 'mfa' }]), true);
-  assert.equal(await mfa([null, { name: 'passkey' }]), false);
+  assert.equal(await mfa([null, { name: 'passkey' }]), true);
+  assert.equal(await mfa([{ name: 'pwd' }, { name: 'sms' }]), false);
   assert.equal(await mfa(null), false);
+});
+
+test('amr is sent only for a login that the identity provider did', async (t) => {
+  const amr = async (name, amr) => (await requestFor(t, login({ user: { user_id: 'waad|ada', amr }, authentication: { methods: [{ name }] } }))).json.amr;
+  assert.deepEqual(await amr('federated', ['pwd', 'otp']), ['pwd', 'otp']);
+  assert.deepEqual(await amr('federated', 'mfa'), ['mfa']);
+  assert.equal(await amr('federated', [5, { a: 1 }]), undefined);
+  assert.equal(await amr('pwd', ['mfa']), undefined);
+});
+
+test('locale is that of the login page, else the first one asked for', async (t) => {
+  const locale = async (transaction, request) => (await requestFor(t, login({ transaction, request }))).json.locale;
+  assert.equal(await locale({ locale: 'de-CH', ui_locales: ['fr'] }, { language: 'en' }), 'de-CH');
+  assert.equal(await locale({ ui_locales: ['fr', 'en'] }, { language: 'en' }), 'fr');
+  assert.equal(await locale({ locale: '', ui_locales: 'pt-BR pt' }, undefined), 'pt-BR');
+  assert.equal(await locale({}, { language: 'ja' }), 'ja');
+  assert.equal(await locale({ locale: 5, ui_locales: [null, ' '] }, { language: 'x'.repeat(301) }), undefined);
 });
 
 test('URL works with and without /check', async (t) => {

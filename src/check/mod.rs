@@ -231,6 +231,7 @@ impl<'a> Walk<'a> {
 
     /// Takes all steps.
     async fn answer(&mut self, view: &'a CallerView) -> Answer {
+        let locale = self.login.context().locale.as_deref();
         let version = match view.resolve(self.login) {
             Resolution::AmbiguousTenant => return Answer::allow(Reason::TenantAmbiguous),
             Resolution::NoPolicy => return Answer::allow(Reason::NoPolicy),
@@ -249,14 +250,18 @@ impl<'a> Walk<'a> {
         let policy = match &**version {
             PolicyVersion::Compiled(policy) => policy,
             PolicyVersion::Invalid(fallback) => {
-                return fallback.enforcement.answer(Verdict::failed(Failure::PolicyInvalid), self.snapshot.force_audit);
+                return fallback.enforcement.answer(
+                    Verdict::failed(Failure::PolicyInvalid),
+                    locale,
+                    self.snapshot.force_audit,
+                );
             }
         };
         // After a panic the failure policy answers, and the ledger learns that below. The panic hook has logged it. What a check
         // changes is behind locks, and no write leaves it half done.
         let decided = AssertUnwindSafe(self.verdict(version, policy)).catch_unwind().await;
         let (Ok(verdict) | Err(verdict)) = decided.unwrap_or_else(|_| Err(Verdict::failed(Failure::InternalError)));
-        let answer = policy.enforcement.answer(verdict, self.snapshot.force_audit);
+        let answer = policy.enforcement.answer(verdict, locale, self.snapshot.force_audit);
         if let Some(attempt) = self.attempt.take() {
             attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;
         }

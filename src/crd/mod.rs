@@ -9,8 +9,8 @@ use kube::CustomResourceExt;
 
 pub use duration::GoDuration;
 pub use session_policy::{
-    AllowDenySpec, LimitsSpec, ModeSpec, OverrideSpec, ReentrySpec, SecretRef, SelectorSpec, SessionPolicy,
-    SessionPolicySpec, StrategySpec, TenantSpec,
+    AllowDenySpec, LimitsSpec, MessagesSpec, ModeSpec, OverrideSpec, ReentrySpec, SecretRef, SelectorSpec,
+    SessionPolicy, SessionPolicySpec, StrategySpec, TenantSpec,
 };
 pub use status::SessionPolicyStatus;
 
@@ -51,6 +51,11 @@ pub mod bounds {
     pub const MAX_PROTOCOL_CHARS: usize = 64;
     /// The longest `message`.
     pub const MAX_MESSAGE_CHARS: usize = 500;
+    /// The most entries of `messages`: more languages than most companies write for. The rule against duplicates compares each
+    /// with each.
+    pub const MAX_MESSAGES: usize = 50;
+    /// The longest language tag: what RFC 5646, section 4.4.1, asks software to accept at least.
+    pub const MAX_LANGUAGE_CHARS: usize = 35;
     /// The longest domain name.
     pub const MAX_DOMAIN_CHARS: usize = 253;
     /// The most entries of `tenant.customDomains`. Auth0's largest plans have a few hundred custom domains for all tenants; the

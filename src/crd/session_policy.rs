@@ -63,7 +63,7 @@ pub struct SessionPolicySpec {
     /// What happens to a login over a limit.
     #[serde(default)]
     pub strategy: StrategySpec,
-    /// Revoke other sessions only for logins with `mfa: true`, and block the others, so that a stolen password alone cannot
+    /// Revoke other sessions only for logins with two factors, and block the others, so that a stolen password alone cannot
     /// sign its owner out.
     #[serde(default)]
     pub revoke_requires_mfa: bool,
@@ -71,7 +71,8 @@ pub struct SessionPolicySpec {
     #[serde(default)]
     pub mode: ModeSpec,
     /// Sessions whose last use is longer ago than this do not count, such as `12h`. Unset: every session that has not expired
-    /// counts.
+    /// counts. A device that only renews its tokens with a refresh token does not use its session, and counts as gone after this
+    /// time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) > duration('0s')")
         .message("write a duration above zero with its units, such as 30m or 12h (there is no unit for days), or leave activeWithin out"))]
@@ -113,10 +114,45 @@ pub struct SessionPolicySpec {
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('24h')")
         .message("write a duration up to 24h, such as 5m, or 0s to switch it off"))]
     pub recheck_after: GoDuration,
-    /// The message for a blocked user. Unset: a built-in message.
+    /// The text for a login over a limit, where no language of `messages` fits. Unset: a built-in sentence in the user's language.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = bounds::MAX_MESSAGE_CHARS))]
     pub message: Option<String>,
+    /// The texts for blocked users in several languages. The request's `locale` chooses: `de-AT` finds `de-AT`, else `de`. Where
+    /// no language fits, `message` is the text for a login over a limit, and all others are built-in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(
+        merge_strategy = ListMerge::Atomic,
+        validation = Rule::new("self.all(m, self.exists_one(o, o.language.lowerAscii() == m.language.lowerAscii()))")
+            .message("two items of messages have the same language: write its texts in one item")
+    )]
+    #[schemars(length(max = bounds::MAX_MESSAGES))]
+    pub messages: Vec<MessagesSpec>,
+}
+
+/// The texts for blocked users in one language. At least one text is required; built-in sentences stand for the others.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("has(self.limitExceeded) || has(self.unavailable) || has(self.noSession)")
+    .message("write at least one of limitExceeded, unavailable and noSession"))]
+#[serde(rename_all = "camelCase")]
+pub struct MessagesSpec {
+    /// The language, as a tag of BCP 47 such as `de` or `pt-BR`.
+    #[schemars(length(min = 2, max = bounds::MAX_LANGUAGE_CHARS))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$')")
+        .message("write a language tag of BCP 47, such as de or pt-BR"))]
+    pub language: String,
+    /// The text for a login over a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = bounds::MAX_MESSAGE_CHARS))]
+    pub limit_exceeded: Option<String>,
+    /// The text for a login that could not be checked, because Auth0 or the credential is not available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = bounds::MAX_MESSAGE_CHARS))]
+    pub unavailable: Option<String>,
+    /// The text for a login without a session, under `missingSession: Deny`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = bounds::MAX_MESSAGE_CHARS))]
+    pub no_session: Option<String>,
 }
 
 /// An Auth0 tenant, and the credential for its Management API.

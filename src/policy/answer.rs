@@ -3,8 +3,10 @@
 use std::fmt;
 
 use super::limits::{Count, Decision};
+use super::messages;
 use super::model::{AllowDeny, Enforcement, Mode};
 use super::name::ObjectName;
+use super::sentences::MessageKind;
 
 /// Why a check could not be decided from the tenant's list of sessions; the policy's `failurePolicy` answers instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -255,16 +257,22 @@ impl From<&Decision> for Verdict {
     }
 }
 
-/// The message for a blocked user when the policy has none.
-const BLOCKED_MESSAGE: &str = "You are already signed in elsewhere. Sign out there and try again.";
-/// The message when the check could not be decided.
-const UNDECIDED_MESSAGE: &str = "Your sessions could not be checked. Please try again in a moment.";
+/// The kind of text for a login that is blocked with this reason.
+const fn message_kind(reason: Reason) -> MessageKind {
+    match reason {
+        Reason::NoSession => MessageKind::NoSession,
+        Reason::SessionRevoked => MessageKind::SessionRevoked,
+        Reason::Failed(Failure::InternalError) => MessageKind::InternalError,
+        Reason::Failed(_) => MessageKind::Unavailable,
+        _ => MessageKind::LimitExceeded,
+    }
+}
 
 impl Enforcement {
-    /// Turns a verdict into the answer. The failure policy answers failures. A policy that audits, or `force_audit`, allows
+    /// Turns a verdict into the answer. The failure policy answers failures, and `locale` chooses the language of a message. A policy that audits, or `force_audit`, allows
     /// every login and keeps the reason that `Enforce` would have given.
-    pub fn answer(&self, verdict: Verdict, force_audit: bool) -> Answer {
-        let enforced = self.enforced(verdict);
+    pub fn answer(&self, verdict: Verdict, locale: Option<&str>, force_audit: bool) -> Answer {
+        let enforced = self.enforced(verdict, locale);
         if !force_audit && self.mode == Mode::Enforce {
             return enforced;
         }
@@ -280,17 +288,22 @@ impl Enforcement {
         }
     }
 
-    fn enforced(&self, verdict: Verdict) -> Answer {
+    fn enforced(&self, verdict: Verdict, locale: Option<&str>) -> Answer {
+        let block = |reason| {
+            let text = messages::text(message_kind(reason), self.message.as_deref(), &self.messages, locale);
+            let message = Some(text.to_owned());
+            Answer { block: true, message, ..self.allow(reason) }
+        };
         match verdict {
             Verdict::Exempt => self.allow(Reason::Exempt),
             Verdict::SkippedProtocol => self.allow(Reason::SkippedProtocol),
             Verdict::NoSession(AllowDeny::Allow) => self.allow(Reason::NoSession),
-            Verdict::NoSession(AllowDeny::Deny) => self.block(Reason::NoSession, BLOCKED_MESSAGE),
-            Verdict::SessionRevoked => self.block(Reason::SessionRevoked, BLOCKED_MESSAGE),
+            Verdict::NoSession(AllowDeny::Deny) => block(Reason::NoSession),
+            Verdict::SessionRevoked => block(Reason::SessionRevoked),
             Verdict::UnknownUser(count) => Answer { count: Some(count), ..self.allow(Reason::UnknownUser) },
             Verdict::Within(count) => Answer { count, ..self.allow(Reason::WithinLimit) },
             Verdict::Exceeded { count, revoke_session } => {
-                Answer { count: Some(count), revoke_session, ..self.block(Reason::LimitExceeded, BLOCKED_MESSAGE) }
+                Answer { count: Some(count), revoke_session, ..block(Reason::LimitExceeded) }
             }
             Verdict::Evicted { count, revoked } => {
                 Answer { count: Some(count), revoked_sessions: Some(revoked), ..self.allow(Reason::Evicted) }
@@ -298,7 +311,7 @@ impl Enforcement {
             Verdict::Failed { failure, count, revoked } => {
                 let answer = match self.failure_policy {
                     AllowDeny::Allow => self.allow(Reason::Failed(failure)),
-                    AllowDeny::Deny => self.block(Reason::Failed(failure), UNDECIDED_MESSAGE),
+                    AllowDeny::Deny => block(Reason::Failed(failure)),
                 };
                 Answer { count, revoked_sessions: revoked, ..answer }
             }
@@ -307,10 +320,5 @@ impl Enforcement {
 
     fn allow(&self, reason: Reason) -> Answer {
         Answer { policy: Some(self.policy.clone()), ..Answer::allow(reason) }
-    }
-
-    fn block(&self, reason: Reason, default_message: &str) -> Answer {
-        let message = self.message.as_deref().unwrap_or(default_message).to_owned();
-        Answer { block: true, message: Some(message), ..self.allow(reason) }
     }
 }

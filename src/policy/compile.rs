@@ -7,46 +7,21 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_ignored::Path;
 use serde_json::Value;
 
 use super::limits::Limits;
+use super::messages::{LanguageMessages, is_language_tag};
 use super::model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
-use super::written::{readable_list, without_null};
+use super::written::{
+    Manifest, SpecError, misplaced_lists, readable_list, readable_messages, readable_text, without_null,
+};
 use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds};
-
-/// A `SessionPolicy` as its source holds it: the metadata that matters, and the spec as written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Manifest {
-    /// `metadata.namespace` and `metadata.name`.
-    pub name: ObjectName,
-    /// `metadata.generation`; 0 when the source has none.
-    pub generation: i64,
-    /// `metadata.creationTimestamp`, when the source has one.
-    pub created_at: Option<Timestamp>,
-    /// `spec`, not yet validated.
-    pub spec: Value,
-}
-
-/// An error in one field of a spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpecError {
-    /// The path of the field, such as `spec.limits.perClient`.
-    pub field: String,
-    /// What is wrong, and what to write instead.
-    pub message: String,
-}
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
-}
 
 /// The readable part of a policy that does not compile. It governs the policy's logins by its failure policy, so that a typing
 /// error never switches a limit off unnoticed.
@@ -106,31 +81,10 @@ pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
             policy: manifest.name.clone(),
             mode: ModeSpec::deserialize(&spec["mode"]).unwrap_or_default().into(),
             failure_policy: AllowDenySpec::deserialize(&spec["failurePolicy"]).unwrap_or_default().into(),
-            message: spec["message"].as_str().filter(|message| !message.is_empty()).map(str::to_owned),
+            message: readable_text(&spec["message"]),
+            messages: spec["messages"].as_array().into_iter().flatten().filter_map(readable_messages).collect(),
         },
     })
-}
-
-/// Finds lists where objects belong: Serde would read the items of a list as the fields of the object, by position.
-fn misplaced_lists(spec: &Value) -> Vec<SpecError> {
-    let tenant = &spec["tenant"];
-    let objects = [
-        (String::new(), spec),
-        (".tenant".to_owned(), tenant),
-        (".tenant.credentialsSecretRef".to_owned(), &tenant["credentialsSecretRef"]),
-        (".callerSecretRef".to_owned(), &spec["callerSecretRef"]),
-        (".selector".to_owned(), &spec["selector"]),
-        (".limits".to_owned(), &spec["limits"]),
-    ];
-    let overrides = spec["overrides"].as_array().into_iter().flatten().enumerate().flat_map(|(position, entry)| {
-        let field = format!(".overrides[{position}]");
-        [(format!("{field}.limits"), &entry["limits"]), (field, entry)]
-    });
-    let list = |(field, value): (String, &Value)| {
-        let message = "write an object with named fields, not a list".to_owned();
-        value.is_array().then(|| SpecError { field: format!("spec{field}"), message })
-    };
-    objects.into_iter().chain(overrides).filter_map(list).collect()
 }
 
 fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {
@@ -277,6 +231,14 @@ impl Errors {
         Some(Tenant::new(domain, tenant.custom_domain.as_deref())?.also_called(names))
     }
 
+    fn message(&mut self, text: Option<&String>, field: &str) -> Option<String> {
+        let text = text?;
+        let length = text.chars().count();
+        let fits = (1..=bounds::MAX_MESSAGE_CHARS).contains(&length);
+        self.check(fits, field, format!("write 1 to {} characters, not {length}", bounds::MAX_MESSAGE_CHARS));
+        Some(text.clone())
+    }
+
     fn secret_name(&mut self, name: &str, field: &str) {
         let fits = (1..=bounds::MAX_SECRET_NAME_CHARS).contains(&name.chars().count());
         self.check(fits, format_args!("{field}.name"), "write the name of a Secret in the policy's namespace");
@@ -338,11 +300,8 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         Duration::from_secs(24 * 3600),
         "write a duration up to 24h, such as 5m, or 0s to switch it off",
     );
-    if let Some(message) = &spec.message {
-        let length = message.chars().count();
-        let fits = (1..=bounds::MAX_MESSAGE_CHARS).contains(&length);
-        errors.check(fits, "message", format!("write 1 to {} characters, not {length}", bounds::MAX_MESSAGE_CHARS));
-    }
+    errors.message(spec.message.as_ref(), "message");
+    let messages = messages(errors, spec);
 
     let namespace = &manifest.name.namespace;
     Some(Policy {
@@ -360,6 +319,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
             mode: spec.mode.into(),
             failure_policy: spec.failure_policy.into(),
             message: spec.message.clone(),
+            messages,
         },
         generation: manifest.generation,
         requests_per_second: spec.tenant.requests_per_second.and_then(|rate| u32::try_from(rate).ok()),
@@ -396,6 +356,32 @@ fn selector(
         organizations: set(organizations, "organizations", bounds::MAX_ORGANIZATIONS, bounds::MAX_ORGANIZATION_CHARS),
         connections: set(connections, "connections", bounds::MAX_ORGANIZATIONS, bounds::MAX_ORGANIZATION_CHARS),
     }
+}
+
+fn messages(errors: &mut Errors, spec: &SessionPolicySpec) -> Vec<LanguageMessages> {
+    let (count, most) = (spec.messages.len(), bounds::MAX_MESSAGES);
+    errors.check(count <= most, "messages", format!("write at most {most}, not {count}"));
+    let mut languages = HashSet::new();
+    let compile = |(position, item): (usize, &crd::MessagesSpec)| {
+        let field = format!("messages[{position}]");
+        let language = &item.language;
+        let fits = is_language_tag(language) && language.len() <= bounds::MAX_LANGUAGE_CHARS;
+        let message = format!("{language:?} is not a language tag: write one of BCP 47, such as de or pt-BR");
+        errors.check(fits, format_args!("{field}.language"), message);
+        let unique = languages.insert(language.to_ascii_lowercase());
+        let message = format!("{language:?} is the language of another item: write its texts in one item");
+        errors.check(unique, format_args!("{field}.language"), message);
+        let compiled = LanguageMessages {
+            language: language.clone(),
+            limit_exceeded: errors.message(item.limit_exceeded.as_ref(), &format!("{field}.limitExceeded")),
+            unavailable: errors.message(item.unavailable.as_ref(), &format!("{field}.unavailable")),
+            no_session: errors.message(item.no_session.as_ref(), &format!("{field}.noSession")),
+        };
+        let has_text = compiled != LanguageMessages { language: language.clone(), ..LanguageMessages::default() };
+        errors.check(has_text, &field, "write at least one of limitExceeded, unavailable and noSession");
+        compiled
+    };
+    spec.messages.iter().enumerate().map(compile).collect()
 }
 
 fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> Vec<Override> {

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::answer::Failure;
-use super::compile::SpecError;
 use super::name::ObjectName;
 use super::policy_set::PolicyVersion;
 use super::precedence::{Extent, Overshadowing};
+use super::written::SpecError;
 use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE};
 
 /// A report on one policy.

@@ -67,7 +67,8 @@ impl Policy {
             return Err(Verdict::SkippedProtocol);
         }
         let sid = login.sid().ok_or(Verdict::NoSession(self.missing_session))?;
-        let limit_check = self.limit_check(chosen_by, login.user_id(), login.client_id(), sid, context.mfa);
+        let limit_check =
+            self.limit_check(chosen_by, login.user_id(), login.client_id(), sid, context.is_multi_factor());
         limit_check.ok_or(Verdict::Exempt)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 
-use super::compile::{Manifest, SpecError, compile, fallback};
+use super::compile::{compile, fallback};
 use super::condition::{ActiveVersion, CredentialReport, PolicyReport};
 use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
@@ -17,6 +17,7 @@ use super::policy_set::{ActivePolicy, CallerAccess, PolicySet, PolicyVersion, Te
 use super::precedence::overshadowings;
 use super::secrets::{CredentialKey, ProbeResult, ProbeTarget, SecretManifest, Secrets};
 use super::warnings::warnings;
+use super::written::{Manifest, SpecError};
 
 /// The policies and Secrets that a source has shown so far.
 #[derive(Default)]

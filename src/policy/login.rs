@@ -24,11 +24,22 @@ pub struct LoginContext {
     pub roles: Vec<String>,
     /// Whether the user passed a second factor.
     pub mfa: bool,
+    /// The authentication methods of an identity provider (RFC 8176).
+    pub amr: Vec<String>,
     /// The tenant's canonical or custom domain.
     pub tenant: Option<String>,
+    /// The language of the user, as a BCP 47 tag. Anything else is no language.
+    pub locale: Option<String>,
 }
 
 impl LoginContext {
+    /// Whether the user passed two factors: the Action says so, or the authentication methods do. They say `mfa`; or a password
+    /// and another factor; or a key that verified its user, as a passkey does. One factor alone is one factor.
+    pub fn is_multi_factor(&self) -> bool {
+        let has = |names: &[&str]| self.amr.iter().any(|method| names.contains(&method.as_str()));
+        self.mfa || has(&["mfa"]) || (has(&["pwd"]) && has(&SECOND_FACTORS)) || (has(&KEYS) && has(&USER_VERIFICATIONS))
+    }
+
     /// Whether the login is a silent renewal (`prompt=none`): no user waits at a login page.
     pub fn is_silent(&self) -> bool {
         self.prompt.iter().any(|prompt| prompt == "none")
@@ -48,6 +59,12 @@ pub struct InvalidField {
 /// The longest user id in characters. Auth0 makes it of the connection and the id that an identity provider or a custom database
 /// gives the user, and such an id may have any characters. Longer ones are not known.
 const MAX_USER_ID_CHARS: usize = 1024;
+/// The methods that are a second factor beside a password.
+const SECOND_FACTORS: [&str; 4] = ["otp", "hwk", "swk", "sms"];
+/// The methods that prove a key.
+const KEYS: [&str; 3] = ["hwk", "swk", "pop"];
+/// The methods by which a device verifies its user. `user` is not one: it says that somebody is present.
+const USER_VERIFICATIONS: [&str; 6] = ["pin", "fpt", "face", "iris", "retina", "vbm"];
 /// The most items of a list of the context, as the contract sets it.
 const MAX_CONTEXT_ITEMS: usize = 128;
 /// The longest text of the context in characters, as the contract sets it.
@@ -87,9 +104,11 @@ impl Login {
         check(is_context(context.organization_id.as_deref()), "organization_id", text)?;
         check(is_context(context.connection.as_deref()), "connection", text)?;
         check(is_context(context.tenant.as_deref()), "tenant", text)?;
+        check(is_context(context.locale.as_deref()), "locale", text)?;
         let list = "a list of at most 128 texts, each at most 300 characters long";
         check(is_context_list(&context.prompt), "prompt", list)?;
         check(is_context_list(&context.roles), "roles", list)?;
+        check(is_context_list(&context.amr), "amr", list)?;
         Ok(Self { user_id, client_id, sid, context })
     }
 
@@ -165,6 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn two_factors_are_known_by_the_authentication_methods() {
+        let is_multi_factor = |amr: &[&str]| {
+            let amr = amr.iter().map(|method| (*method).to_owned()).collect();
+            LoginContext { amr, ..LoginContext::default() }.is_multi_factor()
+        };
+        for two in [&["mfa"][..], &["pwd", "otp"], &["sms", "pwd"], &["pwd", "hwk"], &["pwd", "swk"], &["mfa", "x"]] {
+            assert!(is_multi_factor(two), "{two:?}");
+        }
+        for passkey in [&["hwk", "pin"][..], &["fpt", "swk"], &["pop", "face"]] {
+            assert!(is_multi_factor(passkey), "{passkey:?}");
+        }
+        for one in [&[][..], &["pwd"], &["otp"], &["hwk"], &["sms", "otp"], &["pwd", "pwd"], &["hwk", "user"], &["MFA"]]
+        {
+            assert!(!is_multi_factor(one), "{one:?}");
+        }
+        assert!(LoginContext { mfa: true, ..LoginContext::default() }.is_multi_factor());
+    }
+
+    #[test]
     fn context_that_is_too_long_is_named_by_its_field() {
         let long = Some("x".repeat(301));
         let many = vec![String::new(); 129];
@@ -173,7 +211,9 @@ mod tests {
             (LoginContext { organization_id: long.clone(), ..LoginContext::default() }, "organization_id"),
             (LoginContext { connection: long.clone(), ..LoginContext::default() }, "connection"),
             (LoginContext { tenant: long.clone(), ..LoginContext::default() }, "tenant"),
+            (LoginContext { locale: long.clone(), ..LoginContext::default() }, "locale"),
             (LoginContext { prompt: many.clone(), ..LoginContext::default() }, "prompt"),
+            (LoginContext { amr: many.clone(), ..LoginContext::default() }, "amr"),
             (LoginContext { roles: many, ..LoginContext::default() }, "roles"),
             (LoginContext { roles: vec!["x".repeat(301)], ..LoginContext::default() }, "roles"),
         ] {

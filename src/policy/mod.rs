@@ -20,11 +20,13 @@ mod explain;
 mod index;
 mod limits;
 mod login;
+mod messages;
 mod model;
 mod name;
 mod policy_set;
 mod precedence;
 mod secrets;
+mod sentences;
 mod session;
 mod stop_rule;
 mod tenant;
@@ -35,7 +37,7 @@ mod warnings;
 mod written;
 
 pub use answer::{Answer, Failure, Reason, Verdict};
-pub use compile::{FallbackPolicy, Manifest, SpecError, compile, fallback};
+pub use compile::{FallbackPolicy, compile, fallback};
 pub use condition::{
     ActiveVersion, CallersReport, Condition, ConditionReason, ConditionStatus, ConditionType, CredentialReport,
     PolicyReport, SecretProblem,
@@ -45,6 +47,7 @@ pub use explain::SessionRole;
 pub use index::Index;
 pub use limits::{Count, Decision, LimitScope, Limits};
 pub use login::{InvalidField, Login, LoginContext};
+pub use messages::LanguageMessages;
 pub use model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 pub use name::ObjectName;
 pub use policy_set::{
@@ -52,8 +55,10 @@ pub use policy_set::{
 };
 pub use precedence::{Extent, Overshadowing};
 pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};
+pub use sentences::MessageKind;
 pub use session::{Completeness, ListedSession, SessionList, SessionView};
 pub use stop_rule::StopRule;
 pub use tenant::Tenant;
 pub use time::parse_rfc3339;
 pub use warnings::warnings;
+pub use written::{Manifest, SpecError};

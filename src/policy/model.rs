@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::limits::Limits;
 use super::login::Login;
+use super::messages::LanguageMessages;
 use super::name::ObjectName;
 use super::tenant::Tenant;
 
@@ -102,8 +103,10 @@ pub struct Enforcement {
     pub mode: Mode,
     /// The answer when the check cannot be decided.
     pub failure_policy: AllowDeny,
-    /// The message for a blocked user; a built-in one when it is `None`.
+    /// The text for a login over a limit, where no language of `messages` fits.
     pub message: Option<String>,
+    /// The texts for blocked users, by language.
+    pub messages: Vec<LanguageMessages>,
 }
 
 /// Whether answers take effect.

@@ -1,13 +1,85 @@
-//! A spec as it was written, before it is compiled.
+//! A manifest as it was written, before it is compiled.
 
 use std::collections::HashSet;
+use std::fmt;
 
+use jiff::Timestamp;
 use serde_json::Value;
+
+use super::messages::LanguageMessages;
+use super::name::ObjectName;
+
+/// A `SessionPolicy` as its source holds it: the metadata that matters, and the spec as written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// `metadata.namespace` and `metadata.name`.
+    pub name: ObjectName,
+    /// `metadata.generation`; 0 when the source has none.
+    pub generation: i64,
+    /// `metadata.creationTimestamp`, when the source has one.
+    pub created_at: Option<Timestamp>,
+    /// `spec`, not yet validated.
+    pub spec: Value,
+}
+
+/// An error in one field of a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecError {
+    /// The path of the field, such as `spec.limits.perClient`.
+    pub field: String,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
 
 /// The values of a list when all of them are texts; an empty list counts as unreadable.
 pub(super) fn readable_list(list: &Value) -> Option<HashSet<String>> {
     let items: Option<HashSet<String>> = list.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect();
     items.filter(|items| !items.is_empty())
+}
+
+/// A text that is not empty.
+pub(super) fn readable_text(text: &Value) -> Option<String> {
+    text.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// The texts of a language, as far as they can be read.
+pub(super) fn readable_messages(item: &Value) -> Option<LanguageMessages> {
+    Some(LanguageMessages {
+        language: readable_text(&item["language"])?,
+        limit_exceeded: readable_text(&item["limitExceeded"]),
+        unavailable: readable_text(&item["unavailable"]),
+        no_session: readable_text(&item["noSession"]),
+    })
+}
+
+/// Finds lists where objects belong: Serde would read the items of a list as the fields of the object, by position.
+pub(super) fn misplaced_lists(spec: &Value) -> Vec<SpecError> {
+    let tenant = &spec["tenant"];
+    let objects = [
+        (String::new(), spec),
+        (".tenant".to_owned(), tenant),
+        (".tenant.credentialsSecretRef".to_owned(), &tenant["credentialsSecretRef"]),
+        (".callerSecretRef".to_owned(), &spec["callerSecretRef"]),
+        (".selector".to_owned(), &spec["selector"]),
+        (".limits".to_owned(), &spec["limits"]),
+    ];
+    let overrides = spec["overrides"].as_array().into_iter().flatten().enumerate().flat_map(|(position, entry)| {
+        let field = format!(".overrides[{position}]");
+        [(format!("{field}.limits"), &entry["limits"]), (field, entry)]
+    });
+    let messages = spec["messages"].as_array().into_iter().flatten().enumerate();
+    let messages = messages.map(|(position, item)| (format!(".messages[{position}]"), item));
+    let list = |(field, value): (String, &Value)| {
+        let message = "write an object with named fields, not a list".to_owned();
+        value.is_array().then(|| SpecError { field: format!("spec{field}"), message })
+    };
+    objects.into_iter().chain(overrides).chain(messages).filter_map(list).collect()
 }
 
 /// Drops fields that are `null`: the API server treats them as left out.

@@ -37,7 +37,9 @@ struct CheckFields {
     connection: Option<Value>,
     roles: Option<Value>,
     mfa: Option<Value>,
+    amr: Option<Value>,
     tenant: Option<Value>,
+    locale: Option<Value>,
 }
 
 /// Parses a check.
@@ -119,7 +121,12 @@ impl CheckFields {
                 Some(Value::Bool(mfa)) => mfa,
                 Some(_) => return Err(must_be("mfa", "true or false")),
             },
+            amr: match self.amr {
+                Some(Value::String(one)) => vec![one],
+                other => strings("amr", other, "a string or a list of strings")?,
+            },
             tenant: string("tenant", self.tenant)?,
+            locale: string("locale", self.locale)?,
         };
         Login::new(user_id, client_id, sid, context).map_err(|error| BodyError::Shape(error.to_string()))
     }

@@ -177,7 +177,7 @@ async fn revoked_session_does_not_count_while_it_is_listed() {
     assert_eq!(
         blocked,
         json!({ "block": true, "reason": "session_revoked", "revoke_session": false, "policy": "default/one",
-            "message": "You are already signed in elsewhere. Sign out there and try again." })
+            "message": "This session was ended because you signed in elsewhere. Please sign in again." })
     );
     assert_eq!(tenant.count(Operation::List), 2, "the ledger knew it without a list");
 }

@@ -30,7 +30,8 @@ const HOST: HeaderValue = HeaderValue::from_static("checker");
 const OTHER_DOMAIN: &str = "other.eu.auth0.com";
 const OTHER_TOKEN: &str = "another-token-of-some-length";
 const GLOBAL_TOKEN: &str = "a-token-that-no-policy-names";
-const BLOCKED: &str = "You are already signed in elsewhere. Sign out there and try again.";
+const NO_SESSION: &str = "You cannot sign in this way. Please use the sign-in page.";
+const UNAVAILABLE: &str = "Your sessions could not be checked. Please try again in a moment.";
 
 /// The configuration of a service that cannot reach Auth0: no check of these tests lists sessions.
 struct Setup {
@@ -620,8 +621,8 @@ async fn answer_without_a_list_has_only_the_fields_that_apply() {
         answer["policy"] = format!("default/{name}").into();
         answer
     };
-    let blocked = |reason: &str| {
-        by("denying", json!({ "block": true, "reason": reason, "revoke_session": false, "message": "Please call us." }))
+    let blocked = |reason: &str, message: &str| {
+        by("denying", json!({ "block": true, "reason": reason, "revoke_session": false, "message": message }))
     };
     let ask = |client: &str, more: Value| {
         let mut more = more;
@@ -639,18 +640,22 @@ async fn answer_without_a_list_has_only_the_fields_that_apply() {
     assert_eq!(over, by("some", allowed("credentials_missing")), "the override has ended");
 
     assert_eq!(ask("denying", json!({ "roles": ["staff"], "sid": null })).await, by("denying", allowed("exempt")));
-    assert_eq!(ask("denying", refresh).await, blocked("no_session"), "[] skips no protocol");
-    assert_eq!(ask("denying", json!({ "sid": "" })).await, blocked("no_session"));
-    assert_eq!(ask("denying", json!({})).await, blocked("credentials_missing"));
+    assert_eq!(ask("denying", refresh).await, blocked("no_session", NO_SESSION), "[] skips no protocol");
+    assert_eq!(ask("denying", json!({ "sid": "" })).await, blocked("no_session", NO_SESSION));
+    assert_eq!(ask("denying", json!({})).await, blocked("credentials_missing", UNAVAILABLE));
 }
 
 #[tokio::test]
 async fn blocked_user_gets_a_message_and_failures_have_their_own() {
     let spec = json!({ "missingSession": "Deny", "failurePolicy": "Deny" });
     let service = Setup::default().serve(&[callers(), policy("one", spec)]);
-    assert_eq!(service.decide(json!({ "sid": null })).await["message"], BLOCKED);
-    let failure = service.decide(json!({})).await["message"].as_str().unwrap().to_owned();
-    assert!(!failure.is_empty() && failure != BLOCKED, "{failure}");
+    assert_eq!(service.decide(json!({ "sid": null })).await["message"], NO_SESSION);
+    assert_eq!(service.decide(json!({})).await["message"], UNAVAILABLE);
+    let german = service.decide(json!({ "locale": "de-AT" })).await;
+    assert_eq!(
+        german["message"],
+        "Ihre Sitzungen konnten nicht geprüft werden. Bitte versuchen Sie es in einem Moment erneut."
+    );
 }
 
 #[tokio::test]
@@ -908,7 +913,7 @@ async fn invalid_policy_answers_for_the_readable_part_of_its_selector() {
     assert_eq!(
         service.decide(json!({ "client_id": "strict", "sid": null })).await,
         json!({ "block": true, "reason": "policy_invalid", "revoke_session": false, "policy": "default/strict",
-            "message": "Ask us." })
+            "message": UNAVAILABLE })
     );
     assert_eq!(
         service.decide(json!({ "client_id": "odd" })).await,

@@ -247,7 +247,7 @@ proptest! {
             let mut check = check.clone();
             check.policy.enforcement = Enforcement { mode, failure_policy, ..check.policy.enforcement };
             let decision = check.decide();
-            let answer = check.policy.enforcement.answer(Verdict::from(&decision), false);
+            let answer = check.policy.enforcement.answer(Verdict::from(&decision), None, false);
             (decision, answer)
         };
         let (enforced, answer) = with(Mode::Enforce);
