@@ -7,7 +7,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use session_checker::policy::{
-    Decision, LimitInputs, ListedSession, Login, LoginContext, Manifest, ObjectName, Policy, SessionList, compile,
+    Decision, LimitInputs, ListedSession, Login, LoginContext, Manifest, ObjectName, Origins, Policy, SessionList,
+    compile,
 };
 
 fn policy(strategy: &str, limit: usize) -> Policy {
@@ -34,6 +35,7 @@ fn sessions(count: usize, now: Timestamp) -> SessionList {
         idle_expires_at: ahead,
         expires_at: ahead,
         clients: Some(if n % 2 == 0 { vec!["c1".to_owned(), "c2".to_owned()] } else { vec!["c2".to_owned()] }),
+        has_actor: false,
     });
     SessionList::new("auth0|507f1f77bcf86cd799439020", entries)
 }
@@ -55,7 +57,13 @@ fn decide(c: &mut Criterion) {
                     .expect("the login is valid");
             let decision = || {
                 let limit_check = policy.pre_checks(&login, now).expect("no pre-check answers");
-                limit_check.decide(LimitInputs { sessions: &list, admissions: &[], revoked: &HashSet::new(), now })
+                limit_check.decide(LimitInputs {
+                    sessions: &list,
+                    admissions: &[],
+                    revoked: &HashSet::new(),
+                    origins: &Origins::default(),
+                    now,
+                })
             };
             let is_expected = match case {
                 "newcomer" => matches!(decision(), Decision::Within { holder: false, .. }),

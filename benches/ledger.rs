@@ -12,11 +12,11 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
 use session_checker::ledger::{Eviction, Failover, Ledger, Memory, SessionKey, Store, Terms, UserKey};
-use session_checker::policy::{Admission, Count, Decision, LimitScope, SessionList};
+use session_checker::policy::{Admission, Count, Decision, LimitScope, Origins, SessionList};
 use session_checker::redis::{Redis, RedisAddress};
 use tokio::time::Instant;
 
-fn within(_: &[Admission], _: &HashSet<String>) -> Decision {
+fn within(_: &[Admission], _: &HashSet<String>, _: &Origins) -> Decision {
     Decision::Within {
         count: Count { limit_scope: LimitScope::Client, limit: 1, active: 0, at_least: false },
         holder: false,

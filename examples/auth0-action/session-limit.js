@@ -174,6 +174,8 @@ function requestBody(event, tenant) {
     // What the user's identity provider says, if its connection maps the claim to the profile. It is of this login only if
     // the provider did this login.
     amr: methods.includes('federated') ? texts(event.user?.amr) : undefined,
+    actor: event.session?.actor ? true : undefined, // somebody else acts as the user
+    session_transfer_token: openedBy(event.session_transfer_token), // an app opened this login as a web view
     locale: locale(event),
     tenant, // not event.tenant.id, which is a name and not a domain
   };
@@ -181,6 +183,12 @@ function requestBody(event, tenant) {
   if (Buffer.byteLength(body) <= MAX_BYTES) return body;
   log('the request is too long; sending it without roles, prompt and amr');
   return JSON.stringify({ ...fields, roles: undefined, prompt: undefined, amr: undefined });
+}
+
+/** The application that opened the login. The token's request, with its address and browser, stays here. */
+function openedBy(token) {
+  const clientId = text(token?.client_id);
+  return clientId && { client_id: clientId };
 }
 
 /** The user's language: of the login page, else the first one that the application or the browser asks for. */

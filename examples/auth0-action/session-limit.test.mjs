@@ -105,6 +105,18 @@ test('amr is sent only for a login that the identity provider did', async (t) =>
   assert.equal(await amr('pwd', ['mfa']), undefined);
 });
 
+test('actor and web view are sent without who and where', async (t) => {
+  const event = login({ session: { id: 's', actor: { sub: 'auth0|agent' } }, session_transfer_token: { client_id: 'native', request: { ip: '192.0.2.1' } } });
+  const { json, body } = await requestFor(t, event);
+  assert.equal(json.actor, true);
+  assert.deepEqual(json.session_transfer_token, { client_id: 'native' });
+  assert.doesNotMatch(body, /agent|192/);
+  for (const token of [undefined, null, {}, { client_id: '' }, 'native']) {
+    const { json } = await requestFor(t, login({ session_transfer_token: token }));
+    assert.ok(!('session_transfer_token' in json) && !('actor' in json));
+  }
+});
+
 test('locale is that of the login page, else the first one asked for', async (t) => {
   const locale = async (transaction, request) => (await requestFor(t, login({ transaction, request }))).json.locale;
   assert.equal(await locale({ locale: 'de-CH', ui_locales: ['fr'] }, { language: 'en' }), 'de-CH');

@@ -55,6 +55,9 @@ enum JsonKey {
     IdleExpiresAt,
     ExpiresAt,
     Clients,
+    Actor,
+    // Of an actor.
+    Sub,
     // Of a client.
     ClientId,
     #[serde(other)]
@@ -255,6 +258,7 @@ impl<'de> Keep<'de> for Option<ListedSession> {
                 JsonKey::LastInteractedAt => session.last_interacted_at = scalar(&mut object)?.into_date(),
                 JsonKey::IdleExpiresAt => session.idle_expires_at = scalar(&mut object)?.into_date(),
                 JsonKey::ExpiresAt => session.expires_at = scalar(&mut object)?.into_date(),
+                JsonKey::Actor => session.has_actor = object.next_value::<Loose<Actor>>()?.0.0,
                 JsonKey::Clients => session.clients = object.next_value::<Loose<Option<Vec<String>>>>()?.0,
                 _ => drop(object.next_value::<IgnoredAny>()?),
             }
@@ -271,6 +275,26 @@ impl<'de> Keep<'de> for Option<Vec<String>> {
             clients.extend(id);
         }
         Ok(Some(clients))
+    }
+}
+
+/// Whether the value names an actor. An object without a name is none: a session that does not count must say why.
+#[derive(Default)]
+struct Actor(bool);
+
+impl<'de> Keep<'de> for Actor {
+    fn object<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
+        let mut is_named = false;
+        while let Some(key) = object.next_key()? {
+            match key {
+                JsonKey::Sub => {
+                    let name = object.next_value::<Loose<Scalar<'_>>>()?.0.into_text();
+                    is_named = name.is_some_and(|name| !name.is_empty());
+                }
+                _ => drop(object.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Self(is_named))
     }
 }
 

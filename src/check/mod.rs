@@ -21,7 +21,7 @@ use aws_lc_rs::hmac;
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
@@ -30,8 +30,8 @@ use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
 use crate::policy::{
-    Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Policy,
-    PolicyVersion, Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
+    Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Origins,
+    Policy, PolicyVersion, Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
@@ -193,8 +193,8 @@ impl Checker {
             Verdict::failed(error.failure)
         })?;
         let sessions = &listing.sessions;
-        let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
-            limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() })
+        let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
+            limit_check.decide(LimitInputs { sessions, admissions, revoked, origins, now: Timestamp::now() })
         };
         let decision = attempt.admit(sessions, listing.since, request.call.deadline, decide).await;
         Ok((decision, listing))
@@ -268,6 +268,19 @@ impl<'a> Walk<'a> {
         answer
     }
 
+    /// Lets the ledger remember how the session began. Few logins have such an origin.
+    async fn note_origins(&self, policy: &Policy) {
+        let (Some(checker), Some(sid), false) = (self.checker, self.login.sid(), self.read_only) else { return };
+        for origin in self.login.context().origins() {
+            let user = UserKey::new(policy.scope.tenant.domain(), self.login.user_id());
+            let key = SessionKey::new(user, sid, self.login.client_id());
+            let deadline = self.arrived + policy.timeout;
+            if timeout_at(deadline, checker.ledger.note(&key, &origin)).await.is_err() {
+                tracing::warn!(policy = %policy.scope.name, "the ledger could not remember how a session began");
+            }
+        }
+    }
+
     /// Counts a login whose tenant no policy knows, and sometimes warns about it.
     fn note_unknown_tenant(&self, view: &CallerView, assumed: Option<&str>) {
         let Some(checker) = self.checker else { return };
@@ -293,6 +306,7 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// The verdict, when a step ends the check early.
     async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
+        self.note_origins(policy).await;
         let mut limit_check = policy.pre_checks(self.login, Timestamp::now())?;
         if self.read_only {
             limit_check = limit_check.without_revoking();
@@ -378,8 +392,8 @@ impl<'a> Walk<'a> {
                 return Err(verdict);
             }
         };
-        let revoked = HashSet::new();
-        let inputs = LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, now: Timestamp::now() };
+        let (revoked, origins, now) = (HashSet::new(), Origins::default(), Timestamp::now());
+        let inputs = LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, origins: &origins, now };
         let (decision, roles) = (limit_check.decide(inputs), limit_check.explain(inputs));
         if let Decision::Evict { victims, .. } = &decision {
             self.seen.victims.clone_from(victims);

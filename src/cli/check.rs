@@ -95,6 +95,7 @@ fn describe_role(role: &SessionRole) -> String {
         SessionRole::Current => "is the session of this login".to_owned(),
         SessionRole::Ended => "has ended".to_owned(),
         SessionRole::Revoked => "was revoked".to_owned(),
+        SessionRole::Delegated => "belongs to somebody who acts as the user".to_owned(),
         SessionRole::Inactive => "is unused for longer than activeWithin".to_owned(),
         SessionRole::Counts(scopes) if scopes.is_empty() => "does not count towards a limit".to_owned(),
         SessionRole::Counts(scopes) => {

@@ -9,7 +9,7 @@ use kube::CustomResourceExt;
 
 pub use duration::GoDuration;
 pub use session_policy::{
-    AllowDenySpec, LimitsSpec, MessagesSpec, ModeSpec, OverrideSpec, ReentrySpec, SecretRef, SelectorSpec,
+    ActorsSpec, AllowDenySpec, LimitsSpec, MessagesSpec, ModeSpec, OverrideSpec, ReentrySpec, SecretRef, SelectorSpec,
     SessionPolicy, SessionPolicySpec, StrategySpec, TenantSpec,
 };
 pub use status::SessionPolicyStatus;

@@ -85,6 +85,10 @@ pub struct SessionPolicySpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[schemars(length(max = bounds::MAX_PROTOCOLS), inner(length(min = 1, max = bounds::MAX_PROTOCOL_CHARS)))]
     pub skip_protocols: Vec<String>,
+    /// Logins in which somebody else acts as the user, such as a support agent with a delegated session. `Exempt`: they have no
+    /// limit, and their sessions do not count and are never revoked. `Count`: they count as the user's own.
+    #[serde(default)]
+    pub actors: ActorsSpec,
     /// Other limits, or none, for a part of the logins. The first override that matches a login wins.
     #[serde(default)]
     #[x_kube(
@@ -341,6 +345,16 @@ pub enum ModeSpec {
     Enforce,
     /// Every login is allowed; what `Enforce` would have done is counted and logged.
     Audit,
+}
+
+/// How logins and sessions count in which somebody else acts as the user.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ActorsSpec {
+    /// They have no limit, do not count, and are never revoked.
+    #[default]
+    Exempt,
+    /// They count as the user's own.
+    Count,
 }
 
 /// Whether a login is allowed.

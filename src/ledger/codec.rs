@@ -6,15 +6,17 @@
 
 use jiff::Timestamp;
 
-use super::record::{AdmissionEntry, Record, RevocationEntry};
+use super::record::{AdmissionEntry, OriginEntry, Record, RevocationEntry};
+use crate::policy::Origin;
 
 /// A record in few bytes:
 ///
 /// ```text
 /// revision   8 bytes, little endian
-/// counts     admissions, revocations
+/// counts     admissions, revocations, origins
 /// admission  sid, client_id, admitted_at, counts_until, kept_until, 1 or 0 for a mark or none, the mark
 /// revocation sid, until
+/// origin     sid, 0 for a delegated session or 1 for a web view, the client id of a web view, until
 /// ```
 ///
 /// Numbers have seven bits a byte, lowest first; texts are length and bytes; times are seconds, zigzag, and nanoseconds.
@@ -26,6 +28,7 @@ impl Encoded {
         to.0.extend_from_slice(&record.revision.to_le_bytes());
         to.number(record.admissions.len() as u64);
         to.number(record.revoked.len() as u64);
+        to.number(record.origins.len() as u64);
         for entry in &record.admissions {
             to.text(&entry.sid);
             to.text(&entry.client_id);
@@ -39,17 +42,29 @@ impl Encoded {
             to.text(&revoked.sid);
             to.time(revoked.until);
         }
+        for entry in &record.origins {
+            to.text(&entry.sid);
+            match &entry.origin {
+                Origin::Delegated => to.number(0),
+                Origin::WebView { opened_by } => {
+                    to.number(1);
+                    to.text(opened_by);
+                }
+            }
+            to.time(entry.until);
+        }
         Self(to.0.into())
     }
 
     pub fn decode(&self) -> Record {
         let mut from = Decoder(&self.0);
         let revision = from.revision();
-        let (admissions, revoked) = (from.number(), from.number());
+        let (admissions, revoked, origins) = (from.number(), from.number(), from.number());
         Record {
             revision,
             admissions: (0..admissions).map(|_| from.entry()).collect(),
             revoked: (0..revoked).map(|_| RevocationEntry { sid: from.text(), until: from.time() }).collect(),
+            origins: (0..origins).map(|_| from.origin()).collect(),
         }
     }
 
@@ -63,11 +78,11 @@ impl Encoded {
         self.0.len()
     }
 
-    /// The number of admissions and revocations, without decoding them.
+    /// The number of admissions, revocations and origins, without decoding them.
     pub fn len(&self) -> usize {
         let mut from = Decoder(&self.0);
         from.revision();
-        (from.number() + from.number()) as usize
+        (from.number() + from.number() + from.number()) as usize
     }
 }
 
@@ -130,6 +145,12 @@ impl Decoder<'_> {
         Timestamp::new(seconds, nanoseconds as i32).expect("it was encoded from a time")
     }
 
+    fn origin(&mut self) -> OriginEntry {
+        let sid = self.text();
+        let origin = if self.number() == 0 { Origin::Delegated } else { Origin::WebView { opened_by: self.text() } };
+        OriginEntry { sid, origin, until: self.time() }
+    }
+
     fn entry(&mut self) -> AdmissionEntry {
         AdmissionEntry {
             sid: self.text(),
@@ -175,9 +196,14 @@ mod tests {
         fn record()(
             revision in any::<u64>(), admissions in proptest::collection::vec(entry(), 0..4),
             revoked in proptest::collection::vec((".{0,40}", time()), 0..200),
+            origins in proptest::collection::vec((".{0,40}", proptest::option::of(".{0,20}"), time()), 0..4),
         ) -> Record {
+            let origins = origins.into_iter().map(|(sid, opened_by, until)| {
+                let web_view = opened_by.map(|opened_by| Origin::WebView { opened_by });
+                OriginEntry { sid, origin: web_view.unwrap_or(Origin::Delegated), until }
+            });
             let revoked = revoked.into_iter().map(|(sid, until)| RevocationEntry { sid, until }).collect();
-            Record { revision, admissions, revoked }
+            Record { revision, admissions, revoked, origins: origins.collect() }
         }
     }
 
@@ -207,7 +233,7 @@ mod tests {
             kept_until: at,
             seen_at: None,
         };
-        let record = Record { revision: u64::MAX, admissions: vec![entry], revoked: Vec::new() };
+        let record = Record { revision: u64::MAX, admissions: vec![entry], revoked: Vec::new(), origins: Vec::new() };
         assert!(Encoded::new(&record).0.len() < 112, "{}", Encoded::new(&record).0.len());
     }
 }

@@ -80,7 +80,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::policy::{Admission, Decision, Failure, SessionList, Verdict};
+use crate::policy::{Admission, Decision, Failure, Origin, Origins, SessionList, Verdict};
 use record::new_revision;
 use user_locks::UserLocks;
 
@@ -88,7 +88,7 @@ pub use failover::Failover;
 pub use holders::{DEFAULT_CAPACITY as DEFAULT_HOLDERS, RecentHolders};
 pub use key::{KeyHash, KeyHasher, SessionKey, UserKey};
 pub use memory::{DEFAULT_CAPACITY, MAX_BYTES, Memory};
-pub use record::{AdmissionEntry, MAX_LIST_AGE, REVOKED_FOR, Record, RevocationEntry, Terms};
+pub use record::{AdmissionEntry, MAX_LIST_AGE, OriginEntry, REVOKED_FOR, Record, RevocationEntry, Terms};
 pub use store::{Stats, Store, StoreTime, Versioned};
 
 /// The most entries of one user. More than this need thousands of logins to several applications within one window.
@@ -166,6 +166,11 @@ impl<S: Store> Ledger<S> {
         };
         let written = Written::default();
         Attempt { ledger: Arc::clone(self), key, terms, since: read.now, was_revoked, written }
+    }
+
+    /// Remembers how the login's session began, whatever is decided: later checks of the user need it.
+    pub async fn note(&self, key: &SessionKey, origin: &Origin) {
+        self.edit(&key.user, |read, next| next.note(&self.store.pseudonym(&key.sid), origin, read.now.at)).await;
     }
 
     /// What the ledger and its store count.
@@ -252,8 +257,8 @@ impl<S: Store> Attempt<S> {
     }
 
     /// Decides with what the ledger knows, and records the decision, in one step. `since` is the time that belongs to the list:
-    /// a shared list has the T of the check that requested it. `decide` gets the admissions that count for the list and the
-    /// sessions that were revoked or reserved; it is called again when another replica was faster.
+    /// a shared list has the T of the check that requested it. `decide` gets the admissions that count for the list, the
+    /// sessions that were revoked or reserved, and how sessions began; it is called again when another replica was faster.
     ///
     /// An allowed login gets an entry, unless the list shows it already; with it, the sessions that it evicts are reserved. A
     /// blocked login is withdrawn.
@@ -266,7 +271,7 @@ impl<S: Store> Attempt<S> {
         sessions: &SessionList,
         since: StoreTime,
         deadline: Instant,
-        mut decide: impl FnMut(&[Admission], &HashSet<String>) -> Decision,
+        mut decide: impl FnMut(&[Admission], &HashSet<String>, &Origins) -> Decision,
     ) -> Result<Decision, Verdict> {
         let Self { ledger, key, terms, written, .. } = self;
         let sid = ledger.store.pseudonym(&key.sid);
@@ -293,7 +298,11 @@ impl<S: Store> Attempt<S> {
                     admitted_at: entry.admitted_at,
                 })
                 .collect();
-            let decision = decide(&admissions, &revoked_or_reserved);
+            let mut origins = Origins::default();
+            for entry in read.record.origins(now) {
+                origins.add(id(&entry.sid), &entry.origin);
+            }
+            let decision = decide(&admissions, &revoked_or_reserved, &origins);
             if decision == Decision::Undecided {
                 return Err(Verdict::from(&decision));
             }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Origin;
+
 /// How long a session that this service revoked is neither counted nor revoked again. Auth0 deletes asynchronously and may
 /// list a revoked session for a while.
 pub const REVOKED_FOR: Duration = Duration::from_secs(60);
@@ -16,6 +18,16 @@ pub const REVOKED_FOR: Duration = Duration::from_secs(60);
 /// The greatest age of a list that is used again for a user who checks too often. Entries are kept that much longer, so that
 /// such a list is still counted with them.
 pub const MAX_LIST_AGE: Duration = Duration::from_secs(10);
+
+/// How long it is remembered that somebody else acts as the user in a session: Auth0 ends such a session after two hours.
+const DELEGATED_FOR: Duration = Duration::from_secs(2 * 3600);
+
+/// How long it is remembered that a session is a web view: the time after which Auth0 ends an unused session by default. A login
+/// as a web view on the same session begins it again.
+const WEB_VIEW_FOR: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// The most origins of one user: a device that opens a new web view every hour leaves 72.
+const MAX_ORIGINS: usize = 100;
 
 /// What the ledger knows of one user. An absent record is the default one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +38,10 @@ pub struct Record {
     pub admissions: Vec<AdmissionEntry>,
     /// Sessions that this service revoked or is about to revoke, each once.
     pub revoked: Vec<RevocationEntry>,
+    /// How sessions began, where the list does not say it. A replica of an older version reads a record without it, and writes
+    /// it without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<OriginEntry>,
 }
 
 /// An allowed login.
@@ -51,6 +67,17 @@ pub struct RevocationEntry {
     /// The session, as the store writes it.
     pub sid: String,
     /// Lists whose `since` is before this do not count it.
+    pub until: Timestamp,
+}
+
+/// How a session began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginEntry {
+    /// The session, as the store writes it.
+    pub sid: String,
+    /// How it began.
+    pub origin: Origin,
+    /// It is remembered until this.
     pub until: Timestamp,
 }
 
@@ -82,14 +109,33 @@ impl Record {
         self.revoked.iter().filter(move |revoked| revoked.until > since).map(|revoked| revoked.sid.as_str())
     }
 
-    /// Whether there is neither an admission nor a revocation.
+    /// How the user's sessions began.
+    pub fn origins(&self, now: Timestamp) -> impl Iterator<Item = &OriginEntry> {
+        self.origins.iter().filter(move |entry| entry.until > now)
+    }
+
+    /// Remembers how a session began. The oldest origins make room for it.
+    pub fn note(&mut self, sid: &str, origin: &Origin, now: Timestamp) {
+        let lasts = if *origin == Origin::Delegated { DELEGATED_FOR } else { WEB_VIEW_FOR };
+        let is_same = |entry: &OriginEntry| entry.sid == sid && entry.origin == *origin;
+        // A login that is checked again writes nothing for the first half of the time.
+        if self.origins.iter().any(|entry| is_same(entry) && entry.until > later(now, lasts / 2)) {
+            return;
+        }
+        self.origins.retain(|entry| !is_same(entry));
+        let surplus = (self.origins.len() + 1).saturating_sub(MAX_ORIGINS);
+        self.origins.drain(..surplus);
+        self.origins.push(OriginEntry { sid: sid.to_owned(), origin: origin.clone(), until: later(now, lasts) });
+    }
+
+    /// Whether there is neither an admission nor a revocation nor an origin.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of admissions and revocations.
+    /// The number of admissions, revocations and origins.
     pub fn len(&self) -> usize {
-        self.admissions.len() + self.revoked.len()
+        self.admissions.len() + self.revoked.len() + self.origins.len()
     }
 
     /// Moves all times by `offset`, to another clock. Marks are dropped, because they have to be exact.
@@ -104,12 +150,16 @@ impl Record {
         for revoked in &mut self.revoked {
             revoked.until = moved(revoked.until);
         }
+        for entry in &mut self.origins {
+            entry.until = moved(entry.until);
+        }
         self
     }
 
     /// How long the record has to be kept after `now`.
     pub fn lasts(&self, now: Timestamp) -> Duration {
         let ends = self.admissions.iter().map(|entry| entry.kept_until).chain(self.revoked.iter().map(|it| it.until));
+        let ends = ends.chain(self.origins.iter().map(|it| it.until));
         ends.max().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(now)).unwrap_or_default())
     }
 
@@ -117,20 +167,25 @@ impl Record {
     pub fn is_stale(&self, now: Timestamp) -> bool {
         self.admissions.iter().any(|entry| entry.kept_until <= now)
             || self.revoked.iter().any(|revoked| revoked.until <= now)
+            || self.origins.iter().any(|entry| entry.until <= now)
     }
 
     /// Removes the entries that have ended.
     pub fn expire(&mut self, now: Timestamp) {
         self.admissions.retain(|entry| entry.kept_until > now);
         self.revoked.retain(|revoked| revoked.until > now);
+        self.origins.retain(|entry| entry.until > now);
     }
 
-    /// Removes the oldest entries until at most `most` are left, and returns how many it removed.
+    /// Removes the oldest entries until at most `most` are left, and returns how many it removed. Origins go first: without one
+    /// a limit is too strict, without an admission it is too lax.
     pub fn shorten(&mut self, most: usize) -> usize {
         let surplus = self.len().saturating_sub(most);
-        let admissions = surplus.min(self.admissions.len());
+        let origins = surplus.min(self.origins.len());
+        self.origins.drain(..origins);
+        let admissions = (surplus - origins).min(self.admissions.len());
         self.admissions.drain(..admissions);
-        self.revoked.drain(..surplus - admissions);
+        self.revoked.drain(..surplus - origins - admissions);
         surplus
     }
 
@@ -190,6 +245,7 @@ impl Record {
     pub fn revoke(&mut self, sid: &str, now: Timestamp) {
         self.reserve(sid, now);
         self.admissions.retain(|entry| entry.sid != sid);
+        self.origins.retain(|entry| entry.sid != sid);
     }
 
     /// Whether this login has an entry.
@@ -211,4 +267,74 @@ impl AdmissionEntry {
 /// Saturates at the end of time, which only a clock that is far wrong reaches.
 fn later(at: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds))
+    }
+
+    fn web_view() -> Origin {
+        Origin::WebView { opened_by: "native".to_owned() }
+    }
+
+    fn sids(record: &Record, now: Timestamp) -> Vec<&str> {
+        record.origins(now).map(|entry| entry.sid.as_str()).collect()
+    }
+
+    #[test]
+    fn origins_end_by_themselves_and_are_renewed_late() {
+        let mut record = Record::default();
+        record.note("agent", &Origin::Delegated, at(0));
+        record.note("view", &web_view(), at(0));
+        assert_eq!(sids(&record, at(7199)), ["agent", "view"]);
+        assert_eq!(sids(&record, at(7200)), ["view"]);
+        assert_eq!(record.lasts(at(0)), WEB_VIEW_FOR);
+        let before = record.clone();
+        record.note("agent", &Origin::Delegated, at(3599));
+        assert_eq!(record, before, "a login that is checked again writes nothing");
+        record.note("agent", &Origin::Delegated, at(3600));
+        assert_eq!(sids(&record, at(10799)), ["view", "agent"]);
+        record.expire(at(4 * 24 * 3600));
+        assert!(record.is_empty());
+    }
+
+    #[test]
+    fn origins_are_bounded_and_forgotten_before_entries() {
+        let mut record = Record::default();
+        for n in 0..MAX_ORIGINS + 5 {
+            record.note(&n.to_string(), &web_view(), at(0));
+        }
+        assert_eq!((record.origins.len(), &*record.origins[0].sid), (MAX_ORIGINS, "5"));
+        let terms = Terms { window: Duration::from_secs(10), longest_check: Duration::ZERO, enforced: true };
+        record.admit("s", "c", terms, at(0), at(0));
+        assert_eq!(record.shorten(3), MAX_ORIGINS + 1 - 3);
+        assert_eq!((record.origins.len(), record.admissions.len()), (2, 1));
+        assert_eq!(record.shorten(0), 3);
+    }
+
+    #[test]
+    fn revoked_session_has_no_origin() {
+        let mut record = Record::default();
+        record.note("agent", &Origin::Delegated, at(0));
+        record.revoke("agent", at(1));
+        assert_eq!(sids(&record, at(1)), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn records_of_older_and_newer_versions_are_read() {
+        let old = r#"{"revision":7,"admissions":[],"revoked":[]}"#;
+        let record: Record = serde_json::from_str(old).unwrap();
+        assert_eq!(record, Record { revision: 7, ..Record::default() });
+        assert_eq!(serde_json::to_string(&record).unwrap(), old, "an older replica reads it");
+        let mut with_origins = record;
+        with_origins.note("view", &web_view(), at(0));
+        let text = serde_json::to_string(&with_origins).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), with_origins);
+        let newer = text.replacen('{', r#"{"added_later":[1],"#, 1);
+        assert_eq!(serde_json::from_str::<Record>(&newer).unwrap(), with_origins);
+    }
 }

@@ -14,14 +14,16 @@ use serde_json::Value;
 
 use super::limits::Limits;
 use super::messages::{LanguageMessages, is_language_tag};
-use super::model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
+use super::model::{Actors, AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
 use super::written::{
     Manifest, SpecError, misplaced_lists, readable_list, readable_messages, readable_text, without_null,
 };
-use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds};
+use crate::crd::{
+    self, ActorsSpec, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds,
+};
 
 /// The readable part of a policy that does not compile. It governs the policy's logins by its failure policy, so that a typing
 /// error never switches a limit off unnoticed.
@@ -333,6 +335,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         },
         missing_session: spec.missing_session.into(),
         skip_protocols: spec.skip_protocols.iter().cloned().collect(),
+        actors: spec.actors.into(),
         overrides,
         timeout: timeout?,
         admission_window: admission_window?,
@@ -449,6 +452,15 @@ impl From<ModeSpec> for Mode {
         match spec {
             ModeSpec::Enforce => Self::Enforce,
             ModeSpec::Audit => Self::Audit,
+        }
+    }
+}
+
+impl From<ActorsSpec> for Actors {
+    fn from(spec: ActorsSpec) -> Self {
+        match spec {
+            ActorsSpec::Exempt => Self::Exempt,
+            ActorsSpec::Count => Self::Count,
         }
     }
 }

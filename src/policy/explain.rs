@@ -1,6 +1,7 @@
 //! Explains a decision session by session, with the same [`Evaluation`] that [`decide`](super::decide) counts with.
 
-use super::decide::{Evaluation, LimitCheck, LimitInputs};
+use super::evaluation::Evaluation;
+use super::limit_check::{LimitCheck, LimitInputs};
 use super::limits::LimitScope;
 
 /// How a listed session counts for a login.
@@ -12,6 +13,8 @@ pub enum SessionRole {
     Ended,
     /// This service revoked it a moment ago.
     Revoked,
+    /// Somebody else acts as the user in it.
+    Delegated,
     /// It was not used within `activeWithin`.
     Inactive,
     /// It counts towards these limits. There are none when no limit counts its applications, or when it came after a place
@@ -30,6 +33,8 @@ impl LimitCheck<'_> {
                 SessionRole::Ended
             } else if evaluation.was_revoked(id) {
                 SessionRole::Revoked
+            } else if evaluation.is_exempt(id, Some(session)) {
+                SessionRole::Delegated
             } else {
                 // Inactivity is the only other cause for a session not to count.
                 let other = evaluation.other(id, session);

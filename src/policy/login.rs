@@ -1,5 +1,7 @@
 //! The login that a check is about, with every field within the bounds of the contract.
 
+use super::origin::Origin;
+
 /// A login as the Action describes it. [`Login::new`] makes sure that every field is within its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
@@ -26,6 +28,10 @@ pub struct LoginContext {
     pub mfa: bool,
     /// The authentication methods of an identity provider (RFC 8176).
     pub amr: Vec<String>,
+    /// Whether somebody else acts as the user (`event.session.actor`).
+    pub actor: bool,
+    /// The client id of the application that opened this login as a web view (`event.session_transfer_token`).
+    pub opened_by: Option<String>,
     /// The tenant's canonical or custom domain.
     pub tenant: Option<String>,
     /// The language of the user, as a BCP 47 tag. Anything else is no language.
@@ -38,6 +44,12 @@ impl LoginContext {
     pub fn is_multi_factor(&self) -> bool {
         let has = |names: &[&str]| self.amr.iter().any(|method| names.contains(&method.as_str()));
         self.mfa || has(&["mfa"]) || (has(&["pwd"]) && has(&SECOND_FACTORS)) || (has(&KEYS) && has(&USER_VERIFICATIONS))
+    }
+
+    /// How the login's session began, where it matters.
+    pub fn origins(&self) -> impl Iterator<Item = Origin> {
+        let web_view = self.opened_by.clone().map(|opened_by| Origin::WebView { opened_by });
+        self.actor.then_some(Origin::Delegated).into_iter().chain(web_view)
     }
 
     /// Whether the login is a silent renewal (`prompt=none`): no user waits at a login page.
@@ -98,12 +110,14 @@ impl Login {
             "sid",
             "at most 128 characters, none of them white space or a control character",
         )?;
+        context.opened_by = context.opened_by.filter(|client| !client.is_empty());
         context.tenant = context.tenant.filter(|tenant| !tenant.is_empty());
         let text = "at most 300 characters long";
         check(is_context(context.protocol.as_deref()), "protocol", text)?;
         check(is_context(context.organization_id.as_deref()), "organization_id", text)?;
         check(is_context(context.connection.as_deref()), "connection", text)?;
         check(is_context(context.tenant.as_deref()), "tenant", text)?;
+        check(is_context(context.opened_by.as_deref()), "session_transfer_token.client_id", text)?;
         check(is_context(context.locale.as_deref()), "locale", text)?;
         let list = "a list of at most 128 texts, each at most 300 characters long";
         check(is_context_list(&context.prompt), "prompt", list)?;
@@ -211,6 +225,7 @@ mod tests {
             (LoginContext { organization_id: long.clone(), ..LoginContext::default() }, "organization_id"),
             (LoginContext { connection: long.clone(), ..LoginContext::default() }, "connection"),
             (LoginContext { tenant: long.clone(), ..LoginContext::default() }, "tenant"),
+            (LoginContext { opened_by: long.clone(), ..LoginContext::default() }, "session_transfer_token.client_id"),
             (LoginContext { locale: long.clone(), ..LoginContext::default() }, "locale"),
             (LoginContext { prompt: many.clone(), ..LoginContext::default() }, "prompt"),
             (LoginContext { amr: many.clone(), ..LoginContext::default() }, "amr"),

@@ -16,13 +16,16 @@ mod answer;
 mod compile;
 mod condition;
 mod decide;
+mod evaluation;
 mod explain;
 mod index;
+mod limit_check;
 mod limits;
 mod login;
 mod messages;
 mod model;
 mod name;
+mod origin;
 mod policy_set;
 mod precedence;
 mod secrets;
@@ -42,14 +45,15 @@ pub use condition::{
     ActiveVersion, CallersReport, Condition, ConditionReason, ConditionStatus, ConditionType, CredentialReport,
     PolicyReport, SecretProblem,
 };
-pub use decide::{Admission, LimitCheck, LimitInputs};
 pub use explain::SessionRole;
 pub use index::Index;
+pub use limit_check::{Admission, LimitCheck, LimitInputs};
 pub use limits::{Count, Decision, LimitScope, Limits};
 pub use login::{InvalidField, Login, LoginContext};
 pub use messages::LanguageMessages;
-pub use model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
+pub use model::{Actors, AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 pub use name::ObjectName;
+pub use origin::{Origin, Origins};
 pub use policy_set::{
     ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TenantProof, TokenDigest,
 };

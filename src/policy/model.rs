@@ -37,6 +37,8 @@ pub struct Policy {
     pub missing_session: AllowDeny,
     /// The protocols that are not limited.
     pub skip_protocols: HashSet<String>,
+    /// Whether sessions in which somebody else acts as the user count.
+    pub actors: Actors,
     /// The overrides; the first that matches a login wins.
     pub overrides: Vec<Override>,
     /// The time limit of a check.
@@ -116,6 +118,15 @@ pub enum Mode {
     Enforce,
     /// Every login is allowed; the answer says what `Enforce` would have done.
     Audit,
+}
+
+/// How logins and sessions count in which somebody else acts as the user.
+#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actors {
+    /// They have no limit, do not count, and are never revoked.
+    Exempt,
+    /// They count as the user's own.
+    Count,
 }
 
 /// The answer to a login that no list of sessions decides.

@@ -30,6 +30,8 @@ pub struct ListedSession {
     pub expires_at: Option<Timestamp>,
     /// The applications that completed a login on it; `None` when the entry does not say.
     pub clients: Option<Vec<String>>,
+    /// Whether the entry says that somebody else acts as the user in it.
+    pub has_actor: bool,
 }
 
 /// The sessions of one user, without entries of other users and without duplicates.
@@ -75,6 +77,8 @@ pub(super) struct Session {
     pub clients: usize,
     /// Whether its id has the form of Auth0's ids. A session with another id counts, and is never revoked.
     pub is_revocable: bool,
+    /// Whether the list says that somebody else acts as the user in it.
+    pub has_actor: bool,
 }
 
 /// A session in the form in which it is shown to people.
@@ -120,13 +124,15 @@ impl SessionList {
                     self.unusual_ids += usize::from(!is_revocable);
                     vacant.insert(Session {
                         is_revocable,
+                        has_actor: entry.has_actor,
                         created_at: entry.created_at,
                         ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
                         last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
                         clients: intern(&mut self.client_sets, &mut self.most_clients, clients),
                     });
                 }
-                Entry::Occupied(occupied) => {
+                Entry::Occupied(mut occupied) => {
+                    occupied.get_mut().has_actor |= entry.has_actor;
                     let first = || self.client_sets[occupied.get().clients].clone();
                     let all = joined.entry(occupied.index()).or_insert_with(first);
                     match (all.as_mut(), clients) {
@@ -211,6 +217,11 @@ impl SessionList {
 
     pub(super) fn get(&self, id: &str) -> Option<&Session> {
         self.sessions.get(id)
+    }
+
+    /// The session with its id as the list holds it.
+    pub(super) fn entry(&self, id: &str) -> Option<(&str, &Session)> {
+        self.sessions.get_key_value(id).map(|(id, session)| (id.as_str(), session))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Session)> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::decide::LimitCheck;
+use super::limit_check::LimitCheck;
 use super::policy_set::PolicyVersion;
 use super::session::SessionList;
 
@@ -22,16 +22,16 @@ pub struct StopRule {
 
 impl StopRule {
     /// The rule of a login under this version of its policy. `None` where the whole list is needed: a strategy that revokes
-    /// chooses among all sessions.
+    /// chooses among all sessions, and the device of a web view may be on the last page.
     pub fn new(version: &Arc<PolicyVersion>, limit_check: &LimitCheck<'_>) -> Option<Self> {
-        (!limit_check.may_evict()).then(|| Self {
+        (!limit_check.may_evict() && !limit_check.is_web_view()).then(|| Self {
             version: Arc::clone(version),
             chosen_by: limit_check.chosen_by(),
             user_id: limit_check.user_id().to_owned(),
             client_id: limit_check.client_id().to_owned(),
             sid: limit_check.sid().to_owned(),
             mfa: limit_check.mfa(),
-            may_revoke: limit_check.may_revoke(),
+            may_revoke: limit_check.may_revoke,
         })
     }
 

@@ -87,6 +87,7 @@ fn describe_rule(rule: &PolicyVersion) -> Value {
             "reentry": policy.reentry,
             "strategy": policy.strategy,
             "timeout_seconds": policy.timeout.as_secs_f64(),
+            "actors": policy.actors,
             "overrides": policy.overrides.iter().map(|policy_override| json!({
                 "name": policy_override.name,
                 "users": policy_override.users.as_ref().map(std::collections::HashSet::len),

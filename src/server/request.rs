@@ -38,6 +38,8 @@ struct CheckFields {
     roles: Option<Value>,
     mfa: Option<Value>,
     amr: Option<Value>,
+    actor: Option<Value>,
+    session_transfer_token: Option<Value>,
     tenant: Option<Value>,
     locale: Option<Value>,
 }
@@ -124,6 +126,21 @@ impl CheckFields {
             amr: match self.amr {
                 Some(Value::String(one)) => vec![one],
                 other => strings("amr", other, "a string or a list of strings")?,
+            },
+            actor: match self.actor {
+                None => false,
+                Some(Value::Bool(actor)) => actor,
+                // Auth0's own object, which says who it is.
+                Some(Value::Object(_)) => true,
+                Some(_) => return Err(must_be("actor", "true, false or an object")),
+            },
+            opened_by: match self.session_transfer_token {
+                None => None,
+                Some(Value::Object(mut token)) => {
+                    let client = token.remove("client_id").filter(|client| !client.is_null());
+                    string("session_transfer_token.client_id", client)?
+                }
+                Some(_) => return Err(must_be("session_transfer_token", "an object with a client_id")),
             },
             tenant: string("tenant", self.tenant)?,
             locale: string("locale", self.locale)?,

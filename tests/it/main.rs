@@ -29,6 +29,7 @@ mod ledger;
 mod lists;
 mod monitoring;
 mod node_demo;
+mod origins;
 mod panics;
 mod partial_lists;
 mod plot;

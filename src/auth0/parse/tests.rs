@@ -39,6 +39,7 @@ fn full_session_is_read() {
             expires_at: date(5),
             last_interacted_at: date(6),
             clients: Some(vec!["a".to_owned(), "b".to_owned()]),
+            has_actor: true,
         }
     );
 }
@@ -194,6 +195,18 @@ fn recorded_session_is_read() {
             idle_expires_at: date,
             expires_at: date,
             clients: Some(vec!["ClientID".to_owned()]),
+            has_actor: false,
         }]
     );
+}
+
+#[test]
+fn actor_is_one_that_has_a_name() {
+    let has_actor = |actor: Value| session(json!({ "id": "s1", "actor": actor })).has_actor;
+    assert!(has_actor(json!({ "sub": "auth0|agent", "more": [1] })));
+    for none in
+        [json!(null), json!({}), json!({ "sub": "" }), json!({ "sub": null }), json!("x"), json!(true), json!([])]
+    {
+        assert!(!has_actor(none.clone()), "{none}");
+    }
 }

@@ -5,8 +5,13 @@ use super::*;
 fn roles(check: &Check) -> Vec<(String, SessionRole)> {
     let (login, sessions) = (check.login(), SessionList::new("u", check.listed.iter().cloned()));
     let limit_check = check.policy.pre_checks(&login, now()).unwrap();
-    let inputs =
-        LimitInputs { sessions: &sessions, admissions: &check.admissions, revoked: &check.revoked, now: now() };
+    let inputs = LimitInputs {
+        sessions: &sessions,
+        admissions: &check.admissions,
+        revoked: &check.revoked,
+        origins: &check.origins,
+        now: now(),
+    };
     sessions.ids().map(str::to_owned).zip(limit_check.explain(inputs)).collect()
 }
 

@@ -10,6 +10,7 @@ mod index;
 mod limits;
 mod messages;
 mod oracle;
+mod origins;
 mod partial;
 mod pre_checks;
 mod properties;
@@ -120,6 +121,8 @@ struct Check {
     listed: Vec<ListedSession>,
     admissions: Vec<Admission>,
     revoked: HashSet<String>,
+    origins: Origins,
+    opened_by: Option<String>,
 }
 
 impl Check {
@@ -132,6 +135,8 @@ impl Check {
             listed: Vec::new(),
             admissions: Vec::new(),
             revoked: HashSet::new(),
+            origins: Origins::default(),
+            opened_by: None,
         }
     }
 
@@ -162,8 +167,19 @@ impl Check {
         Self { revoked: sids.iter().map(|sid| (*sid).to_owned()).collect(), ..self }
     }
 
+    /// Sets how a session began.
+    fn began(mut self, sid: &str, origin: &Origin) -> Self {
+        self.origins.add(sid.to_owned(), origin);
+        self
+    }
+
+    /// Makes the login a web view that an application opened.
+    fn opened_by(self, client: &str) -> Self {
+        Self { opened_by: Some(client.to_owned()), ..self }
+    }
+
     fn login(&self) -> Login {
-        let context = LoginContext { mfa: self.mfa, ..LoginContext::default() };
+        let context = LoginContext { mfa: self.mfa, opened_by: self.opened_by.clone(), ..LoginContext::default() };
         Login::new("u".to_owned(), self.client.clone(), Some(self.sid.clone()), context).unwrap()
     }
 
@@ -174,6 +190,7 @@ impl Check {
             sessions: &SessionList::new("u", self.listed.iter().cloned()),
             admissions: &self.admissions,
             revoked: &self.revoked,
+            origins: &self.origins,
             now: now(),
         })
     }

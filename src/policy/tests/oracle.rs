@@ -16,10 +16,21 @@ struct Known {
     created: Option<Timestamp>,
     last_use: Option<Timestamp>,
     ends: Option<Timestamp>,
+    has_actor: bool,
+    /// The limits towards which it does not count, because its device counts towards them.
+    carried: BTreeSet<&'static str>,
 }
 
 impl Known {
     fn belongs(&self, limit_scope: LimitScope, check: &Check) -> bool {
+        !self.carried.contains(limit_scope.as_str()) && self.is_counted_by(limit_scope, check)
+    }
+
+    fn has(&self, client: &str) -> bool {
+        self.clients.as_ref().is_some_and(|clients| clients.contains(client)) || self.remembered.contains(client)
+    }
+
+    fn is_counted_by(&self, limit_scope: LimitScope, check: &Check) -> bool {
         let unknown = self.clients.is_none();
         let mut all = self.clients.clone().unwrap_or_default();
         all.extend(self.remembered.iter().cloned());
@@ -78,6 +89,8 @@ fn first_step(check: &Check) -> Vec<Known> {
                 created: first.created_at,
                 last_use,
                 ends,
+                has_actor: entries.iter().any(|entry| entry.has_actor),
+                carried: BTreeSet::new(),
                 id,
             }
         })
@@ -107,6 +120,9 @@ pub(super) fn oracle(check: &Check) -> Decision {
         if check.revoked.contains(&session.id) {
             continue;
         }
+        if is_exempt(check, &session.id, session.has_actor) {
+            continue;
+        }
         let mut session = session.clone();
         let readable = session.last_use.is_some();
         if let Some(admitted) = admitted(&session.id) {
@@ -126,6 +142,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
         .iter()
         .map(|admission| admission.sid.as_str())
         .filter(|sid| *sid != check.sid && !listed.iter().any(|session| session.id == *sid))
+        .filter(|sid| !is_exempt(check, sid, false))
         .collect();
     for sid in unlisted {
         others.push(Known {
@@ -144,18 +161,51 @@ pub(super) fn oracle(check: &Check) -> Decision {
                 .min(),
             last_use: admitted(sid),
             ends: None,
+            has_actor: false,
+            carried: BTreeSet::new(),
         });
     }
+
+    // The current session as a device: it also has the application that logs in.
+    let as_device = {
+        let mut clients: BTreeSet<String> = BTreeSet::from([check.client.clone()]);
+        clients.extend(ledger.iter().filter(|it| it.sid == check.sid).map(|it| it.client_id.clone()));
+        let blank = || Known {
+            id: check.sid.clone(),
+            listed: false,
+            clients: Some(BTreeSet::new()),
+            remembered: BTreeSet::new(),
+            created: None,
+            last_use: None,
+            ends: None,
+            has_actor: false,
+            carried: BTreeSet::new(),
+        };
+        let mut session = current.clone().unwrap_or_else(blank);
+        session.remembered.extend(clients);
+        session
+    };
+    carry(check, &mut others, &as_device);
 
     // Every limit, in order.
     struct OracleLimit {
         limit_scope: LimitScope,
         limit: usize,
         counted: Vec<Known>,
+        /// 1 when the device of the login is one of them, which has one place with it.
+        own_device: usize,
         holder: bool,
         exceeded: bool,
     }
     let strategy = check.policy.strategy;
+    let devices = others.clone();
+    let has_device =
+        |limit_scope: LimitScope| {
+            let mut devices = devices.iter().filter(|it| !check.origins.web_views.contains_key(&it.id));
+            check.opened_by.as_ref().or_else(|| check.origins.web_views.get(&check.sid)).is_some_and(|client| {
+                devices.any(|device| device.has(client) && device.is_counted_by(limit_scope, check))
+            })
+        };
     let mut measured: Vec<OracleLimit> = Vec::new();
     for (limit_scope, limit) in check.policy.limits.iter() {
         let limit = limit as usize;
@@ -170,24 +220,25 @@ pub(super) fn oracle(check: &Check) -> Decision {
                 (a, b) => a < b,
             };
             let counted: Vec<Known> = belonging.into_iter().filter(|other| other.listed && before(other)).collect();
-            let exceeded = strategy == Strategy::Deny && counted.len() >= limit;
-            measured.push(OracleLimit { limit_scope, limit, counted, holder, exceeded });
+            let exceeded = strategy == Strategy::Deny && !has_device(limit_scope) && counted.len() >= limit;
+            measured.push(OracleLimit { limit_scope, limit, counted, own_device: 0, holder, exceeded });
         } else {
-            let exceeded = belonging.len() >= limit;
-            measured.push(OracleLimit { limit_scope, limit, counted: belonging, holder, exceeded });
+            let exceeded = !has_device(limit_scope) && belonging.len() >= limit;
+            let own_device = usize::from(has_device(limit_scope));
+            measured.push(OracleLimit { limit_scope, limit, counted: belonging, own_device, holder, exceeded });
         }
     }
     let count = |measured: &OracleLimit| Count {
         limit_scope: measured.limit_scope,
         limit: u32::try_from(measured.limit).unwrap(),
-        active: measured.counted.len(),
+        active: measured.counted.len() - measured.own_device,
         at_least: false,
     };
 
     let Some(first) = measured.iter().find(|measured| measured.exceeded) else {
         let mut least: Option<&OracleLimit> = None;
         for one in &measured {
-            let room = |measured: &OracleLimit| measured.limit as i64 - measured.counted.len() as i64;
+            let room = |measured: &OracleLimit| measured.limit as i64 - count(measured).active as i64;
             if least.is_none_or(|least| room(one) < room(least)) {
                 least = Some(one);
             }
@@ -218,9 +269,21 @@ pub(super) fn oracle(check: &Check) -> Decision {
         }
         let surplus = still.len() - (one.limit - 1);
         // A login that is only remembered cannot be revoked, on whatever session it is.
-        let as_listed = |other: &Known| Known { remembered: BTreeSet::new(), ..other.clone() };
+        let in_progress = |other: &Known| {
+            admitted(&other.id).is_some_and(|at| now.duration_since(at) < SignedDuration::from_secs(60))
+        };
+        let as_listed = |other: &Known| match in_progress(other) {
+            true => Known { remembered: BTreeSet::new(), ..other.clone() },
+            false => other.clone(),
+        };
+        // A web view that is only remembered cannot be revoked, so its device stays.
+        let stays = |other: &Known| {
+            let mut web_views = others.iter().filter(|view| !view.listed);
+            web_views.any(|view| check.origins.web_views.get(&view.id).is_some_and(|client| other.has(client)))
+        };
         let mut can_go: Vec<Known> = still
             .into_iter()
+            .filter(|other| !stays(other))
             .filter(|other| other.listed && as_listed(other).belongs(one.limit_scope, check))
             .cloned()
             .collect();
@@ -230,8 +293,42 @@ pub(super) fn oracle(check: &Check) -> Decision {
         }
         chosen.extend(can_go.into_iter().take(surplus));
     }
+    // The web views that would count without their devices go with them.
+    let mut rest: Vec<Known> =
+        others.iter().filter(|other| chosen.iter().all(|gone| gone.id != other.id)).cloned().collect();
+    carry(check, &mut rest, &as_device);
+    for view in rest {
+        let before = others.iter().find(|other| other.id == view.id).unwrap();
+        let changes = |scope: &LimitScope| before.belongs(*scope, check) != view.belongs(*scope, check);
+        if view.listed && check.origins.web_views.contains_key(&view.id) && LimitScope::ALL.iter().any(changes) {
+            chosen.push(view);
+        }
+    }
     chosen.sort_by(|a, b| by_strategy(strategy, a, b));
     Decision::Evict { count: count(first), victims: chosen.into_iter().map(|gone| gone.id).collect() }
+}
+
+/// Whether somebody else acts as the user in the session, and the policy exempts that.
+fn is_exempt(check: &Check, sid: &str, listed_with_actor: bool) -> bool {
+    check.policy.actors == Actors::Exempt && (listed_with_actor || check.origins.delegated.contains(sid))
+}
+
+/// A web view does not count towards the limits that count a session with the application that opened it.
+fn carry(check: &Check, others: &mut [Known], current: &Known) {
+    let mut devices: Vec<Known> =
+        others.iter().filter(|other| !check.origins.web_views.contains_key(&other.id)).cloned().collect();
+    if check.opened_by.is_none() && !check.origins.web_views.contains_key(&check.sid) {
+        devices.push(current.clone());
+    }
+    for view in others {
+        let Some(client) = check.origins.web_views.get(&view.id) else { continue };
+        view.carried.clear();
+        for limit_scope in LimitScope::ALL {
+            if devices.iter().any(|device| device.has(client) && device.is_counted_by(limit_scope, check)) {
+                view.carried.insert(limit_scope.as_str());
+            }
+        }
+    }
 }
 
 fn by_strategy(strategy: Strategy, a: &Known, b: &Known) -> std::cmp::Ordering {

@@ -15,7 +15,13 @@ impl Check {
     fn decide_by(&self, sessions: &SessionList) -> Decision {
         let login = self.login();
         let limit_check = self.policy.pre_checks(&login, now()).unwrap();
-        limit_check.decide(LimitInputs { sessions, admissions: &self.admissions, revoked: &self.revoked, now: now() })
+        limit_check.decide(LimitInputs {
+            sessions,
+            admissions: &self.admissions,
+            revoked: &self.revoked,
+            origins: &self.origins,
+            now: now(),
+        })
     }
 
     fn is_blocked_by(&self, sessions: &SessionList) -> bool {

@@ -1,6 +1,8 @@
 //! Properties that hold for every check, which no table of examples can show.
 
-use proptest::collection::{hash_set, vec};
+use std::collections::HashMap;
+
+use proptest::collection::{hash_map, hash_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -44,6 +46,7 @@ fn listed_session() -> impl Strategy<Value = ListedSession> {
                 idle_expires_at,
                 expires_at,
                 clients,
+                has_actor: false,
             }
         },
     )
@@ -79,8 +82,33 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         })
 }
 
+/// How sessions began, what the list says of it, and whether the login is a web view.
+fn any_origins() -> impl Strategy<Value = (Origins, HashSet<String>, Option<String>)> {
+    let client = || select(&CLIENTS[..]).prop_map(str::to_owned);
+    let delegated = || prop_oneof![2 => Just(HashSet::new()), 1 => hash_set(sid(), 1..3)];
+    let web_views = prop_oneof![1 => Just(HashMap::new()), 1 => hash_map(sid(), client(), 1..4)];
+    let origins = (delegated(), web_views).prop_map(|(delegated, web_views)| Origins { delegated, web_views });
+    (origins, delegated(), option::weighted(0.2, client()))
+}
+
 fn any_check() -> impl Strategy<Value = Check> {
-    let admission = (sid(), select(&CLIENTS[..]), -6..1i64).prop_map(|(sid, client, n)| admitted(&sid, client, n * 5));
+    (checks_of_own_sessions(), any_origins(), any::<bool>()).prop_map(
+        |(check, (origins, with_actor, opened_by), exempt)| {
+            let mut check = Check { origins, opened_by, ..check };
+            check.policy.actors = if exempt { Actors::Exempt } else { Actors::Count };
+            for session in &mut check.listed {
+                session.has_actor = with_actor.contains(&session.id);
+            }
+            check
+        },
+    )
+}
+
+/// Checks without web views and without sessions of somebody who acts as the user.
+fn checks_of_own_sessions() -> impl Strategy<Value = Check> {
+    // The last ones are longer ago than a login can be in progress.
+    let times = (0..9i64).prop_map(|n| [0, -1, -2, -3, -5, -6, -12, -13, -30][n as usize]);
+    let admission = (sid(), select(&CLIENTS[..]), times).prop_map(|(sid, client, n)| admitted(&sid, client, n * 5));
     (
         any_policy(),
         sid(),
@@ -98,12 +126,14 @@ fn any_check() -> impl Strategy<Value = Check> {
             listed,
             admissions,
             revoked,
+            origins: Origins::default(),
+            opened_by: None,
         })
 }
 
 /// A check whose only input is a list without duplicate ids.
 pub(super) fn plain_check() -> impl Strategy<Value = Check> {
-    any_check().prop_map(|mut check| {
+    checks_of_own_sessions().prop_map(|mut check| {
         let mut seen = HashSet::new();
         check.listed.retain(|session| seen.insert(session.id.clone()));
         check.admissions.clear();
@@ -145,6 +175,38 @@ proptest! {
         let mut more = check.clone();
         more.listed.insert(place.index(check.listed.len() + 1), added);
         prop_assert_eq!(more.decide(), check.decide());
+    }
+
+    #[test]
+    fn web_view_of_a_counted_device_is_never_over_its_limits_and_evicts_no_device(check in any_check()) {
+        let Some(client) = check.opened_by.clone() else { return Ok(()) };
+        let Decision::Evict { victims, .. } = check.decide() else { return Ok(()) };
+        // The same list for an ordinary login says which sessions count.
+        let device = |sid: &String| {
+            let listed = check.listed.iter().any(|it| it.id == *sid && it.clients.iter().flatten().any(|it| *it == client));
+            let remembered = check.admissions.iter().any(|it| it.sid == *sid && it.client_id == client);
+            let all = check.listed.iter().filter(|it| it.id == *sid).all(|it| it.clients.is_some());
+            (listed && all || remembered) && !check.origins.web_views.contains_key(sid)
+        };
+        prop_assert!(!victims.iter().any(device), "{victims:?}");
+    }
+
+    #[test]
+    fn session_with_an_actor_is_as_if_it_were_not_there(check in any_check(), sid in sid(), listed_so in any::<bool>()) {
+        prop_assume!(sid != check.sid);
+        let mut with = check.clone();
+        with.policy.actors = Actors::Exempt;
+        for session in with.listed.iter_mut().filter(|session| session.id == sid) {
+            session.has_actor = listed_so;
+        }
+        let is_listed = with.listed.iter().any(|session| session.id == sid && session.user_id.as_deref() != Some("v"));
+        if !(listed_so && is_listed) {
+            with.origins.delegated.insert(sid.clone());
+        }
+        let mut without = with.clone();
+        without.listed.retain(|session| session.id != sid);
+        without.admissions.retain(|admission| admission.sid != sid);
+        prop_assert_eq!(with.decide(), without.decide());
     }
 
     #[test]
@@ -229,7 +291,7 @@ proptest! {
         prop_assert!(is_within(&remaining.decide()));
         let by_revoked_set = Check { revoked: check.revoked.iter().chain(&victims).cloned().collect(), ..check.clone() };
         prop_assert!(is_within(&by_revoked_set.decide()));
-        if check.policy.limits.iter().count() == 1 {
+        if check.policy.limits.iter().count() == 1 && check.origins.web_views.is_empty() {
             prop_assert_eq!(victims.len(), surplus);
         }
     }

@@ -141,9 +141,10 @@ fn check_without_revoking_is_decided_as_under_deny() {
         let login = check.login();
         let limit_check = check.policy.pre_checks(&login, now()).unwrap().without_revoking();
         let sessions = SessionList::new("u", check.listed.iter().cloned());
-        let revoked = HashSet::new();
-        let decision =
-            limit_check.decide(LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, now: now() });
+        let (revoked, origins) = (HashSet::new(), Origins::default());
+        let inputs =
+            LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, origins: &origins, now: now() };
+        let decision = limit_check.decide(inputs);
         assert_eq!(decision, exceeded(LimitScope::Client, 1, 1, false), "{strategy}");
     }
 }

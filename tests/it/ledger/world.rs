@@ -14,8 +14,8 @@ use session_checker::ledger::{
     Attempt, Eviction, Ledger, Memory, Record, SessionKey, Stats, Store, StoreTime, Terms, UserKey, Versioned,
 };
 use session_checker::policy::{
-    Admission, Decision, LimitInputs, ListedSession, Login, LoginContext, Manifest, ObjectName, Policy, SessionList,
-    Verdict, compile,
+    Admission, Decision, LimitInputs, ListedSession, Login, LoginContext, Manifest, ObjectName, Origins, Policy,
+    SessionList, Verdict, compile,
 };
 use tokio::time::Instant;
 
@@ -185,8 +185,9 @@ impl Case<'_> {
     ) -> Result<Decision, Verdict> {
         let login = Login::new("u".into(), self.client.into(), Some(self.sid.into()), LoginContext::default()).unwrap();
         let limit_check = self.policy.pre_checks(&login, Timestamp::now()).unwrap();
-        let decide = |admissions: &[Admission], revoked: &HashSet<String>| {
-            let decision = limit_check.decide(LimitInputs { sessions, admissions, revoked, now: Timestamp::now() });
+        let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
+            let decision =
+                limit_check.decide(LimitInputs { sessions, admissions, revoked, origins, now: Timestamp::now() });
             between();
             decision
         };

@@ -1,0 +1,161 @@
+//! A login that only the user's sessions can decide, with everything that the decision depends on.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use super::answer::Verdict;
+use super::limits::Limits;
+use super::login::Login;
+use super::model::{Actors, Policy, Strategy};
+use super::origin::Origins;
+use super::session::SessionList;
+
+/// A login that the ledger remembers because Auth0's list does not show it yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The session.
+    pub sid: String,
+    /// The application of the login.
+    pub client_id: String,
+    /// When the login was first allowed.
+    pub admitted_at: Timestamp,
+}
+
+/// Everything that a decision depends on beside the login and its policy.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitInputs<'a> {
+    /// The user's sessions as listed.
+    pub sessions: &'a SessionList,
+    /// The user's admissions that count for this list.
+    pub admissions: &'a [Admission],
+    /// Sessions that this service revoked within the last minute. Auth0 deletes asynchronously and may still list them.
+    pub revoked: &'a HashSet<String>,
+    /// How sessions began, as far as the ledger remembers it.
+    pub origins: &'a Origins,
+    /// The time of the decision.
+    pub now: Timestamp,
+}
+
+/// A login that passed the pre-checks and that only the user's sessions can decide.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitCheck<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) limits: &'a Limits,
+    chosen_by: Option<usize>,
+    user_id: &'a str,
+    pub(super) client_id: &'a str,
+    pub(super) sid: &'a str,
+    mfa: bool,
+    /// The application of the user's device that opened the login as a web view.
+    pub(super) opened_by: Option<&'a str>,
+    /// Whether the login may evict, and the Action may end its session.
+    pub(super) may_revoke: bool,
+}
+
+impl Policy {
+    /// Takes the steps that need no request to Auth0. They either answer the login or leave a question that only the user's
+    /// sessions can decide. Steps that depend on more than the policy (did this service revoke the session, is there a
+    /// credential) are the caller's.
+    ///
+    /// # Errors
+    /// The verdict, when one of the steps answers.
+    pub fn pre_checks<'a>(&'a self, login: &'a Login, now: Timestamp) -> Result<LimitCheck<'a>, Verdict> {
+        let chosen_by = self.overrides.iter().position(|policy_override| policy_override.matches(login, now));
+        self.limits_by(chosen_by).ok_or(Verdict::Exempt)?;
+        let context = login.context();
+        if context.actor && self.actors == Actors::Exempt {
+            return Err(Verdict::Exempt);
+        }
+        if context.protocol.as_ref().is_some_and(|protocol| self.skip_protocols.contains(protocol)) {
+            return Err(Verdict::SkippedProtocol);
+        }
+        let sid = login.sid().ok_or(Verdict::NoSession(self.missing_session))?;
+        let limit_check =
+            self.limit_check(chosen_by, login.user_id(), login.client_id(), sid, context.is_multi_factor());
+        let opened_by = context.opened_by.as_deref();
+        limit_check.map(|limit_check| LimitCheck { opened_by, ..limit_check }).ok_or(Verdict::Exempt)
+    }
+
+    /// The check of a login whose limits an override chose, or the policy. `None` when the override exempts the login.
+    pub(super) fn limit_check<'a>(
+        &'a self,
+        chosen_by: Option<usize>,
+        user_id: &'a str,
+        client_id: &'a str,
+        sid: &'a str,
+        mfa: bool,
+    ) -> Option<LimitCheck<'a>> {
+        let limits = self.limits_by(chosen_by)?;
+        Some(LimitCheck {
+            policy: self,
+            limits,
+            chosen_by,
+            user_id,
+            client_id,
+            sid,
+            mfa,
+            opened_by: None,
+            may_revoke: true,
+        })
+    }
+
+    fn limits_by(&self, chosen_by: Option<usize>) -> Option<&Limits> {
+        match chosen_by {
+            None => Some(&self.limits),
+            Some(position) => self.overrides.get(position)?.limits.as_ref(),
+        }
+    }
+}
+
+impl<'a> LimitCheck<'a> {
+    /// The policy that governs the login.
+    pub fn policy(&self) -> &'a Policy {
+        self.policy
+    }
+
+    /// The user who logs in.
+    pub fn user_id(&self) -> &'a str {
+        self.user_id
+    }
+
+    /// The application that logs in.
+    pub fn client_id(&self) -> &'a str {
+        self.client_id
+    }
+
+    /// The session that logs in: the *current* session.
+    pub fn sid(&self) -> &'a str {
+        self.sid
+    }
+
+    /// Whether the user passed a second factor.
+    pub fn mfa(&self) -> bool {
+        self.mfa
+    }
+
+    /// The limits that apply to the login.
+    pub fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
+    /// The position of the override that chose the limits; `None` when they are the policy's.
+    pub fn chosen_by(&self) -> Option<usize> {
+        self.chosen_by
+    }
+
+    /// Whether the login is a web view, which takes no place where the device that opened it has one.
+    pub(super) fn is_web_view(&self) -> bool {
+        self.opened_by.is_some()
+    }
+
+    /// The same check as under `Deny`, and without ending the login's own session: for a login that may be another tenant's.
+    pub fn without_revoking(self) -> Self {
+        Self { may_revoke: false, ..self }
+    }
+
+    /// Whether sessions may be revoked for the login.
+    pub(super) fn may_evict(&self) -> bool {
+        self.may_revoke && self.policy.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa)
+    }
+}
