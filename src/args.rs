@@ -179,7 +179,8 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_TLS_KEY", value_name = "PEM", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Key for the hashes of users in logs. Set the same key on all replicas to get the same hashes [default: random].
+    /// Key for the hashes of users in logs. Set the same key on all replicas to get the same hashes [default: made from
+    /// --ledger-key, else random].
     #[arg(long, env = "SESSION_CHECKER_LOG_HASH_KEY", value_name = "KEY", hide_env_values = true)]
     pub log_hash_key: Option<SecretString>,
     /// Keep serving for this time after SIGTERM, so that load balancers can stop sending requests [default: 5s in a cluster,

@@ -7,12 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 
 /// Histogram buckets from half a millisecond to 15 seconds: the durations of checks and of calls to Auth0.
@@ -26,6 +28,12 @@ pub struct MetricRegistry {
     /// Run at each scrape, before the families are written.
     on_scrape: Mutex<Vec<ScrapeHook>>,
 }
+
+/// What the operating system says of the process, without its CPU time, of which the collector counts whole seconds.
+struct Process(ProcessCollector);
+
+/// The CPU time of the process.
+const CPU_SECONDS: &str = "process_cpu_seconds_total";
 
 type ScrapeHook = Box<dyn Fn(&LiveSeries) + Send + Sync>;
 
@@ -81,7 +89,14 @@ impl MetricRegistry {
                 tasks.set(to_i64(runtime.metrics().num_alive_tasks()));
             }
         });
-        registry.registry.register(Box::new(ProcessCollector::for_self())).expect("registered once");
+        registry.registry.register(Box::new(Process(ProcessCollector::for_self()))).expect("registered once");
+        let cpu = Counter::new(CPU_SECONDS, "Total user and system CPU time spent in seconds.").expect("a valid name");
+        registry.registry.register(Box::new(cpu.clone())).expect("registered once");
+        registry.on_scrape(move |_| {
+            let spent = clock_gettime(ClockId::ProcessCPUTime);
+            let seconds = spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9;
+            cpu.inc_by((seconds - cpu.get()).max(0.0));
+        });
         registry
     }
 
@@ -183,6 +198,16 @@ impl MetricRegistry {
     }
 }
 
+impl Collector for Process {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc().into_iter().filter(|family| family.fq_name != CPU_SECONDS).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.collect().into_iter().filter(|family| family.name() != CPU_SECONDS).collect()
+    }
+}
+
 impl Default for MetricRegistry {
     fn default() -> Self {
         Self::new()
@@ -204,4 +229,33 @@ fn options(name: &str, help: &str) -> Opts {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpu_seconds(registry: &MetricRegistry) -> f64 {
+        let text = registry.scrape(&LiveSeries::new([]));
+        let line = text.lines().find(|line| line.starts_with(&format!("{CPU_SECONDS} "))).unwrap();
+        line.split(' ').next_back().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn cpu_time_is_counted_in_fractions_of_a_second() {
+        let registry = MetricRegistry::new();
+        let before = cpu_seconds(&registry);
+        let mut sum = 0_u64;
+        let after = loop {
+            (0..100_000).for_each(|n| sum = std::hint::black_box(sum.wrapping_add(n)));
+            let now = cpu_seconds(&registry);
+            if now > before {
+                break now;
+            }
+        };
+        assert!(after - before < 1.0, "{before} {after} {sum}");
+        let text = registry.scrape(&LiveSeries::new([]));
+        assert_eq!(text.matches(&format!("# TYPE {CPU_SECONDS} counter")).count(), 1);
+        assert!(text.contains("process_resident_memory_bytes"));
+    }
 }

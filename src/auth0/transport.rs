@@ -245,7 +245,8 @@ fn record(span: &Span, outcome: Outcome, status: Option<StatusCode>) {
     if let Some(status) = status {
         span.record("http.response.status_code", i64::from(status.as_u16()));
     }
-    if outcome != Outcome::Ok {
+    // A user or a session that is not there is an answer, and the calls take it for one.
+    if !matches!(outcome, Outcome::Ok | Outcome::NotFound) {
         match status {
             Some(status) => span.record("error.type", status.as_str()),
             None => span.record("error.type", outcome.as_str()),

@@ -7,6 +7,7 @@
 //!
 //! A dry run uses neither the ledger nor the recent holders, and it revokes nothing.
 
+mod failure_log;
 mod metrics;
 pub mod session_lists;
 
@@ -35,6 +36,7 @@ use crate::policy::{
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
+use failure_log::{FailureLog, Task};
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
 
 /// The maximum number of concurrent revocations of one check. A production tenant accepts bursts of 50, so other checks still get
@@ -53,6 +55,7 @@ pub struct Checker {
     log_hash_key: hmac::Key,
     /// Bounds the warnings about tenants that no policy knows: an Action sends the same name with every login.
     unknown_tenants: LogSampler,
+    failures: FailureLog,
     ledger: Arc<Ledger>,
     holders: RecentHolders<PolicyVersion>,
     session_lists: SessionLists,
@@ -108,6 +111,7 @@ impl Checker {
             metrics,
             log_hash_key,
             unknown_tenants: LogSampler::new(UNKNOWN_TENANT_LINES, UNKNOWN_TENANT_INTERVAL),
+            failures: FailureLog::default(),
             ledger,
             holders: RecentHolders::new(DEFAULT_HOLDERS),
             session_lists: SessionLists::default(),
@@ -118,6 +122,7 @@ impl Checker {
     pub fn sweep(&self) {
         self.holders.sweep();
         self.session_lists.sweep();
+        self.failures.sweep();
         self.metrics.kept_lists(self.session_lists.kept());
     }
 
@@ -188,10 +193,16 @@ impl Checker {
         if origin != ListOrigin::Own {
             self.metrics.list_shared(policy.scope.tenant.domain(), origin);
         }
+        let tenant = policy.scope.tenant.domain();
         let listing = listing.map_err(|error| {
-            tracing::warn!(policy = %policy.scope.name, %error, "the user's sessions could not be listed");
+            if let Some(suppressed) = self.failures.failed(tenant, Task::List, error.failure) {
+                tracing::warn!(policy = %policy.scope.name, tenant, %error, suppressed, "the user's sessions could not be listed");
+            }
             Verdict::failed(error.failure)
         })?;
+        if let Some(failures) = self.failures.succeeded(tenant, Task::List) {
+            tracing::info!(tenant, failures, "users' sessions can be listed again");
+        }
         let sessions = &listing.sessions;
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
             limit_check.decide(LimitInputs { sessions, admissions, revoked, origins, now: Timestamp::now() })
@@ -220,6 +231,14 @@ impl Checker {
             duration_ms = took.as_secs_f64() * 1000.0,
             "check"
         );
+        // After the line, which has these fields itself.
+        let span = tracing::Span::current();
+        span.record("session_checker.decision", if answer.block { "block" } else { "allow" });
+        span.record("session_checker.reason", answer.reason.as_str());
+        span.record("session_checker.tenant", tenant);
+        if let Some(policy) = &answer.policy {
+            span.record("session_checker.policy", tracing::field::display(policy));
+        }
     }
 }
 
@@ -369,8 +388,16 @@ impl<'a> Walk<'a> {
                 let (eviction, failure) = evict(client, victims, &call).await;
                 let (revoked, not_revoked) = (eviction.revoked.len(), eviction.not_revoked.len());
                 self.eviction = eviction;
-                let Some(error) = failure else { return Ok(verdict) };
-                tracing::warn!(policy = %policy.scope.name, %error, revoked, alive = not_revoked, "some sessions could not be revoked");
+                let (tenant, failures) = (policy.scope.tenant.domain(), self.checker.map(|checker| &checker.failures));
+                let Some(error) = failure else {
+                    if let Some(failures) = failures.and_then(|log| log.succeeded(tenant, Task::Revoke)) {
+                        tracing::info!(tenant, failures, "sessions can be revoked again");
+                    }
+                    return Ok(verdict);
+                };
+                if let Some(suppressed) = failures.and_then(|log| log.failed(tenant, Task::Revoke, error.failure)) {
+                    tracing::warn!(policy = %policy.scope.name, tenant, %error, revoked, alive = not_revoked, suppressed, "some sessions could not be revoked");
+                }
                 Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })
             }
             _ => Ok(verdict),

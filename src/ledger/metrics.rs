@@ -8,13 +8,18 @@ pub fn register(registry: &MetricRegistry, shared: bool, stats: impl Fn() -> Sta
     registry
         .gauge("ledger_shared", "1 when replicas share a ledger, 0 when each replica has its own.")
         .set(i64::from(shared));
-    let entries = registry.gauge("ledger_entries", "Admissions and revocations in this process's memory.");
+    let entries =
+        registry.gauge("ledger_entries", "Admissions, revocations and origins of sessions in this process's memory.");
     let bytes = registry.gauge("ledger_bytes", "Bytes of the ledger in this process's memory.");
     let degraded = registry
         .gauge("ledger_degraded", "1 while the shared ledger fails and this process uses its own memory, else 0.");
     let forgotten = registry.counter(
         "ledger_forgotten_total",
         "Entries that were dropped before they expired because the ledger was full.",
+    );
+    let origins_forgotten = registry.counter(
+        "ledger_origins_forgotten_total",
+        "Sessions of which the ledger forgot early that they are web views or somebody else's, because the user has more than 100. They count.",
     );
     let conflicts = registry.counter(
         "ledger_conflicts_total",
@@ -29,9 +34,12 @@ pub fn register(registry: &MetricRegistry, shared: bool, stats: impl Fn() -> Sta
         entries.set(to_i64(stats.size));
         bytes.set(to_i64(stats.bytes));
         degraded.set(i64::from(stats.degraded));
-        for (counter, total) in
-            [(&forgotten, stats.forgotten), (&conflicts, stats.conflicts), (&fallbacks, stats.fallbacks)]
-        {
+        for (counter, total) in [
+            (&forgotten, stats.forgotten),
+            (&origins_forgotten, stats.origins_forgotten),
+            (&conflicts, stats.conflicts),
+            (&fallbacks, stats.fallbacks),
+        ] {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
     });

@@ -105,6 +105,7 @@ pub struct Ledger<S = Failover> {
     background: Arc<Semaphore>,
     conflicts: AtomicU64,
     forgotten: AtomicU64,
+    origins_forgotten: AtomicU64,
 }
 
 /// A login on its way through a check: it begins before the list is requested and ends with [`finish`](Self::finish). One that
@@ -154,6 +155,7 @@ impl<S: Store> Ledger<S> {
             background: Arc::new(Semaphore::new(MAX_BACKGROUND_WRITES)),
             conflicts: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
+            origins_forgotten: AtomicU64::new(0),
         }
     }
 
@@ -170,7 +172,10 @@ impl<S: Store> Ledger<S> {
 
     /// Remembers how the login's session began, whatever is decided: later checks of the user need it.
     pub async fn note(&self, key: &SessionKey, origin: &Origin) {
-        self.edit(&key.user, |read, next| next.note(&self.store.pseudonym(&key.sid), origin, read.now.at)).await;
+        let note =
+            |read: &Versioned, next: &mut Record| next.note(&self.store.pseudonym(&key.sid), origin, read.now.at);
+        let forgotten = self.edit(&key.user, note).await;
+        self.origins_forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
     }
 
     /// What the ledger and its store count.
@@ -179,6 +184,7 @@ impl<S: Store> Ledger<S> {
         Stats {
             conflicts: self.conflicts.load(Ordering::Relaxed),
             forgotten: stats.forgotten + self.forgotten.load(Ordering::Relaxed),
+            origins_forgotten: self.origins_forgotten.load(Ordering::Relaxed),
             ..stats
         }
     }

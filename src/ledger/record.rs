@@ -114,18 +114,19 @@ impl Record {
         self.origins.iter().filter(move |entry| entry.until > now)
     }
 
-    /// Remembers how a session began. The oldest origins make room for it.
-    pub fn note(&mut self, sid: &str, origin: &Origin, now: Timestamp) {
+    /// Remembers how a session began. The oldest origins make room for it; returns how many were forgotten for that.
+    pub fn note(&mut self, sid: &str, origin: &Origin, now: Timestamp) -> usize {
         let lasts = if *origin == Origin::Delegated { DELEGATED_FOR } else { WEB_VIEW_FOR };
         let is_same = |entry: &OriginEntry| entry.sid == sid && entry.origin == *origin;
         // A login that is checked again writes nothing for the first half of the time.
         if self.origins.iter().any(|entry| is_same(entry) && entry.until > later(now, lasts / 2)) {
-            return;
+            return 0;
         }
         self.origins.retain(|entry| !is_same(entry));
         let surplus = (self.origins.len() + 1).saturating_sub(MAX_ORIGINS);
         self.origins.drain(..surplus);
         self.origins.push(OriginEntry { sid: sid.to_owned(), origin: origin.clone(), until: later(now, lasts) });
+        surplus
     }
 
     /// Whether there is neither an admission nor a revocation nor an origin.
@@ -305,9 +306,8 @@ mod tests {
     #[test]
     fn origins_are_bounded_and_forgotten_before_entries() {
         let mut record = Record::default();
-        for n in 0..MAX_ORIGINS + 5 {
-            record.note(&n.to_string(), &web_view(), at(0));
-        }
+        let forgotten = (0..MAX_ORIGINS + 5).map(|n| record.note(&n.to_string(), &web_view(), at(0)));
+        assert_eq!(forgotten.sum::<usize>(), 5);
         assert_eq!((record.origins.len(), &*record.origins[0].sid), (MAX_ORIGINS, "5"));
         let terms = Terms { window: Duration::from_secs(10), longest_check: Duration::ZERO, enforced: true };
         record.admit("s", "c", terms, at(0), at(0));

@@ -73,12 +73,14 @@ pub trait Store: Send + Sync + 'static {
 /// What a ledger counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Admissions and revocations in this process's memory.
+    /// Admissions, revocations and origins in this process's memory.
     pub size: usize,
     /// The bytes that they take.
     pub bytes: usize,
     /// How many were forgotten before their time because the memory is bounded. Never falls.
     pub forgotten: u64,
+    /// How many origins of sessions were forgotten before their time because a user has too many. Never falls.
+    pub origins_forgotten: u64,
     /// How often another replica was faster, and a check decided again. Never falls.
     pub conflicts: u64,
     /// How often the memory answered in place of the shared store. Never falls.

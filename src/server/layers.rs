@@ -101,6 +101,10 @@ fn span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) 
         error.type = Empty,
         request_id = request_id.as_str(),
         trace_id = Empty,
+        session_checker.decision = Empty,
+        session_checker.reason = Empty,
+        session_checker.policy = Empty,
+        session_checker.tenant = Empty,
     );
     let parent =
         opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));

@@ -148,7 +148,7 @@ impl Service {
             None => None,
         };
 
-        let log_hash_key = log_hash_key(config.log_hash_key.as_ref());
+        let log_hash_key = log_hash_key(config.log_hash_key.as_ref(), config.ledger_key.as_ref());
         let app = Arc::new(App {
             checker: Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), log_hash_key),
             readiness,

@@ -55,10 +55,17 @@ pub(super) fn setting<T: PartialEq>(
     SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(option, path.to_owned(), error))
 }
 
-/// The key of the hashes of users in logs: the configured one, else a random one.
-pub(super) fn log_hash_key(configured: Option<&SecretString>) -> hmac::Key {
+/// The key of the hashes of users in logs: the configured one; else one made from the ledger's key, which all replicas have;
+/// else a random one.
+pub(super) fn log_hash_key(configured: Option<&SecretString>, ledger_key: Option<&SecretString>) -> hmac::Key {
     if let Some(key) = configured {
         return hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
+    }
+    if let Some(key) = ledger_key {
+        let ledger_key = hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
+        // A key of its own: a hash from a log is no key of the ledger.
+        let derived = hmac::sign(&ledger_key, b"session-checker log hash key");
+        return hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
     }
     let mut key = [0; 32];
     rand::rng().fill_bytes(&mut key);

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Snapshot;
-use crate::policy::{ConditionStatus, PolicyReport, PolicyVersion};
+use crate::policy::{Condition, ConditionStatus, ConditionType, PolicyReport, PolicyVersion};
 
 pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
     let mut before = last.reports.iter().peekable();
@@ -58,11 +58,20 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
     for warning in report.warnings.iter().filter(|warning| old.is_none_or(|old| !old.warnings.contains(warning))) {
         tracing::warn!(policy, generation, warning, "policy has a part without effect");
     }
-    let conditions = old.map(PolicyReport::conditions);
-    for (position, condition) in report.conditions().into_iter().enumerate() {
+    let (before, after) = (old.map(PolicyReport::conditions), report.conditions());
+    let is_other = |condition: &Condition, status| condition.kind != ConditionType::Ready && condition.status == status;
+    let is_false = after.iter().any(|condition| is_other(condition, ConditionStatus::False));
+    let ends = before
+        .iter()
+        .flatten()
+        .zip(&after)
+        .any(|(before, after)| is_other(before, ConditionStatus::False) && is_other(after, ConditionStatus::True));
+    // `Ready` repeats what another condition says: a problem is told once, and so is its end.
+    let is_told = |status| if status == ConditionStatus::False { is_false } else { ends };
+    for (position, condition) in after.iter().enumerate() {
         let kind = condition.kind.as_str();
-        let before = conditions.as_ref().map(|conditions| &conditions[position]);
-        if before == Some(&condition) {
+        let before = before.as_ref().map(|before| &before[position]);
+        if before == Some(condition) || (condition.kind == ConditionType::Ready && is_told(condition.status)) {
             continue;
         }
         // The key `message` is the sentence of the log line.

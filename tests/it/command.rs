@@ -174,7 +174,7 @@ impl Service {
         self.http.post(format!("http://{}/check", self.address)).json(&body)
     }
 
-    async fn answer(&self, user_id: &str, sid: &str) -> Value {
+    pub async fn answer(&self, user_id: &str, sid: &str) -> Value {
         self.check(user_id, sid).send().await.unwrap().json().await.unwrap()
     }
 

@@ -119,7 +119,7 @@ fn web_view_never_counts_by_a_list_that_lacks_its_end() {
     // Current is a web view, and its device may be further on.
     let mut sessions = SessionList::new("u", [session("s1", &["c1"])]);
     sessions.set_completeness(Completeness::Enough);
-    let origins = check.began("s9", &web_view("native")).origins;
+    let origins = check.clone().began("s9", &web_view("native")).origins;
     let inputs = LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, origins: &origins, now: now() };
     assert_eq!(limit_check.decide(inputs), Decision::Undecided);
 }

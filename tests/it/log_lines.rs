@@ -1,0 +1,48 @@
+//! A problem is told once: when it begins, and when it ends.
+
+use serde_json::{Value, json};
+use simulator::{Fault, Operation};
+
+use crate::command::{Process, place};
+use crate::common::{callers, credentials, folder, policy, tenant, write};
+
+fn lines(process: &Process, message: &str) -> Vec<Value> {
+    process.log().into_iter().filter(|line| line["message"] == message).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_secret_is_told_once_and_so_is_its_end() {
+    let tenant = tenant().await;
+    let folder = folder(&[callers(), policy("one", json!({}))]);
+    let options = ["--policy-dir", folder.path().to_str().unwrap()];
+    let (process, _) = Process::serve(&tenant, place(), &[], &options).await;
+    let line = process.logged("policy condition is False").await;
+    assert_eq!((&line["condition"], &line["reason"]), (&json!("CredentialsReady"), &json!("SecretMissing")), "{line}");
+
+    write(folder.path(), "secret.yaml", &[credentials()]);
+    process.logged("policy condition is True again").await;
+    for message in ["policy condition is False", "policy condition is True again"] {
+        let lines = lines(&process, message);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outage_is_told_once_for_all_its_checks() {
+    let tenant = tenant().await;
+    tenant.fault(Operation::List, Fault::Reset);
+    let folder = folder(&[credentials(), policy("one", json!({ "callerSecretRef": null }))]);
+    let options = ["--policy-dir", folder.path().to_str().unwrap(), "--allow-anonymous"];
+    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    // Fewer than open the circuit breaker, which is another reason.
+    for user in ["u1", "u2", "u3"] {
+        assert_eq!(service.answer(user, "s").await["reason"], "upstream_unreachable");
+    }
+    let told = lines(&process, "the user's sessions could not be listed");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(
+        (&told[0]["level"], &told[0]["tenant"], &told[0]["suppressed"]),
+        (&json!("WARN"), &json!(crate::common::DOMAIN), &json!(0))
+    );
+    assert_eq!(lines(&process, "check").len(), 3);
+}
