@@ -15,7 +15,7 @@ use super::compile::FallbackPolicy;
 use super::login::Login;
 use super::model::{Enforcement, Policy, PolicyScope};
 use super::name::ObjectName;
-use super::tenant::{is_canonical_domain, lower_case};
+use super::tenant::{Tenant, is_canonical_domain, lower_case};
 use crate::secret::Credentials;
 
 /// The active policies and their callers.
@@ -231,8 +231,8 @@ impl CallerView {
             }
         }
         let tenants = || active_policies.iter().map(|active_policy| &active_policy.version.scope().tenant);
-        view.tenant_names = tenants().flat_map(|tenant| tenant.names()).map(str::to_owned).collect();
-        let first = tenants().next().map(|tenant| tenant.domain());
+        view.tenant_names = tenants().flat_map(Tenant::names).map(str::to_owned).collect();
+        let first = tenants().next().map(Tenant::domain);
         view.only_tenant = first.filter(|first| tenants().all(|tenant| tenant.domain() == *first)).map(str::to_owned);
         view.active_policies = active_policies;
         view

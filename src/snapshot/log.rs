@@ -61,11 +61,10 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
     let (before, after) = (old.map(PolicyReport::conditions), report.conditions());
     let is_other = |condition: &Condition, status| condition.kind != ConditionType::Ready && condition.status == status;
     let is_false = after.iter().any(|condition| is_other(condition, ConditionStatus::False));
-    let ends = before
-        .iter()
-        .flatten()
-        .zip(&after)
-        .any(|(before, after)| is_other(before, ConditionStatus::False) && is_other(after, ConditionStatus::True));
+    let ends =
+        before.iter().flatten().zip(&after).any(|(before, after)| {
+            is_other(before, ConditionStatus::False) && !is_other(after, ConditionStatus::False)
+        });
     // `Ready` repeats what another condition says: a problem is told once, and so is its end.
     let is_told = |status| if status == ConditionStatus::False { is_false } else { ends };
     for (position, condition) in after.iter().enumerate() {
@@ -95,6 +94,17 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
                     reason,
                     detail,
                     "policy condition is True again"
+                );
+            }
+            ConditionStatus::Unknown if before.is_some_and(|before| before.status == ConditionStatus::False) => {
+                tracing::info!(
+                    policy,
+                    generation,
+                    in_force,
+                    condition = kind,
+                    reason,
+                    detail,
+                    "policy condition is no longer False"
                 );
             }
             ConditionStatus::True | ConditionStatus::Unknown => {

@@ -43,7 +43,7 @@ fn view(tenants: &[usize], client: Option<&str>) -> CallerView {
         if let Some(client) = client {
             spec["selector"] = json!({ "clientIds": [client] });
         }
-        let manifest = Manifest { name: ObjectName::new("team", &tenant.to_string()), ..manifest(spec) };
+        let manifest = Manifest { name: ObjectName::new("team", tenant.to_string()), ..manifest(spec) };
         Arc::new(ActivePolicy {
             version: Arc::new(PolicyVersion::Compiled(compile(&manifest).unwrap())),
             credentials: None,
