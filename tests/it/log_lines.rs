@@ -39,11 +39,12 @@ async fn outage_is_told_once_for_all_its_checks() {
     for user in ["u1", "u2", "u3"] {
         assert_eq!(service.answer(user, "s").await["reason"], "upstream_unreachable");
     }
+    // The log is written in the background, and in order.
+    eventually("each check has its line", || async { lines(&process, "check").len() == 3 }).await;
     let told = lines(&process, "the user's sessions could not be listed");
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(
         (&told[0]["level"], &told[0]["tenant"], &told[0]["suppressed"]),
         (&json!("WARN"), &json!(crate::common::DOMAIN), &json!(0))
     );
-    assert_eq!(lines(&process, "check").len(), 3);
 }
