@@ -51,6 +51,8 @@ pub mod check;
 pub mod cli;
 pub mod controller;
 pub mod crd;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod ledger;
 pub mod metrics;
 pub mod policy;

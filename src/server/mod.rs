@@ -28,6 +28,20 @@ pub use listener::{Listener, ServeOptions, TlsError, TlsFiles};
 pub use metrics::{ConnectionMetrics, ServerMetrics};
 pub use rejections::Rejections;
 
+/// Parses the body of a check, for [`fuzzing`](crate::fuzzing).
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_check_body(body: &[u8]) {
+    let login = request::parse(body);
+    // White space around it changes nothing, as long as it begins as UTF-8 does.
+    if let Ok(login) = &login
+        && !body.starts_with(b"\xef\xbb\xbf")
+    {
+        assert!(!login.user_id().is_empty() && !login.client_id().is_empty());
+        let padded = [b"  ", body, b"\n"].concat();
+        assert!(request::parse(&padded).is_ok());
+    }
+}
+
 /// The routes for Auth0's Actions, also under a prefix: an ingress without rewrites sends the path that it matches.
 pub fn check_router(app: Arc<App>, path_prefix: &str) -> Router {
     let routes = Router::new()
