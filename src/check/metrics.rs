@@ -1,14 +1,13 @@
 //! The metrics of checks.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::session_lists::ListOrigin;
+use crate::coverage::LastChecks;
 use crate::metrics::{MetricRegistry, to_i64};
 use crate::policy::{Answer, Reason};
 
@@ -28,8 +27,7 @@ pub struct CheckMetrics {
     rechecks: IntCounterVec,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
     would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
-    /// When each policy last answered a check, in Unix seconds.
-    last_checks: Arc<RwLock<HashMap<String, AtomicI64>>>,
+    last_checks: Arc<LastChecks>,
 }
 
 /// One check, as the metrics see it.
@@ -50,11 +48,11 @@ impl CheckMetrics {
     pub fn new(registry: &MetricRegistry) -> Self {
         let would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>> = Arc::default();
         let users = Arc::clone(&would_block);
-        let last_checks: Arc<RwLock<HashMap<String, AtomicI64>>> = Arc::default();
+        let last_checks: Arc<LastChecks> = Arc::default();
         let times = Arc::clone(&last_checks);
         registry.on_scrape(move |live| {
             users.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
-            times.write().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
+            times.retain(|policy| live.has_policy(policy));
         });
         Self {
             checks: registry.counters(
@@ -103,21 +101,9 @@ impl CheckMetrics {
         }
     }
 
-    /// When a policy last answered a check since this process started.
-    pub fn last_check(&self, policy: &str) -> Option<Timestamp> {
-        let times = self.last_checks.read().unwrap_or_else(PoisonError::into_inner);
-        Timestamp::from_second(times.get(policy)?.load(Ordering::Relaxed)).ok()
-    }
-
-    fn note_time(&self, policy: &str) {
-        let now = Timestamp::now().as_second();
-        // Almost every check finds its policy, so checks do not wait for each other.
-        if let Some(last) = self.last_checks.read().unwrap_or_else(PoisonError::into_inner).get(policy) {
-            last.store(now, Ordering::Relaxed);
-            return;
-        }
-        let mut times = self.last_checks.write().unwrap_or_else(PoisonError::into_inner);
-        times.entry(policy.to_owned()).or_default().store(now, Ordering::Relaxed);
+    /// When each policy last answered a check since this process started.
+    pub fn last_checks(&self) -> &Arc<LastChecks> {
+        &self.last_checks
     }
 
     /// Counts a check.
@@ -125,7 +111,7 @@ impl CheckMetrics {
         let CheckRecord { answer, tenant, user, took } = record;
         let policy = answer.policy.as_ref().map(ToString::to_string).unwrap_or_default();
         let decision = if answer.block { "block" } else { "allow" };
-        self.note_time(&policy);
+        self.last_checks.note(&policy);
         self.checks.with_label_values(&[&policy, tenant, decision, answer.reason.as_str()]).inc();
         self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
         if let Some(reason) = answer.audited_reason {

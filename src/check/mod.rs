@@ -25,6 +25,7 @@ use tokio::time::Instant;
 pub use metrics::{CheckMetrics, CheckRecord};
 
 use crate::auth0::{CallContext, Error, TenantClient};
+use crate::coverage::Coverage;
 use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
@@ -47,6 +48,7 @@ pub struct Checker {
     ledger: Arc<Ledger>,
     holders: RecentHolders<PolicyVersion>,
     session_lists: SessionLists,
+    coverage: Arc<Coverage>,
 }
 
 /// What a dry run saw before the answer. Nothing is seen of the steps that were not reached.
@@ -91,6 +93,7 @@ impl Checker {
         ledger: Arc<Ledger>,
         metrics: CheckMetrics,
         log_hash_key: hmac::Key,
+        coverage: Arc<Coverage>,
     ) -> Self {
         Self {
             current,
@@ -99,6 +102,7 @@ impl Checker {
             ledger,
             holders: RecentHolders::new(DEFAULT_HOLDERS),
             session_lists: SessionLists::default(),
+            coverage,
         }
     }
 
@@ -107,11 +111,12 @@ impl Checker {
         self.holders.sweep();
         self.session_lists.sweep();
         self.metrics.kept_lists(self.session_lists.kept());
+        self.coverage.sweep();
     }
 
     /// When a policy last answered a check since this process started.
     pub fn last_check(&self, policy: &crate::policy::ObjectName) -> Option<Timestamp> {
-        self.metrics.last_check(&policy.to_string())
+        self.metrics.last_checks().get(&policy.to_string())
     }
 
     /// The current snapshot: to be taken once for a check.
@@ -126,6 +131,7 @@ impl Checker {
         let answer = walk.answer(view).await;
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         self.record(login, &answer, tenant, arrived);
+        self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
         answer
     }
 

@@ -27,6 +27,7 @@ mod http;
 mod lease;
 mod ledger;
 mod lists;
+mod log_streams;
 mod monitoring;
 mod node_demo;
 mod panics;

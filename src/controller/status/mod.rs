@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::ClusterConnection;
 use super::metrics::ControllerMetrics;
 use super::objects::ObservedPolicies;
+use crate::coverage::Coverage;
 use crate::readiness::Readiness;
 use crate::snapshot::Publisher;
 use lease::{Candidate, run_election};
@@ -29,6 +30,7 @@ pub fn start_status_writer(
     observed: Arc<ObservedPolicies>,
     publisher: &Publisher,
     metrics: Arc<ControllerMetrics>,
+    coverage: Arc<Coverage>,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> (impl Future<Output = ()> + Send + use<>, impl Future<Output = Infallible> + Send + use<>) {
@@ -37,7 +39,8 @@ pub fn start_status_writer(
     leader_metrics.leader(false);
     let on_change = move |leads| leader_metrics.leader(leads);
     let (leadership, election) = run_election(leases, candidate.clone(), stop.clone(), on_change);
-    let writer = StatusWriter::new(connection.client.clone(), candidate, leadership, publisher, observed, metrics);
+    let writer =
+        StatusWriter::new(connection.client.clone(), candidate, leadership, publisher, observed, metrics, coverage);
     let election = async move {
         tokio::select! {
             () = stop.cancelled() => {}
