@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use prometheus::core::Collector;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::session_lists::ListOrigin;
 use crate::coverage::LastChecks;
 use crate::metrics::{MetricRegistry, to_i64};
-use crate::policy::{Answer, Reason};
+use crate::policy::{Answer, Policy, Reason};
 
 /// Distinct users are counted up to this number for each policy: enough to judge an audit by, and at most 1 MiB of hashes.
 const MAX_DISTINCT_USERS: usize = 100_000;
@@ -25,6 +27,7 @@ pub struct CheckMetrics {
     kept_list_bytes: IntGauge,
     lists_not_kept: IntCounter,
     rechecks: IntCounterVec,
+    override_checks: IntCounterVec,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
     would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
     last_checks: Arc<LastChecks>,
@@ -96,6 +99,11 @@ impl CheckMetrics {
                 "Holders of a place that were allowed again from memory (recheckAfter).",
                 &["tenant"],
             ),
+            override_checks: registry.counters(
+                "override_checks_total",
+                "Checks whose limits an override chose. An override that never matches has no effect.",
+                &["policy", "tenant", "override"],
+            ),
             would_block,
             last_checks,
         }
@@ -133,6 +141,35 @@ impl CheckMetrics {
     /// Counts a holder that was allowed again from memory.
     pub fn recheck(&self, tenant: &str) {
         self.rechecks.with_label_values(&[tenant]).inc();
+    }
+
+    /// Counts a check whose limits an override chose.
+    pub fn override_matched(&self, policy: &Policy, position: usize) {
+        let Some(chosen) = policy.overrides.get(position) else { return };
+        let (scope, policy) = (&policy.scope, policy.scope.name.to_string());
+        self.override_checks.with_label_values(&[policy.as_str(), scope.tenant.domain(), &chosen.name]).inc();
+    }
+
+    /// Creates the series of the overrides that can match, so that one that never does is seen, and ends all others.
+    pub fn show_overrides<'a>(&self, policies: impl Iterator<Item = &'a Policy>) {
+        let now = Timestamp::now();
+        let mut live = HashSet::new();
+        for policy in policies {
+            let name = policy.scope.name.to_string();
+            for entry in policy.overrides.iter().filter(|entry| entry.expires_at.is_none_or(|end| end > now)) {
+                self.override_checks.with_label_values(&[name.as_str(), policy.scope.tenant.domain(), &entry.name]);
+                live.insert((name.clone(), entry.name.clone()));
+            }
+        }
+        for family in self.override_checks.collect() {
+            for metric in family.get_metric() {
+                let labels: HashMap<&str, &str> =
+                    metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+                if !live.contains(&(labels["policy"].to_owned(), labels["override"].to_owned())) {
+                    let _ = self.override_checks.remove(&labels);
+                }
+            }
+        }
     }
 
     /// Shows how many bytes the kept lists take, and how many lists found no room since the start.

@@ -119,6 +119,16 @@ impl Checker {
         self.metrics.last_checks().get(&policy.to_string())
     }
 
+    /// Creates the series of the overrides of a snapshot, and ends those of others.
+    pub fn show_overrides(&self, snapshot: &Snapshot) {
+        self.metrics.show_overrides(snapshot.policy_set.active_policies().iter().filter_map(|active_policy| {
+            match &*active_policy.version {
+                PolicyVersion::Compiled(policy) => Some(policy),
+                PolicyVersion::Invalid(_) => None,
+            }
+        }));
+    }
+
     /// The current snapshot: to be taken once for a check.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
@@ -253,7 +263,11 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// The verdict, when a step ends the check early.
     async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
-        let limit_check = policy.pre_checks(self.login, Timestamp::now())?;
+        let chosen_by = policy.matching_override(self.login, Timestamp::now());
+        if let Some((checker, position)) = self.checker.zip(chosen_by) {
+            checker.metrics.override_matched(policy, position);
+        }
+        let limit_check = policy.pre_checks_by(chosen_by, self.login)?;
         self.seen.limit_check = Some(limit_check);
         let snapshot = self.snapshot;
         let credentials_missing = Verdict::failed(Failure::CredentialsMissing);

@@ -37,6 +37,7 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> (StatusCode, &'stati
 /// The metrics in the Prometheus text format.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let snapshot = app.checker.snapshot();
+    app.checker.show_overrides(&snapshot);
     snapshot.policy_set.log_stream_tenants().for_each(|tenant| app.coverage.metrics().begin(tenant));
     let live = LiveSeries::new(snapshot.reports.iter().map(|report| (report.name.to_string(), report.tenant())));
     ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.registry.scrape(&live)).into_response()

@@ -30,6 +30,7 @@ mod lists;
 mod log_streams;
 mod monitoring;
 mod node_demo;
+mod overrides;
 mod panics;
 mod partial_lists;
 mod plot;
