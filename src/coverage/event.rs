@@ -95,7 +95,7 @@ pub fn parse(body: &[u8]) -> Result<LogEntries, BodyError> {
             match item {
                 None => break,
                 Some(Ok(Item(record))) => {
-                    read.push(record.map(|record| record.into_entry()))?;
+                    read.push(record.map(Record::into_entry))?;
                     rest = rest[end..].trim_ascii_start();
                 }
                 Some(Err(_)) => {
@@ -308,7 +308,7 @@ mod tests {
         })
     }
 
-    fn wrapped(id: &str, data: Value) -> Value {
+    fn wrapped(id: &str, data: &Value) -> Value {
         json!({ "log_id": id, "data": data })
     }
 
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn every_content_format_has_the_same_entries() {
-        let events = [wrapped("1", event("s", "a")), wrapped("2", event("ssa", "b"))];
+        let events = [wrapped("1", &event("s", "a")), wrapped("2", &event("ssa", "b"))];
         let expected: Vec<_> =
             [("1", "a"), ("2", "b")].map(|(id, sid)| (Some(id.to_owned()), Some(sid.to_owned()))).into();
         assert_eq!(ids(&lines(&events)), expected);
@@ -370,7 +370,7 @@ mod tests {
                 odd_event[field] = odd.clone();
             }
             odd_event["details"] = json!({ "session_id": odd });
-            let mut wrapper = wrapped("1", odd_event);
+            let mut wrapper = wrapped("1", &odd_event);
             wrapper["log_id"] = odd;
             let entry = parse(wrapper.to_string().as_bytes()).unwrap().entries.remove(0);
             let absent =
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn broken_line_costs_only_itself() {
-        let (a, b) = (wrapped("1", event("s", "a")), wrapped("2", event("s", "b")));
+        let (a, b) = (wrapped("1", &event("s", "a")), wrapped("2", &event("s", "b")));
         let body = format!("{a}\n{{\"log_id\": \"x\", \nnot json\n17\n[1]\n{b}\n");
         let read = parse(body.as_bytes()).unwrap();
         assert_eq!((read.entries.len(), read.malformed), (2, 4));
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn entries_are_bounded() {
-        let one = wrapped("1", event("s", "a"));
+        let one = wrapped("1", &event("s", "a"));
         for (count, result) in [(MAX_ENTRIES, Ok(MAX_ENTRIES)), (MAX_ENTRIES + 1, Err(BodyError::TooMany))] {
             let events = vec![one.clone(); count];
             assert_eq!(parse(lines(&events).as_bytes()).map(|read| read.entries.len()), result);
@@ -422,7 +422,7 @@ mod tests {
 
         #[test]
         fn cut_streams_are_read_without_a_panic(cut in 0usize..900, noise in any::<u8>()) {
-            let mut body = lines(&[wrapped("1", event("s", "a")), wrapped("2", event("s", "b"))]).into_bytes();
+            let mut body = lines(&[wrapped("1", &event("s", "a")), wrapped("2", &event("s", "b"))]).into_bytes();
             let cut = cut.min(body.len() - 1);
             body[cut] = noise;
             let _ = parse(&body);

@@ -66,12 +66,12 @@ mod tests {
     #[test]
     fn few_descriptors_lower_the_limit_and_keep_the_reserve() {
         let reserved = OTHER_DESCRIPTORS + ADMIN_LIMITS.total as u64;
-        let available = |descriptors, wanted| super::available(descriptors, reserved, wanted);
-        assert_eq!(available(1 << 20, 1024), 1024);
-        assert_eq!(available(256, 1024), 96);
-        assert_eq!(available(200, 1024), 40);
-        assert_eq!(available(10, 1024), MIN_CONNECTIONS);
-        assert_eq!(available(256, 50), 50);
+        let left_of = |descriptors, wanted| available(descriptors, reserved, wanted);
+        assert_eq!(left_of(1 << 20, 1024), 1024);
+        assert_eq!(left_of(256, 1024), 96);
+        assert_eq!(left_of(200, 1024), 40);
+        assert_eq!(left_of(10, 1024), MIN_CONNECTIONS);
+        assert_eq!(left_of(256, 50), 50);
     }
 
     #[test]

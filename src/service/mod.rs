@@ -25,7 +25,7 @@ use crate::auth0::QuotaConfig;
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
-use crate::controller::status::start_status_writer;
+use crate::controller::status::{Observations, start_status_writer};
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
@@ -114,10 +114,9 @@ impl Service {
             let (election, writer) = start_status_writer(
                 &connection,
                 candidate,
-                observed_policies,
+                Observations { policies: observed_policies, coverage: Arc::clone(&coverage) },
                 &publisher,
                 metrics,
-                Arc::clone(&coverage),
                 readiness.clone(),
                 stop,
             );

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::Observations;
 use super::conditions::{Activity, ConditionEvent, condition_events, is_outdated, status};
 use super::lease::{Candidate, Leadership};
 use crate::controller::client::{FIELD_MANAGER, describe};
@@ -65,10 +66,10 @@ impl StatusWriter {
         candidate: Candidate,
         leadership: Leadership,
         publisher: &Publisher,
-        observed: Arc<ObservedPolicies>,
+        observations: Observations,
         metrics: Arc<ControllerMetrics>,
-        coverage: Arc<Coverage>,
     ) -> Self {
+        let Observations { policies: observed, coverage } = observations;
         let (current, snapshot_changes) = (publisher.current(), publisher.changes());
         let recorders = Mutex::default();
         Self { client, candidate, leadership, current, snapshot_changes, observed, metrics, coverage, recorders }

@@ -6,6 +6,9 @@ use super::*;
 use crate::secret::{CREDENTIALS_TYPE, LOG_STREAM_TYPE};
 
 const TENANT: &str = "acme.eu.auth0.com";
+/// The keys and values of a Secret.
+type Data<'a> = &'a [(&'a str, &'a str)];
+
 const FIRST: &str = "0123456789abcdef";
 const SECOND: &str = "fedcba9876543210";
 
@@ -97,7 +100,7 @@ fn rotated_token_is_followed() {
 
 #[test]
 fn wrong_secret_of_a_log_stream_is_reported() {
-    let cases: [(&str, &[(&str, &str)], &str); 6] = [
+    let cases: [(&str, Data<'_>, &str); 6] = [
         (CREDENTIALS_TYPE, &[("domain", TENANT), ("clientId", "id"), ("clientSecret", FIRST)], "has the type"),
         (LOG_STREAM_TYPE, &[("token", FIRST)], "the key \"domain\" is missing"),
         (LOG_STREAM_TYPE, &[("domain", TENANT), ("action", FIRST)], "holds no usable token"),
