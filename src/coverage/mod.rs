@@ -11,6 +11,7 @@
 //! all checks of its time are known and none is it, and otherwise *unknown*:
 //!
 //! * An entry without a session id, an application or a time.
+//! * A login of an application of which there was a check without a session: it may be this one.
 //! * A login before this process started, or whose checks were forgotten: they are kept for an hour, and bounded.
 //! * Several replicas without a shared store: nobody knows the checks of the others.
 //! * Several replicas with one: while the report of any of them is missing for the login's time.
@@ -24,6 +25,7 @@ mod metrics;
 mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ use futures::StreamExt;
 use futures::stream;
 use hashlink::LinkedHashSet;
 use jiff::Timestamp;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::ledger::{KeyHash, KeyHasher};
 use crate::metrics::MetricRegistry;
@@ -54,6 +56,8 @@ const MAX_PENDING: usize = 20_000;
 /// How many ids of entries are remembered, so that one that comes again does not count again. Auth0 sends again within minutes.
 /// Each takes at most 80 bytes, all of them 8 MB.
 const MAX_LOG_IDS: usize = 100_000;
+/// How long the last exchange may take: a second of those that the Pod has after its drains.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many shared marks are read at once.
 const CONCURRENT_READS: usize = 16;
 
@@ -79,6 +83,8 @@ pub struct Coverage {
     /// What the replicas reported last.
     view: ArcSwap<SharedView>,
     metrics: CoverageMetrics,
+    /// Whether this replica shared its last checks.
+    has_left: AtomicBool,
 }
 
 #[derive(Default)]
@@ -124,6 +130,7 @@ impl Coverage {
             last_checks,
             view: ArcSwap::default(),
             metrics: CoverageMetrics::new(registry),
+            has_left: AtomicBool::new(false),
         }
     }
 
@@ -134,7 +141,8 @@ impl Coverage {
 
     /// Remembers that a login was checked. `is_shared` is whether there is a log stream, so that other replicas need to know.
     pub fn note_check(&self, sid: Option<&str>, client_id: &str, is_shared: bool) {
-        let Some(sid) = sid else { return };
+        // A check without a session may be of any login of the application.
+        let sid = sid.unwrap_or_default();
         let now = Timestamp::now();
         if !self.options.receives {
             // A replica that receives log streams must not take this one's checks for known.
@@ -163,14 +171,23 @@ impl Coverage {
         batch: LogEntries,
         policies_of: impl Fn(&ReportedLogin) -> Vec<ObjectName>,
     ) -> Result<(), Busy> {
+        // Before the lock: with thousands of policies this takes a while.
+        let entries: Vec<(LogEntry, Vec<ObjectName>)> = batch
+            .entries
+            .into_iter()
+            .map(|entry| {
+                let policies = entry.login.as_ref().map(&policies_of).unwrap_or_default();
+                (entry, policies)
+            })
+            .collect();
         let mut received = self.lock();
         let Received { hasher, log_ids, pending, judging } = &mut *received;
-        if pending.len() + *judging + batch.entries.len() > MAX_PENDING {
+        if pending.len() + *judging + entries.len() > MAX_PENDING {
             self.metrics.rejected(BUSY);
             return Err(Busy);
         }
         self.metrics.entries(tenant, EntryKind::Malformed, batch.malformed);
-        for entry in batch.entries {
+        for (entry, policies) in entries {
             let id = entry.log_id.as_ref().map(|id| hasher.hash(&(&**tenant, id)));
             if id.is_some_and(|id| !log_ids.insert(id)) {
                 self.metrics.entries(tenant, EntryKind::Duplicate, 1);
@@ -184,7 +201,6 @@ impl Coverage {
                 continue;
             };
             self.metrics.entries(tenant, EntryKind::Login, 1);
-            let policies = policies_of(&login);
             match (login.sid, login.client_id) {
                 (Some(sid), Some(client_id)) => pending.push_back(PendingLogin {
                     tenant: Arc::clone(tenant),
@@ -218,7 +234,9 @@ impl Coverage {
             ticks.tick().await;
             if self.shared.is_some() && Instant::now() >= exchange_at {
                 exchange_at = Instant::now() + exchange;
-                self.exchange(false).await;
+                if !self.has_left.load(Ordering::SeqCst) {
+                    self.exchange(false).await;
+                }
             }
             self.judge_pending().await;
         }
@@ -226,9 +244,9 @@ impl Coverage {
 
     /// Shares the last checks of this replica, which answers none any more.
     pub async fn leave(&self) {
-        if self.shared.is_some() {
-            self.exchange(true).await;
-        }
+        self.has_left.store(true, Ordering::SeqCst);
+        // A Redis that hangs must not use up the time of the shutdown.
+        let _ = timeout(LEAVE_TIMEOUT, self.exchange(true)).await;
     }
 
     /// Forgets checks that are too old.
@@ -299,8 +317,13 @@ impl Coverage {
             received.judging = received.pending.len();
             std::mem::take(&mut received.pending)
         };
-        let judged: Vec<Option<PendingLogin>> =
-            stream::iter(pending).map(|login| self.judge(login)).buffered(CONCURRENT_READS).collect().await;
+        // After a read that failed, the others wait for the next round: each may take as long as an operation may.
+        let is_reachable = AtomicBool::new(true);
+        let judged: Vec<Option<PendingLogin>> = stream::iter(pending)
+            .map(|login| self.judge(login, &is_reachable))
+            .buffered(CONCURRENT_READS)
+            .collect()
+            .await;
         let mut received = self.lock();
         received.judging = 0;
         received.pending.extend(judged.into_iter().flatten());
@@ -308,7 +331,7 @@ impl Coverage {
     }
 
     /// Judges a login and counts it, or returns it when more may become known.
-    async fn judge(&self, mut login: PendingLogin) -> Option<PendingLogin> {
+    async fn judge(&self, mut login: PendingLogin, is_reachable: &AtomicBool) -> Option<PendingLogin> {
         let known = self.known();
         let own = self.marks.last(self.marks.key(&login.sid, &login.client_id));
         let mut checked = self.options.timing.judge(login.at, own, known);
@@ -318,18 +341,36 @@ impl Coverage {
             && checked != Some(Checked::Yes)
             && (is_decisive || !login.was_read)
         {
-            let last = shared.last(&login.sid, &login.client_id).await;
+            let last = match is_reachable.load(Ordering::Relaxed) {
+                true => shared.last(&login.sid, &login.client_id).await,
+                false => None,
+            };
+            is_reachable.fetch_and(last.is_some(), Ordering::Relaxed);
             login.was_read = last.is_some();
             checked = match last {
                 Some(last) => self.options.timing.judge(login.at, last.max(own), known),
                 None => None,
             };
         }
+        if checked == Some(Checked::No) && self.may_be_checked_without_session(&login, known).await {
+            checked = Some(Checked::Unknown);
+        }
         if checked.is_none() && login.received.elapsed() < self.options.timing.patience {
             return Some(login);
         }
         self.count(&login.tenant, &login.policies, checked.unwrap_or(Checked::Unknown));
         None
+    }
+
+    /// Whether a check of the login's time named the application and no session: the Action may not see the session that the log
+    /// names.
+    async fn may_be_checked_without_session(&self, login: &PendingLogin, known: Option<KnownTime>) -> bool {
+        let fits = |check| self.options.timing.judge(login.at, check, known) == Some(Checked::Yes);
+        fits(self.marks.last(self.marks.key("", &login.client_id)))
+            || match &self.shared {
+                Some(shared) => shared.last("", &login.client_id).await.is_none_or(fits),
+                None => false,
+            }
     }
 
     fn count(&self, tenant: &str, policies: &[ObjectName], checked: Checked) {

@@ -7,7 +7,7 @@
 //! An operation that fails here does not degrade Redis for the ledger: this is an audit, and a check must not notice it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -129,14 +129,19 @@ impl Shared {
         self.gap.fetch_max(now.as_millisecond(), Ordering::Relaxed);
     }
 
-    /// Writes the marks that wait. Those that cannot be written wait on.
+    /// Writes the marks that wait. After one that cannot be written, the others wait on: each may take as long as an operation may.
     pub async fn write_marks(&self) {
         let begun = Timestamp::now();
         let names = std::mem::take(&mut *self.lock());
+        let is_reachable = &AtomicBool::new(true);
         let write = |name: String| async move {
+            if !is_reachable.load(Ordering::Relaxed) {
+                return Some(name);
+            }
             let mut invocation = self.mark.key(self.key_of_mark(&name));
             invocation.arg(RETENTION.as_millis() as u64);
             let written: Option<u8> = self.redis.run_apart(&invocation, OPERATION_TIMEOUT).await;
+            is_reachable.fetch_and(written.is_some(), Ordering::Relaxed);
             written.is_none().then_some(name)
         };
         let failed: Vec<String> = stream::iter(names)
@@ -217,6 +222,7 @@ impl SharedView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::RedisAddress;
 
     fn report(from: i64, until: i64, yes: u64, check: i64) -> String {
         let logins = BTreeMap::from([("team/seats".to_owned(), Tally { yes, no: 1, unknown: 0 })]);
@@ -237,6 +243,37 @@ mod tests {
             Some(KnownTime { from: at(1_000), until: at(8_000) }),
             "a replica that left holds nothing up"
         );
+    }
+
+    /// A store that nothing answers for.
+    async fn unreachable() -> Shared {
+        let address = RedisAddress::from_url("redis://127.0.0.1:1");
+        let redis = Redis::connect(address, None, Duration::from_millis(50)).await;
+        Shared::new(redis.unwrap())
+    }
+
+    #[tokio::test]
+    async fn marks_wait_while_the_store_is_unreachable() {
+        let shared = unreachable().await;
+        let until = shared.until.load(Ordering::Relaxed);
+        shared.enqueue("a", "app", Timestamp::now());
+        shared.write_marks().await;
+        assert_eq!((shared.lock().len(), shared.until.load(Ordering::Relaxed)), (1, until));
+        assert!(shared.last("a", "app").await.is_none());
+        assert!(shared.exchange(BTreeMap::new(), BTreeMap::new(), true).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn mark_that_finds_no_room_leaves_a_gap() {
+        let shared = unreachable().await;
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        for number in 0..MAX_QUEUE {
+            assert!(shared.enqueue(&number.to_string(), "app", at(1)));
+        }
+        assert_eq!(shared.gap.load(Ordering::Relaxed), 0);
+        assert!(!shared.enqueue("one more", "app", at(2)));
+        assert_eq!(shared.gap.load(Ordering::Relaxed), at(2).as_millisecond());
+        assert_eq!(shared.lock().len(), MAX_QUEUE);
     }
 
     #[test]

@@ -66,7 +66,6 @@ async fn login_is_checked_by_session_and_application() {
     let now = Timestamp::now();
     audit.coverage.note_check(Some("a"), "app", true);
     audit.coverage.note_check(Some("b"), "other", true);
-    audit.coverage.note_check(None, "app", true);
     audit.judged(vec![entry(1, login("a", now)), entry(2, login("b", now)), entry(3, login("c", now))]).await;
     assert_eq!(audit.seen(), [1, 2, 0]);
     let evidence = audit.coverage.evidence(&policy());
@@ -97,6 +96,16 @@ async fn login_that_names_no_session_is_unknown() {
     ];
     audit.judged(without.into_iter().enumerate().map(|(id, login)| entry(id, login)).collect()).await;
     assert_eq!(audit.seen(), [0, 0, 3]);
+}
+
+#[tokio::test]
+async fn check_without_a_session_may_be_of_any_login_of_the_application() {
+    let audit = audit(false, TIMING);
+    let now = Timestamp::now();
+    audit.coverage.note_check(None, "app", true);
+    let elsewhere = ReportedLogin { client_id: Some("other".to_owned()), ..login("a", now) };
+    audit.judged(vec![entry(1, login("a", now)), entry(2, elsewhere)]).await;
+    assert_eq!(audit.seen(), [0, 1, 1]);
 }
 
 #[tokio::test]
