@@ -50,6 +50,7 @@ pub mod auth0;
 pub mod check;
 pub mod cli;
 pub mod controller;
+pub mod coverage;
 pub mod crd;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

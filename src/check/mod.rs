@@ -25,6 +25,7 @@ use tokio::time::Instant;
 pub use metrics::{CheckMetrics, CheckRecord};
 
 use crate::auth0::{CallContext, Error, TenantClient};
+use crate::coverage::Coverage;
 use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
@@ -47,6 +48,7 @@ pub struct Checker {
     ledger: Arc<Ledger>,
     holders: RecentHolders<PolicyVersion>,
     session_lists: SessionLists,
+    coverage: Arc<Coverage>,
 }
 
 /// What a dry run saw before the answer. Nothing is seen of the steps that were not reached.
@@ -91,6 +93,7 @@ impl Checker {
         ledger: Arc<Ledger>,
         metrics: CheckMetrics,
         log_hash_key: hmac::Key,
+        coverage: Arc<Coverage>,
     ) -> Self {
         Self {
             current,
@@ -99,6 +102,7 @@ impl Checker {
             ledger,
             holders: RecentHolders::new(DEFAULT_HOLDERS),
             session_lists: SessionLists::default(),
+            coverage,
         }
     }
 
@@ -107,11 +111,22 @@ impl Checker {
         self.holders.sweep();
         self.session_lists.sweep();
         self.metrics.kept_lists(self.session_lists.kept());
+        self.coverage.sweep();
     }
 
     /// When a policy last answered a check since this process started.
     pub fn last_check(&self, policy: &crate::policy::ObjectName) -> Option<Timestamp> {
-        self.metrics.last_check(&policy.to_string())
+        self.metrics.last_checks().get(&policy.to_string())
+    }
+
+    /// Creates the series of the overrides of a snapshot, and ends those of others.
+    pub fn show_overrides(&self, snapshot: &Snapshot) {
+        self.metrics.show_overrides(snapshot.policy_set.active_policies().iter().filter_map(|active_policy| {
+            match &*active_policy.version {
+                PolicyVersion::Compiled(policy) => Some(policy),
+                PolicyVersion::Invalid(_) => None,
+            }
+        }));
     }
 
     /// The current snapshot: to be taken once for a check.
@@ -126,6 +141,7 @@ impl Checker {
         let answer = walk.answer(view).await;
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         self.record(login, &answer, tenant, arrived);
+        self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
         answer
     }
 
@@ -247,7 +263,11 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// The verdict, when a step ends the check early.
     async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
-        let limit_check = policy.pre_checks(self.login, Timestamp::now())?;
+        let chosen_by = policy.matching_override(self.login, Timestamp::now());
+        if let Some((checker, position)) = self.checker.zip(chosen_by) {
+            checker.metrics.override_matched(policy, position);
+        }
+        let limit_check = policy.pre_checks_by(chosen_by, self.login)?;
         self.seen.limit_check = Some(limit_check);
         let snapshot = self.snapshot;
         let credentials_missing = Verdict::failed(Failure::CredentialsMissing);

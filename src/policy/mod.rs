@@ -15,7 +15,9 @@
 mod answer;
 mod compile;
 mod condition;
+mod condition_reason;
 mod decide;
+mod enforcing;
 mod explain;
 mod index;
 mod limits;
@@ -37,10 +39,12 @@ mod written;
 pub use answer::{Answer, Failure, Reason, Verdict};
 pub use compile::{FallbackPolicy, Manifest, SpecError, compile, fallback};
 pub use condition::{
-    ActiveVersion, CallersReport, Condition, ConditionReason, ConditionStatus, ConditionType, CredentialReport,
+    ActiveVersion, CallersReport, Condition, ConditionStatus, ConditionType, CredentialReport, LogStreamReport,
     PolicyReport, SecretProblem,
 };
+pub use condition_reason::ConditionReason;
 pub use decide::{Admission, LimitCheck, LimitInputs};
+pub use enforcing::LoginEvidence;
 pub use explain::SessionRole;
 pub use index::Index;
 pub use limits::{Count, Decision, LimitScope, Limits};
@@ -48,7 +52,7 @@ pub use login::{InvalidField, Login, LoginContext};
 pub use model::{AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 pub use name::ObjectName;
 pub use policy_set::{
-    ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TenantProof, TokenDigest,
+    ActivePolicy, CallerAccess, CallerView, LogStreams, PolicySet, PolicyVersion, Resolution, TenantProof, TokenDigest,
 };
 pub use precedence::{Extent, Overshadowing};
 pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};

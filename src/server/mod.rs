@@ -8,6 +8,7 @@ mod connections;
 mod error;
 mod layers;
 mod listener;
+mod logs;
 mod metrics;
 mod rejections;
 mod request;
@@ -52,6 +53,19 @@ pub fn check_router(app: Arc<App>, path_prefix: &str) -> Router {
     let routes = if path_prefix.is_empty() { routes } else { routes.clone().nest(path_prefix, routes) };
     routes
         .fallback(check::not_found)
+        .layer(middleware::from_fn(layers::require_host))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
+        .with_state(app)
+}
+
+/// The routes for log streams. They are public as those for checks are, and have tokens of their own.
+pub fn logs_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/logs", post(logs::receive))
+        .route("/logs/", post(logs::receive))
+        .route("/healthz", get(admin::healthz))
+        .method_not_allowed_fallback(logs::method_not_allowed)
+        .fallback(logs::not_found)
         .layer(middleware::from_fn(layers::require_host))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
         .with_state(app)

@@ -119,6 +119,7 @@ pub fn serve_args(options: &[&str]) -> ServeArgs {
 pub struct Running {
     pub address: SocketAddr,
     pub admin_address: SocketAddr,
+    pub logs_address: Option<SocketAddr>,
     pub http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     ended: JoinHandle<Result<(), RunError>>,
@@ -154,10 +155,11 @@ impl Running {
         Self::with(config).await
     }
 
-    async fn with(config: ServiceConfig) -> Result<Self, RunError> {
+    /// Serves by a configuration.
+    pub async fn with(config: ServiceConfig) -> Result<Self, RunError> {
         provider();
         let service = Service::start(config).await?;
-        let (address, admin_address) = (service.address, service.admin_address);
+        let (address, admin_address, logs_address) = (service.address, service.admin_address, service.logs_address);
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(service.run_until(async move {
             // A dropped sender is a test that ends without stopping the service.
@@ -165,7 +167,7 @@ impl Running {
             Ok("the test")
         }));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Ok(Self { address, admin_address, http, stop: Some(stop), ended, _folder: None })
+        Ok(Self { address, admin_address, logs_address, http, stop: Some(stop), ended, _folder: None })
     }
 
     /// Sends a check with [`TOKEN`]. Returns the status and the body.
