@@ -2,7 +2,7 @@
 # nginx and wrk. If a tool is missing, the target says what it skipped; with CI=true it fails.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest soak abuse lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
+.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -42,6 +42,9 @@ test-oldest: ## Run the tests with a real API server on the oldest supported Kub
 	    $(COMPONENT)Minor=$(word 2,$(subst ., ,$(OLDEST_VERSION)))" ./cmd/kube-apiserver); \
 	  KUBEBUILDER_ASSETS=$(OLDEST) $(CARGO) test --locked --test it -- control_plane:: resource:: rbac:: lease:: cluster::; \
 	else $(call missing,go,https://go.dev/dl); fi
+
+fuzz: ## Fuzz the parsers, ten seconds each (FUZZ_SECONDS=10; needs a C++ compiler)
+	@if command -v c++ >/dev/null; then fuzz/run $(or $(FUZZ_SECONDS),10); else $(call missing,c++,apt-get install g++); fi
 
 lint: deny ## Check format, clippy, rustdoc, licences, banned crates and sources
 	$(CARGO) fmt --check

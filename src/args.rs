@@ -115,6 +115,9 @@ pub struct ServeArgs {
     /// Address for probes, metrics and /debug/policies. Do not expose it [default: :9090 in a cluster, else 127.0.0.1:9090].
     #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<ListenAddress>,
+    /// Address for Auth0's log streams, which show whether logins are checked: POST /logs [default: none].
+    #[arg(long, env = "SESSION_CHECKER_LOGS_LISTEN", value_name = "ADDRESS")]
+    pub logs_listen: Option<ListenAddress>,
 
     /// Answer /check and /healthz under this path as well, for an ingress that does not rewrite paths, such as /sessions.
     #[arg(long, env = "SESSION_CHECKER_PATH_PREFIX", value_name = "PATH", default_value = "", hide_default_value = true, value_parser = path_prefix)]

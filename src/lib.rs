@@ -51,7 +51,10 @@ pub mod auth0;
 pub mod check;
 pub mod cli;
 pub mod controller;
+pub mod coverage;
 pub mod crd;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod ledger;
 pub mod metrics;
 pub mod policy;

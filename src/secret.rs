@@ -1,4 +1,4 @@
-//! The two types of Secret that a policy names: a tenant's credential and callers' tokens. Both are read from a type and a
+//! The types of Secret that a policy names: a tenant's credential, callers' tokens, and a log stream's. They are read from a type and a
 //! map of bytes, for Kubernetes and for a folder. Secret values are kept in `secrecy` types and never reach `Debug`, logs or
 //! answers.
 
@@ -15,6 +15,9 @@ pub const CREDENTIALS_TYPE: &str = "sessionchecker.dev/credentials";
 
 /// The type of a Secret that holds the callers' tokens.
 pub const CALLERS_TYPE: &str = "sessionchecker.dev/callers";
+
+/// The type of a Secret that holds the tokens of a tenant's log stream.
+pub const LOG_STREAM_TYPE: &str = "sessionchecker.dev/log-stream";
 
 /// The fewest characters of a caller's token: 16 random hexadecimal digits have 64 bits, too many to guess over HTTP.
 pub const MIN_CALLER_TOKEN: usize = 16;
@@ -63,6 +66,17 @@ pub struct CallerTokens {
     pub rejected: Vec<SecretError>,
     /// The keys with a value that are not for tokens. Their values are tokens until a later version ignores them.
     pub other_keys: Vec<String>,
+}
+
+/// The tokens that the log stream of a tenant may present.
+#[derive(Debug)]
+pub struct LogStreamTokens {
+    /// The canonical domain of the tenant whose logins the stream may report, in lower case.
+    pub domain: String,
+    /// The valid tokens.
+    pub tokens: Vec<Caller>,
+    /// The error of each invalid token; an invalid token does not affect the others.
+    pub rejected: Vec<SecretError>,
 }
 
 /// One token that a caller may present.
@@ -118,6 +132,16 @@ pub enum SecretError {
         "it holds no usable token, so nobody can use the policy: add one under the key \"action\", such as the output of `openssl rand -hex 32`"
     )]
     NoToken,
+    /// A log stream's Secret has no token.
+    #[error(
+        "it holds no usable token, so no log stream can be received: add one under the key \"token\", such as the output of `openssl rand -hex 32`"
+    )]
+    NoStreamToken,
+    /// A token of a log stream is also in the Secret of another tenant.
+    #[error(
+        "a token of the log stream is also in a Secret of another tenant and is not used: write a token for each tenant"
+    )]
+    SharedStreamToken,
     /// The Secret has both ways to authenticate.
     #[error("both \"clientSecret\" and \"privateKey\" are set: remove the one that the application does not use")]
     TwoClientAuths,
@@ -255,6 +279,37 @@ impl CallerTokens {
         }
         if all.callers.is_empty() && all.rejected.is_empty() { Err(SecretError::NoToken) } else { Ok(all) }
     }
+}
+
+impl LogStreamTokens {
+    /// Reads a Secret of type [`LOG_STREAM_TYPE`]: the tenant's domain, and tokens as in a callers' Secret. Values of other keys
+    /// are ignored.
+    ///
+    /// # Errors
+    /// The Secret has another type, no domain, or no token.
+    pub fn from_secret(type_: &str, data: &BTreeMap<String, Vec<u8>>) -> Result<Self, SecretError> {
+        expect_type(LOG_STREAM_TYPE, type_)?;
+        let missing = || SecretError::Missing { key: "domain", present: data.keys().cloned().collect() };
+        let domain = text(data, "domain")?.ok_or_else(missing)?.to_ascii_lowercase();
+        let mut all = Self { domain, tokens: Vec::new(), rejected: Vec::new() };
+        for (key, value) in data.iter().filter(|(key, _)| is_stream_token_key(key)) {
+            if value.trim_ascii().is_empty() {
+                continue;
+            }
+            let text = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.clone() });
+            match text.and_then(|text| Caller::new(key, text)) {
+                Ok(token) => all.tokens.push(token),
+                Err(error) => all.rejected.push(error),
+            }
+        }
+        if all.tokens.is_empty() && all.rejected.is_empty() { Err(SecretError::NoStreamToken) } else { Ok(all) }
+    }
+}
+
+/// Whether the value of a key of a log stream's Secret is meant as a token.
+fn is_stream_token_key(key: &str) -> bool {
+    key.strip_prefix("token").is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        || matches!(key, "current" | "previous" | "next")
 }
 
 /// Whether the value of a key of a callers' Secret is meant as a token: `token`, `token-*`, `action`, `action-*`, `current`,

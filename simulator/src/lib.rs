@@ -10,6 +10,7 @@
 //!                                                      management ─────▶ users and their sessions
 //!                                                                          ▲
 //!  test, demo ──▶ Simulator: sessions, logins, faults, clock ──────────────┘
+//!                                       └──▶ log_stream ──▶ webhook
 //! ```
 //!
 //! `tenant` holds the state, and everything above works on it.
@@ -28,6 +29,7 @@ mod assertion;
 mod clock;
 mod connection;
 mod faults;
+mod log_stream;
 mod login;
 mod management;
 mod operation;
@@ -59,6 +61,7 @@ use tokio::task::JoinHandle;
 pub use application::Application;
 pub use clock::Clock;
 pub use faults::{Fault, InjectedFault, When};
+pub use log_stream::{LogFormat, LogStream, StreamedLogs};
 pub use login::Login;
 pub use operation::Operation;
 pub use options::{Options, Tls};
@@ -157,6 +160,11 @@ impl Simulator {
     /// new session. An unknown user is added.
     pub fn begin_login(&self, user_id: &str, client_id: &str, cookie: Option<&str>) -> Login {
         Login::begin(Arc::clone(&self.0.tenant), user_id, client_id, cookie)
+    }
+
+    /// Starts a log stream: it reports the logins that end from now on.
+    pub fn stream_logs(&self, stream: LogStream) -> StreamedLogs {
+        self.0.tenant.log_streams.start(stream)
     }
 
     /// Ends a session, as a logout does. False when there is none.

@@ -64,6 +64,10 @@ impl Login {
     pub fn complete(self) -> Option<String> {
         let (now, delay) = (self.tenant.now(), self.tenant.visibility_delay());
         let completed = self.tenant.users.complete_login((&self.user_id, &self.sid), &self.client_id, now, delay);
+        if completed {
+            // A login that continues a session is silent here: nobody has to authenticate.
+            self.tenant.log_streams.report(if self.resumed { "ssa" } else { "s" }, &self, now);
+        }
         completed.then_some(self.sid)
     }
 
@@ -71,6 +75,7 @@ impl Login {
     /// [`Self::complete`] does.
     pub fn deny(self) -> Option<String> {
         let denied = self.tenant.users.deny_login((&self.user_id, &self.sid), self.tenant.now());
+        self.tenant.log_streams.report("f", &self, self.tenant.now());
         denied.then_some(self.sid)
     }
 

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::application::Application;
 use super::assertion::UsedAssertions;
 use super::faults::Faults;
+use super::log_stream::LogStreams;
 use super::options::Options;
 use super::rate_limit::Bucket;
 use super::requests::Requests;
@@ -27,6 +28,7 @@ pub(super) struct Tenant {
     pub assertions: UsedAssertions,
     pub faults: Faults,
     pub requests: Requests,
+    pub log_streams: LogStreams,
 }
 
 impl Tenant {
@@ -41,6 +43,7 @@ impl Tenant {
             assertions: UsedAssertions::default(),
             faults: Faults::default(),
             requests: Requests::new(options.recorded_requests),
+            log_streams: LogStreams::default(),
             options,
         }
     }

@@ -111,7 +111,7 @@ impl Grant {
 }
 
 /// Reads a successful answer. `None` when it contains no token that can be sent.
-fn read(body: &[u8], issued_at: Instant) -> Option<AccessToken> {
+pub(super) fn read(body: &[u8], issued_at: Instant) -> Option<AccessToken> {
     let fields = object(body)?;
     let token = fields.get("access_token")?.as_str().filter(|token| !token.is_empty())?;
     let mut authorization = HeaderValue::try_from(format!("Bearer {token}")).ok()?;

@@ -35,6 +35,8 @@ mod call;
 mod client;
 mod dns;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod grant;
 mod limiter;
 mod list;

@@ -1,16 +1,17 @@
 //! The metrics of checks.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus::core::Collector;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::session_lists::ListOrigin;
+use crate::coverage::LastChecks;
 use crate::metrics::{MetricRegistry, to_i64};
-use crate::policy::{Answer, Reason};
+use crate::policy::{Answer, Policy, Reason};
 
 /// Distinct users are counted up to this number for each policy: enough to judge an audit by, and at most 1 MiB of hashes.
 const MAX_DISTINCT_USERS: usize = 100_000;
@@ -27,10 +28,10 @@ pub struct CheckMetrics {
     lists_not_kept: IntCounter,
     rechecks: IntCounterVec,
     unknown_tenants: IntCounterVec,
+    override_checks: IntCounterVec,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
     would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
-    /// When each policy last answered a check, in Unix seconds.
-    last_checks: Arc<RwLock<HashMap<String, AtomicI64>>>,
+    last_checks: Arc<LastChecks>,
 }
 
 /// What happened to a login whose tenant no policy of the caller knows.
@@ -60,11 +61,11 @@ impl CheckMetrics {
     pub fn new(registry: &MetricRegistry) -> Self {
         let would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>> = Arc::default();
         let users = Arc::clone(&would_block);
-        let last_checks: Arc<RwLock<HashMap<String, AtomicI64>>> = Arc::default();
+        let last_checks: Arc<LastChecks> = Arc::default();
         let times = Arc::clone(&last_checks);
         registry.on_scrape(move |live| {
             users.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
-            times.write().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
+            times.retain(|policy| live.has_policy(policy));
         });
         let unknown_tenants = registry.counters(
             "unknown_tenants_total",
@@ -123,26 +124,19 @@ impl CheckMetrics {
                 &["tenant"],
             ),
             unknown_tenants,
+            override_checks: registry.counters(
+                "override_checks_total",
+                "Checks whose limits an override chose. An override that never matches has no effect.",
+                &["policy", "tenant", "override"],
+            ),
             would_block,
             last_checks,
         }
     }
 
-    /// When a policy last answered a check since this process started.
-    pub fn last_check(&self, policy: &str) -> Option<Timestamp> {
-        let times = self.last_checks.read().unwrap_or_else(PoisonError::into_inner);
-        Timestamp::from_second(times.get(policy)?.load(Ordering::Relaxed)).ok()
-    }
-
-    fn note_time(&self, policy: &str) {
-        let now = Timestamp::now().as_second();
-        // Almost every check finds its policy, so checks do not wait for each other.
-        if let Some(last) = self.last_checks.read().unwrap_or_else(PoisonError::into_inner).get(policy) {
-            last.store(now, Ordering::Relaxed);
-            return;
-        }
-        let mut times = self.last_checks.write().unwrap_or_else(PoisonError::into_inner);
-        times.entry(policy.to_owned()).or_default().store(now, Ordering::Relaxed);
+    /// When each policy last answered a check since this process started.
+    pub fn last_checks(&self) -> &Arc<LastChecks> {
+        &self.last_checks
     }
 
     /// Counts a check.
@@ -150,7 +144,7 @@ impl CheckMetrics {
         let CheckRecord { answer, tenant, user, took } = record;
         let policy = answer.policy.as_ref().map(ToString::to_string).unwrap_or_default();
         let decision = if answer.block { "block" } else { "allow" };
-        self.note_time(&policy);
+        self.last_checks.note(&policy);
         self.checks.with_label_values(&[&policy, tenant, decision, answer.reason.as_str()]).inc();
         self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
         if let Some(reason) = answer.audited_reason {
@@ -177,6 +171,35 @@ impl CheckMetrics {
     /// Counts a holder that was allowed again from memory.
     pub fn recheck(&self, tenant: &str) {
         self.rechecks.with_label_values(&[tenant]).inc();
+    }
+
+    /// Counts a check whose limits an override chose.
+    pub fn override_matched(&self, policy: &Policy, position: usize) {
+        let Some(chosen) = policy.overrides.get(position) else { return };
+        let (scope, policy) = (&policy.scope, policy.scope.name.to_string());
+        self.override_checks.with_label_values(&[policy.as_str(), scope.tenant.domain(), &chosen.name]).inc();
+    }
+
+    /// Creates the series of the overrides that can match, so that one that never does is seen, and ends all others.
+    pub fn show_overrides<'a>(&self, policies: impl Iterator<Item = &'a Policy>) {
+        let now = Timestamp::now();
+        let mut live = HashSet::new();
+        for policy in policies {
+            let name = policy.scope.name.to_string();
+            for entry in policy.overrides.iter().filter(|entry| entry.expires_at.is_none_or(|end| end > now)) {
+                self.override_checks.with_label_values(&[name.as_str(), policy.scope.tenant.domain(), &entry.name]);
+                live.insert((name.clone(), entry.name.clone()));
+            }
+        }
+        for family in self.override_checks.collect() {
+            for metric in family.get_metric() {
+                let labels: HashMap<&str, &str> =
+                    metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+                if !live.contains(&(labels["policy"].to_owned(), labels["override"].to_owned())) {
+                    let _ = self.override_checks.remove(&labels);
+                }
+            }
+        }
     }
 
     /// Shows how many bytes the kept lists take, and how many lists found no room since the start.

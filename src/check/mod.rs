@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout_at};
 pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
 use crate::auth0::{CallContext, Error, TenantClient};
+use crate::coverage::Coverage;
 use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
@@ -59,6 +60,7 @@ pub struct Checker {
     ledger: Arc<Ledger>,
     holders: RecentHolders<PolicyVersion>,
     session_lists: SessionLists,
+    coverage: Arc<Coverage>,
 }
 
 /// What a dry run saw before the answer. Nothing is seen of the steps that were not reached.
@@ -105,6 +107,7 @@ impl Checker {
         ledger: Arc<Ledger>,
         metrics: CheckMetrics,
         log_hash_key: hmac::Key,
+        coverage: Arc<Coverage>,
     ) -> Self {
         Self {
             current,
@@ -115,6 +118,7 @@ impl Checker {
             ledger,
             holders: RecentHolders::new(DEFAULT_HOLDERS),
             session_lists: SessionLists::default(),
+            coverage,
         }
     }
 
@@ -124,11 +128,22 @@ impl Checker {
         self.session_lists.sweep();
         self.failures.sweep();
         self.metrics.kept_lists(self.session_lists.kept());
+        self.coverage.sweep();
     }
 
     /// When a policy last answered a check since this process started.
     pub fn last_check(&self, policy: &crate::policy::ObjectName) -> Option<Timestamp> {
-        self.metrics.last_check(&policy.to_string())
+        self.metrics.last_checks().get(&policy.to_string())
+    }
+
+    /// Creates the series of the overrides of a snapshot, and ends those of others.
+    pub fn show_overrides(&self, snapshot: &Snapshot) {
+        self.metrics.show_overrides(snapshot.policy_set.active_policies().iter().filter_map(|active_policy| {
+            match &*active_policy.version {
+                PolicyVersion::Compiled(policy) => Some(policy),
+                PolicyVersion::Invalid(_) => None,
+            }
+        }));
     }
 
     /// The current snapshot: to be taken once for a check.
@@ -143,6 +158,7 @@ impl Checker {
         let answer = walk.answer(view).await;
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         self.record(login, &answer, tenant, arrived);
+        self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
         answer
     }
 
@@ -326,7 +342,11 @@ impl<'a> Walk<'a> {
     /// The verdict, when a step ends the check early.
     async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
         self.note_origins(policy).await;
-        let mut limit_check = policy.pre_checks(self.login, Timestamp::now())?;
+        let chosen_by = policy.matching_override(self.login, Timestamp::now());
+        if let Some((checker, position)) = self.checker.zip(chosen_by) {
+            checker.metrics.override_matched(policy, position);
+        }
+        let mut limit_check = policy.pre_checks_by(chosen_by, self.login)?;
         if self.read_only {
             limit_check = limit_check.without_revoking();
         }

@@ -8,6 +8,7 @@ use simulator::{Application, Options, Session, Simulator};
 use url::Url;
 
 use crate::args::{DEFAULT_MAX_CONNECTIONS, DemoArgs};
+use crate::coverage::CoverageTiming;
 use crate::service::{RunError, Service, ServiceConfig, Source, SourceConfig};
 use crate::shutdown::Signals;
 
@@ -81,6 +82,8 @@ fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
     ServiceConfig {
         listen: args.listen.clone(),
         admin_listen: args.admin_listen.clone(),
+        logs_listen: None,
+        coverage_timing: CoverageTiming::default(),
         path_prefix: String::new(),
         tls: None,
         source: SourceConfig {

@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::source::source_config;
 use crate::args::{LedgerArgs, ServeArgs};
+use crate::coverage::CoverageTiming;
 use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
 use crate::service::{RunError, Service, ServiceConfig};
@@ -28,6 +29,8 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
     Ok(ServiceConfig {
         listen,
         admin_listen,
+        logs_listen: args.logs_listen,
+        coverage_timing: CoverageTiming::default(),
         path_prefix: args.path_prefix,
         tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         source: source_config(args.source)?,

@@ -31,6 +31,8 @@ use super::{GoDuration, SessionPolicyStatus, bounds};
 #[x_kube(
     validation = Rule::new("!has(self.callerSecretRef) || self.callerSecretRef.name != self.tenant.credentialsSecretRef.name")
         .message("callerSecretRef and tenant.credentialsSecretRef name the same Secret: keep the callers' tokens in a Secret of their own"),
+    validation = Rule::new("!has(self.tenant.logStreamSecretRef) || (self.tenant.logStreamSecretRef.name != self.tenant.credentialsSecretRef.name && (!has(self.callerSecretRef) || self.tenant.logStreamSecretRef.name != self.callerSecretRef.name))")
+        .message("tenant.logStreamSecretRef names the Secret of the credential or of the callers: keep the log stream's tokens in a Secret of their own"),
     validation = Rule::new("!has(self.limits.perGroup) || has(self.selector.clientIds)")
         .message("limits.perGroup counts over the clients of the selector: name them in selector.clientIds, or use perUser"),
     validation = Rule::new("self.overrides.all(o, !has(o.limits) || !has(o.limits.perGroup) || has(self.selector.clientIds))")
@@ -197,6 +199,11 @@ pub struct TenantSpec {
     /// the policy sets one), which must equal the policy's; `clientId`; and either `clientSecret`, or `privateKey` (PEM) with
     /// optional `signingAlgorithm` (RS256, RS384 or PS256) and `keyId`.
     pub credentials_secret_ref: SecretRef,
+    /// A Secret in the same namespace, of type `sessionchecker.dev/log-stream`. Its keys are `domain`, which must equal the
+    /// policy's, and `token`, `token-*`, `current`, `previous` or `next`: tokens, at least 16 characters long, that Auth0's log
+    /// stream presents at `/logs`. The stream shows which logins were not checked (condition `Enforcing`); it decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_stream_secret_ref: Option<SecretRef>,
     /// The most requests a second that all replicas together send to the tenant's Management API, to leave a part of the rate
     /// limit to its other users. Unset: only Auth0's rate limit headers count. When policies of a tenant differ, the lowest
     /// value applies. Policies whose credential the tenant has not accepted do not count.

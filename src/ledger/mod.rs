@@ -61,6 +61,8 @@
 
 mod codec;
 mod failover;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod holders;
 mod key;
 mod memory;

@@ -71,6 +71,7 @@ pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
             credentials: secret(&spec["tenant"]["credentialsSecretRef"])
                 .unwrap_or_else(|| ObjectName::new(namespace, "")),
             callers: secret(&spec["callerSecretRef"]),
+            log_stream: secret(&spec["tenant"]["logStreamSecretRef"]),
             selector: Selector {
                 clients: readable_list(&spec["selector"]["clientIds"]),
                 organizations: readable_list(&spec["selector"]["organizations"]),
@@ -267,6 +268,15 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
             "names the same Secret as tenant.credentialsSecretRef: keep the callers' tokens in a Secret of their own",
         );
     }
+    if let Some(stream) = &spec.tenant.log_stream_secret_ref {
+        let shared = stream.name == *credentials || Some(stream) == spec.caller_secret_ref.as_ref();
+        let (field, message) = (
+            "tenant.logStreamSecretRef",
+            "names the Secret of the credential or of the callers: keep the log stream's tokens in a Secret of their own",
+        );
+        errors.secret_name(&stream.name, field);
+        errors.check(!shared, format_args!("{field}.name"), message);
+    }
     let selector = selector(
         errors,
         "selector",
@@ -312,6 +322,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
             tenant: tenant?,
             credentials: ObjectName::new(namespace, credentials),
             callers: spec.caller_secret_ref.as_ref().map(|callers| ObjectName::new(namespace, &callers.name)),
+            log_stream: spec.tenant.log_stream_secret_ref.as_ref().map(|it| ObjectName::new(namespace, &it.name)),
             selector,
             priority: spec.priority,
             created_at: manifest.created_at,

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::answer::Failure;
+use super::condition_reason::ConditionReason;
 use super::name::ObjectName;
 use super::policy_set::PolicyVersion;
 use super::precedence::{Extent, Overshadowing};
 use super::written::SpecError;
-use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE};
+use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, LOG_STREAM_TYPE};
 
 /// A report on one policy.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct PolicyReport {
     pub credential: CredentialReport,
     /// The state of its callers.
     pub callers: CallersReport,
+    /// The state of the log stream that it names.
+    pub log_stream: LogStreamReport,
     /// What somebody should know although the policy is active as written.
     pub warnings: Vec<String>,
     /// The keys of the credential's Secret whose values look wrong. They matter when the tenant rejects the credential.
@@ -96,6 +99,17 @@ pub enum CallersReport {
     Secret(SecretProblem),
 }
 
+/// The state of the log stream that a policy names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogStreamReport {
+    /// The policy names none.
+    Unnamed,
+    /// Its tokens can be presented.
+    Ready,
+    /// Its Secret has a problem.
+    Secret(SecretProblem),
+}
+
 /// The problem of a Secret that a policy names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretProblem {
@@ -131,6 +145,8 @@ pub enum ConditionType {
     CredentialsReady,
     /// Accepted, with a usable credential and callers: the policy is active as written.
     Ready,
+    /// The logins that the policy selects are checked, as far as a log stream shows it.
+    Enforcing,
 }
 
 /// Whether a condition holds.
@@ -144,59 +160,6 @@ pub enum ConditionStatus {
     Unknown,
 }
 
-macro_rules! condition_reasons {
-    ($($(#[$doc:meta])* $reason:ident,)*) => {
-        /// The reasons of a policy's conditions.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum ConditionReason {
-            $($(#[$doc])* $reason,)*
-        }
-
-        impl ConditionReason {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$reason,)*];
-
-            /// The text in the condition.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$reason => stringify!($reason),)* }
-            }
-        }
-    };
-}
-
-condition_reasons! {
-    /// The spec compiles and does not conflict with another policy.
-    Accepted,
-    /// The spec does not compile.
-    Invalid,
-    /// An older policy selects exactly the same logins.
-    Conflicted,
-    /// The tenant accepts the credential.
-    Proven,
-    /// The credential is used, and the tenant has not accepted it yet.
-    Unproven,
-    /// A Secret that the policy names does not exist.
-    SecretMissing,
-    /// The service may not read a Secret that the policy names.
-    SecretForbidden,
-    /// A Secret that the policy names cannot be used.
-    SecretInvalid,
-    /// The tenant does not accept the credential.
-    CredentialsRejected,
-    /// The credential lacks OAuth scopes that the policy needs.
-    InsufficientScope,
-    /// The tenant does not accept the new credential, and the previous one stays in use.
-    NewCredentialsRejected,
-    /// The tenant did not respond to the probe.
-    TenantUnreachable,
-    /// No caller may use the policy.
-    NoCallers,
-    /// The status is not known yet.
-    Pending,
-    /// The policy is active as written.
-    Ready,
-}
-
 impl PartialEq for PolicyReport {
     fn eq(&self, other: &Self) -> bool {
         let same_version = match (&self.version, &other.version) {
@@ -207,7 +170,8 @@ impl PartialEq for PolicyReport {
             && (&self.name, self.generation, self.active_version)
                 == (&other.name, other.generation, other.active_version)
             && (&self.errors, &self.overshadowing) == (&other.errors, &other.overshadowing)
-            && (&self.credential, &self.callers) == (&other.credential, &other.callers)
+            && (&self.credential, &self.callers, &self.log_stream)
+                == (&other.credential, &other.callers, &other.log_stream)
             && (&self.warnings, &self.suspect_keys) == (&other.warnings, &other.suspect_keys)
     }
 }
@@ -228,7 +192,8 @@ impl ActiveVersion {
 }
 
 impl ConditionType {
-    /// Every type, in the order in which conditions are listed.
+    /// Every type that a report decides, in the order in which conditions are listed. `Enforcing` depends on what was seen of
+    /// logins, and comes last.
     pub const ALL: [Self; 3] = [Self::Accepted, Self::CredentialsReady, Self::Ready];
 
     /// The `type` of the condition.
@@ -237,6 +202,7 @@ impl ConditionType {
             Self::Accepted => "Accepted",
             Self::CredentialsReady => "CredentialsReady",
             Self::Ready => "Ready",
+            Self::Enforcing => "Enforcing",
         }
     }
 }
@@ -327,11 +293,13 @@ impl PolicyReport {
     }
 
     /// The condition `Ready`: the policy is active as written. When it is not, it copies the worst of `Accepted`, the
-    /// callers' state and `CredentialsReady`.
+    /// states of the callers and of the log stream, and `CredentialsReady`.
     pub fn ready(&self) -> Condition {
         let (status, reason, message) = self.callers.describe();
         let callers = Condition::new(ConditionType::Ready, status, reason, message);
-        let worst = [self.accepted(), callers, self.credentials_ready()]
+        let (status, reason, message) = self.log_stream.describe();
+        let log_stream = Condition::new(ConditionType::Ready, status, reason, message);
+        let worst = [self.accepted(), callers, log_stream, self.credentials_ready()]
             .into_iter()
             .min_by_key(|condition| match condition.status {
                 ConditionStatus::False => 0,
@@ -438,6 +406,17 @@ impl CallersReport {
     pub fn problem(&self) -> Option<String> {
         let (status, _, message) = self.describe();
         (status != ConditionStatus::True).then_some(message)
+    }
+}
+
+impl LogStreamReport {
+    pub(super) fn describe(&self) -> (ConditionStatus, ConditionReason, String) {
+        match self {
+            Self::Unnamed | Self::Ready => {
+                (ConditionStatus::True, ConditionReason::Ready, "the log stream can be received".to_owned())
+            }
+            Self::Secret(problem) => problem.describe("log stream", LOG_STREAM_TYPE),
+        }
     }
 }
 

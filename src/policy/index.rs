@@ -10,10 +10,10 @@ use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 
 use super::compile::{compile, fallback};
-use super::condition::{ActiveVersion, CredentialReport, PolicyReport};
+use super::condition::{ActiveVersion, CredentialReport, LogStreamReport, PolicyReport};
 use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
-use super::policy_set::{ActivePolicy, CallerAccess, PolicySet, PolicyVersion, TenantProof};
+use super::policy_set::{ActivePolicy, CallerAccess, LogStreams, PolicySet, PolicyVersion, TenantProof, TokenDigest};
 use super::precedence::overshadowings;
 use super::secrets::{CredentialKey, ProbeResult, ProbeTarget, SecretManifest, Secrets};
 use super::warnings::warnings;
@@ -161,7 +161,7 @@ impl Index {
         versions
             .flat_map(|version| {
                 let credentials = matches!(version, PolicyVersion::Compiled(_)).then_some(&version.scope().credentials);
-                credentials.into_iter().chain(&version.scope().callers)
+                credentials.into_iter().chain(&version.scope().callers).chain(&version.scope().log_stream)
             })
             .collect()
     }
@@ -182,6 +182,7 @@ impl Index {
             self.policies.values().filter_map(|entry| entry.version.as_deref()).map(PolicyVersion::scope).collect();
         scopes.sort_by(|a, b| a.rank().cmp(&b.rank()));
         let mut overshadowings = overshadowings(&scopes);
+        let stream_tenants = self.stream_tenants();
         let mut active_policies = Vec::with_capacity(self.policies.len());
         let mut reports = Vec::with_capacity(self.policies.len());
         for (name, entry) in &self.policies {
@@ -218,12 +219,58 @@ impl Index {
                 credential,
                 warnings: version.map_or_else(Vec::new, |version| self.warnings(version)),
                 suspect_keys: version.map_or_else(Vec::new, |version| self.secrets.suspect_keys(version.scope())),
+                log_stream: version.map_or(LogStreamReport::Unnamed, |version| {
+                    let mut tokens = self.secrets.log_stream(version.scope()).into_iter().flatten();
+                    let is_shared = tokens.any(|token| stream_tenants[token].len() > 1);
+                    self.secrets.log_stream_of(version.scope(), is_shared)
+                }),
                 callers: self
                     .secrets
                     .callers_of(version.and_then(|version| version.scope().callers.as_ref()), caller_access),
             });
         }
-        (PolicySet::new(active_policies, &self.secrets.callers(), caller_access), reports)
+        let log_streams = self.log_streams(&active_policies, &stream_tenants);
+        let policy_set = PolicySet::new(active_policies, &self.secrets.callers(), caller_access);
+        (policy_set.with_log_streams(log_streams), reports)
+    }
+
+    /// The tenants of each token of a log stream: more than one is a mistake, since a token says whose logins are reported.
+    fn stream_tenants(&self) -> HashMap<TokenDigest, BTreeSet<&str>> {
+        let mut tenants: HashMap<TokenDigest, BTreeSet<&str>> = HashMap::new();
+        for scope in self.policies.values().filter_map(|entry| entry.version.as_deref()).map(PolicyVersion::scope) {
+            for token in self.secrets.log_stream(scope).into_iter().flatten() {
+                tenants.entry(*token).or_default().insert(scope.tenant.domain());
+            }
+        }
+        tenants
+    }
+
+    /// The log streams that are received. Of the policies that name a tenant, those with the best proof count: anybody may name
+    /// a tenant, and could report logins that never were.
+    fn log_streams(
+        &self,
+        active_policies: &[Arc<ActivePolicy>],
+        stream_tenants: &HashMap<TokenDigest, BTreeSet<&str>>,
+    ) -> LogStreams {
+        let mut best: HashMap<&str, TenantProof> = HashMap::new();
+        for active_policy in active_policies {
+            let proof = best.entry(active_policy.version.scope().tenant.domain()).or_insert(TenantProof::Unproven);
+            *proof = (*proof).max(active_policy.tenant_proof);
+        }
+        let mut log_streams = LogStreams::default();
+        for active_policy in active_policies {
+            let scope = active_policy.version.scope();
+            let domain = scope.tenant.domain();
+            if active_policy.tenant_proof < best[domain] {
+                continue;
+            }
+            for token in self.secrets.log_stream(scope).into_iter().flatten() {
+                if stream_tenants[token].len() == 1 {
+                    log_streams.0.entry(*token).or_insert_with(|| domain.into());
+                }
+            }
+        }
+        log_streams
     }
 }
 

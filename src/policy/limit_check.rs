@@ -61,7 +61,19 @@ impl Policy {
     /// # Errors
     /// The verdict, when one of the steps answers.
     pub fn pre_checks<'a>(&'a self, login: &'a Login, now: Timestamp) -> Result<LimitCheck<'a>, Verdict> {
-        let chosen_by = self.overrides.iter().position(|policy_override| policy_override.matches(login, now));
+        self.pre_checks_by(self.matching_override(login, now), login)
+    }
+
+    /// The position of the override that chooses the limits of a login.
+    pub fn matching_override(&self, login: &Login, now: Timestamp) -> Option<usize> {
+        self.overrides.iter().position(|policy_override| policy_override.matches(login, now))
+    }
+
+    /// The [`pre_checks`](Self::pre_checks) of a login whose override is known.
+    ///
+    /// # Errors
+    /// The verdict, when one of the steps answers.
+    pub fn pre_checks_by<'a>(&'a self, chosen_by: Option<usize>, login: &'a Login) -> Result<LimitCheck<'a>, Verdict> {
         self.limits_by(chosen_by).ok_or(Verdict::Exempt)?;
         let context = login.context();
         if context.actor && self.actors == Actors::Exempt {

@@ -15,7 +15,9 @@
 mod answer;
 mod compile;
 mod condition;
+mod condition_reason;
 mod decide;
+mod enforcing;
 mod evaluation;
 mod explain;
 mod index;
@@ -42,9 +44,11 @@ mod written;
 pub use answer::{Answer, Failure, Reason, Verdict};
 pub use compile::{FallbackPolicy, compile, fallback};
 pub use condition::{
-    ActiveVersion, CallersReport, Condition, ConditionReason, ConditionStatus, ConditionType, CredentialReport,
+    ActiveVersion, CallersReport, Condition, ConditionStatus, ConditionType, CredentialReport, LogStreamReport,
     PolicyReport, SecretProblem,
 };
+pub use condition_reason::ConditionReason;
+pub use enforcing::LoginEvidence;
 pub use explain::SessionRole;
 pub use index::Index;
 pub use limit_check::{Admission, LimitCheck, LimitInputs};
@@ -55,7 +59,7 @@ pub use model::{Actors, AllowDeny, Enforcement, Mode, Override, Policy, PolicySc
 pub use name::ObjectName;
 pub use origin::{Origin, Origins};
 pub use policy_set::{
-    ActivePolicy, CallerAccess, CallerView, PolicySet, PolicyVersion, Resolution, TenantProof, TokenDigest,
+    ActivePolicy, CallerAccess, CallerView, LogStreams, PolicySet, PolicyVersion, Resolution, TenantProof, TokenDigest,
 };
 pub use precedence::{Extent, Overshadowing};
 pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};

@@ -60,6 +60,8 @@ pub struct PolicyScope {
     pub credentials: ObjectName,
     /// The Secret with the callers' tokens, when the policy names one.
     pub callers: Option<ObjectName>,
+    /// The Secret with the tokens of the tenant's log stream, when the policy names one.
+    pub log_stream: Option<ObjectName>,
     /// Which of the tenant's logins the policy selects.
     pub selector: Selector,
     /// The policy with the highest priority takes precedence.

@@ -25,7 +25,14 @@ pub struct PolicySet {
     callers: HashMap<TokenDigest, Arc<CallerView>>,
     /// The policies for callers without a token; `None` when a token is required.
     anonymous: Option<Arc<CallerView>>,
+    log_streams: LogStreams,
+    /// The policies of the tenants with a log stream.
+    streamed: CallerView,
 }
+
+/// The log streams that are received: the tenant of each token, by its canonical domain.
+#[derive(Debug, Default)]
+pub struct LogStreams(pub HashMap<TokenDigest, Arc<str>>);
 
 /// An active policy, with the credential for its tenant.
 #[derive(Debug)]
@@ -189,7 +196,45 @@ impl PolicySet {
         let all_name_callers = without_callers.is_empty() && !active_policies.is_empty();
         let anonymous = (caller_access.allow_anonymous && !all_name_callers).then(|| view(without_callers));
         let callers = usable.into_iter().map(|(token, positions)| (token, view(positions))).collect();
-        Self { active_policies, callers, anonymous }
+        Self {
+            active_policies,
+            callers,
+            anonymous,
+            log_streams: LogStreams::default(),
+            streamed: CallerView::default(),
+        }
+    }
+
+    /// The same policies with these log streams.
+    pub fn with_log_streams(self, log_streams: LogStreams) -> Self {
+        let tenants: HashSet<&str> = log_streams.0.values().map(AsRef::as_ref).collect();
+        let has_stream = |policy: &&Arc<ActivePolicy>| tenants.contains(policy.version.scope().tenant.domain());
+        let streamed = CallerView::new(self.active_policies.iter().filter(has_stream).cloned().collect());
+        Self { log_streams, streamed, ..self }
+    }
+
+    /// The policies that select a login of a tenant with a log stream, whoever may use them: a log names no caller.
+    pub fn selecting(&self, login: &Login) -> Vec<ObjectName> {
+        let names = self
+            .streamed
+            .selecting(login, login.context().tenant.as_deref())
+            .map(|position| &self.streamed.active_policies[position]);
+        names.map(|active_policy| active_policy.version.scope().name.clone()).collect()
+    }
+
+    /// The tenant whose log stream may present a token.
+    pub fn log_stream(&self, token: &str) -> Option<&Arc<str>> {
+        self.log_streams.0.get(&TokenDigest::of(token))
+    }
+
+    /// Whether any log stream may be received.
+    pub fn has_log_streams(&self) -> bool {
+        !self.log_streams.0.is_empty()
+    }
+
+    /// The tenants with a log stream; one may come several times.
+    pub fn log_stream_tenants(&self) -> impl Iterator<Item = &str> {
+        self.log_streams.0.values().map(AsRef::as_ref)
     }
 
     /// Every active policy, in the order of precedence.
@@ -261,8 +306,8 @@ impl CallerView {
         }
     }
 
-    /// Finds the policy that governs a login, among those of a tenant or of all.
-    fn find(&self, login: &Login, tenant: Option<&str>) -> Resolution<'_> {
+    /// The positions of the policies that select a login, among those of a tenant or of all.
+    fn selecting<'a>(&'a self, login: &'a Login, tenant: Option<&'a str>) -> impl Iterator<Item = usize> + 'a {
         let context = login.context();
         let candidates = [
             context.organization_id.as_ref().and_then(|key| self.by_organization.get(key)),
@@ -270,18 +315,21 @@ impl CallerView {
             self.by_client.get(login.client_id()),
             Some(&self.rest),
         ];
-        let mut first: Option<usize> = None;
-        for position in candidates.into_iter().flatten().flatten() {
+        candidates.into_iter().flatten().flatten().copied().filter(move |position| {
             let scope = self.active_policies[*position].version.scope();
-            if tenant.is_some_and(|tenant| !scope.tenant.is_called(tenant)) || !scope.selector.matches(login) {
-                continue;
-            }
+            tenant.is_none_or(|tenant| scope.tenant.is_called(tenant)) && scope.selector.matches(login)
+        })
+    }
+
+    /// Finds the policy that governs a login, among those of a tenant or of all.
+    fn find(&self, login: &Login, tenant: Option<&str>) -> Resolution<'_> {
+        let domain = |position: usize| self.active_policies[position].version.scope().tenant.domain();
+        let mut first: Option<usize> = None;
+        for position in self.selecting(login, tenant) {
             match first {
-                None => first = Some(*position),
-                Some(other) if self.active_policies[other].version.scope().tenant.domain() != scope.tenant.domain() => {
-                    return Resolution::AmbiguousTenant;
-                }
-                Some(other) => first = Some(other.min(*position)),
+                None => first = Some(position),
+                Some(other) if domain(other) != domain(position) => return Resolution::AmbiguousTenant,
+                Some(other) => first = Some(other.min(position)),
             }
         }
         first.map_or(Resolution::NoPolicy, |position| Resolution::Policy(&self.active_policies[position]))

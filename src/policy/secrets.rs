@@ -11,12 +11,15 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 
 use super::answer::Failure;
-use super::condition::{CallersReport, CredentialReport, SecretProblem};
+use super::condition::{CallersReport, CredentialReport, LogStreamReport, SecretProblem};
 use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
 use super::policy_set::{CallerAccess, TenantProof, TokenDigest};
 use super::tenant::Tenant;
-use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, CallerTokens, Credentials, Fingerprint, SecretError};
+use crate::secret::{
+    CALLERS_TYPE, CREDENTIALS_TYPE, CallerTokens, Credentials, Fingerprint, LOG_STREAM_TYPE, LogStreamTokens,
+    SecretError,
+};
 
 /// A Secret as its source holds it.
 pub struct SecretManifest {
@@ -105,6 +108,8 @@ enum SecretContent {
     /// Versions of a credential, the newest first; older ones only while a policy uses them.
     Credentials(Vec<Arc<Credentials>>),
     Callers(HashSet<TokenDigest>),
+    /// The tokens of a log stream, and the domain of its tenant.
+    LogStream(String, HashSet<TokenDigest>),
 }
 
 impl Secrets {
@@ -258,6 +263,35 @@ impl Secrets {
         }
     }
 
+    /// The tokens of the log stream that a policy names, when the Secret is for the policy's tenant.
+    pub fn log_stream(&self, scope: &PolicyScope) -> Option<&HashSet<TokenDigest>> {
+        match &self.entries.get(scope.log_stream.as_ref()?)?.content {
+            Some(SecretContent::LogStream(domain, tokens)) if domain == scope.tenant.domain() => Some(tokens),
+            _ => None,
+        }
+    }
+
+    /// A report on the log stream that a policy names. `is_shared` is whether another tenant has one of its tokens.
+    pub fn log_stream_of(&self, scope: &PolicyScope, is_shared: bool) -> LogStreamReport {
+        let Some(name) = &scope.log_stream else { return LogStreamReport::Unnamed };
+        let Some(entry) = self.entries.get(name) else {
+            return LogStreamReport::Secret(SecretProblem::Missing(name.clone()));
+        };
+        if let Some(problem) = entry.problem_as(name, LOG_STREAM_TYPE) {
+            return LogStreamReport::Secret(problem);
+        }
+        let mut errors: Vec<String> = entry.rejected.iter().map(ToString::to_string).collect();
+        if self.log_stream(scope).is_none() {
+            errors.push(SecretError::OtherDomain { domain: scope.tenant.domain().to_owned() }.to_string());
+        } else if is_shared {
+            errors.push(SecretError::SharedStreamToken.to_string());
+        }
+        match errors.is_empty() {
+            true => LogStreamReport::Ready,
+            false => LogStreamReport::Secret(SecretProblem::Invalid(format!("Secret {name}: {}", errors.join("; ")))),
+        }
+    }
+
     /// What somebody should know of a policy's Secrets although they work.
     pub fn warnings(&self, scope: &PolicyScope) -> Vec<String> {
         let Some(name) = &scope.callers else { return Vec::new() };
@@ -372,6 +406,7 @@ impl SecretEntry {
                 let serves = match self.content {
                     Some(SecretContent::Credentials(_)) => expected == CREDENTIALS_TYPE,
                     Some(SecretContent::Callers(_)) => expected == CALLERS_TYPE,
+                    Some(SecretContent::LogStream(..)) => expected == LOG_STREAM_TYPE,
                     None => false,
                 };
                 let last_good = if serves { self.last_good() } else { "" };
@@ -391,6 +426,11 @@ impl SecretContent {
             let CallerTokens { rejected, other_keys, .. } = callers;
             return Ok(ReadSecret { content: Self::Callers(tokens), rejected, other_keys });
         }
+        if secret.kind == LOG_STREAM_TYPE {
+            let LogStreamTokens { domain, tokens, rejected } = LogStreamTokens::from_secret(&secret.kind, data)?;
+            let tokens = tokens.iter().map(|token| TokenDigest::of(token.token.expose_secret())).collect();
+            return Ok(ReadSecret { content: Self::LogStream(domain, tokens), rejected, other_keys: Vec::new() });
+        }
         let credentials = Credentials::from_secret(&secret.kind, data)?;
         let content = Self::Credentials(vec![Arc::new(credentials)]);
         Ok(ReadSecret { content, rejected: Vec::new(), other_keys: Vec::new() })
@@ -401,6 +441,7 @@ impl SecretContent {
         match (self, last) {
             (Self::Credentials(new), Some(Self::Credentials(last))) => new[0].fingerprint() == last[0].fingerprint(),
             (Self::Callers(new), Some(Self::Callers(last))) => new == last,
+            (Self::LogStream(new, tokens), Some(Self::LogStream(last, before))) => (new, tokens) == (last, before),
             _ => false,
         }
     }

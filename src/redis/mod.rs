@@ -164,6 +164,16 @@ impl Redis {
         self.checked(async |connection| self.0.run(connection, invocation).await).await
     }
 
+    /// Runs a script for a part of the service that no check waits for: a failure changes nothing for the ledger.
+    pub async fn run_apart<T: FromRedisValue>(
+        &self,
+        invocation: &ScriptInvocation<'_>,
+        operation_timeout: Duration,
+    ) -> Option<T> {
+        let connection = self.0.connection.load_full()?;
+        self.0.run_within(&connection, invocation, operation_timeout).await.ok()
+    }
+
     async fn checked<T>(&self, operation: impl AsyncFnOnce(&Connection) -> Result<T, RedisFailure>) -> Option<T> {
         let connection = self.0.connection.load_full()?;
         operation(&connection).await.map_err(|failure| self.0.degrade(&connection, &failure)).ok()
@@ -217,13 +227,22 @@ impl Server {
         connection: &Connection,
         invocation: &ScriptInvocation<'_>,
     ) -> Result<T, RedisFailure> {
+        self.run_within(connection, invocation, self.operation_timeout).await
+    }
+
+    async fn run_within<T: FromRedisValue>(
+        &self,
+        connection: &Connection,
+        invocation: &ScriptInvocation<'_>,
+        operation_timeout: Duration,
+    ) -> Result<T, RedisFailure> {
         let answer = async {
             match connection.clone() {
                 Connection::Single(mut connection) => invocation.invoke_async(&mut connection).await,
                 Connection::Cluster(mut connection) => invocation.invoke_async(&mut connection).await,
             }
         };
-        Ok(timeout(self.operation_timeout, answer).await.map_err(|_| RedisFailure::Timeout)??)
+        Ok(timeout(operation_timeout, answer).await.map_err(|_| RedisFailure::Timeout)??)
     }
 
     /// Connects, and resolves the name again.

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::app::App;
-use crate::check::Checker;
 use crate::metrics::LiveSeries;
 use crate::policy::{Condition, PolicyReport, PolicyVersion, Selector};
 
@@ -38,6 +37,8 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> (StatusCode, &'stati
 /// The metrics in the Prometheus text format.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let snapshot = app.checker.snapshot();
+    app.checker.show_overrides(&snapshot);
+    snapshot.policy_set.log_stream_tenants().for_each(|tenant| app.coverage.metrics().begin(tenant));
     let live = LiveSeries::new(snapshot.reports.iter().map(|report| (report.name.to_string(), report.tenant())));
     ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.registry.scrape(&live)).into_response()
 }
@@ -45,7 +46,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
 /// The loaded policies, without secrets and user ids.
 pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     let snapshot = app.checker.snapshot();
-    let policies: Vec<Value> = snapshot.reports.iter().map(|report| describe(report, &app.checker)).collect();
+    let policies: Vec<Value> = snapshot.reports.iter().map(|report| describe(report, &app)).collect();
     let files: Vec<Value> =
         snapshot.files.iter().map(|file| json!({ "file": file.file, "error": file.error })).collect();
     Json(json!({
@@ -57,7 +58,7 @@ pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     }))
 }
 
-fn describe(report: &PolicyReport, checker: &Checker) -> Value {
+fn describe(report: &PolicyReport, app: &App) -> Value {
     let condition = |condition: Condition| {
         let (status, reason) = (condition.status.as_str(), condition.reason.as_str());
         json!({ "type": condition.kind.as_str(), "status": status, "reason": reason, "message": condition.message })
@@ -67,12 +68,13 @@ fn describe(report: &PolicyReport, checker: &Checker) -> Value {
         "generation": report.generation,
         "in_force": report.active_version.as_str(),
         "ready": report.is_ready(),
-        "last_check": checker.last_check(&report.name).map(|at| at.to_string()),
+        "last_check": app.checker.last_check(&report.name).map(|at| at.to_string()),
         "warnings": report.warnings,
         "errors": report.errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "credentials": report.credentials_ready().problem().unwrap_or("ready"),
         "callers": report.callers.problem(),
         "conditions": report.conditions().map(condition),
+        "enforcing": condition(report.enforcing(app.coverage.evidence(&report.name))),
         "rule": report.version.as_deref().map(describe_rule),
     })
 }

@@ -1,18 +1,29 @@
 //! What the handlers of one service share.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::ServerMetrics;
 use super::rejections::Rejections;
 use crate::check::Checker;
+use crate::coverage::Coverage;
 use crate::metrics::MetricRegistry;
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
+
+/// How many batches of log streams are read at once. With what is parsed of them, each takes up to 4 MiB.
+const MAX_BATCHES: usize = 4;
 
 /// The state of the routers.
 pub struct App {
     /// Decides checks.
     pub checker: Checker,
+    /// Audits the logins of log streams.
+    pub coverage: Arc<Coverage>,
+    /// The batches of log streams that may be read at once.
+    pub log_batches: Semaphore,
     /// Whether checks are answered yet, for `/check` and `/readyz`.
     pub readiness: Readiness,
     /// Whether connections should end after their answer.
@@ -25,4 +36,11 @@ pub struct App {
     pub registry: MetricRegistry,
     /// The running checks, which a shutdown waits for.
     pub checks: TaskTracker,
+}
+
+impl App {
+    /// The permits of [`log_batches`](Self::log_batches).
+    pub fn log_batches() -> Semaphore {
+        Semaphore::new(MAX_BATCHES)
+    }
 }

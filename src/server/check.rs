@@ -140,13 +140,18 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ErrorKind> {
 
 /// The error for an unknown caller, or for a source that sent too many wrong tokens.
 fn unauthorized(app: &App, head: &Parts, kind: ErrorKind, request_id: &RequestId) -> ApiError {
-    let source = head.extensions.get::<Peer>().map(|Peer(source, _)| *source);
-    if head.headers.contains_key(AUTHORIZATION) && source.is_some_and(|source| app.rejections.is_over_limit(source)) {
+    if is_over_limit(app, head) {
         let message = "Too many requests with an unknown caller token came from this source. Try again in a second.";
         return ErrorKind::TooManyRequests.with_message(message, request_id);
     }
     let message = "The caller token is missing or unknown. Send it as Authorization: Bearer TOKEN.";
     kind.with_message(message, request_id)
+}
+
+/// Whether the source of a request with an unknown token sent too many of them. Counts the request.
+pub(super) fn is_over_limit(app: &App, head: &Parts) -> bool {
+    let source = head.extensions.get::<Peer>().map(|Peer(source, _)| *source);
+    head.headers.contains_key(AUTHORIZATION) && source.is_some_and(|source| app.rejections.is_over_limit(source))
 }
 
 /// The name of a compression or of a character set that is not UTF-8.

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     MethodNotAllowed,
     /// The policies are not loaded yet.
     NotReady,
+    /// The request cannot be taken now, and may be sent again.
+    Unavailable,
     /// The request has no `Host`, or several.
     BadRequest,
     /// The caller is unknown.
@@ -82,6 +84,7 @@ impl ErrorKind {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
@@ -114,6 +117,9 @@ impl IntoResponse for ApiError {
             }
             ErrorKind::TooManyRequests => {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            ErrorKind::Unavailable => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             _ => {}
         }

@@ -84,6 +84,7 @@ fn route_label(path: &str) -> &'static str {
     match path.trim_end_matches('/') {
         path if path.ends_with("/check") => "/check",
         path if path.ends_with("/healthz") => "/healthz",
+        "/logs" => "/logs",
         _ => "other",
     }
 }

@@ -8,6 +8,7 @@ mod connections;
 mod error;
 mod layers;
 mod listener;
+mod logs;
 mod metrics;
 mod rejections;
 mod request;
@@ -27,6 +28,20 @@ pub use listener::{Listener, ServeOptions, TlsError, TlsFiles};
 pub use metrics::{ConnectionMetrics, ServerMetrics};
 pub use rejections::Rejections;
 
+/// Parses the body of a check, for [`fuzzing`](crate::fuzzing).
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_check_body(body: &[u8]) {
+    let login = request::parse(body);
+    // White space around it changes nothing, as long as it begins as UTF-8 does.
+    if let Ok(login) = &login
+        && !body.starts_with(b"\xef\xbb\xbf")
+    {
+        assert!(!login.user_id().is_empty() && !login.client_id().is_empty());
+        let padded = [b"  ", body, b"\n"].concat();
+        assert!(request::parse(&padded).is_ok());
+    }
+}
+
 /// The routes for Auth0's Actions, also under a prefix: an ingress without rewrites sends the path that it matches.
 pub fn check_router(app: Arc<App>, path_prefix: &str) -> Router {
     let routes = Router::new()
@@ -37,6 +52,19 @@ pub fn check_router(app: Arc<App>, path_prefix: &str) -> Router {
     let routes = if path_prefix.is_empty() { routes } else { routes.clone().nest(path_prefix, routes) };
     routes
         .fallback(check::not_found)
+        .layer(middleware::from_fn(layers::require_host))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
+        .with_state(app)
+}
+
+/// The routes for log streams. They are public as those for checks are, and have tokens of their own.
+pub fn logs_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/logs", post(logs::receive))
+        .route("/logs/", post(logs::receive))
+        .route("/healthz", get(admin::healthz))
+        .method_not_allowed_fallback(logs::method_not_allowed)
+        .fallback(logs::not_found)
         .layer(middleware::from_fn(layers::require_host))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
         .with_state(app)

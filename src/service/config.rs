@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::source::SourceConfig;
 use crate::args::ListenAddress;
+use crate::coverage::CoverageTiming;
 use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
 
@@ -16,6 +17,10 @@ pub struct ServiceConfig {
     pub listen: ListenAddress,
     /// The address for probes, metrics and `/debug/policies`.
     pub admin_listen: ListenAddress,
+    /// The address for log streams; `None` receives none.
+    pub logs_listen: Option<ListenAddress>,
+    /// How long the audit of log streams waits.
+    pub coverage_timing: CoverageTiming,
     /// A path under which checks are answered as well, such as `/sessions`; empty for none.
     pub path_prefix: String,
     /// Serve checks over HTTPS.

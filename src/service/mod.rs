@@ -25,19 +25,20 @@ use crate::auth0::QuotaConfig;
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
-use crate::controller::status::start_status_writer;
+use crate::controller::status::{Observations, start_status_writer};
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
 use crate::server::{
     App, ConnectionTimeouts, Listener, Rejections, ServeOptions, ServerMetrics, TlsFiles, admin_router, check_router,
+    logs_router,
 };
 use crate::shutdown::{Request, Shutdown, Signals};
 use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials, warn_without_policies};
 use crate::source::{follow_setting, parse_switch, warn_when_changed};
 use crate::telemetry;
-use descriptors::{ADMIN_LIMITS, connection_limits};
-use parts::{caller_access, ledger, log_hash_key, redis, setting, token_digest};
+use descriptors::{ADMIN_LIMITS, LOGS_LIMITS, connection_limits};
+use parts::{caller_access, coverage, ledger, log_hash_key, redis, setting, token_digest};
 use source::never_ends;
 
 pub use config::ServiceConfig;
@@ -46,6 +47,8 @@ pub use source::{Source, SourceConfig};
 
 /// How long admin connections may take to finish: answers to probes and scrapes are computed at once.
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long connections of log streams may take to finish: a batch is taken in milliseconds, and sent again otherwise.
+const LOGS_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often certificate files are read again. They are renewed days before they expire.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often expired state is dropped: what is kept lives for minutes, so this bounds the surplus to a small share.
@@ -57,6 +60,8 @@ pub struct Service {
     pub address: SocketAddr,
     /// The address for probes and metrics.
     pub admin_address: SocketAddr,
+    /// The address for log streams.
+    pub logs_address: Option<SocketAddr>,
     app: Arc<App>,
     shutdown: Shutdown,
     shutdown_delay: Duration,
@@ -86,6 +91,8 @@ impl Service {
         let force_audit = config.force_audit || audit_file.as_ref().is_some_and(|file| *file.value());
         let redis = redis(&config).await?;
         let ledger = ledger(redis.clone(), &registry);
+        let check_metrics = CheckMetrics::new(&registry);
+        let coverage = coverage(&config, redis.clone(), &registry, check_metrics.last_checks());
         let quotas = QuotaConfig::new(redis, config.replicas);
         let upstream = config.source.upstream(quotas, &registry)?;
         let ca_file = config.source.ca_file;
@@ -107,7 +114,7 @@ impl Service {
             let (election, writer) = start_status_writer(
                 &connection,
                 candidate,
-                observed_policies,
+                Observations { policies: observed_policies, coverage: Arc::clone(&coverage) },
                 &publisher,
                 metrics,
                 readiness.clone(),
@@ -150,7 +157,9 @@ impl Service {
 
         let log_hash_key = log_hash_key(config.log_hash_key.as_ref(), config.ledger_key.as_ref());
         let app = Arc::new(App {
-            checker: Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), log_hash_key),
+            checker: Checker::new(publisher.current(), ledger, check_metrics, log_hash_key, Arc::clone(&coverage)),
+            coverage: Arc::clone(&coverage),
+            log_batches: App::log_batches(),
             readiness,
             shutdown: shutdown.clone(),
             metrics: ServerMetrics::new(&registry),
@@ -159,10 +168,19 @@ impl Service {
             checks: TaskTracker::new(),
         });
         background_tasks.spawn(named("the sweep", sweep(Arc::clone(&app))));
-        let (checks, address) = bind(config.listen, tls).await?;
+        if coverage.has_work() {
+            background_tasks.spawn(named("the audit of log streams", coverage.run().map(Ok)));
+        }
+        let (checks, address) = bind(config.listen, tls.clone()).await?;
+        let logs = match config.logs_listen {
+            Some(listen) => Some(bind(listen, tls).await?),
+            None => None,
+        };
+        let logs_address = logs.as_ref().map(|(_, address)| *address);
         let (admin, admin_address) = bind(config.admin_listen, None).await?;
         let router = check_router(Arc::clone(&app), &config.path_prefix);
-        let limits = connection_limits(config.max_connections, config.max_connections_per_source);
+        let limits =
+            connection_limits(config.max_connections, config.max_connections_per_source, logs_address.is_some());
         let options = |listener, limits, drain_timeout| ServeOptions {
             limits,
             timeouts: ConnectionTimeouts::default(),
@@ -174,10 +192,17 @@ impl Service {
         draining_tasks.spawn(checks.map_err(|error| RunError::Ended("the listener for checks", error.to_string())));
         let admin = admin.serve(admin_router(Arc::clone(&app)), options("admin", ADMIN_LIMITS, ADMIN_DRAIN_TIMEOUT));
         draining_tasks.spawn(admin.map_err(|error| RunError::Ended("the admin listener", error.to_string())));
+        if let Some((logs, address)) = logs {
+            tracing::info!(%address, "listening for log streams");
+            let logs = logs.serve(logs_router(Arc::clone(&app)), options("logs", LOGS_LIMITS, LOGS_DRAIN_TIMEOUT));
+            draining_tasks
+                .spawn(logs.map_err(|error| RunError::Ended("the listener for log streams", error.to_string())));
+        }
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
         Ok(Self {
             address,
             admin_address,
+            logs_address,
             app,
             shutdown,
             shutdown_delay: config.shutdown_delay,
@@ -251,6 +276,7 @@ impl Service {
             let checks = self.app.checks.len();
             tracing::warn!(checks, "checks still ran after --drain-timeout; they are aborted");
         }
+        self.app.coverage.leave().await;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::config::ServiceConfig;
 use super::error::RunError;
 use super::source::Source;
+use crate::coverage::{Coverage, CoverageOptions, LastChecks};
 use crate::ledger::{DEFAULT_CAPACITY, Failover, Ledger, Memory};
 use crate::metrics::MetricRegistry;
 use crate::policy::{CallerAccess, TokenDigest};
@@ -78,6 +79,28 @@ pub(super) async fn redis(config: &ServiceConfig) -> Result<Option<Redis>, RunEr
     let key = config.ledger_key.as_ref().map(|key| key.expose_secret().as_bytes());
     let redis = Redis::connect(address, key, config.ledger_timeout).await;
     Ok(Some(redis.map_err(|error| RunError::Ledger(error.to_string()))?))
+}
+
+/// The audit of log streams.
+pub(super) fn coverage(
+    config: &ServiceConfig,
+    redis: Option<Redis>,
+    registry: &MetricRegistry,
+    last_checks: &Arc<LastChecks>,
+) -> Arc<Coverage> {
+    let options = CoverageOptions {
+        receives: config.logs_listen.is_some(),
+        has_peers: config.replicas > 1,
+        timing: config.coverage_timing,
+    };
+    let coverage = Arc::new(Coverage::new(options, redis, registry, Arc::clone(last_checks)));
+    let tallies = Arc::downgrade(&coverage);
+    registry.on_scrape(move |live| {
+        if let Some(coverage) = tallies.upgrade() {
+            coverage.retain_policies(|policy| live.has_policy(policy));
+        }
+    });
+    coverage
 }
 
 /// The ledger and its metrics: in Redis when replicas share one, else in this process's memory.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::render::{render_error, scenarios, with, with_file};
+use crate::render::{Manifests, render_error, scenarios, with, with_file};
 
 const EXPOSED: [&str; 3] =
     ["ingress.enabled=true", "ingress.hosts={sessions.example.com}", "service.type=LoadBalancer"];
@@ -32,6 +32,37 @@ fn ingress_and_route_expose_only_the_check_path() {
     assert_eq!((&path["path"], &path["pathType"]), (&json!("/check"), &json!("Exact")));
     let matches = &manifests.the("HTTPRoute")["spec"]["rules"][0]["matches"];
     assert_eq!(*matches, json!([{ "path": { "type": "Exact", "value": "/check" } }]));
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn log_streams_have_a_port_a_service_and_a_path_of_their_own() {
+    let all = [&EXPOSED[..], &ROUTED[..], &["networkPolicy.enabled=true"]].concat();
+    let port = |manifests: &Manifests| {
+        let ports = manifests.container()["ports"].as_array().unwrap().clone();
+        ports.into_iter().find(|port| port["name"] == "logs").map(|port| port["containerPort"].clone())
+    };
+    let without = with(&all);
+    assert_eq!((port(&without), without.of("Service").len()), (None, 2));
+    let manifests = with(&[&all[..], &["logStream.enabled=true"]].concat());
+    let variables = manifests.container()["env"].as_array().unwrap();
+    let listen = variables.iter().find(|variable| variable["name"] == "SESSION_CHECKER_LOGS_LISTEN").unwrap();
+    assert_eq!((port(&manifests), &listen["value"]), (Some(json!(3100)), &json!("[::]:3100")));
+    let services = manifests.of("Service");
+    let logs = services.iter().find(|service| service["metadata"]["name"] == "session-checker-logs").unwrap();
+    assert_eq!(logs["spec"]["ports"][0]["targetPort"], "logs");
+    let paths = &manifests.the("Ingress")["spec"]["rules"][0]["http"]["paths"];
+    assert_eq!(
+        (&paths[1]["path"], &paths[1]["backend"]["service"]["name"]),
+        (&json!("/logs"), &json!("session-checker-logs"))
+    );
+    let rule = &manifests.the("HTTPRoute")["spec"]["rules"][1];
+    assert_eq!(rule["backendRefs"][0]["name"], "session-checker-logs");
+    let ingress = manifests.the("NetworkPolicy")["spec"]["ingress"].as_array().unwrap();
+    assert!(ingress.iter().any(|rule| rule["ports"] == json!([{ "port": "logs" }])));
+    let hidden = with(&[&all[..], &["logStream.enabled=true", "logStream.expose=false"]].concat());
+    assert_eq!(hidden.the("HTTPRoute")["spec"]["rules"].as_array().unwrap().len(), 1);
+    assert_eq!(hidden.the("Ingress")["spec"]["rules"][0]["http"]["paths"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! A tenant's request budget and circuit breaker, with real services and simulated tenants.
 
-use std::time::Duration;
-
 use axum::http::StatusCode;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -33,15 +31,13 @@ fn count(reasons: &[String], reason: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn burst_of_checks_stays_within_the_rate_limit() {
-    let limit = RateLimit { burst: 20, per_second: 1 };
+    let limit = RateLimit { burst: 20, per_second: 0 };
     let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
-    let service = service(&tenant, json!({ "timeout": "900ms" }), &[]).await;
-    let began = Instant::now();
+    let service = service(&tenant, json!({ "timeout": "10s" }), &[]).await;
     let reasons = join_all((0..200).map(|user| reason(&service, user))).await;
     let decided = count(&reasons, "within_limit");
     assert_eq!(count(&reasons, "rate_limited"), 200 - decided, "{reasons:?}");
-    let most = 20 + began.elapsed().as_secs() as usize + 1;
-    assert!((18..=most).contains(&decided), "all but the reserve is used: {decided}");
+    assert!((18..=20).contains(&decided), "all but the reserve is used: {decided}");
     assert_eq!(service.metric(RATE_LIMITED).await, None, "the tenant accepted every request");
     assert_eq!(tenant.count(Operation::List), decided as u64);
     let refusals = "session_checker_auth0_budget_refusals_total{operation=\"list\",tenant=\"acme.eu.auth0.com\"}";
@@ -88,7 +84,7 @@ async fn lowest_quota_of_a_tenants_policies_holds() {
     let with = |name: &str, rate: Value| {
         let selector = json!({ "clientIds": [name] });
         let tenant = json!({ "requestsPerSecond": rate });
-        policy(name, json!({ "selector": selector, "tenant": tenant, "timeout": "500ms" }))
+        policy(name, json!({ "selector": selector, "tenant": tenant, "timeout": "3s" }))
     };
     let documents = [credentials(), callers(), with("a", 1_000.into()), with("b", 10.into()), with("c", Value::Null)];
     let service = Running::folder(&tenant, &documents, &[]).await;
@@ -100,18 +96,20 @@ async fn lowest_quota_of_a_tenants_policies_holds() {
     let decided = join_all(all).await.into_iter().filter(|reason| reason == "within_limit").count();
     let most = 10.0 * (1.0 + began.elapsed().as_secs_f64());
     assert!(decided >= 3 && decided as f64 <= most, "{decided} of at most {most}");
-    assert_eq!(tenant.count(Operation::List), decided as u64);
+    // A busy machine may be late with an answer that the tenant gave.
+    let sent = tenant.count(Operation::List);
+    assert!(sent >= decided as u64 && sent as f64 <= most, "{sent} sent, {decided} decided, at most {most}");
 }
 
-/// Sends checks to three replicas without pause for this time. Returns how many requests a second reached the tenant.
-async fn rate_under_load(tenant: &Simulator, replicas: &[Running], seconds: f64) -> f64 {
+/// Sends checks to three replicas until this many requests reached the tenant, beginning with `user`. Returns how many did, and
+/// how many seconds it took.
+async fn under_load(tenant: &Simulator, replicas: &[Running], requests: u64, mut user: usize) -> (f64, f64) {
     let (before, began) = (tenant.count(Operation::List), Instant::now());
-    let mut user = 0;
-    while began.elapsed().as_secs_f64() < seconds {
-        user += 60;
+    while tenant.count(Operation::List) - before < requests {
         join_all((user..user + 60).map(|user| reason(&replicas[user % 3], user))).await;
+        user += 60;
     }
-    (tenant.count(Operation::List) - before) as f64 / began.elapsed().as_secs_f64()
+    ((tenant.count(Operation::List) - before) as f64, began.elapsed().as_secs_f64())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,13 +124,14 @@ async fn replicas_keep_a_quota_with_redis_and_without_it() {
         replicas.push(service(&tenant, spec, &options).await);
     }
     assert_eq!(replicas[0].metric("session_checker_ledger_shared").await, Some(1.0));
-    let together = rate_under_load(&tenant, &replicas, 2.0).await;
-    // A burst of 30, and 30 a second, of which all but the last are used.
-    assert!((30.0..=46.0).contains(&together), "{together} a second");
+    // A burst of 30, and 30 a second, however long a busy machine takes.
+    let (sent, seconds) = under_load(&tenant, &replicas, 60, 0).await;
+    assert!(sent <= 30.0 * (1.0 + seconds), "{sent} in {seconds} s");
 
     server.kill();
-    let apart = rate_under_load(&tenant, &replicas, 2.0).await;
-    assert!((15.0..=46.0).contains(&apart), "{apart} a second");
+    // Each replica has a third of both. A second before the kill may count twice.
+    let (sent, seconds) = under_load(&tenant, &replicas, 30, 100_000).await;
+    assert!(sent <= 30.0 * (2.0 + seconds), "{sent} in {seconds} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,10 +215,6 @@ async fn tenant_that_hangs_opens_the_breaker() {
     assert_eq!(count(&reasons, "upstream_timeout"), 12, "{reasons:?}");
     assert_eq!(reason(&service, 0).await, "circuit_open");
     tenant.clear_faults();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while reason(&service, 0).await != "within_limit" {
-        assert!(Instant::now() < deadline, "the breaker closes again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the breaker closes again", async || reason(&service, 0).await == "within_limit").await;
     assert_eq!(service.metric(BREAKER).await, Some(0.0));
 }

@@ -9,6 +9,7 @@ use session_checker::args::Args;
 use session_checker::auth0::Auth0Metrics;
 use session_checker::check::CheckMetrics;
 use session_checker::controller::metrics::ControllerMetrics;
+use session_checker::coverage::CoverageMetrics;
 use session_checker::crd::SessionPolicy;
 use session_checker::ledger::Stats;
 use session_checker::metrics::MetricRegistry;
@@ -40,6 +41,7 @@ fn reasons_of_conditions_are_documented() {
 fn documented_metrics_are_those_of_the_registry() {
     let registry = MetricRegistry::new();
     CheckMetrics::new(&registry);
+    CoverageMetrics::new(&registry);
     ServerMetrics::new(&registry);
     session_checker::telemetry::register_metrics(&registry);
     SnapshotMetrics::new(&registry);

@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session_checker::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
+use session_checker::coverage::{Coverage, CoverageOptions};
 use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{CallerAccess, TokenDigest};
@@ -86,9 +87,14 @@ impl Setup {
         });
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
         let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(100), None)));
-        let checker = Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), key);
+        let metrics = CheckMetrics::new(&registry);
+        let coverage =
+            Arc::new(Coverage::new(CoverageOptions::default(), None, &registry, Arc::clone(metrics.last_checks())));
+        let checker = Checker::new(publisher.current(), ledger, metrics, key, Arc::clone(&coverage));
         let app = App {
             checker,
+            coverage,
+            log_batches: App::log_batches(),
             readiness: self.readiness,
             shutdown: Shutdown::default(),
             metrics: ServerMetrics::new(&registry),

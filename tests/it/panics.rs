@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use session_checker::auth0::{Observer, Operation, Outcome, QuotaConfig, Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
+use session_checker::coverage::{Coverage, CoverageOptions};
 use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::{LiveSeries, MetricRegistry};
 use session_checker::policy::{Answer, Login, LoginContext};
@@ -57,7 +58,10 @@ impl Service {
         });
         let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(100), None)));
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
-        let checker = Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), key);
+        let metrics = CheckMetrics::new(&registry);
+        let coverage =
+            Arc::new(Coverage::new(CoverageOptions::default(), None, &registry, Arc::clone(metrics.last_checks())));
+        let checker = Checker::new(publisher.current(), ledger, metrics, key, coverage);
         Self { checker, registry, armed }
     }
 

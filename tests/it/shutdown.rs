@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, policy, tenant, tenant_with};
 
 const CLIENTS: usize = 8;
-const BOUND: Duration = Duration::from_secs(10);
+const BOUND: Duration = crate::common::PATIENCE;
 
 /// A caller that keeps its connection until an answer closes it, and never retries a request.
 struct Caller {
@@ -126,7 +126,7 @@ async fn is_ready(service: &Running) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_under_load_fails_no_check() {
     let tenant = tenant().await;
-    let mut service = Running::folder(&tenant, &manifests(), &["--shutdown-delay", "15s"]).await;
+    let mut service = Running::folder(&tenant, &manifests(), &["--shutdown-delay", "1h"]).await;
     let mut idle = Caller::of(&service);
     assert!(!idle.check("idle", "s").await.unwrap().closes, "connections are kept before");
     let load = Load::on(&service);
@@ -141,9 +141,9 @@ async fn shutdown_under_load_fails_no_check() {
         let answer = idle.check(user_id, "s").await.unwrap();
         assert!(answer.closes, "every answer ends its connection, on a kept one and on a new one");
     }
-    // As a load balancer does when it has seen that the replica is not ready.
+    // As a load balancer does when it has seen that the replica is not ready. The delay is not waited for.
     load.end().await;
-    service.stop().await.unwrap();
+    service.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,9 +174,8 @@ async fn hanging_check_delays_the_end_by_the_drain_timeout_at_most() {
     hang.struck(1).await;
 
     service.start_shutdown();
-    // The check itself would take the policy's timeout of 10 s.
-    timeout(Duration::from_secs(5), service.stop()).await.expect("the drain has a bound").unwrap();
-    assert!(under_way.await.unwrap().is_err());
+    timeout(BOUND, service.stop()).await.expect("the drain has a bound").unwrap();
+    assert!(under_way.await.unwrap().is_err(), "an answer would come from a drain that waits for the policy's timeout");
 }
 
 #[tokio::test(flavor = "multi_thread")]

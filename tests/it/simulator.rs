@@ -920,5 +920,5 @@ async fn simulator_stops_at_shutdown_or_with_its_last_handle() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap();
+    tokio::time::timeout(crate::common::PATIENCE, closed).await.unwrap();
 }

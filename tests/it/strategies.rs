@@ -143,7 +143,7 @@ async fn surplus_beyond_the_rate_limit_is_revoked_over_time() {
     let limit = RateLimit { burst: 20, per_second: 10 };
     let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
     add_sessions(&tenant, 49);
-    let spec = json!({ "strategy": "RevokeOldest", "failurePolicy": "Deny", "timeout": "1s", "admissionWindow": "0s" });
+    let spec = json!({ "strategy": "RevokeOldest", "failurePolicy": "Deny", "timeout": "3s", "admissionWindow": "0s" });
     let service = service(&tenant, spec).await;
     let mut revoked = 0;
     for round in 0.. {

@@ -8,6 +8,10 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
   value: "[::]:3000"
 - name: SESSION_CHECKER_ADMIN_LISTEN
   value: "[::]:9090"
+{{- if .Values.logStream.enabled }}
+- name: SESSION_CHECKER_LOGS_LISTEN
+  value: "[::]:3100"
+{{- end }}
 {{- if .Values.watch.allNamespaces }}
 - name: SESSION_CHECKER_ALL_NAMESPACES
   value: "true"

@@ -1,24 +1,42 @@
 //! Converts the report about a policy into its status, and the changes of a status into Events.
 //!
-//! A status depends neither on the replica nor on the time, except for the transition times of its conditions. Two
-//! replicas make the same status from the same policies, and a status without a difference is not written again.
+//! A status depends neither on the replica nor on the time, except for the transition times of its conditions and for what was
+//! seen of logins. Two replicas make the same status from the same policies, and a status without a difference is not written
+//! again.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 
 use crate::crd::SessionPolicyStatus;
 use crate::policy::{
-    CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, PolicyReport, PolicyVersion,
-    SecretProblem,
+    CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, LogStreamReport, LoginEvidence,
+    PolicyReport, PolicyVersion, SecretProblem,
 };
 
 /// The longest message, in characters. A spec may break many rules at once; the first of them are enough to start with.
 /// The schema of conditions accepts 32,768.
 const MAX_MESSAGE_CHARS: usize = 2000;
 
+/// How much later the last check has to be before its time is written again: a status is not a log of checks.
+const LAST_CHECK_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
+
+/// What was seen of a policy's checks and logins.
+#[derive(Clone, Copy, Debug)]
+pub struct Activity {
+    /// What log streams showed.
+    pub logins: LoginEvidence,
+    /// The last check that is known.
+    pub last_check: Option<Timestamp>,
+}
+
 /// The status that a policy should have. `last` is its current status: a condition whose status is unchanged keeps its
 /// transition time.
-pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
+pub fn status(
+    report: &PolicyReport,
+    activity: Activity,
+    last: &SessionPolicyStatus,
+    now: Timestamp,
+) -> SessionPolicyStatus {
     let condition = |condition: Condition| {
         let kind = condition.kind.as_str();
         let status = condition.status.as_str().to_owned();
@@ -33,13 +51,16 @@ pub fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp)
             last_transition_time: since.unwrap_or(Time(now)),
         }
     };
+    let written = last.last_check_time.as_ref().map(|at| at.0);
+    let is_due = |at: &Timestamp| written.is_none_or(|written| at.duration_since(written) >= LAST_CHECK_INTERVAL);
     SessionPolicyStatus {
         observed_generation: Some(report.generation),
-        conditions: report.conditions().into_iter().map(condition).collect(),
+        conditions: report.conditions().into_iter().chain([report.enforcing(activity.logins)]).map(condition).collect(),
         limits: match report.version.as_deref() {
             Some(PolicyVersion::Compiled(policy)) => Some(policy.limits.to_string()),
             Some(PolicyVersion::Invalid(_)) | None => None,
         },
+        last_check_time: activity.last_check.filter(is_due).or(written).map(Time),
     }
 }
 
@@ -58,11 +79,13 @@ pub fn is_outdated(report: &PolicyReport, status: &SessionPolicyStatus, last: &S
 fn is_pending(report: &PolicyReport) -> bool {
     matches!(report.credential, CredentialReport::Unproven { .. } | CredentialReport::Secret(SecretProblem::Awaited(_)))
         || matches!(report.callers, CallersReport::Secret(SecretProblem::Awaited(_)))
+        || matches!(report.log_stream, LogStreamReport::Secret(SecretProblem::Awaited(_)))
 }
 
 /// Whether `last` contains all of `status`. Conditions that others added are ignored.
 fn is_written(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
-    (status.observed_generation, &status.limits) == (last.observed_generation, &last.limits)
+    (status.observed_generation, &status.limits, &status.last_check_time)
+        == (last.observed_generation, &last.limits, &last.last_check_time)
         && status.conditions.iter().all(|condition| {
             find(last, &condition.type_).is_some_and(|before| {
                 let last_transition_time = condition.last_transition_time.clone();
@@ -103,7 +126,8 @@ pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus
             is(before, ConditionStatus::False)
                 && (&before.reason, &before.message) == (&condition.reason, &condition.message)
         });
-        // `Ready` repeats the message of another condition, except for callers, which have no condition.
+        // `Ready` repeats the message of another condition, except for callers and log streams, which have no
+        // condition.
         let repeats = is_summary
             && status.conditions.iter().any(|other| {
                 other.type_ != "Ready" && (&other.reason, &other.message) == (&condition.reason, &condition.message)
@@ -171,6 +195,12 @@ mod tests {
         PolicyReport { credential: CredentialReport::Rejected { previous_in_use: false }, ..proven() }
     }
 
+    /// The status without any check or login.
+    fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
+        let activity = Activity { logins: LoginEvidence::NotReceived, last_check: None };
+        super::status(report, activity, last, now)
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
@@ -190,6 +220,7 @@ mod tests {
             ["Accepted", "True", "Accepted"],
             ["CredentialsReady", "Unknown", "Unproven"],
             ["Ready", "Unknown", "Unproven"],
+            ["Enforcing", "Unknown", "NoStream"],
         ];
         assert_eq!(triples(&status), unproven);
         assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
@@ -216,9 +247,9 @@ mod tests {
         let times = |status: &SessionPolicyStatus| {
             status.conditions.iter().map(|condition| condition.last_transition_time.0).collect::<Vec<_>>()
         };
-        assert_eq!(times(&first), [at(0), at(0), at(0)]);
-        assert_eq!(times(&second), [at(0), at(0), at(0)]);
-        assert_eq!(times(&third), [at(0), at(120), at(120)]);
+        assert_eq!(times(&first), [at(0), at(0), at(0), at(0)]);
+        assert_eq!(times(&second), [at(0), at(0), at(0), at(0)]);
+        assert_eq!(times(&third), [at(0), at(120), at(120), at(0)]);
     }
 
     #[test]
@@ -311,6 +342,69 @@ mod tests {
         assert_eq!(reasons(&proven(), &unknown), []);
         let last = status(&rejected(), &empty(), at(0));
         assert_eq!(reasons(&proven(), &last), [(true, "Recovered".to_owned())]);
+    }
+
+    /// A policy whose log stream is received.
+    fn streamed() -> PolicyReport {
+        PolicyReport { log_stream: LogStreamReport::Ready, ..proven() }
+    }
+
+    fn with_logins(
+        last: &SessionPolicyStatus,
+        checked: u64,
+        unchecked: u64,
+        unknown: u64,
+    ) -> (SessionPolicyStatus, [String; 2]) {
+        let logins = LoginEvidence::Seen { checked, unchecked, unknown };
+        let status = super::status(&streamed(), Activity { logins, last_check: None }, last, at(60));
+        let enforcing = find(&status, "Enforcing").unwrap();
+        let words = [enforcing.status.clone(), enforcing.reason.clone()];
+        (status, words)
+    }
+
+    #[test]
+    fn enforcing_follows_the_logins_that_were_seen() {
+        for (logins, status, reason) in [
+            ((0, 0, 0), "Unknown", "NoLogins"),
+            ((0, 0, 9), "Unknown", "NotKnown"),
+            ((1, 0, 9), "True", "Checked"),
+            ((1, 2, 0), "True", "Checked"),
+            ((0, 3, 0), "False", "NotAsked"),
+            ((297, 3, 0), "False", "NotAsked"),
+            ((298, 3, 0), "True", "Checked"),
+        ] {
+            assert_eq!(with_logins(&empty(), logins.0, logins.1, logins.2).1, [status, reason], "{logins:?}");
+        }
+    }
+
+    #[test]
+    fn unchecked_logins_make_one_event() {
+        let (last, _) = with_logins(&empty(), 9, 0, 0);
+        let (unchecked, _) = with_logins(&last, 9, 9, 0);
+        let events = condition_events(&unchecked, &last);
+        assert_eq!(events.iter().map(|event| &*event.reason).collect::<Vec<_>>(), ["NotAsked"]);
+        assert!(is_outdated(&streamed(), &unchecked, &last));
+        let (more, _) = with_logins(&unchecked, 9, 10, 0);
+        assert_eq!(condition_events(&more, &unchecked), []);
+        assert!(!is_outdated(&streamed(), &more, &unchecked), "a count is not written");
+    }
+
+    #[test]
+    fn last_check_is_written_at_most_once_an_hour() {
+        let with_check = |last: &SessionPolicyStatus, second: Option<i64>| {
+            let activity = Activity { logins: LoginEvidence::NotReceived, last_check: second.map(at) };
+            let next = super::status(&proven(), activity, last, at(0));
+            let is_written = is_outdated(&proven(), &next, last);
+            (next, is_written)
+        };
+        let last = status(&proven(), &empty(), at(0));
+        let (first, is_written) = with_check(&last, Some(10));
+        assert_eq!((first.last_check_time.clone(), is_written), (Some(Time(at(10))), true));
+        for second in [None, Some(5), Some(10), Some(3609)] {
+            assert!(!with_check(&first, second).1, "{second:?}");
+        }
+        let (second, is_written) = with_check(&first, Some(3610));
+        assert_eq!((second.last_check_time, is_written), (Some(Time(at(3610))), true));
     }
 
     #[test]

@@ -13,10 +13,19 @@ use tokio_util::sync::CancellationToken;
 use super::client::ClusterConnection;
 use super::metrics::ControllerMetrics;
 use super::objects::ObservedPolicies;
+use crate::coverage::Coverage;
 use crate::readiness::Readiness;
 use crate::snapshot::Publisher;
 use lease::{Candidate, run_election};
 use writer::StatusWriter;
+
+/// What a status is made of, apart from the active policies.
+pub struct Observations {
+    /// The policies as the API server has them.
+    pub policies: Arc<ObservedPolicies>,
+    /// What was seen of checks and logins.
+    pub coverage: Arc<Coverage>,
+}
 
 /// Takes part in the election, and writes status and Events while this replica leads. The first future ends when the
 /// Lease was released after `stop`; the second does not end.
@@ -26,7 +35,7 @@ use writer::StatusWriter;
 pub fn start_status_writer(
     connection: &ClusterConnection,
     candidate: Candidate,
-    observed: Arc<ObservedPolicies>,
+    observations: Observations,
     publisher: &Publisher,
     metrics: Arc<ControllerMetrics>,
     readiness: Readiness,
@@ -37,7 +46,7 @@ pub fn start_status_writer(
     leader_metrics.leader(false);
     let on_change = move |leads| leader_metrics.leader(leads);
     let (leadership, election) = run_election(leases, candidate.clone(), stop.clone(), on_change);
-    let writer = StatusWriter::new(connection.client.clone(), candidate, leadership, publisher, observed, metrics);
+    let writer = StatusWriter::new(connection.client.clone(), candidate, leadership, publisher, observations, metrics);
     let election = async move {
         tokio::select! {
             () = stop.cancelled() => {}

@@ -20,13 +20,15 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::conditions::{ConditionEvent, condition_events, is_outdated, status};
+use super::Observations;
+use super::conditions::{Activity, ConditionEvent, condition_events, is_outdated, status};
 use super::lease::{Candidate, Leadership};
 use crate::controller::client::{FIELD_MANAGER, describe};
 use crate::controller::metrics::{ControllerMetrics, StatusWrite};
 use crate::controller::objects::{ObservedPolicies, ObservedPolicy};
+use crate::coverage::Coverage;
 use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
 use crate::policy::{ObjectName, PolicyReport};
 use crate::snapshot::{Publisher, Snapshot};
@@ -52,6 +54,7 @@ pub(super) struct StatusWriter {
     snapshot_changes: watch::Receiver<u64>,
     observed: Arc<ObservedPolicies>,
     metrics: Arc<ControllerMetrics>,
+    coverage: Arc<Coverage>,
     /// One recorder per note. A recorder merges Events that differ in nothing but their notes, and the note is what a
     /// person reads. A note that is published again is counted by its recorder.
     recorders: Mutex<LinkedHashMap<String, Recorder>>,
@@ -63,12 +66,13 @@ impl StatusWriter {
         candidate: Candidate,
         leadership: Leadership,
         publisher: &Publisher,
-        observed: Arc<ObservedPolicies>,
+        observations: Observations,
         metrics: Arc<ControllerMetrics>,
     ) -> Self {
+        let Observations { policies: observed, coverage } = observations;
         let (current, snapshot_changes) = (publisher.current(), publisher.changes());
         let recorders = Mutex::default();
-        Self { client, candidate, leadership, current, snapshot_changes, observed, metrics, recorders }
+        Self { client, candidate, leadership, current, snapshot_changes, observed, metrics, coverage, recorders }
     }
 
     /// Writes for as long as the process runs.
@@ -91,6 +95,8 @@ impl StatusWriter {
                 Ok(()) = self.snapshot_changes.changed() => {}
                 Ok(()) = observed_changes.changed() => {}
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
+                // What was seen of logins changes without a change of a policy.
+                () = sleep(self.coverage.report_interval()) => {}
                 () = self.leadership.lost() => {}
             }
         }
@@ -123,8 +129,10 @@ impl StatusWriter {
     /// The status to write, when it differs from the observed one. While the snapshot and the watch show different
     /// generations, nothing is written: one of the two is about to change.
     fn outdated(&self, report: &PolicyReport) -> Option<(ObservedPolicy, SessionPolicyStatus)> {
+        let (logins, last_check) = (self.coverage.evidence(&report.name), self.coverage.last_check(&report.name));
+        let activity = Activity { logins, last_check };
         let observed = self.observed.get(&report.name).filter(|observed| observed.generation == report.generation)?;
-        let status = status(report, &observed.status, Timestamp::now());
+        let status = status(report, activity, &observed.status, Timestamp::now());
         is_outdated(report, &status, &observed.status).then_some((observed, status))
     }
 

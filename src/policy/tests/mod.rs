@@ -8,6 +8,7 @@ mod examples;
 mod explain;
 mod index;
 mod limits;
+mod log_streams;
 mod messages;
 mod oracle;
 mod origins;

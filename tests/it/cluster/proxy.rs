@@ -87,6 +87,11 @@ impl Proxy {
         self.state.injected.lock().unwrap().push(InjectedResponse { kind, resources, response, times });
     }
 
+    /// Injects no response any more.
+    pub fn restore(&self) {
+        self.state.injected.lock().unwrap().clear();
+    }
+
     /// Whether all injected responses were sent.
     pub fn is_exhausted(&self) -> bool {
         self.state.injected.lock().unwrap().iter().all(|response| response.times == 0)

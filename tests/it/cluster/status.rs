@@ -28,9 +28,12 @@ async fn conditions(team: &Namespace<'_>, policy: &str) -> (BTreeMap<String, Str
     (conditions.iter().map(text).collect(), messages)
 }
 
-/// Waits until `Accepted`, `CredentialsReady` and `Ready` are as expected; returns the messages.
+/// Waits until `Accepted`, `CredentialsReady` and `Ready` are as expected; returns the messages. Without a log stream
+/// `Enforcing` says so.
 async fn becomes(team: &Namespace<'_>, policy: &str, expected: [&str; 3]) -> String {
-    let kinds = ["Accepted", "CredentialsReady", "Ready"].map(str::to_owned);
+    let kinds = ["Accepted", "CredentialsReady", "Ready", "Enforcing"].map(str::to_owned);
+    let [accepted, credentials, ready] = expected;
+    let expected = [accepted, credentials, ready, "Unknown NoStream"];
     let expected: BTreeMap<String, String> = kinds.into_iter().zip(expected.map(str::to_owned)).collect();
     eventually(&format!("{policy} {expected:?}"), async || {
         let generation = team.admin::<SessionPolicy>().await.get(policy).await.unwrap().metadata.generation;
@@ -330,7 +333,7 @@ async fn overwritten_status_is_restored_and_foreign_condition_stays() {
     eventually("the status is restored", async || {
         let status = policies.get("one").await.unwrap().status.unwrap();
         let kinds: Vec<String> = status.conditions.into_iter().map(|condition| condition.type_).collect();
-        status.limits.as_deref() == Some("client=1") && kinds.len() == 4 && kinds.contains(&"Reviewed".to_owned())
+        status.limits.as_deref() == Some("client=1") && kinds.len() == 5 && kinds.contains(&"Reviewed".to_owned())
     })
     .await;
 }

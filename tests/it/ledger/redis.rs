@@ -35,7 +35,7 @@ async fn replicas(server: &RedisServer, operation_timeout: Duration) -> Vec<Arc<
 }
 
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(20);
+    let patience = Instant::now() + crate::common::PATIENCE;
     while !holds() {
         assert!(Instant::now() < patience, "{what}");
         sleep(Duration::from_millis(5)).await;
@@ -131,16 +131,19 @@ async fn redis_that_starts_late_is_used_when_it_works() {
 #[tokio::test]
 async fn hanging_redis_costs_a_check_one_operation_timeout() {
     let Some(server) = RedisServer::start().await else { return };
-    let timeout = Duration::from_millis(50);
+    // So long that a busy machine adds less than a second operation would.
+    let timeout = Duration::from_secs(5);
     let ledger = ledger(shared(&server, timeout).await);
+    eventually("the shared ledger is there", || !ledger.stats().degraded).await;
     server.signal("-STOP");
     let begun = Instant::now();
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     assert!(Case { policy: &policy, sid: "s1", client: "a" }.check(&ledger, &Tenant::default()).await);
     let took = begun.elapsed();
+    let stats = ledger.stats();
     server.signal("-CONT");
-    assert!(took >= timeout && took < timeout * 10, "{took:?}");
-    assert!(ledger.stats().degraded);
+    assert!(took >= timeout && took < timeout * 2, "{took:?}");
+    assert!(stats.degraded, "{stats:?}");
     eventually("the shared ledger is back", || !ledger.stats().degraded).await;
 }
 

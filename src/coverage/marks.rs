@@ -1,0 +1,123 @@
+//! The checks of this replica, by session and application: kept as long as a log stream may be late, and bounded.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hashlink::LinkedHashMap;
+use jiff::Timestamp;
+
+use super::judge::KnownTime;
+use crate::ledger::{KeyHash, KeyHasher};
+
+/// How long a check is remembered. A stream that is later than this reports logins that are `unknown`.
+pub const RETENTION: Duration = Duration::from_secs(3600);
+/// How many checks are remembered: an hour of 27 a second, more than a production tenant's rate limit decides. Each takes at
+/// most 100 bytes, all of them 10 MB.
+const MAX_MARKS: usize = 100_000;
+
+/// Remembers checks.
+pub(super) struct Marks {
+    capacity: usize,
+    hasher: KeyHasher,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    /// The last check of each session and application, the oldest first.
+    checks: LinkedHashMap<KeyHash, Timestamp>,
+    /// Every check since then is kept.
+    complete_since: Timestamp,
+}
+
+impl Marks {
+    pub fn new(now: Timestamp) -> Self {
+        Self::with_capacity(MAX_MARKS, now)
+    }
+
+    fn with_capacity(capacity: usize, now: Timestamp) -> Self {
+        let kept = Mutex::new(Kept { checks: LinkedHashMap::new(), complete_since: now });
+        Self { capacity, hasher: KeyHasher::default(), kept }
+    }
+
+    pub fn key(&self, sid: &str, client_id: &str) -> KeyHash {
+        self.hasher.hash(&(sid, client_id))
+    }
+
+    /// Remembers a check. Returns when the last check of the same session and application was.
+    pub fn note(&self, key: KeyHash, now: Timestamp) -> Option<Timestamp> {
+        let mut kept = self.lock();
+        let last = kept.checks.insert(key, now);
+        if kept.checks.len() > self.capacity
+            && let Some((_, forgotten)) = kept.checks.pop_front()
+        {
+            kept.complete_since = kept.complete_since.max(forgotten);
+        }
+        last
+    }
+
+    /// The last check.
+    pub fn last(&self, key: KeyHash) -> Option<Timestamp> {
+        self.lock().checks.get(&key).copied()
+    }
+
+    /// The time whose checks are remembered.
+    pub fn known(&self, now: Timestamp) -> KnownTime {
+        KnownTime { from: self.lock().complete_since.max(now - RETENTION), until: now }
+    }
+
+    /// Forgets the checks that are older than the retention.
+    pub fn sweep(&self, now: Timestamp) {
+        let mut kept = self.lock();
+        while kept.checks.front().is_some_and(|(_, at)| *at < now - RETENTION) {
+            kept.checks.pop_front();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn session_in_another_application_is_another_check() {
+        let marks = Marks::new(at(0));
+        marks.note(marks.key("sid", "app-1"), at(1));
+        assert_eq!(marks.last(marks.key("sid", "app-1")), Some(at(1)));
+        assert_eq!(marks.last(marks.key("sid", "app-2")), None);
+        assert_eq!(marks.last(marks.key("sida", "pp-1")), None);
+    }
+
+    #[test]
+    fn checks_before_the_start_are_not_known() {
+        let marks = Marks::new(at(10));
+        assert_eq!(marks.known(at(100)), KnownTime { from: at(10), until: at(100) });
+        assert_eq!(marks.known(at(4000)).from, at(400), "nor are those older than the retention");
+    }
+
+    #[test]
+    fn forgotten_check_shortens_what_is_known() {
+        let marks = Marks::with_capacity(2, at(0));
+        for second in 1..=4 {
+            marks.note(marks.key(&second.to_string(), "app"), at(second));
+        }
+        assert_eq!(marks.known(at(5)).from, at(2));
+        assert_eq!(marks.lock().checks.len(), 2);
+    }
+
+    #[test]
+    fn old_checks_are_swept() {
+        let marks = Marks::new(at(0));
+        marks.note(marks.key("a", "app"), at(1));
+        marks.note(marks.key("b", "app"), at(500));
+        marks.sweep(at(3700));
+        assert_eq!((marks.last(marks.key("a", "app")), marks.last(marks.key("b", "app"))), (None, Some(at(500))));
+    }
+}
