@@ -51,3 +51,4 @@ mod traces;
 mod unread;
 mod user_ids;
 mod walls;
+mod warmth;
