@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+
+use crate::common::eventually;
 
 pub(crate) const DOMAIN: &str = "acme.eu.auth0.com";
 pub(crate) const USER: &str = "auth0|5f7c8ec7c33c6c004bbafe82";
@@ -77,6 +80,7 @@ impl SeenRequest {
 #[derive(Default)]
 pub(crate) struct Server {
     port: u16,
+    connections: AtomicUsize,
     seen: Mutex<Vec<SeenRequest>>,
     token: Mutex<VecDeque<Reply>>,
     api: Mutex<VecDeque<Reply>>,
@@ -93,6 +97,7 @@ impl Server {
         tokio::spawn(async move {
             loop {
                 let (connection, _) = listener.accept().await.unwrap();
+                serving.connections.fetch_add(1, Ordering::SeqCst);
                 let server = Arc::clone(&serving);
                 tokio::spawn(async move { server.serve(connection).await });
             }
@@ -901,6 +906,39 @@ async fn private_address_is_reached_only_by_a_named_endpoint() {
         TenantClient::new(&upstream, &Tenant::new(domain, None).unwrap(), credentials(SECRET, domain)).unwrap()
     };
     assert!(list(&client(DOMAIN)).await.is_ok());
+}
+
+#[tokio::test]
+async fn http1_connection_carries_one_request_after_another() {
+    let (server, client) = pair().await;
+    client.verify(late()).await.unwrap();
+    let connections = || server.connections.load(Ordering::SeqCst);
+    assert_eq!(connections(), 1, "for the token");
+    for _ in 0..3 {
+        list(&client).await.unwrap();
+        server.api([http(202, &[], "{}")]);
+        client.revoke_session("s1", &late().into()).await.unwrap();
+    }
+    assert_eq!(connections(), 2);
+    // The rest of an answer that is not read to its end must not precede the next answer.
+    server.api([http(404, &[], &"x".repeat(200 << 10))]);
+    assert_eq!(failure(list(&client).await), Failure::UpstreamError);
+    server.api([sessions(&["s1"], &json!(null))]);
+    assert_eq!(list(&client).await.unwrap().len(), 1);
+    assert_eq!(connections(), 3);
+    // One that waits holds up no other.
+    server.api([Reply::Silence]);
+    let context = late().into();
+    let waiting = client.list_sessions(USER, &context);
+    let other = async {
+        eventually("the first arrives", async || server.calls().len() == 9).await;
+        list(&client).await
+    };
+    tokio::select! {
+        _ = waiting => panic!("nothing answers it"),
+        other = other => assert!(other.is_ok()),
+    }
+    assert_eq!(connections(), 4);
 }
 
 /// A configuration for HTTP/2 over TLS with a certificate of a new CA for `localhost`, and the CA in PEM.
