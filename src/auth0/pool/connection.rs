@@ -1,48 +1,30 @@
 //! One connection to a tenant: HTTP/2 with as many requests at once as the peer permits, or HTTP/1.1 with one.
 //!
-//! A task drives each connection. Over HTTP/2 it also finds out whether the peer is still there: a peer that sends nothing
-//! while a request is open gets a ping, and one that does not answer the ping is dead. A NAT or a firewall that forgot a
-//! connection closes nothing, so without pings every request on it would wait for its deadline.
-//!
 //! `h2` is used directly, because hyper's HTTP/2 client has one interval for pings in use and while idle, and spawns a task
 //! for each request.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::client::SendRequest;
-use h2::{Ping, PingPong, RecvStream};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
+use super::driver::Driver;
+use super::state::{ConnectionState, Io, WatchedIo};
 use crate::auth0::observer::ConnectionEnd;
 
-/// After this silence a connection with open requests is pinged. With [`MIN_PONG_TIME`] it is under a second, so that a dead
-/// connection costs a login less than a second.
-pub(super) const BUSY_PING: Duration = Duration::from_millis(400);
-/// After this silence an idle connection is pinged: often enough for the NATs and load balancers that forget a connection
-/// after 30 s (the shortest that is common), and for the next login to find a connection that works.
-pub(super) const IDLE_PING: Duration = Duration::from_secs(15);
-/// How long the answer to a ping may take, or [`ROUND_TRIPS_OF_PONG`] round trips where these are longer.
-pub(super) const MIN_PONG_TIME: Duration = Duration::from_millis(500);
-/// How many round trips an answer to a ping may take: a lost packet is sent again within three.
-const ROUND_TRIPS_OF_PONG: u32 = 4;
-/// The most requests at once on one connection, however many the peer permits: more only share its congestion window.
-const MAX_STREAMS: usize = 250;
 /// What may arrive unread on a connection. With the most connections of a tenant (16) it is the memory that a tenant's answers may
 /// take (32 MiB).
 const CONNECTION_WINDOW: u32 = 2 << 20;
@@ -52,11 +34,6 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// How long the first frames of HTTP/2 may take to be written. They fit into the send buffer of a new socket.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A byte stream to a tenant.
-pub(in crate::auth0) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A byte stream that was just opened.
 pub(in crate::auth0) struct Opened {
@@ -69,7 +46,7 @@ pub(in crate::auth0) struct Opened {
 /// A connection. When it is dropped, it closes.
 pub(super) struct Connection {
     protocol: Protocol,
-    state: Arc<State>,
+    state: Arc<ConnectionState>,
     /// Ends the task that drives it.
     _close: oneshot::Sender<Infallible>,
 }
@@ -78,22 +55,6 @@ enum Protocol {
     /// The sender is taken while a request uses it.
     Http1(Mutex<Option<http1::SendRequest<Empty<Bytes>>>>),
     Http2(SendRequest<Bytes>),
-}
-
-struct State {
-    /// The requests that use it.
-    open: AtomicUsize,
-    /// How many requests it takes at once.
-    limit: AtomicUsize,
-    /// How many requests it took.
-    requests: AtomicU64,
-    /// How often something arrived.
-    reads: AtomicU64,
-    /// Whether a request was answered on it.
-    has_answered: AtomicBool,
-    ended: OnceLock<ConnectionEnd>,
-    /// Is called when it ends, and when the peer permits more or fewer requests.
-    on_change: Box<dyn Fn() + Send + Sync>,
 }
 
 /// A place on a connection for one request. It is free again when this is dropped.
@@ -146,17 +107,8 @@ impl Connection {
         on_change: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Self, Broken> {
         let Opened { io, is_http2, round_trip } = opened;
-        let limit = AtomicUsize::new(if is_http2 { expected_places } else { 1 });
-        let state = Arc::new(State {
-            open: AtomicUsize::new(0),
-            limit,
-            requests: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
-            has_answered: AtomicBool::new(false),
-            ended: OnceLock::new(),
-            on_change,
-        });
-        let io = WatchedIo { io, state: Arc::clone(&state) };
+        let state = Arc::new(ConnectionState::new(if is_http2 { expected_places } else { 1 }, on_change));
+        let io = WatchedIo::new(io, Arc::clone(&state));
         let (close, closed) = oneshot::channel();
         let protocol = if is_http2 {
             let handshake = h2::client::Builder::new()
@@ -170,8 +122,7 @@ impl Connection {
                 .await
                 .unwrap_or_else(|_| Err(h2::Error::from(h2::Reason::SETTINGS_TIMEOUT)))?;
             let ping_pong = connection.ping_pong();
-            let pong_time = MIN_PONG_TIME.max(round_trip * ROUND_TRIPS_OF_PONG);
-            let driver = Driver::new(connection, ping_pong, pong_time, Arc::clone(&state), closed);
+            let driver = Driver::new(connection, ping_pong, round_trip, Arc::clone(&state), closed);
             tokio::spawn(driver.run());
             Protocol::Http2(sender)
         } else {
@@ -240,14 +191,6 @@ impl Connection {
     /// Takes no further requests. It closes when those that use it have ended.
     pub fn retire(&self, why: ConnectionEnd) {
         self.state.end(why);
-    }
-}
-
-impl State {
-    fn end(&self, why: ConnectionEnd) {
-        if self.ended.set(why).is_ok() {
-            (self.on_change)();
-        }
     }
 }
 
@@ -349,151 +292,5 @@ impl Drop for Place {
             }
         }
         state.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts what arrives.
-struct WatchedIo {
-    io: Box<dyn Io>,
-    state: Arc<State>,
-}
-
-impl AsyncRead for WatchedIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.state.reads.fetch_add(1, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for WatchedIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// Drives an HTTP/2 connection, and pings the peer.
-struct Driver {
-    connection: h2::client::Connection<WatchedIo, Bytes>,
-    ping_pong: Option<PingPong>,
-    pong_time: Duration,
-    state: Arc<State>,
-    closed: oneshot::Receiver<Infallible>,
-    timer: Pin<Box<Sleep>>,
-    reads: u64,
-    is_busy: bool,
-    /// When something arrived last, or the connection became busy.
-    alive_at: Instant,
-    ping_sent_at: Option<Instant>,
-}
-
-impl Driver {
-    fn new(
-        connection: h2::client::Connection<WatchedIo, Bytes>,
-        ping_pong: Option<PingPong>,
-        pong_time: Duration,
-        state: Arc<State>,
-        closed: oneshot::Receiver<Infallible>,
-    ) -> Self {
-        let alive_at = Instant::now();
-        let timer = Box::pin(sleep_until(alive_at + IDLE_PING));
-        Self {
-            connection,
-            ping_pong,
-            pong_time,
-            state,
-            closed,
-            timer,
-            reads: 0,
-            is_busy: false,
-            alive_at,
-            ping_sent_at: None,
-        }
-    }
-
-    async fn run(mut self) {
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        let state = Arc::clone(&self.state);
-        // The reason is known before the requests fail, which happens when the connection is dropped.
-        if let Some(end) = end {
-            state.end(end);
-        }
-        drop(self);
-    }
-
-    /// `None` when nobody needs the connection any more.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<ConnectionEnd>> {
-        if Pin::new(&mut self.closed).poll(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        loop {
-            if Pin::new(&mut self.connection).poll(cx).is_ready() {
-                return Poll::Ready(Some(ConnectionEnd::Closed));
-            }
-            let limit = self.connection.max_concurrent_send_streams().min(MAX_STREAMS);
-            if self.state.limit.swap(limit, Ordering::Relaxed) != limit {
-                (self.state.on_change)();
-            }
-            match self.watch(cx, Instant::now()) {
-                // A timer that is too early costs less than to set it at each request.
-                Ok(next) if next < self.timer.deadline() || self.timer.is_elapsed() => self.timer.as_mut().reset(next),
-                Ok(_) => {}
-                Err(end) => return Poll::Ready(Some(end)),
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// Pings the peer when it was silent for too long. Returns when to look again.
-    fn watch(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Instant, ConnectionEnd> {
-        let (reads, is_busy) = (self.state.reads.load(Ordering::Relaxed), self.state.open.load(Ordering::Relaxed) > 0);
-        if reads != self.reads || (is_busy && !self.is_busy) {
-            self.alive_at = now;
-        }
-        (self.reads, self.is_busy) = (reads, is_busy);
-        let Some(ping_pong) = &mut self.ping_pong else { return Ok(now + IDLE_PING) };
-        if self.ping_sent_at.is_some() && ping_pong.poll_pong(cx).is_ready() {
-            self.ping_sent_at = None;
-        }
-        if let Some(sent_at) = self.ping_sent_at {
-            let dead_at = sent_at.max(self.alive_at) + self.pong_time;
-            return if now < dead_at { Ok(dead_at) } else { Err(ConnectionEnd::Dead) };
-        }
-        let due = self.alive_at + if is_busy { BUSY_PING } else { IDLE_PING };
-        if now < due {
-            return Ok(due);
-        }
-        if ping_pong.send_ping(Ping::opaque()).is_err() {
-            return Err(ConnectionEnd::Closed);
-        }
-        self.ping_sent_at = Some(now);
-        // Registers for the answer.
-        let _ = ping_pong.poll_pong(cx);
-        Ok(now + self.pong_time)
     }
 }

@@ -18,7 +18,9 @@
 
 mod connection;
 mod connector;
+mod driver;
 mod proxy;
+mod state;
 mod tls;
 
 use std::collections::VecDeque;

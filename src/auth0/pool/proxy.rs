@@ -25,7 +25,7 @@ pub struct ProxyOptions {
     pub url: Url,
     /// Hosts that are reached without it, as in `NO_PROXY`: domains with their subdomains, addresses and networks.
     pub exceptions: Vec<String>,
-    /// What it is told about who asks.
+    /// The user and the password that it needs.
     pub credentials: ProxyCredentials,
 }
 

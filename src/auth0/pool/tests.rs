@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::super::observer::Unobserved;
-use super::connection::{BUSY_PING, IDLE_PING, MIN_PONG_TIME, Opened};
+use super::connection::Opened;
+use super::driver::{BUSY_PING, IDLE_PING, MIN_PONG_TIME};
 use super::*;
 
 /// A tenant behind a network that loses all bytes while it is cut.
