@@ -69,10 +69,13 @@ impl Readiness {
         state.pending.is_empty() && !state.shutting_down
     }
 
-    /// The pending conditions, as texts for people.
+    /// The pending conditions, as texts for people. Those that block checks are met first, so only they are listed while one
+    /// of them is pending.
     pub fn pending(&self) -> Vec<String> {
         let state = self.0.borrow();
-        let pending = state.pending.iter().map(|(name, pending)| match &pending.reason {
+        let blocks_checks = !state.is_serving();
+        let pending = state.pending.iter().filter(|(_, pending)| pending.blocks_checks == blocks_checks);
+        let pending = pending.map(|(name, pending)| match &pending.reason {
             Some(reason) => format!("{name}: {reason}"),
             None => name.clone(),
         });
@@ -133,6 +136,9 @@ mod tests {
         let latch = readiness.delay_for("connections");
         assert!(readiness.is_serving() && !readiness.is_ready());
         assert_eq!(readiness.pending(), ["connections"]);
+        let policies = readiness.wait_for("policies");
+        assert_eq!(readiness.pending(), ["policies"], "connections come after it");
+        policies.release();
         latch.release();
         assert!(readiness.is_ready());
     }
