@@ -51,6 +51,7 @@ impl Service {
         let upstream = Upstream::new(UpstreamOptions {
             endpoints,
             ca_pem: Some(tenant::ca().as_bytes().to_vec()),
+            proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
         });
