@@ -4,6 +4,7 @@
 mod ledger;
 mod listen;
 mod probe;
+mod source;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -12,11 +13,11 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::SecretString;
-use url::Url;
 
 pub use ledger::LedgerArgs;
 pub use listen::ListenAddress;
 pub use probe::ProbeArgs;
+pub use source::SourceArgs;
 
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
@@ -63,44 +64,6 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Print the CustomResourceDefinition.
     Crd,
-}
-
-/// Where policies come from and how their tenants are reached: the same options for every command that reads policies.
-#[derive(Debug, Group)]
-pub struct SourceArgs {
-    /// Read SessionPolicy and Secret YAML from this folder. serve reloads them when they change.
-    #[arg(long, env = "SESSION_CHECKER_POLICY_DIR", value_name = "DIR")]
-    pub policy_dir: Option<PathBuf>,
-    /// In a cluster: read the policies of this namespace; repeatable [default: the service's own namespace].
-    #[arg(
-        long,
-        env = "SESSION_CHECKER_NAMESPACE",
-        value_name = "NS",
-        value_delimiter = ',',
-        conflicts_with = "all_namespaces"
-    )]
-    pub namespace: Vec<String>,
-    /// In a cluster: read the policies of all namespaces.
-    #[arg(long, env = "SESSION_CHECKER_ALL_NAMESPACES", value_parser = BoolishValueParser::new())]
-    pub all_namespaces: bool,
-    /// The Node demo's tenant domain.
-    #[arg(long = "auth0-domain", env = "AUTH0_DOMAIN", hide = true)]
-    pub auth0_domain: Option<String>,
-    /// The Node demo's client id.
-    #[arg(long = "auth0-client-id", env = "AUTH0_CLIENT_ID", hide = true)]
-    pub auth0_client_id: Option<String>,
-    /// The Node demo's client secret.
-    #[arg(long = "auth0-client-secret", env = "AUTH0_CLIENT_SECRET", hide = true, hide_env_values = true)]
-    pub auth0_client_secret: Option<SecretString>,
-
-    /// Send requests for DOMAIN to URL instead of to the tenant (for tests and egress gateways). The URL can use http and
-    /// have a path. Repeatable.
-    #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
-    pub auth0_endpoint: Vec<(String, Url)>,
-    /// Trust the CA certificates of this file for Auth0, in addition to the system's. Read at the start: a change needs a
-    /// restart, and is logged.
-    #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
-    pub auth0_ca_file: Option<PathBuf>,
 }
 
 /// Options of `serve`.
@@ -361,13 +324,6 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 /// Whether this process runs in a Pod: Kubernetes sets this variable in every container.
 fn in_cluster() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
-}
-
-fn endpoint(text: &str) -> Result<(String, Url), String> {
-    let (domain, url) =
-        text.split_once('=').ok_or("write DOMAIN=URL, such as acme.eu.auth0.com=https://gateway.internal")?;
-    let url = Url::parse(url).map_err(|error| format!("the URL is invalid: {error}"))?;
-    Ok((domain.to_ascii_lowercase(), url))
 }
 
 fn lease_duration(text: &str) -> Result<Duration, String> {

@@ -1,4 +1,5 @@
-//! Whether this replica should receive checks: it is ready once every start condition has been met.
+//! Whether this replica should receive checks: it is ready once every start condition has been met. Some of them also block
+//! checks that arrive before.
 //!
 //! After that only a shutdown ends readiness. An outage of Auth0 must not: it would take all replicas out at once.
 
@@ -13,9 +14,17 @@ pub struct Readiness(Arc<watch::Sender<StartState>>);
 
 #[derive(Debug, Default)]
 struct StartState {
-    /// Pending conditions by name, each with the reason why it is not met yet.
-    pending: BTreeMap<String, Option<String>>,
+    /// Pending conditions by name.
+    pending: BTreeMap<String, Pending>,
     shutting_down: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    /// Why it is not met yet.
+    reason: Option<String>,
+    /// Whether no check is answered before it is met.
+    blocks_checks: bool,
 }
 
 /// One start condition. It is met when this is released.
@@ -29,12 +38,21 @@ pub struct Latch {
 impl Readiness {
     /// Adds a start condition. `/readyz` lists it under this name while it is pending.
     pub fn wait_for(&self, name: impl Into<String>) -> Latch {
-        let name = name.into();
-        self.0.send_modify(|state| _ = state.pending.insert(name.clone(), None));
+        self.add(name.into(), true)
+    }
+
+    /// Adds a start condition that only load balancers wait for: checks are answered before it is met.
+    pub fn delay_for(&self, name: impl Into<String>) -> Latch {
+        self.add(name.into(), false)
+    }
+
+    fn add(&self, name: String, blocks_checks: bool) -> Latch {
+        let pending = Pending { reason: None, blocks_checks };
+        self.0.send_modify(|state| _ = state.pending.insert(name.clone(), pending));
         Latch { readiness: self.clone(), name }
     }
 
-    /// Whether checks are answered: every start condition is met. Checks are answered during a shutdown as well.
+    /// Whether checks are answered: every start condition that blocks them is met. Checks are answered during a shutdown as well.
     pub fn is_serving(&self) -> bool {
         self.0.borrow().is_serving()
     }
@@ -48,13 +66,16 @@ impl Readiness {
     /// Whether load balancers should send checks here: serving, and not shutting down.
     pub fn is_ready(&self) -> bool {
         let state = self.0.borrow();
-        state.is_serving() && !state.shutting_down
+        state.pending.is_empty() && !state.shutting_down
     }
 
-    /// The pending conditions, as texts for people.
+    /// The pending conditions, as texts for people. Those that block checks are met first, so only they are listed while one
+    /// of them is pending.
     pub fn pending(&self) -> Vec<String> {
         let state = self.0.borrow();
-        let pending = state.pending.iter().map(|(name, reason)| match reason {
+        let blocks_checks = !state.is_serving();
+        let pending = state.pending.iter().filter(|(_, pending)| pending.blocks_checks == blocks_checks);
+        let pending = pending.map(|(name, pending)| match &pending.reason {
             Some(reason) => format!("{name}: {reason}"),
             None => name.clone(),
         });
@@ -69,14 +90,18 @@ impl Readiness {
 
 impl StartState {
     fn is_serving(&self) -> bool {
-        self.pending.is_empty()
+        !self.pending.values().any(|pending| pending.blocks_checks)
     }
 }
 
 impl Latch {
     /// Sets the reason why the condition is not met yet, for people.
     pub fn explain(&self, reason: &str) {
-        self.readiness.0.send_modify(|state| _ = state.pending.insert(self.name.clone(), Some(reason.to_owned())));
+        self.readiness.0.send_modify(|state| {
+            if let Some(pending) = state.pending.get_mut(&self.name) {
+                pending.reason = Some(reason.to_owned());
+            }
+        });
     }
 
     /// Meets the condition.
@@ -103,5 +128,18 @@ mod tests {
         readiness.shut_down();
         assert!(!readiness.is_ready() && readiness.is_serving());
         assert_eq!(readiness.pending(), ["shutting down"]);
+    }
+
+    #[test]
+    fn condition_that_delays_load_balancers_blocks_no_check() {
+        let readiness = Readiness::default();
+        let latch = readiness.delay_for("connections");
+        assert!(readiness.is_serving() && !readiness.is_ready());
+        assert_eq!(readiness.pending(), ["connections"]);
+        let policies = readiness.wait_for("policies");
+        assert_eq!(readiness.pending(), ["policies"], "connections come after it");
+        policies.release();
+        latch.release();
+        assert!(readiness.is_ready());
     }
 }

@@ -1,6 +1,6 @@
 //! One call to a tenant: which operation it is, how urgent it is, and for whom it is made.
 
-use reqwest::Method;
+use hyper::Method;
 use tokio::time::Instant;
 
 use crate::policy::ObjectName;

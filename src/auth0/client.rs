@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH};
-use reqwest::{Method, StatusCode, Url};
-use tokio::time::Instant;
+use hyper::StatusCode;
+use tokio::time::{Instant, timeout_at};
 
 use super::call::{CallContext, Operation, Priority};
 use super::error::Error;
@@ -55,22 +54,45 @@ impl TenantClient {
         Ok(self.tokens.get(deadline).await?.scopes.clone())
     }
 
+    /// Fetches a token and opens a connection by `deadline`, where either is missing. A failure changes nothing: the check that
+    /// needs them reports it.
+    pub async fn warm_up(&self, deadline: Instant) {
+        let connection = timeout_at(deadline, self.endpoint.pool().place());
+        let _ = tokio::join!(self.tokens.get(deadline), connection);
+    }
+
+    /// Whether a connection for lists and revocations is open.
+    pub fn is_connected(&self) -> bool {
+        self.endpoint.pool().is_connected()
+    }
+
+    /// Whether [`keep_warm`](Self::keep_warm) was called.
+    pub fn is_kept_warm(&self) -> bool {
+        self.tokens.is_kept_fresh()
+    }
+
+    /// Keeps a connection open and the token fresh from now on, while this client or a clone of it lives.
+    pub fn keep_warm(&self) {
+        self.endpoint.pool().keep_warm();
+        self.tokens.keep_fresh();
+    }
+
     /// Calls the Management API. When it does not accept the token, calls it once more with a new one.
     pub(super) async fn call(
         &self,
         operation: Operation,
         priority: Priority,
-        url: &Url,
+        target: &str,
         context: &CallContext,
     ) -> Result<Reply, Error> {
         let token = self.tokens.get(context.deadline).await?;
-        let reply = self.call_with(&token, operation, priority, url, context).await?;
+        let reply = self.call_with(&token, operation, priority, target, context).await?;
         if reply.status != StatusCode::UNAUTHORIZED {
             return Ok(reply);
         }
         self.tokens.discard(&token);
         let token = self.tokens.get(context.deadline).await?;
-        let reply = self.call_with(&token, operation, priority, url, context).await?;
+        let reply = self.call_with(&token, operation, priority, target, context).await?;
         if reply.status == StatusCode::UNAUTHORIZED {
             let error = Error::from_api(reply.status, &reply.body);
             if error.failure == Failure::CredentialsRejected {
@@ -86,25 +108,11 @@ impl TenantClient {
         token: &AccessToken,
         operation: Operation,
         priority: Priority,
-        url: &Url,
+        target: &str,
         context: &CallContext,
     ) -> Result<Reply, Error> {
-        let request = || {
-            let request = self.endpoint.request(operation, url.clone());
-            let mut request = request.header(AUTHORIZATION, token.authorization.clone());
-            if operation.method() == Method::POST {
-                // hyper does not send it with an empty body, and some gateways answer 411 without it.
-                request = request.header(CONTENT_LENGTH, 0);
-            }
-            let request = request.build();
-            request
-                .map_err(|_| Error::new(Failure::UpstreamError, "the request to the Management API is not valid HTTP"))
-        };
+        let request = || self.endpoint.api_request(operation, target, token.authorization.clone());
         self.endpoint.send(operation, priority, context, request).await
-    }
-
-    pub(super) fn url(&self, path: &str) -> Url {
-        self.endpoint.url(path)
     }
 
     pub(super) fn charge(&self) -> Charge {

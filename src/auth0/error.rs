@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -21,11 +21,23 @@ pub struct Error {
     pub detail: Cow<'static, str>,
     /// When the same call may succeed, where that is known.
     pub(super) retry_at: Option<Instant>,
+    /// Whether `detail` says what the owner of the policy has to change.
+    has_remedy: bool,
 }
 
 impl Error {
     pub(super) fn new(failure: Failure, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { failure, detail: detail.into(), retry_at: None }
+        Self { failure, detail: detail.into(), retry_at: None, has_remedy: false }
+    }
+
+    /// An error whose detail says what the owner of the policy has to change.
+    pub(super) fn with_remedy(failure: Failure, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { has_remedy: true, ..Self::new(failure, detail) }
+    }
+
+    /// What the owner of the policy has to change, where that is known.
+    pub fn remedy(&self) -> Option<&str> {
+        self.has_remedy.then_some(&self.detail)
     }
 
     /// The token endpoint takes no request before `retry_at`.
@@ -86,6 +98,17 @@ impl Error {
             _ => Self::new(Failure::UpstreamError, detail),
         }
     }
+}
+
+/// An error and its causes in one line.
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
 }
 
 /// The members of a JSON object. `None` when the body is anything else.

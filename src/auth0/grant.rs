@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::http::header::HeaderValue;
 use jiff::Timestamp;
-use reqwest::Request;
-use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use tracing::warn;
 use super::assertion;
 use super::call::{Operation, Priority};
 use super::error::{Error, object};
-use super::transport::Endpoint;
+use super::transport::{Endpoint, Request};
 use crate::policy::{Failure, Tenant};
 use crate::secret::{ClientAuth, Credentials};
 
@@ -104,9 +103,10 @@ impl Grant {
                 form.extend([("client_assertion_type", assertion::TYPE), ("client_assertion", assertion.as_str())]);
             }
         }
-        let url = self.endpoint.url(Operation::Token.template());
-        let request = self.endpoint.request(Operation::Token, url).form(&form).build();
-        request.map_err(|_| Error::new(Failure::UpstreamError, "the request to the token endpoint is not valid HTTP"))
+        let request = self.endpoint.token_request().form(&form).build();
+        request
+            .map(Request::Token)
+            .map_err(|_| Error::new(Failure::UpstreamError, "the request to the token endpoint is not valid HTTP"))
     }
 }
 

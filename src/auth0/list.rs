@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use tokio::sync::Semaphore;
 
 use super::call::{CallContext, Operation, Priority};
@@ -142,14 +142,13 @@ impl TenantClient {
         from: Option<&str>,
         context: &CallContext,
     ) -> Result<Option<(Page, usize)>, Error> {
-        let mut url = self.url(path);
-        url.query_pairs_mut().append_pair("take", PAGE_SIZE).extend_pairs(from.map(|cursor| ("from", cursor)));
+        let target = path::page(path, PAGE_SIZE, from);
         let priority = match from {
             Some(_) => Priority::NextPage,
             None if context.silent => Priority::Silent,
             None => Priority::Login,
         };
-        let reply = self.call(Operation::List, priority, &url, context).await?;
+        let reply = self.call(Operation::List, priority, &target, context).await?;
         match reply.status {
             status if status.is_success() => {
                 let bytes = reply.body.len();

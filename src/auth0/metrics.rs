@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::call::Operation;
-use super::observer::{BreakerState, ListBound, MemoryBound, Observer, Outcome};
+use super::observer::{BreakerState, ConnectionEnd, ListBound, MemoryBound, Observer, Outcome};
 use super::rate_limit_headers::RateLimit;
 use crate::metrics::MetricRegistry;
 use crate::policy::Failure;
@@ -24,6 +24,9 @@ pub struct Auth0Metrics {
     unusual_ids: IntCounterVec,
     oversized_lists: IntCounterVec,
     memory_refusals: IntCounterVec,
+    connections: IntGaugeVec,
+    connections_ended: IntCounterVec,
+    connection_waits: IntCounterVec,
 }
 
 impl Auth0Metrics {
@@ -90,6 +93,21 @@ impl Auth0Metrics {
                 "Answers of Auth0 that were given up because the answers in memory exceed a bound: tenant (32 MiB), total (64 MiB).",
                 &["tenant", "bound"],
             ),
+            connections: registry.gauges(
+                "auth0_connections",
+                "Open connections to Auth0 for lists and revocations.",
+                &["tenant"],
+            ),
+            connections_ended: registry.counters(
+                "auth0_connections_ended_total",
+                "Connections to Auth0 that ended: closed by the peer, dead (no answer to a ping), timeout (of a request on it), idle (not needed).",
+                &["tenant", "reason"],
+            ),
+            connection_waits: registry.counters(
+                "auth0_connection_waits_total",
+                "Requests that waited because all connections that a tenant may have (16, or 256 over HTTP/1.1) were in use.",
+                &["tenant"],
+            ),
         }
     }
 }
@@ -124,11 +142,14 @@ impl Observer for Auth0Metrics {
         self.breaker_state.with_label_values(&[tenant]).set(state);
         // A tenant's breaker reports its state from the start. These series exist from then on too, so that an alert sees the
         // first event as an increase.
-        for events in [&self.unusual_ids, &self.unknown_users, &self.dropped_entries] {
+        for events in [&self.unusual_ids, &self.unknown_users, &self.dropped_entries, &self.connection_waits] {
             events.with_label_values(&[tenant]);
         }
         for bound in ListBound::ALL {
             self.oversized_lists.with_label_values(&[tenant, bound.as_str()]);
+        }
+        for end in ConnectionEnd::ALL {
+            self.connections_ended.with_label_values(&[tenant, end.as_str()]);
         }
         for bound in MemoryBound::ALL {
             self.memory_refusals.with_label_values(&[tenant, bound.as_str()]);
@@ -154,6 +175,18 @@ impl Observer for Auth0Metrics {
 
     fn oversized_list(&self, tenant: &str, bound: ListBound) {
         self.oversized_lists.with_label_values(&[tenant, bound.as_str()]).inc();
+    }
+
+    fn connections(&self, tenant: &str, count: usize) {
+        self.connections.with_label_values(&[tenant]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    fn connection_ended(&self, tenant: &str, why: ConnectionEnd) {
+        self.connections_ended.with_label_values(&[tenant, why.as_str()]).inc();
+    }
+
+    fn connection_wait(&self, tenant: &str) {
+        self.connection_waits.with_label_values(&[tenant]).inc();
     }
 
     fn memory_refusal(&self, tenant: &str, bound: MemoryBound) {

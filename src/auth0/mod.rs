@@ -12,7 +12,8 @@
 //!   │                 rate limit headers                rate_limit_headers.rs
 //!   │                 breaker, budget: per tenant       limiter/
 //!   ▼
-//! Upstream ──────── one connection pool for all         upstream.rs
+//! Pool ──────────── connections: per tenant             pool/
+//!   │                 what all tenants share            upstream.rs
 //!   │                 private addresses are rejected    dns.rs
 //!   ▼
 //! answer ────────── status to failure, lenient parser   error.rs, parse.rs
@@ -21,7 +22,7 @@
 //!
 //! A call passes through these steps once, from top to bottom. It takes the credential's token, which is nearly always
 //! there, sends the request, and reads the answer to its end, within bounds. A connection that fails and a 5xx are tried
-//! once more a moment later. A 429 is waited out when the tenant's budget allows a request before the deadline. A 401
+//! once more a moment later, and a connection that went dead at once. A 429 is waited out when the tenant's budget allows a request before the deadline. A 401
 //! replaces the token once. Any other outcome becomes an [`Error`] with one of the [`Failure`](crate::policy::Failure)s
 //! that a check answers with. Each step knows the deadline, and none continues after it.
 //!
@@ -45,6 +46,7 @@ mod metrics;
 mod observer;
 mod parse;
 mod path;
+mod pool;
 mod rate_limit_headers;
 mod revoke;
 mod token;
@@ -58,7 +60,8 @@ pub use limiter::{QuotaConfig, TenantLimiter};
 pub use list::ReadList;
 pub use memory::Charge;
 pub use metrics::Auth0Metrics;
-pub use observer::{BreakerState, ListBound, MemoryBound, Observer, Outcome, Unobserved};
+pub use observer::{BreakerState, ConnectionEnd, ListBound, MemoryBound, Observer, Outcome, Unobserved};
+pub use pool::{ProxyCredentials, ProxyLogin, ProxyOptions};
 pub use rate_limit_headers::RateLimit;
 pub use revoke::Revoked;
 pub use upstream::{SetupError, Upstream, UpstreamOptions};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 
 use super::call::Operation;
 use super::rate_limit_headers::RateLimit;
@@ -143,6 +143,34 @@ impl ListBound {
     }
 }
 
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionEnd {
+    /// The peer closed or reset it, the protocol was violated, or its only request was given up.
+    Closed,
+    /// The peer did not answer a ping.
+    Dead,
+    /// A request on it had no answer before its deadline, so no further request uses it.
+    Timeout,
+    /// It was not needed any more.
+    Idle,
+}
+
+impl ConnectionEnd {
+    /// Every reason, for the series of the metrics.
+    pub const ALL: [Self; 4] = [Self::Closed, Self::Dead, Self::Timeout, Self::Idle];
+
+    /// The stable machine word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Dead => "dead",
+            Self::Timeout => "timeout",
+            Self::Idle => "idle",
+        }
+    }
+}
+
 /// Receives what happens between this client and the tenants, to count it. `tenant` is always the canonical domain.
 pub trait Observer: Send + Sync {
     /// One HTTP request ended. A retry is a request too.
@@ -165,6 +193,12 @@ pub trait Observer: Send + Sync {
     fn unusual_ids(&self, _tenant: &str, _count: usize) {}
     /// A list is larger than the client reads.
     fn oversized_list(&self, _tenant: &str, _bound: ListBound) {}
+    /// The tenant has this many open connections for lists and revocations.
+    fn connections(&self, _tenant: &str, _count: usize) {}
+    /// One of them ended.
+    fn connection_ended(&self, _tenant: &str, _why: ConnectionEnd) {}
+    /// A request waits, because all connections that the tenant may have are in use.
+    fn connection_wait(&self, _tenant: &str) {}
     /// An answer was given up because the answers in memory exceed a bound.
     fn memory_refusal(&self, _tenant: &str, _bound: MemoryBound) {}
 }

@@ -13,6 +13,14 @@ pub(super) fn sessions_of(user_id: &str) -> Result<String, Error> {
     Ok(format!("/api/v2/users/{}/sessions", segment(user_id)?))
 }
 
+/// A page of the list at `path`: the first, or the one at a cursor.
+pub(super) fn page(path: &str, size: &str, from: Option<&str>) -> String {
+    match from {
+        None => format!("{path}?take={size}"),
+        Some(cursor) => format!("{path}?take={size}&from={}", utf8_percent_encode(cursor, RESERVED)),
+    }
+}
+
 /// `/api/v2/sessions/{id}/revoke`.
 pub(super) fn revoke(sid: &str) -> Result<String, Error> {
     Ok(format!("/api/v2/sessions/{}/revoke", segment(sid)?))

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use hyper::http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use jiff::Timestamp;
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// The wait where the headers give none: Auth0's per-second limits refill within a second.
 pub(super) const DEFAULT_REFILL: Duration = Duration::from_secs(1);
@@ -69,8 +69,8 @@ fn later(from: Timestamp, seconds: u64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::http::header::HeaderValue;
     use proptest::prelude::*;
-    use reqwest::header::HeaderValue;
 
     fn wait(headers: &[(&'static str, &'static str)]) -> Duration {
         let headers = headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();

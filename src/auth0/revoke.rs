@@ -1,6 +1,6 @@
 //! `revoke_session`: ends a session together with its refresh tokens.
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 
 use super::call::{CallContext, Operation, Priority};
 use super::client::TenantClient;
@@ -22,8 +22,8 @@ impl TenantClient {
     /// # Errors
     /// The tenant did not accept the revocation in time. The session may have ended all the same.
     pub async fn revoke_session(&self, sid: &str, context: &CallContext) -> Result<Revoked, Error> {
-        let url = self.url(&path::revoke(sid)?);
-        let reply = self.call(Operation::Revoke, Priority::Revocation, &url, context).await?;
+        let target = path::revoke(sid)?;
+        let reply = self.call(Operation::Revoke, Priority::Revocation, &target, context).await?;
         match reply.status {
             status if status.is_success() => Ok(Revoked::Done),
             StatusCode::NOT_FOUND if is_of_api(reply.status, &reply.body) => Ok(Revoked::AlreadyGone),

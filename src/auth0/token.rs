@@ -2,9 +2,10 @@
 //!
 //! A check takes the cached token. When the token has reached about four fifths of its lifetime, the check that notices
 //! starts a fetch of the next one and continues with the old one, which also stays when the fetch fails. Checks wait only
-//! while there is no token. They all wait for the same fetch, each until its own deadline. When the token endpoint is rate limited for longer, they fail at once. The fetch is a task, so it
+//! while there is no token. A cache that is kept fresh fetches the next token by itself, also when no check comes. They all wait for the same fetch, each until its own deadline. When the token endpoint is rate limited for longer, they fail at once. The fetch is a task, so it
 //! continues for the others when a check is cancelled. A rejected credential is not sent again for [`REJECTED_PAUSE`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ const REJECTED_PAUSE: Duration = Duration::from_secs(30);
 /// A token is not used in the last part of its lifetime, at most this long: it must still be valid when it arrives.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
+/// How often a cache that is kept fresh looks whether it holds a token. The first one comes from a check or a probe.
+const FRESHNESS_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Fetches a token before the given deadline.
 pub(super) type Fetch = Box<dyn Fn(Instant) -> BoxFuture<'static, Result<AccessToken, Error>> + Send + Sync>;
 
@@ -36,6 +40,7 @@ type FetchResult = Result<Arc<AccessToken>, Error>;
 pub(super) struct TokenCache {
     fetch: Fetch,
     state: Mutex<CacheState>,
+    is_kept_fresh: AtomicBool,
 }
 
 #[derive(Default)]
@@ -57,7 +62,7 @@ struct CachedToken {
 
 impl TokenCache {
     pub fn new(fetch: Fetch) -> Self {
-        Self { fetch, state: Mutex::default() }
+        Self { fetch, state: Mutex::default(), is_kept_fresh: AtomicBool::new(false) }
     }
 
     /// A usable token, fetched when there is none.
@@ -110,6 +115,40 @@ impl TokenCache {
         if state.cached.take_if(|cached| Arc::ptr_eq(&cached.token, token)).is_some() {
             state.rejected = Some((Instant::now() + REJECTED_PAUSE, error));
         }
+    }
+
+    /// Refreshes the token when that is due, also without a check that notices, until the cache is dropped.
+    pub fn keep_fresh(self: &Arc<Self>) {
+        if self.is_kept_fresh.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let cache = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(next) = cache.upgrade().map(|cache| cache.refresh_if_due()) {
+                sleep_until(next).await;
+            }
+        });
+    }
+
+    pub fn is_kept_fresh(&self) -> bool {
+        self.is_kept_fresh.load(Ordering::Relaxed)
+    }
+
+    /// Starts a refresh when one is due. Returns when to look again.
+    fn refresh_if_due(self: &Arc<Self>) -> Instant {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let latest = now + FRESHNESS_INTERVAL;
+        // Without a usable token the probe of the credential fetches the next one, with its pauses.
+        let Some(cached) = state.cached.as_ref().filter(|cached| now < cached.usable_until) else { return latest };
+        if now < cached.refresh_at {
+            return cached.refresh_at.min(latest);
+        }
+        if state.rejection(now).or(state.rate_limit(now)).is_none() {
+            self.join(&mut state);
+        }
+        // A fetch that fails postpones the refresh by a second at least.
+        now + Duration::from_secs(1)
     }
 
     /// The fetch in progress, or a new one.

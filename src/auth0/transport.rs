@@ -1,31 +1,40 @@
 //! Sends the requests of a call, with its one retry and a span for each request.
 //!
 //! Every request of this client goes through [`Endpoint::send`]. There it gets a permit of the tenant's [`TenantLimiter`],
-//! and the rate limit headers of its answer are read.
+//! and the rate limit headers of its answer are read. Lists and revocations use the [`Pool`] of the tenant; the few requests for
+//! tokens use reqwest.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, USER_AGENT};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::http::{HeaderMap, Method, StatusCode, Uri};
 use jiff::Timestamp;
 use opentelemetry_http::HeaderInjector;
-use reqwest::{Client, Request, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Url};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::call::{CallContext, Operation, Priority};
-use super::error::Error;
+use super::dns::ResolveError;
+use super::error::{Error, with_causes};
 use super::limiter::{Permit, TenantLimiter};
 use super::memory::Charge;
-use super::observer::{Observer, Outcome};
+use super::observer::{ConnectionEnd, Observer, Outcome};
+use super::pool::{Broken, ConnectError, Pool, PooledPlace, ProxyError, Response};
 use super::rate_limit_headers::{RateLimit, date};
 use crate::policy::Failure;
 
-/// How long a connection may take to come about. It leaves time for an answer within the default timeout of a check (3 s).
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How the service names itself to tenants.
+pub(super) const PRODUCT: &str = concat!("session-checker/", env!("CARGO_PKG_VERSION"));
+
+/// A request that had less time than this says nothing about its connection: it was sent just before its deadline.
+const MIN_ATTEMPT_TIME: Duration = Duration::from_millis(100);
 
 /// The largest page of a list that is read. A page of 50 sessions has about 50 KiB.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -42,14 +51,31 @@ const MAX_RETRY_DELAY_MS: u64 = 100;
 
 /// Where the requests of one tenant go, what limits them, and what observes them.
 pub(super) struct Endpoint {
+    /// For tokens.
     http: Client,
+    /// For everything else.
+    pool: Arc<Pool>,
     base: Url,
+    /// Scheme and authority of `base`.
+    origin: (Scheme, Authority),
     /// The canonical domain.
     tenant: Box<str>,
     observer: Arc<dyn Observer>,
     limiter: Arc<TenantLimiter>,
     /// How many seconds the tenant's clock is ahead of ours, by its latest answer.
     clock_difference: AtomicI64,
+}
+
+/// A request that is sent once.
+pub(super) enum Request {
+    Token(reqwest::Request),
+    Api(hyper::Request<()>),
+}
+
+/// An answer whose body is not read yet.
+enum Answer<'a> {
+    Token(reqwest::Response),
+    Api(Response, &'a mut PooledPlace),
 }
 
 /// A complete answer that the call itself interprets: 2xx, or 4xx except 429.
@@ -64,6 +90,8 @@ pub(super) struct Reply {
 enum Retry {
     /// Once, after a pause: the failure may be gone by then.
     Once(Error),
+    /// Once, without a pause: another connection may work.
+    OnceAtOnce(Error),
     /// As soon as the tenant's budget allows it, because the tenant answered 429.
     WhenAllowed,
     /// Not at all: it would not help, or there is no time for it.
@@ -74,10 +102,14 @@ enum Retry {
 enum TransportError {
     /// The deadline passed.
     Timeout,
-    /// There was no connection within [`CONNECT_TIMEOUT`].
-    ConnectTimeout,
+    /// There was no connection before the deadline.
+    NoConnection,
+    /// A connection did not come about.
+    Connect(ConnectError),
     /// The connection failed or broke, or the answer was not HTTP.
-    Broken(reqwest::Error),
+    Broken(Broken),
+    /// The same for a request for a token, in words.
+    Token(String),
     /// The body is larger than [`MAX_PAGE_BYTES`] or [`MAX_OTHER_BYTES`].
     TooLarge,
     /// The answers in memory exceed a bound.
@@ -87,12 +119,13 @@ enum TransportError {
 impl Endpoint {
     pub fn new(
         http: Client,
-        base: Url,
+        pool: Arc<Pool>,
+        (base, origin): (Url, (Scheme, Authority)),
         tenant: Box<str>,
         observer: Arc<dyn Observer>,
         limiter: Arc<TenantLimiter>,
     ) -> Self {
-        Self { http, base, tenant, observer, limiter, clock_difference: AtomicI64::new(0) }
+        Self { http, pool, base, origin, tenant, observer, limiter, clock_difference: AtomicI64::new(0) }
     }
 
     pub fn tenant(&self) -> &str {
@@ -112,6 +145,11 @@ impl Endpoint {
         self.clock_difference.load(Ordering::Relaxed)
     }
 
+    /// The connections for lists and revocations.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// The URL of an encoded absolute path. With `--auth0-endpoint` it is below the path of that endpoint.
     pub fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
@@ -119,9 +157,42 @@ impl Endpoint {
         url
     }
 
-    /// Starts a request of this operation.
-    pub fn request(&self, operation: Operation, url: Url) -> RequestBuilder {
-        self.http.request(operation.method(), url)
+    /// Starts a request for a token.
+    pub fn token_request(&self) -> reqwest::RequestBuilder {
+        self.http.request(Operation::Token.method(), self.url(Operation::Token.template()))
+    }
+
+    /// A request to the Management API. `target` is an encoded absolute path with its query.
+    pub fn api_request(
+        &self,
+        operation: Operation,
+        target: &str,
+        authorization: HeaderValue,
+    ) -> Result<Request, Error> {
+        let invalid = || Error::new(Failure::UpstreamError, "the request to the Management API is not valid HTTP");
+        let prefix = self.base.path().trim_end_matches('/');
+        let target = if prefix.is_empty() {
+            PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(target.as_bytes()))
+        } else {
+            PathAndQuery::from_maybe_shared(Bytes::from([prefix, target].concat()))
+        };
+        let uri = Uri::builder()
+            .scheme(self.origin.0.clone())
+            .authority(self.origin.1.clone())
+            .path_and_query(target.map_err(|_| invalid())?);
+        let mut request = hyper::Request::new(());
+        *request.uri_mut() = uri.build().map_err(|_| invalid())?;
+        *request.method_mut() = operation.method();
+        let headers = request.headers_mut();
+        headers.reserve(6);
+        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(USER_AGENT, HeaderValue::from_static(PRODUCT));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        if operation.method() == Method::POST {
+            // Some gateways answer 411 without it.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Ok(Request::Api(request))
     }
 
     /// Sends one request, and returns the answer that the call interprets. `request` makes the request for each try,
@@ -163,8 +234,9 @@ impl Endpoint {
                     (retried, last_error) = (true, Some(error));
                     sleep(pause).await;
                 }
+                Err(Retry::OnceAtOnce(error)) if !retried => (retried, last_error) = (true, Some(error)),
                 Err(Retry::WhenAllowed) => last_error = None,
-                Err(Retry::Once(error) | Retry::Never(error)) => return Err(error),
+                Err(Retry::Once(error) | Retry::OnceAtOnce(error) | Retry::Never(error)) => return Err(error),
             }
             resend += 1;
         }
@@ -180,14 +252,14 @@ impl Endpoint {
         permit: Permit,
     ) -> Result<Reply, Retry> {
         let started = Instant::now();
-        let span = self.span(operation, resend, request.url());
+        let span = self.span(operation, resend);
         opentelemetry::global::get_text_map_propagator(|propagator| {
             propagator.inject_context(&span.context(), &mut HeaderInjector(request.headers_mut()));
         });
-        let result = timeout_at(deadline, self.round_trip(operation, request))
-            .instrument(span.clone())
-            .await
-            .unwrap_or(Err(TransportError::Timeout));
+        let (result, is_connections_fault) = match request {
+            Request::Token(request) => (self.fetch_token(deadline, request).instrument(span.clone()).await, false),
+            Request::Api(request) => self.call_api(operation, deadline, request).instrument(span.clone()).await,
+        };
         let outcome = match &result {
             Ok((reply, _)) => Outcome::of(reply.status),
             Err(error) => error.outcome(),
@@ -195,31 +267,76 @@ impl Endpoint {
         let took = started.elapsed();
         record(&span, outcome, result.as_ref().ok().map(|(reply, _)| reply.status));
         self.observer.request(&self.tenant, operation, outcome, took);
-        permit.record(outcome, took, result.as_ref().map_or(&RateLimit::default(), |(_, limits)| limits));
-        result.map_err(TransportError::into_retry).and_then(|(reply, _)| complete(reply))
+        let is_not_public = matches!(result, Err(TransportError::Connect(ConnectError::NotPublic(_))));
+        if is_connections_fault || is_not_public {
+            // The request ends without an outcome: the circuit breaker learns nothing about the tenant.
+            drop(permit);
+        } else {
+            permit.record(outcome, took, result.as_ref().map_or(&RateLimit::default(), |(_, limits)| limits));
+        }
+        result.map_err(|error| error.into_retry(is_connections_fault)).and_then(|(reply, _)| complete(reply))
     }
 
-    async fn round_trip(&self, operation: Operation, request: Request) -> Result<(Reply, RateLimit), TransportError> {
-        let mut response = self.http.execute(request).await?;
+    async fn fetch_token(
+        &self,
+        deadline: Instant,
+        request: reqwest::Request,
+    ) -> Result<(Reply, RateLimit), TransportError> {
+        let answer = async {
+            let response = self.http.execute(request).await.map_err(of_token)?;
+            self.read(Operation::Token, Answer::Token(response)).await
+        };
+        timeout_at(deadline, answer).await.unwrap_or(Err(TransportError::Timeout))
+    }
+
+    /// Returns also whether a failure says nothing about the tenant: the connection was to blame.
+    async fn call_api(
+        &self,
+        operation: Operation,
+        deadline: Instant,
+        request: hyper::Request<()>,
+    ) -> (Result<(Reply, RateLimit), TransportError>, bool) {
+        let mut place = match timeout_at(deadline, self.pool.place()).await {
+            Ok(Ok(place)) => place,
+            Ok(Err(error)) => return (Err(TransportError::Connect(error)), false),
+            // All connections are in use.
+            Err(_) if self.pool.is_connected() => return (Err(TransportError::Timeout), false),
+            Err(_) => return (Err(TransportError::NoConnection), false),
+        };
+        let sent_at = Instant::now();
+        let answer = async {
+            let response = place.send(request).await.map_err(TransportError::Broken)?;
+            self.read(operation, Answer::Api(response, &mut place)).await
+        };
+        let result = timeout_at(deadline, answer).await.unwrap_or(Err(TransportError::Timeout));
+        let is_lost = matches!(result, Err(TransportError::Timeout | TransportError::Broken(_)));
+        let is_connections_fault = is_lost && place.is_connections_fault();
+        if matches!(result, Err(TransportError::Timeout)) && sent_at.elapsed() >= MIN_ATTEMPT_TIME {
+            place.retire(ConnectionEnd::Timeout);
+        }
+        (result, is_connections_fault)
+    }
+
+    async fn read(&self, operation: Operation, mut answer: Answer<'_>) -> Result<(Reply, RateLimit), TransportError> {
         let now = Timestamp::now();
-        if let Some(date) = date(response.headers()) {
+        let (status, headers) = answer.head();
+        if let Some(date) = date(headers) {
             self.clock_difference.store(date.as_second() - now.as_second(), Ordering::Relaxed);
         }
-        let limits = RateLimit::read(response.headers(), now);
+        let limits = RateLimit::read(headers, now);
         if limits != RateLimit::default() {
             self.observer.rate_limit(&self.tenant, operation, &limits);
         }
-        let status = response.status();
         let max = if operation == Operation::List && status.is_success() { MAX_PAGE_BYTES } else { MAX_OTHER_BYTES };
         let mut charge = self.limiter.charge();
-        let body = read(&mut response, max, &mut charge).await?;
+        let body = answer.body(max, &mut charge).await?;
         Ok((Reply { status, body, charge }, limits))
     }
 
     /// A client span by the OpenTelemetry conventions for HTTP. It has the template of the path, because paths contain user
     /// ids.
-    fn span(&self, operation: Operation, resend: u32, url: &Url) -> Span {
-        let (method, template) = (operation.method(), operation.template());
+    fn span(&self, operation: Operation, resend: u32) -> Span {
+        let (method, template, url) = (operation.method(), operation.template(), &self.base);
         let span = info_span!(
             "auth0",
             otel.name = format!("{method} {template}"),
@@ -255,22 +372,49 @@ fn record(span: &Span, outcome: Outcome, status: Option<StatusCode>) {
     }
 }
 
-/// Reads a body that is at most `max` bytes long. Of an error only the first `max` bytes are read.
-async fn read(response: &mut Response, max: usize, charge: &mut Charge) -> Result<Vec<u8>, TransportError> {
-    let announced = response.content_length().unwrap_or(0);
-    let must_be_whole = response.status().is_success();
-    if must_be_whole && announced > max as u64 {
-        return Err(TransportError::TooLarge);
-    }
-    let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).min(MAX_PREALLOCATED_BYTES));
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > max {
-            return if must_be_whole { Err(TransportError::TooLarge) } else { Ok(body) };
+impl Request {
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Token(request) => request.headers_mut(),
+            Self::Api(request) => request.headers_mut(),
         }
-        charge.grow(chunk.len()).map_err(TransportError::NoMemory)?;
-        body.extend_from_slice(&chunk);
     }
-    Ok(body)
+}
+
+impl Answer<'_> {
+    fn head(&self) -> (StatusCode, &HeaderMap) {
+        match self {
+            Self::Token(response) => (response.status(), response.headers()),
+            Self::Api(response, _) => (response.status, &response.headers),
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
+        match self {
+            Self::Token(response) => response.chunk().await.map_err(of_token),
+            Self::Api(response, place) => place.chunk(response).await.map_err(TransportError::Broken),
+        }
+    }
+
+    /// Reads a body that is at most `max` bytes long. Of an error only the first `max` bytes are read.
+    async fn body(&mut self, max: usize, charge: &mut Charge) -> Result<Vec<u8>, TransportError> {
+        let (status, headers) = self.head();
+        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let announced = announced.unwrap_or(0);
+        let must_be_whole = status.is_success();
+        if must_be_whole && announced > max {
+            return Err(TransportError::TooLarge);
+        }
+        let mut body = Vec::with_capacity(announced.min(MAX_PREALLOCATED_BYTES));
+        while let Some(chunk) = self.chunk().await? {
+            if body.len() + chunk.len() > max {
+                return if must_be_whole { Err(TransportError::TooLarge) } else { Ok(body) };
+            }
+            charge.grow(chunk.len()).map_err(TransportError::NoMemory)?;
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
 }
 
 /// The reply that the call interprets, or what to do about a status that no call interprets.
@@ -283,43 +427,61 @@ fn complete(reply: Reply) -> Result<Reply, Retry> {
     }
 }
 
-impl From<reqwest::Error> for TransportError {
-    fn from(error: reqwest::Error) -> Self {
-        // An unanswered ping is a timeout as well, but of a connection that existed.
-        if error.is_connect() && error.is_timeout() { Self::ConnectTimeout } else { Self::Broken(error) }
-    }
-}
-
 impl TransportError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Timeout => Outcome::Timeout,
-            Self::ConnectTimeout | Self::Broken(_) => Outcome::Unreachable,
+            Self::Connect(ConnectError::Proxy(ProxyError::Unauthorized)) => Outcome::ClientError,
+            Self::Connect(ConnectError::Proxy(ProxyError::Status { status, .. })) => {
+                StatusCode::from_u16(*status).map_or(Outcome::Unreachable, Outcome::of)
+            }
+            Self::Connect(ConnectError::Proxy(ProxyError::NoTunnel)) => Outcome::ServerError,
+            Self::NoConnection | Self::Connect(_) | Self::Broken(_) | Self::Token(_) => Outcome::Unreachable,
             Self::TooLarge | Self::NoMemory(_) => Outcome::TooLarge,
         }
     }
 
-    fn into_retry(self) -> Retry {
+    fn into_retry(self, is_connections_fault: bool) -> Retry {
+        let unreachable = |detail: String| Error::new(Failure::UpstreamUnreachable, detail);
         match self {
             Self::Timeout => Retry::Never(Error::timeout()),
-            Self::ConnectTimeout => {
-                Retry::Never(Error::new(Failure::UpstreamUnreachable, "there was no connection within 2 s"))
+            Self::NoConnection => Retry::Never(unreachable("there was no connection before the deadline".to_owned())),
+            Self::Connect(ConnectError::NotPublic(error)) => {
+                Retry::Never(Error::with_remedy(Failure::UpstreamUnreachable, error.to_string()))
             }
-            Self::Broken(cause) => Retry::Once(Error::new(Failure::UpstreamUnreachable, describe(cause))),
+            Self::Connect(ConnectError::Proxy(error)) => match error {
+                ProxyError::Unreachable(_) => {
+                    Retry::Once(Error::with_remedy(Failure::UpstreamUnreachable, error.to_string()))
+                }
+                error => Retry::Once(Error::with_remedy(Failure::UpstreamError, error.to_string())),
+            },
+            Self::Connect(error) => Retry::Once(unreachable(error.to_string())),
+            Self::Broken(error) if is_connections_fault => Retry::OnceAtOnce(unreachable(error.to_string())),
+            Self::Broken(error) => Retry::Once(unreachable(error.to_string())),
+            Self::Token(text) => Retry::Once(unreachable(text)),
             Self::TooLarge => Retry::Never(Error::new(Failure::UpstreamError, "the answer is larger than it may be")),
             Self::NoMemory(error) => Retry::Never(error),
         }
     }
 }
 
-/// The error and its causes, without the URL, whose path contains the user id.
-fn describe(error: reqwest::Error) -> String {
+/// What an error of reqwest means. It has a type for none of these causes.
+fn of_token(error: reqwest::Error) -> TransportError {
+    // Without the URL, as in every other text.
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(next) = cause {
-        text = format!("{text}: {next}");
+        if let Some(ResolveError::NotPublic(error)) = next.downcast_ref() {
+            return TransportError::Connect(ConnectError::NotPublic(error.clone()));
+        }
         cause = next.source();
     }
-    text
+    let text = with_causes(&error);
+    if text.contains("proxy authorization required") {
+        TransportError::Connect(ConnectError::Proxy(ProxyError::Unauthorized))
+    } else if text.contains("tunnel error: unsuccessful") {
+        TransportError::Connect(ConnectError::Proxy(ProxyError::NoTunnel))
+    } else {
+        TransportError::Token(text)
+    }
 }

@@ -1,26 +1,28 @@
-//! The connection pool for all tenants, built once, and where the requests of each tenant go.
+//! What the clients of all tenants share, built once, and where the requests of each tenant go.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Url, redirect};
+use hyper::http::uri::{Authority, Scheme};
+use reqwest::{Client, Url, redirect};
+use rustls::ClientConfig;
 
-use super::dns::PublicOnly;
+use super::dns::{Resolver, ResolverOfTokens};
 use super::limiter::{QuotaConfig, TenantLimiter};
 use super::memory::TotalMemory;
 use super::observer::Observer;
-use super::transport::{CONNECT_TIMEOUT, Endpoint};
+use super::pool::{Connector, Pool, Proxy, ProxyOptions, certificates, tls_config};
+use super::transport::{Endpoint, PRODUCT};
 use crate::policy::Tenant;
 
-const USER_AGENT: &str = concat!("session-checker/", env!("CARGO_PKG_VERSION"));
-
-/// How long an idle connection is kept: less than the time after which common load balancers forget it.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// How often an HTTP/2 connection in use is pinged, and how long the answer may take. The connection carries all requests
-/// to a host: without pings, a dead one fails every check until the kernel closes it, a quarter of an hour later.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long connecting for a token may take: as long as its fetch.
+const TOKEN_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection for tokens is kept: less than the time after which common load balancers forget it. A tenant
+/// needs a token about once in its lifetime, which is a day by default.
+const TOKEN_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often an HTTP/2 connection for tokens is pinged while in use, and how long the answer may take.
+const TOKEN_PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The options of [`Upstream::new`].
 pub struct UpstreamOptions {
@@ -29,24 +31,41 @@ pub struct UpstreamOptions {
     pub endpoints: BTreeMap<String, Url>,
     /// CA certificates in PEM that are trusted for tenants, in addition to the platform's.
     pub ca_pem: Option<Vec<u8>>,
+    /// The proxy for everything that is sent to tenants.
+    pub proxy: Option<ProxyOptions>,
     /// Where the tenants' quotas are kept.
     pub quotas: QuotaConfig,
     /// Receives what happens, for the metrics.
     pub observer: Arc<dyn Observer>,
 }
 
-/// The connections to all tenants, and the limiter of each.
+/// What the clients of all tenants share.
 pub struct Upstream {
-    /// Connects to public addresses only.
-    public_only: Client,
-    /// The endpoints that the operator names, by domain. Their client connects to private addresses too. It is a separate
-    /// client so that no policy reaches the same host by naming it as a tenant.
-    overrides: HashMap<String, (Client, Url)>,
+    /// Reaches public addresses only.
+    public_only: Network,
+    /// Reaches private addresses too. It is separate so that no policy reaches the host of a named endpoint by naming it as a
+    /// tenant.
+    unguarded: Network,
+    /// Reaches everything through a proxy, whose own address may be private.
+    proxied: Option<Network>,
+    tls: Arc<ClientConfig>,
+    /// The endpoints that the operator names, by domain.
+    overrides: HashMap<String, Url>,
     quotas: QuotaConfig,
     /// By canonical domain, while they are in use.
     limiters: Mutex<HashMap<String, Weak<TenantLimiter>>>,
+    /// By canonical domain and base, while they are in use.
+    pools: Mutex<HashMap<(String, Url), Weak<Pool>>>,
     observer: Arc<dyn Observer>,
     memory: TotalMemory,
+}
+
+/// How hosts are reached.
+struct Network {
+    resolver: Arc<Resolver>,
+    /// For tokens.
+    http: Client,
+    proxy: Option<Arc<Proxy>>,
 }
 
 /// Why an [`Upstream`] cannot be built.
@@ -64,6 +83,9 @@ pub enum SetupError {
     #[error("--auth0-ca-file contains no readable PEM certificate")]
     Ca,
     /// TLS cannot be set up, for instance because the platform has no root certificates.
+    #[error("cannot set up TLS for Auth0: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client for tokens cannot be set up.
     #[error("cannot set up the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
@@ -74,40 +96,26 @@ impl Upstream {
     /// # Errors
     /// An endpoint or the extra certificates are unusable, or TLS cannot be set up.
     pub fn new(options: UpstreamOptions) -> Result<Self, SetupError> {
-        let certificates = options.ca_pem.as_deref().map_or_else(|| Ok(Vec::new()), certificates)?;
-        let builder = || {
-            Client::builder()
-                .user_agent(USER_AGENT)
-                .redirect(redirect::Policy::none())
-                // `Endpoint::send` retries, and counts each request in the budget. hyper still sends a request on another
-                // connection when it could not write it at all: the tenant saw none of it.
-                .retry(reqwest::retry::never())
-                .no_proxy()
-                .tls_certs_merge(certificates.iter().cloned())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(PING_INTERVAL)
-                .http2_keep_alive_timeout(PING_INTERVAL)
-        };
+        let extra = options.ca_pem.as_deref().map_or_else(|| Ok(Vec::new()), certificates);
+        let tls = tls_config(extra.map_err(|_| SetupError::Ca)?)?;
         let mut overrides = HashMap::new();
-        if !options.endpoints.is_empty() {
-            let http = builder().build()?;
-            for (domain, base) in options.endpoints {
-                if !is_base(&base) {
-                    return Err(SetupError::Endpoint { domain });
-                }
-                overrides.insert(domain.to_ascii_lowercase(), (http.clone(), base));
+        for (domain, base) in options.endpoints {
+            if !is_base(&base) {
+                return Err(SetupError::Endpoint { domain });
             }
+            overrides.insert(domain.to_ascii_lowercase(), base);
         }
-        let public_only = builder().dns_resolver(PublicOnly).build()?;
-        let (quotas, observer) = (options.quotas, options.observer);
+        let proxy = options.proxy.map(Proxy::new).map(Arc::new);
         Ok(Self {
-            public_only,
+            public_only: Network::new(Resolver::new(true), None, &tls)?,
+            unguarded: Network::new(Resolver::new(false), None, &tls)?,
+            proxied: proxy.map(|proxy| Network::new(Resolver::new(false), Some(proxy), &tls)).transpose()?,
+            tls: Arc::new(tls),
             overrides,
-            quotas,
+            quotas: options.quotas,
             limiters: Mutex::default(),
-            observer,
+            pools: Mutex::default(),
+            observer: options.observer,
             memory: TotalMemory::default(),
         })
     }
@@ -130,19 +138,68 @@ impl Upstream {
     /// accepts a token only on the host that issued it.
     pub(super) fn endpoint(&self, tenant: &Tenant) -> Endpoint {
         let named = tenant.custom_domain().and_then(|domain| self.overrides.get(domain));
-        let (http, base) = match named.or_else(|| self.overrides.get(tenant.domain())) {
-            Some(named) => named.clone(),
-            None => (self.public_only.clone(), tenant.origin().clone()),
+        let (network, base) = match named.or_else(|| self.overrides.get(tenant.domain())) {
+            Some(named) => (&self.unguarded, named),
+            None => (&self.public_only, tenant.origin()),
         };
-        Endpoint::new(http, base, tenant.domain().into(), Arc::clone(&self.observer), self.limiter(tenant))
+        let is_proxied = |network: &&Network| network.proxy.as_ref().is_some_and(|proxy| proxy.applies_to(base));
+        let network = self.proxied.as_ref().filter(is_proxied).unwrap_or(network);
+        let (pool, http) = (self.pool(tenant, network, base), network.http.clone());
+        let (observer, limiter) = (Arc::clone(&self.observer), self.limiter(tenant));
+        Endpoint::new(http, pool, (base.clone(), origin(base)), tenant.domain().into(), observer, limiter)
+    }
+
+    /// The connections of a tenant. All its credentials share them.
+    fn pool(&self, tenant: &Tenant, network: &Network, base: &Url) -> Arc<Pool> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant.domain().to_owned(), base.clone());
+        if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
+            return pool;
+        }
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        let is_https = base.scheme() == "https";
+        let connector = Connector {
+            host: base.host_str().unwrap_or_default().into(),
+            port: base.port_or_known_default().unwrap_or(443),
+            tls: is_https.then(|| Arc::clone(&self.tls)),
+            resolver: Arc::clone(&network.resolver),
+            proxy: network.proxy.clone(),
+        };
+        let pool = Pool::new(tenant.domain(), Box::new(connector), is_https, Arc::clone(&self.observer));
+        pools.insert(key, Arc::downgrade(&pool));
+        pool
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, SetupError> {
-    match Certificate::from_pem_bundle(pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(SetupError::Ca),
+impl Network {
+    fn new(resolver: Resolver, proxy: Option<Arc<Proxy>>, tls: &ClientConfig) -> Result<Self, reqwest::Error> {
+        let resolver = Arc::new(resolver);
+        let mut builder = Client::builder()
+            .user_agent(PRODUCT)
+            .redirect(redirect::Policy::none())
+            // `Endpoint::send` retries, and counts each request in the budget. hyper still sends a request on another
+            // connection when it could not write it at all: the tenant saw none of it.
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .tls_backend_preconfigured(tls.clone())
+            .dns_resolver(ResolverOfTokens(Arc::clone(&resolver)))
+            .connect_timeout(TOKEN_CONNECT_TIMEOUT)
+            .pool_idle_timeout(TOKEN_IDLE_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(TOKEN_PING_INTERVAL)
+            .http2_keep_alive_timeout(TOKEN_PING_INTERVAL);
+        if let Some(proxy) = proxy.clone() {
+            builder = builder.proxy(reqwest::Proxy::custom(move |_| Some(proxy.url_with_credentials())));
+        }
+        Ok(Self { resolver, http: builder.build()?, proxy })
     }
+}
+
+/// Scheme and authority of a base. Its host is one that `Url` accepted.
+fn origin(base: &Url) -> (Scheme, Authority) {
+    let scheme = if base.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+    let authority = &base[url::Position::BeforeHost..url::Position::AfterPort];
+    (scheme, authority.parse().unwrap_or_else(|_| Authority::from_static("invalid.invalid")))
 }
 
 fn is_base(url: &Url) -> bool {
@@ -156,13 +213,21 @@ fn is_base(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+    use tokio::time::Instant;
+
+    use super::super::call::{Operation, Priority};
+    use super::super::error::Error;
     use super::super::observer::Unobserved;
+    use super::super::transport::Request;
     use super::*;
+    use crate::policy::Failure;
 
     fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&[u8]>) -> Result<Upstream, SetupError> {
         Upstream::new(UpstreamOptions {
             endpoints: endpoints.iter().map(|(domain, url)| ((*domain).to_owned(), url.parse().unwrap())).collect(),
             ca_pem: ca_pem.map(<[u8]>::to_vec),
+            proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Unobserved),
         })
@@ -196,6 +261,37 @@ mod tests {
                 panic!("{url} was accepted");
             };
             assert_eq!(domain, "acme.eu.auth0.com");
+        }
+    }
+
+    #[tokio::test]
+    async fn private_address_is_named_with_what_to_do() {
+        for (address, words) in [
+            ("100.64.7.1", "100.64.0.0/10"),
+            ("198.18.0.9", "198.18.0.0/15"),
+            ("240.0.0.5", "240.0.0.0/4"),
+            ("10.0.0.1", "private"),
+            ("fd00::1", "private"),
+        ] {
+            let mut upstream = upstream(&[], None).unwrap();
+            upstream.public_only =
+                Network::new(Resolver::fixed(address.parse().unwrap()), None, &upstream.tls).unwrap();
+            let tenant = Tenant::new("acme.eu.auth0.com", None).unwrap();
+            let endpoint = upstream.endpoint(&tenant);
+            let context = (Instant::now() + Duration::from_secs(20)).into();
+            let token = || endpoint.token_request().build().map(Request::Token).map_err(|_| Error::ended());
+            let list = || endpoint.api_request(Operation::List, "/", HeaderValue::from_static("t"));
+            let errors = [
+                endpoint.send(Operation::Token, Priority::Login, &context, token).await,
+                endpoint.send(Operation::List, Priority::Login, &context, list).await,
+            ];
+            for error in errors.map(|result| result.err().unwrap()) {
+                assert_eq!(error.failure, Failure::UpstreamUnreachable);
+                let remedy = error.remedy().unwrap();
+                for word in ["acme.eu.auth0.com", address, words, "--auth0-endpoint"] {
+                    assert!(remedy.contains(word), "{remedy}");
+                }
+            }
         }
     }
 

@@ -90,6 +90,8 @@ fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
             policies: Source::Text(MANIFESTS),
             endpoints: [(DOMAIN.to_owned(), endpoint)].into(),
             ca_file: None,
+            proxy: None,
+            proxy_credentials_file: None,
         },
         caller_token_file: None,
         caller_token: None,

@@ -10,6 +10,9 @@ use crate::server::TlsFiles;
 use crate::service::{RunError, Service, ServiceConfig};
 use crate::shutdown::Signals;
 
+/// The variables by which other programs find a proxy for HTTPS.
+const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
 /// Runs the service until a signal.
 ///
 /// # Errors
@@ -17,7 +20,23 @@ use crate::shutdown::Signals;
 pub async fn run(args: ServeArgs) -> Result<(), RunError> {
     // Before the start: as the first process of a container, this one ignores signals that it has no handler for.
     let signals = Signals::listen_with_reload().map_err(RunError::Signals)?;
+    if args.source.auth0_proxy.is_none() {
+        warn_about_unused_proxy_variables(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    }
     Service::start(service_config(args)?).await?.run(signals).await
+}
+
+/// Warns when variables of the environment name a proxy, because other programs would use it. The service does not: such a
+/// variable is often meant for other hosts than Auth0's, and a proxy takes the check of private addresses from the service.
+fn warn_about_unused_proxy_variables(is_set: impl Fn(&str) -> bool) {
+    let set: Vec<&str> = PROXY_VARIABLES.into_iter().filter(|name| is_set(name)).collect();
+    if !set.is_empty() {
+        let variables = set.join(", ");
+        tracing::warn!(
+            variables,
+            "proxy variables are set and not used: give --auth0-proxy to reach Auth0 through a proxy"
+        );
+    }
 }
 
 /// Turns the options of `serve` into a configuration.

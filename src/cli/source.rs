@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::args::SourceArgs;
+use crate::auth0::{ProxyCredentials, ProxyOptions};
 use crate::controller::{Cluster, Namespaces};
 use crate::service::{RunError, Source, SourceConfig};
 use crate::source::Environment;
@@ -22,7 +23,15 @@ pub(super) fn source_config(args: SourceArgs) -> Result<SourceConfig, RunError> 
             }
         },
     };
-    Ok(SourceConfig { policies, endpoints: args.auth0_endpoint.into_iter().collect(), ca_file: args.auth0_ca_file })
+    let exceptions = args.auth0_no_proxy;
+    let proxy = args.auth0_proxy.map(|url| ProxyOptions { url, exceptions, credentials: ProxyCredentials::default() });
+    Ok(SourceConfig {
+        policies,
+        endpoints: args.auth0_endpoint.into_iter().collect(),
+        ca_file: args.auth0_ca_file,
+        proxy,
+        proxy_credentials_file: args.auth0_proxy_credentials_file,
+    })
 }
 
 fn namespaces(all: bool, named: Vec<String>) -> Namespaces {

@@ -79,6 +79,8 @@ pub enum CredentialReport {
     Unreachable {
         /// The cause.
         failure: Failure,
+        /// What the owner of the policy has to change, where that is known.
+        remedy: Option<String>,
         /// Whether the previous version is still used.
         previous_in_use: bool,
     },
@@ -362,10 +364,15 @@ impl CredentialReport {
                     missing.join(" and ")
                 ),
             ),
-            Self::Unreachable { failure, .. } => (
+            Self::Unreachable { failure, remedy, .. } => (
                 ConditionStatus::Unknown,
                 ConditionReason::TenantUnreachable,
-                format!("{tenant} did not respond to the credential check ({failure}); the service retries{rest}"),
+                match remedy {
+                    Some(remedy) => format!("{remedy} ({failure}); the service retries{rest}"),
+                    None => format!(
+                        "{tenant} did not respond to the credential check ({failure}); the service retries{rest}"
+                    ),
+                },
             ),
             Self::Secret(problem) => problem.describe("credential", CREDENTIALS_TYPE),
             Self::Unneeded => (

@@ -48,7 +48,12 @@ pub enum ProbeResult {
     /// The tenant does not accept the credential.
     Rejected,
     /// The tenant did not respond.
-    Unreachable(Failure),
+    Unreachable {
+        /// The cause.
+        failure: Failure,
+        /// What the owner of the policy has to change, where that is known.
+        remedy: Option<String>,
+    },
 }
 
 /// A credential to probe.
@@ -176,7 +181,7 @@ impl Secrets {
         let last = self.probe_results.get(&key);
         let known = matches!(
             (last, &result),
-            (Some(ProbeResult::Granted(_) | ProbeResult::Rejected), ProbeResult::Unreachable(_))
+            (Some(ProbeResult::Granted(_) | ProbeResult::Rejected), ProbeResult::Unreachable { .. })
         );
         if known || last == Some(&result) {
             return false;
@@ -234,8 +239,8 @@ impl Secrets {
         match self.probe_result(newest, &policy.scope) {
             None => CredentialReport::Unproven { previous_in_use },
             Some(ProbeResult::Rejected) => CredentialReport::Rejected { previous_in_use },
-            Some(ProbeResult::Unreachable(failure)) => {
-                CredentialReport::Unreachable { failure: *failure, previous_in_use }
+            Some(ProbeResult::Unreachable { failure, remedy }) => {
+                CredentialReport::Unreachable { failure: *failure, remedy: remedy.clone(), previous_in_use }
             }
             Some(ProbeResult::Granted(granted)) => match missing(granted.as_ref(), policy) {
                 missing if missing.is_empty() => CredentialReport::Proven,
@@ -330,7 +335,7 @@ impl Secrets {
             let state = match self.probe_result(newest, scope) {
                 None => CredentialState::Unknown,
                 Some(ProbeResult::Rejected) => CredentialState::Rejected,
-                Some(ProbeResult::Unreachable(_)) => CredentialState::Unreachable,
+                Some(ProbeResult::Unreachable { .. }) => CredentialState::Unreachable,
                 Some(ProbeResult::Granted(granted)) if missing(granted.as_ref(), policy).is_empty() => {
                     CredentialState::Sufficient
                 }

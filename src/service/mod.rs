@@ -21,7 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::args::ListenAddress;
-use crate::auth0::QuotaConfig;
+use crate::auth0::{ProxyLogin, QuotaConfig};
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
@@ -34,12 +34,14 @@ use crate::server::{
     logs_router,
 };
 use crate::shutdown::{Request, Shutdown, Signals};
-use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics, probe_credentials, warn_without_policies};
+use crate::snapshot::{
+    ObservedState, Publisher, SnapshotMetrics, keep_tenants_warm, probe_credentials, warn_without_policies,
+};
 use crate::source::{follow_setting, parse_switch, warn_when_changed};
 use crate::telemetry;
 use descriptors::{ADMIN_LIMITS, LOGS_LIMITS, connection_limits};
 use parts::{caller_access, coverage, ledger, log_hash_key, redis, setting, token_digest};
-use source::never_ends;
+use source::{PROXY_CREDENTIALS, never_ends};
 
 pub use config::ServiceConfig;
 pub use error::RunError;
@@ -94,6 +96,8 @@ impl Service {
         let check_metrics = CheckMetrics::new(&registry);
         let coverage = coverage(&config, redis.clone(), &registry, check_metrics.last_checks());
         let quotas = QuotaConfig::new(redis, config.replicas);
+        let proxy_file = config.source.read_proxy_credentials()?;
+        let proxy = config.source.proxy.clone();
         let upstream = config.source.upstream(quotas, &registry)?;
         let ca_file = config.source.ca_file;
         let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
@@ -128,6 +132,14 @@ impl Service {
             let follower = warn_when_changed(path, "CA certificates for Auth0");
             background_tasks.spawn(never_ends("the follower of the CA file", follower));
         }
+        if let Some((file, proxy)) = proxy_file.zip(proxy) {
+            let apply = move |_: &mut ObservedState, login: &ProxyLogin| proxy.credentials.set(login.clone());
+            let follower = follow_setting(file, PROXY_CREDENTIALS, apply, Arc::clone(&publisher));
+            background_tasks.spawn(never_ends("the reader of --auth0-proxy-credentials-file", follower));
+        }
+        let latch = readiness.delay_for("the first token and connection of each tenant");
+        let warmer = keep_tenants_warm(Arc::clone(&publisher), readiness.clone(), latch);
+        background_tasks.spawn(never_ends("the upkeep of connections to Auth0", warmer.map(Ok)));
         let warner = warn_without_policies(Arc::clone(&publisher), readiness.clone());
         background_tasks.spawn(never_ends("the warning about no policies", warner.map(Ok)));
         if let Some(file) = token_file {

@@ -11,13 +11,16 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::error::RunError;
-use crate::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
+use crate::auth0::{Auth0Metrics, ProxyLogin, ProxyOptions, QuotaConfig, Upstream, UpstreamOptions};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::{Cluster, ClusterConnection, ObservedPolicies, follow_cluster};
 use crate::metrics::MetricRegistry;
 use crate::readiness::Readiness;
 use crate::snapshot::{ObservedState, Publisher, Snapshot, SnapshotMetrics};
-use crate::source::{Environment, follow_folder, read_documents, read_folder};
+use crate::source::{Environment, SettingFile, follow_folder, read_documents, read_folder};
+
+/// The option that names the file with the credentials of the proxy.
+pub(super) const PROXY_CREDENTIALS: &str = "--auth0-proxy-credentials-file";
 
 /// How long a command waits until the API server has sent all policies and Secrets: a healthy one takes a second or two,
 /// and a person is waiting.
@@ -31,6 +34,10 @@ pub struct SourceConfig {
     pub endpoints: BTreeMap<String, Url>,
     /// A PEM file with CA certificates to trust for Auth0, in addition to the system's.
     pub ca_file: Option<PathBuf>,
+    /// The proxy for Auth0.
+    pub proxy: Option<ProxyOptions>,
+    /// A file with its user and password. Followed.
+    pub proxy_credentials_file: Option<PathBuf>,
 }
 
 /// A source of policies.
@@ -56,7 +63,20 @@ impl SourceConfig {
         };
         let ca_pem = self.ca_file.as_ref().map(read).transpose()?;
         let observer = Arc::new(Auth0Metrics::new(registry));
-        Ok(Upstream::new(UpstreamOptions { endpoints: self.endpoints.clone(), ca_pem, quotas, observer })?)
+        let (endpoints, proxy) = (self.endpoints.clone(), self.proxy.clone());
+        Ok(Upstream::new(UpstreamOptions { endpoints, ca_pem, proxy, quotas, observer })?)
+    }
+
+    /// Reads the credentials of the proxy, and returns their file to be followed.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not `USER:PASSWORD`.
+    pub(super) fn read_proxy_credentials(&self) -> Result<Option<SettingFile<ProxyLogin>>, RunError> {
+        let (Some(proxy), Some(path)) = (&self.proxy, &self.proxy_credentials_file) else { return Ok(None) };
+        let file = SettingFile::open(path.clone(), |_, text| ProxyLogin::parse(text))
+            .map_err(|error| RunError::File(PROXY_CREDENTIALS, path.clone(), error))?;
+        proxy.credentials.set(file.value().clone());
+        Ok(Some(file))
     }
 
     /// Reads policies and their Secrets once, for a command. Caller tokens are not read: whoever runs the command already
@@ -67,6 +87,7 @@ impl SourceConfig {
     pub async fn read_once(self) -> Result<Arc<Snapshot>, RunError> {
         // The metrics are counted and never scraped.
         let registry = MetricRegistry::new();
+        self.read_proxy_credentials()?;
         let upstream = self.upstream(QuotaConfig::default(), &registry)?;
         let metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, ObservedState::default(), 1, metrics));

@@ -110,7 +110,7 @@ async fn run_probe(
     let result = match client.verify(Instant::now() + PROBE_TIMEOUT).await {
         Ok(scopes) => ProbeResult::Granted(scopes),
         Err(error) if error.failure == Failure::CredentialsRejected => ProbeResult::Rejected,
-        Err(error) => ProbeResult::Unreachable(error.failure),
+        Err(error) => ProbeResult::Unreachable { failure: error.failure, remedy: error.remedy().map(str::to_owned) },
     };
     (key, result, client)
 }

@@ -9,6 +9,7 @@ mod empty;
 mod log;
 mod metrics;
 mod publisher;
+mod warmth;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use credential_probe::probe_credentials;
 pub use empty::warn_without_policies;
 pub use metrics::SnapshotMetrics;
 pub use publisher::{ObservedState, Publisher};
+pub use warmth::keep_tenants_warm;
 
 /// Everything that a check needs to know of policies, at one moment.
 pub struct Snapshot {
@@ -71,6 +73,11 @@ impl Snapshot {
     /// The state of a tenant; `None` when none of its policies compiles.
     pub fn tenant(&self, tenant: &Tenant) -> Option<&TenantState> {
         self.tenants.get(tenant.domain())
+    }
+
+    /// The client of each policy. Policies with the same credential share one.
+    pub fn clients(&self) -> impl Iterator<Item = &TenantClient> {
+        self.clients.values()
     }
 
     /// The client of a policy's tenant; `None` when the policy has no credential.

@@ -148,6 +148,28 @@ fn no_variable_is_set_twice() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
+fn proxy_is_an_option_whose_credentials_are_a_mounted_file() {
+    let manifests = with(&[
+        "auth0.proxy.url=http://proxy.corp:3128",
+        "auth0.proxy.exceptions={gateway.internal,10.0.0.0/8}",
+        "auth0.proxy.credentialsSecretName=proxy",
+    ]);
+    let sources = sources_in_the_pod(&manifests);
+    for source in sources.iter().chain([&manifests.serve().source]) {
+        assert_eq!(source.auth0_proxy.as_ref().unwrap().as_str(), "http://proxy.corp:3128/");
+        assert_eq!(source.auth0_no_proxy, ["gateway.internal", "10.0.0.0/8"]);
+        let file = source.auth0_proxy_credentials_file.as_ref().unwrap();
+        assert_eq!(file.to_str().unwrap(), "/etc/session-checker/auth0-proxy/credentials");
+    }
+    let mounts = manifests.container()["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/session-checker/auth0-proxy"));
+    let volumes = manifests.pod()["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["secret"]["secretName"] == "proxy"));
+    assert!(with(&[]).serve().source.auth0_proxy.is_none());
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
 fn pods_listen_on_both_address_families() {
     for path in scenarios() {
         let manifests = with_file(&path);

@@ -67,6 +67,8 @@ fn unknown_and_malformed_values_are_rejected() {
         "shutdown.drainSeconds=0",
         "examplePolicy.perClient=0",
         "auth0.endpoints.acme=ftp://x",
+        "auth0.proxy.url=socks5://proxy",
+        "auth0.proxy.url=http://me:pw@proxy",
     ] {
         let error = render_error(&[value]);
         assert!(error.contains("meet the specifications of the schema"), "{value}: {error}");

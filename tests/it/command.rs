@@ -196,6 +196,25 @@ fn http() -> reqwest::Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unused_proxy_variables_are_warned_about_once() {
+    const WARNING: &str = "proxy variables are set and not used: give --auth0-proxy to reach Auth0 through a proxy";
+    let tenant = tenant().await;
+    let set = [("HTTPS_PROXY", "http://me:s3cret@proxy:3128"), ("all_proxy", "socks5://proxy"), ("ALL_PROXY", "")];
+    let variables = [&VARIABLES[..], &set].concat();
+    let (process, _) = Process::serve(&tenant, place(), &variables, &[]).await;
+    assert_eq!(process.logged(WARNING).await["variables"], "HTTPS_PROXY, all_proxy");
+    let warnings = |process: &Process| process.log().iter().filter(|line| line["message"] == WARNING).count();
+    assert_eq!(warnings(&process), 1);
+    assert!(!process.log().iter().any(|line| line.to_string().contains("s3cret")));
+
+    // The simulated tenant speaks http, so it is reached directly.
+    let (process, service) =
+        Process::serve(&tenant, place(), &variables, &["--auth0-proxy", "http://127.0.0.1:1"]).await;
+    assert_eq!(service.answer("u", "s1").await["reason"], "within_limit");
+    assert_eq!(warnings(&process), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn node_demo_variables_suffice_on_loopback() {
     let tenant = tenant().await;
     tenant.add_session("u", Session::new("s1", tenant.now()).client(APP));

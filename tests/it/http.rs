@@ -69,6 +69,7 @@ impl Setup {
         let upstream = Upstream::new(UpstreamOptions {
             endpoints: [].into(),
             ca_pem: None,
+            proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
         });

@@ -6,6 +6,8 @@
 mod api_server;
 mod auth0_bounds;
 mod auth0_client;
+mod auth0_connections;
+mod auth0_proxy;
 mod auth0_retries;
 mod budget;
 mod check;
@@ -56,3 +58,4 @@ mod traces;
 mod unread;
 mod user_ids;
 mod walls;
+mod warmth;

@@ -45,6 +45,7 @@ impl Service {
         let upstream = Upstream::new(UpstreamOptions {
             endpoints: [(DOMAIN.to_owned(), tenant.url().parse().unwrap())].into(),
             ca_pem: None,
+            proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Defect { operation, armed: Arc::clone(&armed) }),
         });

@@ -167,8 +167,11 @@ async fn service_without_policies_warns_and_says_so() {
     let service = process.listening().await;
     let line = process.logged("no policy is loaded: no login is limited").await;
     assert_eq!(line["level"], "WARN", "{line}");
-    let ready = service.admin("/readyz").await;
-    assert!(ready.contains("\"ready\":true") && ready.contains("\"policies\":0"), "{ready}");
+    eventually("ready without policies", async || {
+        let ready = service.admin("/readyz").await;
+        ready.contains("\"ready\":true") && ready.contains("\"policies\":0")
+    })
+    .await;
     write(folder.path(), "policies.yaml", &[credentials(), callers(), policy("one", json!({}))]);
     process.logged("policy loaded").await;
     write(folder.path(), "policies.yaml", &[credentials()]);

@@ -82,6 +82,20 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 - name: SESSION_CHECKER_AUTH0_CA_FILE
   value: /etc/session-checker/auth0-ca/{{ .Values.auth0.ca.key }}
 {{- end }}
+{{- with .Values.auth0.proxy }}
+{{- if .url }}
+- name: SESSION_CHECKER_AUTH0_PROXY
+  value: {{ .url | quote }}
+{{- with .exceptions }}
+- name: SESSION_CHECKER_AUTH0_NO_PROXY
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- if .credentialsSecretName }}
+- name: SESSION_CHECKER_AUTH0_PROXY_CREDENTIALS_FILE
+  value: /etc/session-checker/auth0-proxy/{{ .key }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if .Values.tls.secretName }}
 - name: SESSION_CHECKER_TLS_CERT
   value: /etc/session-checker/tls/tls.crt

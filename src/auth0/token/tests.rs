@@ -272,3 +272,32 @@ async fn fetch_that_panics_does_not_block_the_next() {
     script.steps.lock().unwrap().push_back((0, Ok(1000)));
     assert!(get(&cache).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn kept_token_is_refreshed_before_its_end_without_a_check() {
+    let (script, cache) = Script::cache((0..100).map(|_| (1, Ok(60))));
+    cache.get(within(3)).await.unwrap();
+    cache.keep_fresh();
+    cache.keep_fresh();
+    for minute in 1..=10 {
+        sleep(Duration::from_secs(60)).await;
+        assert!(script.fetches() > minute, "{minute}");
+        cache.get(Instant::now()).await.expect("a token is there at once");
+    }
+    let fetches = script.fetches();
+    assert!((12..=16).contains(&fetches), "one fetch for each token: {fetches}");
+    drop(cache);
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(script.fetches(), fetches, "nobody needs it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_refresh_is_repeated_while_the_token_is_usable() {
+    let steps = [Ok(60), Err(Failure::UpstreamTimeout), Err(Failure::UpstreamTimeout), Ok(60)];
+    let (script, cache) = Script::cache(steps.map(|step| (1, step)).into_iter().chain((0..9).map(|_| (1, Ok(600)))));
+    cache.get(within(3)).await.unwrap();
+    cache.keep_fresh();
+    sleep(Duration::from_secs(90)).await;
+    assert!(script.fetches() >= 4, "{}", script.fetches());
+    cache.get(Instant::now()).await.expect("a token is there at once");
+}

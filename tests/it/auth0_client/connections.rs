@@ -1,6 +1,7 @@
 //! Endpoints, TLS and certificates.
 
 use super::*;
+use crate::common::eventually;
 
 #[tokio::test]
 async fn private_address_is_reached_only_by_a_named_endpoint() {
@@ -11,6 +12,39 @@ async fn private_address_is_reached_only_by_a_named_endpoint() {
         TenantClient::new(&upstream, &Tenant::new(domain, None).unwrap(), credentials(SECRET, domain)).unwrap()
     };
     assert!(list(&client(DOMAIN)).await.is_ok());
+}
+
+#[tokio::test]
+async fn http1_connection_carries_one_request_after_another() {
+    let (server, client) = pair().await;
+    client.verify(late()).await.unwrap();
+    let connections = || server.connections.load(Ordering::SeqCst);
+    assert_eq!(connections(), 1, "for the token");
+    for _ in 0..3 {
+        list(&client).await.unwrap();
+        server.api([http(202, &[], "{}")]);
+        client.revoke_session("s1", &late().into()).await.unwrap();
+    }
+    assert_eq!(connections(), 2);
+    // The rest of an answer that is not read to its end must not precede the next answer.
+    server.api([http(404, &[], &"x".repeat(200 << 10))]);
+    assert_eq!(failure(list(&client).await), Failure::UpstreamError);
+    server.api([sessions(&["s1"], &json!(null))]);
+    assert_eq!(list(&client).await.unwrap().len(), 1);
+    assert_eq!(connections(), 3);
+    // One that waits holds up no other.
+    server.api([Reply::Silence]);
+    let context = late().into();
+    let waiting = client.list_sessions(USER, &context);
+    let other = async {
+        eventually("the first arrives", async || server.calls().len() == 9).await;
+        list(&client).await
+    };
+    tokio::select! {
+        _ = waiting => panic!("nothing answers it"),
+        other = other => assert!(other.is_ok()),
+    }
+    assert_eq!(connections(), 4);
 }
 
 /// Serves one endpoint over TLS with a certificate of a new CA. Returns the port and the CA in PEM.

@@ -50,20 +50,6 @@ async fn closed_port_is_unreachable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_attempt_ends_well_before_a_late_deadline() {
-    let _clock = drive(Step::new(10));
-    // The kernel accepts the connection, and nothing answers the TLS handshake.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}", silent.local_addr().unwrap());
-    let upstream = upstream(&[(DOMAIN, &url)], None, Arc::new(Recorder::default()));
-    let tenant = Tenant::new(DOMAIN, None).unwrap();
-    let client = TenantClient::new(&upstream, &tenant, credentials(SECRET, DOMAIN)).unwrap();
-    let error = client.list_sessions(USER, &late().into()).await.unwrap_err();
-    assert_eq!(error.failure, Failure::UpstreamUnreachable);
-    assert_eq!(error.detail, "there was no connection within 2 s", "without a retry");
-}
-
-#[tokio::test(start_paused = true)]
 async fn silence_ends_at_the_deadline_without_a_retry() {
     let _clock = drive(Step::new(10));
     let cut = Reply::Http(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{".to_vec());

@@ -11,14 +11,15 @@ mod tokens;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value, json};
 use session_checker::auth0::{
-    Error, ListBound, MemoryBound, Observer, Operation, Outcome, QuotaConfig, RateLimit, Revoked, TenantClient,
-    Upstream, UpstreamOptions,
+    BreakerState, ConnectionEnd, Error, ListBound, MemoryBound, Observer, Operation, Outcome, QuotaConfig, RateLimit,
+    Revoked, TenantClient, Upstream, UpstreamOptions,
 };
 use session_checker::policy::{Completeness, Failure, SessionList, Tenant};
 use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
@@ -84,6 +85,7 @@ impl SeenRequest {
 #[derive(Default)]
 pub(crate) struct Server {
     port: u16,
+    connections: AtomicUsize,
     seen: Mutex<Vec<SeenRequest>>,
     token: Mutex<VecDeque<Reply>>,
     api: Mutex<VecDeque<Reply>>,
@@ -100,6 +102,7 @@ impl Server {
         tokio::spawn(async move {
             loop {
                 let (connection, _) = listener.accept().await.unwrap();
+                serving.connections.fetch_add(1, Ordering::SeqCst);
                 let server = Arc::clone(&serving);
                 tokio::spawn(async move { server.serve(connection).await });
             }
@@ -243,6 +246,20 @@ impl Observer for Recorder {
     fn memory_refusal(&self, tenant: &str, bound: MemoryBound) {
         self.note(tenant, format!("no memory {}", bound.as_str()));
     }
+
+    fn breaker(&self, tenant: &str, state: BreakerState) {
+        if state != BreakerState::Closed {
+            self.note(tenant, format!("breaker {state:?}"));
+        }
+    }
+
+    fn connection_wait(&self, tenant: &str) {
+        self.note(tenant, "connection wait".to_owned());
+    }
+
+    fn connection_ended(&self, tenant: &str, why: ConnectionEnd) {
+        self.note(tenant, format!("connection {}", why.as_str()));
+    }
 }
 
 pub(crate) fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observer: Arc<dyn Observer>) -> Upstream {
@@ -250,6 +267,7 @@ pub(crate) fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observe
     Upstream::new(UpstreamOptions {
         endpoints,
         ca_pem: ca_pem.map(|pem| pem.as_bytes().to_vec()),
+        proxy: None,
         quotas: QuotaConfig::default(),
         observer,
     })

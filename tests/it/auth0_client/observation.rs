@@ -23,6 +23,7 @@ async fn observer_receives_every_request() {
             "token Ok(())",
             "list has Some(49) of Some(50) left",
             "list ok",
+            "connection timeout",
             "list timeout",
             "revoke not_found",
         ]

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session_checker::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
+use session_checker::coverage::{Coverage, CoverageOptions};
 use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::MetricRegistry;
 use session_checker::readiness::Readiness;
@@ -50,6 +51,7 @@ impl Service {
         let upstream = Upstream::new(UpstreamOptions {
             endpoints,
             ca_pem: Some(tenant::ca().as_bytes().to_vec()),
+            proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
         });
@@ -80,8 +82,13 @@ impl Service {
         let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(1_000), None)));
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
         let readiness = Readiness::default();
+        let metrics = CheckMetrics::new(&registry);
+        let last_checks = Arc::clone(metrics.last_checks());
+        let coverage = Arc::new(Coverage::new(CoverageOptions::default(), None, &registry, last_checks));
         let app = App {
-            checker: Checker::new(publisher.current(), ledger, CheckMetrics::new(&registry), key),
+            checker: Checker::new(publisher.current(), ledger, metrics, key, Arc::clone(&coverage)),
+            coverage,
+            log_batches: App::log_batches(),
             readiness,
             shutdown: Shutdown::default(),
             metrics: ServerMetrics::new(&registry),
