@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde::Deserialize;
-use serde_ignored::Path;
 use serde_json::Value;
 
 use super::limits::Limits;
@@ -19,7 +18,7 @@ use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
 use super::written::{
-    Manifest, SpecError, misplaced_lists, readable_list, readable_messages, readable_text, without_null,
+    Manifest, SpecError, field_path, misplaced_lists, readable_list, readable_messages, readable_text, without_null,
 };
 use crate::crd::{
     self, ActorsSpec, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds,
@@ -114,16 +113,6 @@ fn unknown_fields(spec: &Value) -> Vec<SpecError> {
         });
     });
     errors
-}
-
-/// The path of a field in the notation of the other errors.
-fn field_path(path: &Path<'_>) -> String {
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", field_path(parent)),
-        Path::Map { parent, key } => format!("{}.{key}", field_path(parent)),
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field_path(parent),
-    }
 }
 
 /// The errors that were found so far.

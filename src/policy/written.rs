@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use jiff::Timestamp;
+use serde_ignored::Path;
 use serde_json::Value;
 
 use super::messages::LanguageMessages;
@@ -80,6 +81,16 @@ pub(super) fn misplaced_lists(spec: &Value) -> Vec<SpecError> {
         value.is_array().then(|| SpecError { field: format!("spec{field}"), message })
     };
     objects.into_iter().chain(overrides).chain(messages).filter_map(list).collect()
+}
+
+/// The path of a field in the notation of the other errors.
+pub(super) fn field_path(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", field_path(parent)),
+        Path::Map { parent, key } => format!("{}.{key}", field_path(parent)),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field_path(parent),
+    }
 }
 
 /// Drops fields that are `null`: the API server treats them as left out.
