@@ -393,8 +393,12 @@ mod tests {
             for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
                 let value = argument.get_value_names().and_then(<[_]>::first).map(clap::builder::Str::as_str);
                 let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-                let says =
-                    ["reloads the file when it changes", "reloads them when they change", "a change needs a restart"];
+                let says = [
+                    "reloads the file when it changes",
+                    "reads the file for each new connection",
+                    "reloads them when they change",
+                    "a change needs a restart",
+                ];
                 let says = says.iter().any(|words| help.replace('\n', " ").contains(words));
                 assert!(says || !matches!(value, Some("FILE" | "PEM" | "DIR")), "{}: {help}", argument.get_id());
             }

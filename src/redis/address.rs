@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Connection;
 
-/// How long connecting may take. No check waits for it.
+/// How long connecting may take, to the end of the log-in. No check waits for it.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where Redis is, and how to log in to it.
@@ -97,15 +97,17 @@ impl RedisAddress {
         Ok(())
     }
 
-    /// Connects within [`CONNECT_TIMEOUT`] for each step, and resolves names again.
+    /// Connects, and resolves names again. `operation_timeout` is how long the caller waits for an operation: the library's own
+    /// bound must not end it before.
     ///
     /// # Errors
     /// As for [`Self::check`], and when no server answers.
-    pub(super) async fn connect(&self) -> Result<Connection, AddressError> {
+    pub(super) async fn connect(&self, operation_timeout: Duration) -> Result<Connection, AddressError> {
         let login = self.read_files().await?;
+        let response_timeout = CONNECT_TIMEOUT.max(operation_timeout * 2);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(CONNECT_TIMEOUT));
+            .set_response_timeout(Some(response_timeout));
         if let Some(master) = &self.sentinel_master {
             let client = self.master(master, &login).await?;
             return Ok(Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?));
@@ -119,7 +121,8 @@ impl RedisAddress {
                 return Ok(Connection::Single(connection));
             }
         }
-        let config = ClusterConfig::new().set_connection_timeout(CONNECT_TIMEOUT).set_response_timeout(CONNECT_TIMEOUT);
+        let config =
+            ClusterConfig::new().set_connection_timeout(CONNECT_TIMEOUT).set_response_timeout(response_timeout);
         Ok(Connection::Cluster(self.cluster(&login)?.get_async_connection_with_config(config).await?))
     }
 

@@ -248,7 +248,7 @@ impl Server {
     /// Connects, and resolves the name again.
     async fn connect(&self) -> Result<Connection, RedisFailure> {
         // Boxed: the future of three ways to connect is large, and it is part of the future that starts the service.
-        let connecting = Box::pin(self.address.connect());
+        let connecting = Box::pin(self.address.connect(self.operation_timeout));
         Ok(timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| RedisFailure::Timeout)??)
     }
 

@@ -29,11 +29,15 @@ pub fn before_the_answer() -> Vec<Fault> {
         fault("connection refused", Act::Refused),
         fault("reset at once", Act::Dropped(End::Reset)),
         fault("closed at once", Act::Dropped(End::Close)),
-        // The connection takes 2 s of the time of the check.
-        fault("no TLS handshake", Act::Dropped(End::Silence)),
+        // Connecting may take the whole time of the check. The token's client does not say that it was connecting.
+        fault("no TLS handshake", Act::Dropped(End::Silence)).reasons(TIMED_OUT, UNREACHABLE, UNREACHABLE),
         fault("handshake cut short", closes(&[22, 3, 3, 0, 122, 2, 0, 0])),
         fault("handshake reset", Act::NotTls(&[22, 3, 3], End::Reset)),
-        fault("handshake stalls", Act::NotTls(&[22, 3, 3, 0, 122, 2], End::Silence)),
+        fault("handshake stalls", Act::NotTls(&[22, 3, 3, 0, 122, 2], End::Silence)).reasons(
+            TIMED_OUT,
+            UNREACHABLE,
+            UNREACHABLE,
+        ),
         fault("TLS alert handshake_failure", closes(&HANDSHAKE_FAILURE)),
         fault("TLS alert internal_error", closes(&INTERNAL_ERROR)),
         fault("TLS alert unrecognized_name", closes(&UNRECOGNIZED_NAME)),
@@ -47,7 +51,13 @@ pub fn before_the_answer() -> Vec<Fault> {
         fault("reset after the handshake", raw(When::Connected, End::Reset)),
         fault("closed after the request", raw(When::Requested, End::Close)),
         fault("reset after the request", raw(When::Requested, End::Reset)),
-        Fault::new(BEFORE, "silence after the request", raw(When::Requested, End::Silence), TIMED_OUT),
+        fault("silence after the request", raw(When::Requested, End::Silence))
+            .over(Protocol::Http1)
+            .reasons(TIMED_OUT, TIMED_OUT, TIMED_OUT),
+        // Lists and revocations give up a connection that does not answer a ping, and a second one.
+        fault("silence after the request, to pings too", raw(When::Requested, End::Silence))
+            .over(Protocol::Http2)
+            .reasons(TIMED_OUT, UNREACHABLE, UNREACHABLE),
     ]
 }
 

@@ -55,7 +55,9 @@ fn abuse() -> Vec<Fault> {
     let fails = |name, frames: &[u8]| with(name, &[frames], End::Close, UNREACHABLE);
     let ok = frame(HEADERS, END_HEADERS, FIRST, &[0x88]);
     let fields = |fields: &[u8]| frame(HEADERS, END_HEADERS | END_STREAM, FIRST, fields);
-    let stalls = |name, frames: &[u8]| with(name, &[frames], End::Silence, TIMED_OUT);
+    // Pings get no answer either: lists and revocations give up the connection, and a second one.
+    let is_dead = |fault: Fault| fault.reasons(TIMED_OUT, UNREACHABLE, UNREACHABLE);
+    let stalls = |name, frames: &[u8]| is_dead(with(name, &[frames], End::Silence, TIMED_OUT));
     let repeats = |name, start: &[u8], again: Vec<u8>, reason| with(name, &[start], End::Repeat(again), reason);
     let no_settings = |name, bytes: &[u8], end, reason| {
         Fault::new(ABUSE, name, Act::Raw(When::Requested, bytes.to_vec(), end), reason).over(Protocol::Http2)
@@ -69,7 +71,7 @@ fn abuse() -> Vec<Fault> {
         ),
         no_settings("garbage instead of frames", &[0xff; 64], End::Close, UNREACHABLE),
         no_settings("closed in a frame", &[0, 0, 9, DATA], End::Close, UNREACHABLE),
-        no_settings("neither settings nor an answer", b"", End::Silence, TIMED_OUT),
+        is_dead(no_settings("neither settings nor an answer", b"", End::Silence, TIMED_OUT)),
         stalls("settings and no answer", b""),
         stalls("header and no body", &ok),
         breaks("SETTINGS of no whole setting", &frame(SETTINGS, 0, 0, &[0; 5])),
