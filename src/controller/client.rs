@@ -16,9 +16,12 @@ use tower::layer::layer_fn;
 use tower::{BoxError, Service};
 
 use super::metrics::{ControllerMetrics, Watch};
+use crate::crd::DEFAULT_CLASS;
 
-/// The field manager of everything that the service writes.
+/// The field manager of the Lease, and what those of policies begin with.
 pub(super) const FIELD_MANAGER: &str = "session-checker";
+/// The longest name of a field manager that the API server accepts.
+const MAX_FIELD_MANAGER_CHARS: usize = 128;
 
 /// How long the API server may take to begin a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,6 +48,10 @@ pub struct Cluster {
     pub config: Option<Box<kube::Config>>,
     /// The namespaces to watch.
     pub namespaces: Namespaces,
+    /// The class of the policies to use; `None` means the default class.
+    pub class_name: Option<String>,
+    /// The name of the ConfigMaps that force policies to audit; `None` means that there are none.
+    pub audit_switch: Option<String>,
 }
 
 /// An error in the settings of a connection.
@@ -76,6 +83,31 @@ pub struct ClusterConnection {
     pub namespace: String,
     /// The namespaces to watch; a single `None` stands for all.
     pub(super) watched_namespaces: Vec<Option<String>>,
+    /// The class of the policies to use.
+    pub(super) class_name: String,
+    /// The name of the ConfigMaps that force policies to audit.
+    pub(super) audit_switch: Option<String>,
+}
+
+impl ClusterConnection {
+    /// The namespaces in which a ConfigMap may force policies to audit: those that are watched, and the service's own. A single
+    /// `None` stands for all.
+    pub(super) fn switch_namespaces(&self) -> BTreeSet<Option<String>> {
+        if self.audit_switch.is_none() {
+            return BTreeSet::new();
+        }
+        let all = self.watched_namespaces.contains(&None);
+        let own = (!all).then(|| Some(self.namespace.clone()));
+        self.watched_namespaces.iter().cloned().chain(own).collect()
+    }
+
+    /// The field manager of the statuses that a release writes: of the replicas that share a Lease. Another release that sees
+    /// the same policies has another one, so that the fields of a policy show who wrote them.
+    pub(super) fn field_manager(&self, lease: &str) -> String {
+        let mut manager = format!("{FIELD_MANAGER}/{}/{lease}", self.namespace);
+        manager.truncate(manager.floor_char_boundary(MAX_FIELD_MANAGER_CHARS));
+        manager
+    }
 }
 
 impl Cluster {
@@ -95,7 +127,8 @@ impl Cluster {
             Namespaces::All => vec![None],
         };
         let client = client(config, metrics).map_err(Box::new)?;
-        Ok(ClusterConnection { client, namespace, watched_namespaces })
+        let class_name = self.class_name.unwrap_or_else(|| DEFAULT_CLASS.to_owned());
+        Ok(ClusterConnection { client, namespace, watched_namespaces, class_name, audit_switch: self.audit_switch })
     }
 }
 
@@ -170,6 +203,7 @@ fn watch_of(path: &str) -> Option<Watch> {
     match path.rsplit('/').next() {
         Some("sessionpolicies") => Some(Watch::Policies),
         Some("secrets") => Some(Watch::Secrets),
+        Some("configmaps") => Some(Watch::AuditSwitches),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 
+use super::kstatus;
 use crate::crd::SessionPolicyStatus;
 use crate::policy::{
     CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, LogStreamReport, LoginEvidence,
@@ -37,25 +38,35 @@ pub fn status(
     last: &SessionPolicyStatus,
     now: Timestamp,
 ) -> SessionPolicyStatus {
-    let condition = |condition: Condition| {
-        let kind = condition.kind.as_str();
-        let status = condition.status.as_str().to_owned();
-        let since =
-            find(last, kind).filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    let condition = |kind: &str, status: ConditionStatus, reason: &str, message: String| {
+        let status = status.as_str().to_owned();
+        // The minute of a missing Secret begins with it, also when something else was in progress before.
+        let is_same = |before: &&ApiCondition| {
+            before.status == status && (!kstatus::TYPES.contains(&kind) || before.reason == reason)
+        };
+        let since = find(last, kind).filter(is_same).map(|before| &before.last_transition_time);
         ApiCondition {
             type_: kind.to_owned(),
             status,
-            reason: condition.reason.as_str().to_owned(),
-            message: truncated(condition.message),
+            reason: reason.to_owned(),
+            message: truncated(message),
             observed_generation: Some(report.generation),
-            last_transition_time: since.unwrap_or(Time(now)),
+            // The status of a new policy is a default of the schema, with a time that is none.
+            last_transition_time: since.filter(|since| since.0 != Timestamp::UNIX_EPOCH).cloned().unwrap_or(Time(now)),
         }
     };
     let written = last.last_check_time.as_ref().map(|at| at.0);
     let is_due = |at: &Timestamp| written.is_none_or(|written| at.duration_since(written) >= LAST_CHECK_INTERVAL);
+    let own = report.conditions().into_iter().chain([report.enforcing(activity.logins)]);
+    let own = own
+        .map(|Condition { kind, status, reason, message }| condition(kind.as_str(), status, reason.as_str(), message));
+    let progress = kstatus::progress(&report.ready(), last, now).map(|progress| {
+        let status = if progress.is_true { ConditionStatus::True } else { ConditionStatus::False };
+        condition(progress.kind, status, progress.reason, progress.message)
+    });
     SessionPolicyStatus {
         observed_generation: Some(report.generation),
-        conditions: report.conditions().into_iter().chain([report.enforcing(activity.logins)]).map(condition).collect(),
+        conditions: own.chain(progress).collect(),
         limits: match report.version.as_deref() {
             Some(PolicyVersion::Compiled(policy)) => Some(policy.limits.to_string()),
             Some(PolicyVersion::Invalid(_)) | None => None,
@@ -105,16 +116,17 @@ pub struct ConditionEvent {
     pub note: String,
 }
 
-/// The Events for a new status: one for each condition that is False and was not False with the same message before, and
-/// one when `Ready` is True after it was False.
+/// The Events for a new status: one for each condition with a problem that it did not have with the same message before, and
+/// one when `Ready` is True after a problem.
 pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<ConditionEvent> {
     let mut events = Vec::new();
-    for condition in &status.conditions {
+    for condition in status.conditions.iter().filter(|condition| !kstatus::is_progress(condition)) {
         let before = find(last, &condition.type_);
         let is_summary = condition.type_ == "Ready";
         if is_summary
             && is(condition, ConditionStatus::True)
-            && before.is_some_and(|before| is(before, ConditionStatus::False))
+            && !is_problem(condition)
+            && before.is_some_and(is_problem)
         {
             events.push(ConditionEvent {
                 is_good: true,
@@ -123,16 +135,17 @@ pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus
             });
         }
         let is_known = before.is_some_and(|before| {
-            is(before, ConditionStatus::False)
-                && (&before.reason, &before.message) == (&condition.reason, &condition.message)
+            is_problem(before) && (&before.reason, &before.message) == (&condition.reason, &condition.message)
         });
         // `Ready` repeats the message of another condition, except for callers and log streams, which have no
         // condition.
         let repeats = is_summary
             && status.conditions.iter().any(|other| {
-                other.type_ != "Ready" && (&other.reason, &other.message) == (&condition.reason, &condition.message)
+                other.type_ != "Ready"
+                    && !kstatus::is_progress(other)
+                    && (&other.reason, &other.message) == (&condition.reason, &condition.message)
             });
-        if is(condition, ConditionStatus::False) && !is_known && !repeats {
+        if is_problem(condition) && !is_known && !repeats {
             events.push(ConditionEvent {
                 is_good: false,
                 reason: condition.reason.clone(),
@@ -141,6 +154,13 @@ pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus
         }
     }
     events
+}
+
+/// Whether people should see a condition: it is False, stays unknown because a tenant does not respond, or is True although no
+/// limit is enforced.
+fn is_problem(condition: &ApiCondition) -> bool {
+    let noted = [ConditionReason::TenantUnreachable.as_str(), ConditionReason::ForcedAudit.as_str()];
+    is(condition, ConditionStatus::False) || noted.contains(&&*condition.reason)
 }
 
 fn is(condition: &ApiCondition, status: ConditionStatus) -> bool {
@@ -221,10 +241,127 @@ mod tests {
             ["CredentialsReady", "Unknown", "Unproven"],
             ["Ready", "Unknown", "Unproven"],
             ["Enforcing", "Unknown", "NoStream"],
+            ["Reconciling", "True", "Unproven"],
+            ["Stalled", "False", "Unproven"],
         ];
         assert_eq!(triples(&status), unproven);
         assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
         assert_eq!((status.observed_generation, status.limits.as_deref()), (Some(1), Some("client=1")));
+    }
+
+    /// The status of an object by the published rules of kstatus (cli-utils, `pkg/kstatus`): generic properties, then `Ready`.
+    fn read_by_kstatus(generation: i64, status: &SessionPolicyStatus) -> &'static str {
+        if status.observed_generation.is_some_and(|observed| observed != generation) {
+            return "InProgress";
+        }
+        for condition in status.conditions.iter().filter(|condition| condition.status == "True") {
+            match &*condition.type_ {
+                "Reconciling" => return "InProgress",
+                "Stalled" => return "Failed",
+                _ => {}
+            }
+        }
+        match find(status, "Ready") {
+            Some(ready) if ready.status != "True" => "InProgress",
+            _ => "Current",
+        }
+    }
+
+    #[test]
+    fn kstatus_reads_every_state_as_it_is() {
+        let secret = |problem| PolicyReport { credential: CredentialReport::Secret(problem), ..proven() };
+        let name = || ObjectName::new("team", "auth0");
+        let credential = |credential| PolicyReport { credential, ..proven() };
+        let overshadowing = |extent| PolicyReport {
+            overshadowing: Some(crate::policy::Overshadowing { policy: name(), extent }),
+            ..proven()
+        };
+        let unreachable = CredentialReport::Unreachable {
+            failure: crate::policy::Failure::UpstreamTimeout,
+            detail: "no answer".into(),
+            remedy: None,
+            previous_in_use: false,
+        };
+        let lacking = CredentialReport::InsufficientScope { missing: vec!["read:sessions"], previous_in_use: false };
+        let callers = |callers| PolicyReport { callers, ..proven() };
+        for (report, expected) in [
+            (proven(), "Current"),
+            (overshadowing(crate::policy::Extent::Part), "Current"),
+            (report(&[json!({ "perClient": 1 })]), "InProgress"),
+            (secret(SecretProblem::Awaited(name())), "InProgress"),
+            (secret(SecretProblem::Missing(name())), "InProgress"),
+            (callers(CallersReport::Secret(SecretProblem::Missing(name()))), "InProgress"),
+            (credential(unreachable), "InProgress"),
+            (secret(SecretProblem::Forbidden(name())), "Failed"),
+            (secret(SecretProblem::Invalid("x".to_owned())), "Failed"),
+            (callers(CallersReport::Nobody), "Failed"),
+            (overshadowing(crate::policy::Extent::Conflict), "Failed"),
+            (credential(lacking), "Failed"),
+            (rejected(), "Failed"),
+            (invalid(), "Failed"),
+        ] {
+            let status = status(&report, &empty(), at(0));
+            assert_eq!(read_by_kstatus(report.generation, &status), expected, "{:?}", status.conditions);
+            assert_eq!(read_by_kstatus(report.generation + 1, &status), "InProgress");
+            assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(report.generation)));
+        }
+    }
+
+    #[test]
+    fn missing_secret_waits_for_a_person_after_a_minute() {
+        let missing = || CredentialReport::Secret(SecretProblem::Missing(ObjectName::new("team", "auth0")));
+        let report = PolicyReport { credential: missing(), ..proven() };
+        let mut last = status(&proven(), &empty(), at(0));
+        for (second, expected) in [(100, "InProgress"), (159, "InProgress"), (160, "Failed"), (161, "Failed")] {
+            last = status(&report, &last, at(second));
+            assert_eq!(read_by_kstatus(report.generation, &last), expected, "{second}");
+            let changes = (expected == "InProgress").then(|| at(160));
+            assert_eq!(kstatus::changes_at(&last), changes);
+        }
+        // A leader that starts now finds the same.
+        assert_eq!(read_by_kstatus(report.generation, &status(&report, &last, at(162))), "Failed");
+        // After something else was in progress, its time begins again.
+        let unproven = self::report(&[json!({ "perClient": 1 })]);
+        let waiting = status(&unproven, &empty(), at(0));
+        assert_eq!(read_by_kstatus(1, &status(&report, &status(&report, &waiting, at(190)), at(191))), "InProgress");
+        // The same after it was there.
+        last = status(&proven(), &last, at(200));
+        assert_eq!(read_by_kstatus(report.generation, &last), "Current");
+        assert_eq!(read_by_kstatus(report.generation, &status(&report, &last, at(201))), "InProgress");
+    }
+
+    #[test]
+    fn policy_that_nobody_has_seen_is_in_progress() {
+        let definition = serde_json::to_value(<crate::crd::SessionPolicy as kube::CustomResourceExt>::crd()).unwrap();
+        let default = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/default").unwrap();
+        let unseen: SessionPolicyStatus = serde_json::from_value(default.clone()).unwrap();
+        assert_eq!(read_by_kstatus(1, &unseen), "InProgress");
+        assert!(unseen.conditions.iter().all(|condition| condition.reason == ConditionReason::Pending.as_str()));
+        // The first status that is written has real times.
+        let unproven = report(&[json!({ "perClient": 1 })]);
+        let first = status(&unproven, &unseen, at(5));
+        assert!(is_outdated(&unproven, &first, &unseen));
+        assert!(first.conditions.iter().all(|condition| condition.last_transition_time == Time(at(5))));
+        assert_eq!(condition_events(&first, &unseen), []);
+    }
+
+    #[test]
+    fn tenant_that_does_not_respond_makes_an_event_with_the_cause() {
+        let unreachable = PolicyReport {
+            credential: CredentialReport::Unreachable {
+                failure: crate::policy::Failure::UpstreamUnreachable,
+                detail: "connection refused".into(),
+                remedy: None,
+                previous_in_use: false,
+            },
+            ..proven()
+        };
+        let last = status(&unreachable, &empty(), at(0));
+        let events = condition_events(&last, &empty());
+        assert_eq!(reasons(&unreachable, &empty()), [(false, "TenantUnreachable".to_owned())]);
+        assert!(events[0].note.contains("connection refused"), "{events:?}");
+        assert_eq!(reasons(&unreachable, &last), []);
+        assert_eq!(reasons(&proven(), &last), [(true, "Recovered".to_owned())]);
     }
 
     #[test]
@@ -247,9 +384,9 @@ mod tests {
         let times = |status: &SessionPolicyStatus| {
             status.conditions.iter().map(|condition| condition.last_transition_time.0).collect::<Vec<_>>()
         };
-        assert_eq!(times(&first), [at(0), at(0), at(0), at(0)]);
-        assert_eq!(times(&second), [at(0), at(0), at(0), at(0)]);
-        assert_eq!(times(&third), [at(0), at(120), at(120), at(0)]);
+        assert_eq!(times(&first)[..3], [at(0), at(0), at(0)]);
+        assert_eq!(times(&second)[..3], [at(0), at(0), at(0)]);
+        assert_eq!(times(&third)[..3], [at(0), at(120), at(120)]);
     }
 
     #[test]
@@ -405,6 +542,20 @@ mod tests {
         }
         let (second, is_written) = with_check(&first, Some(3610));
         assert_eq!((second.last_check_time, is_written), (Some(Time(at(3610))), true));
+    }
+
+    #[test]
+    fn forced_audit_makes_an_event_that_names_who_wrote_it() {
+        let by = "ConfigMap team/session-checker-force-audit, written by kubectl-annotate at 2026-01-03T00:00:00Z";
+        let forced = PolicyReport { forced_audit: Some(by.to_owned()), ..proven() };
+        for last in [status(&proven(), &empty(), at(0)), status(&rejected(), &empty(), at(0))] {
+            assert_eq!(reasons(&forced, &last), [(false, "ForcedAudit".to_owned())]);
+            assert!(condition_events(&status(&forced, &last, at(60)), &last)[0].note.contains(by));
+        }
+        let last = status(&forced, &empty(), at(0));
+        assert_eq!(read_by_kstatus(forced.generation, &last), "Current");
+        assert_eq!(reasons(&forced, &last), []);
+        assert_eq!(reasons(&proven(), &last), [(true, "Recovered".to_owned())]);
     }
 
     #[test]
