@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
 
-    fn read(annotations: Value, data: Value) -> AuditSwitch {
+    fn read(annotations: &Value, data: &Value) -> AuditSwitch {
         let managed = |manager: &str, time: &str, fields: Value| json!({ "manager": manager, "operation": "Update", "time": time, "fieldsV1": fields });
         let map = json!({
             "metadata": {
@@ -89,7 +89,7 @@ mod tests {
             (annotated("yes"), json!({}), false, "kubectl-annotate at 2026-01-03T00:00:00Z"),
             (json!({}), json!(null), false, "kubectl-patch at 2026-01-02T00:00:00Z"),
         ] {
-            let switch = read(annotations, data);
+            let switch = read(&annotations, &data);
             let source = format!("ConfigMap team/switch, written by {writer}");
             assert_eq!(switch, AuditSwitch { is_on, source });
         }

@@ -28,6 +28,7 @@ mod grace;
 pub mod metrics;
 mod objects;
 mod reconcile;
+mod secret_clients;
 pub mod status;
 mod watch;
 

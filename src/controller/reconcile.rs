@@ -16,6 +16,7 @@ use super::client::ClusterConnection;
 use super::grace::SecretDeletions;
 use super::metrics::{ControllerMetrics, Watch};
 use super::objects::{ObservedPolicies, ObservedPolicy};
+use super::secret_clients::SecretClients;
 use super::watch::{self, REPEATED_FAILURE_WINDOW, WatchError, WatchEvent};
 use crate::crd::DEFAULT_CLASS;
 use crate::policy::{Manifest, ObjectName, SecretManifest};
@@ -44,6 +45,7 @@ struct Reconciler {
     watches: SelectAll<BoxStream<'static, ClusterEvent>>,
     /// The names of the policies that exist, by the position of the watched namespace.
     existing: Vec<BTreeSet<ObjectName>>,
+    secret_clients: SecretClients,
     /// Ends the watch of each Secret.
     secret_watches: HashMap<ObjectName, CancellationToken>,
     deletions: SecretDeletions,
@@ -94,6 +96,7 @@ pub fn follow_cluster(
     let reconciler = Reconciler {
         watches,
         existing: vec![BTreeSet::new(); connection.watched_namespaces.len()],
+        secret_clients: SecretClients::new(connection.clone()),
         connection,
         publisher,
         observed,
@@ -331,8 +334,11 @@ impl Reconciler {
     fn watch_secret(&mut self, name: ObjectName) {
         let end = CancellationToken::new();
         let secret = name.clone();
-        let events =
-            watch::secret(&self.connection, &name).map(move |event| ClusterEvent::Secret(secret.clone(), event));
+        let (client, place) = self.secret_clients.client();
+        let events = watch::secret(client, &name).map(move |event| {
+            let _held = &place;
+            ClusterEvent::Secret(secret.clone(), event)
+        });
         self.watches.push(events.take_until(end.clone().cancelled_owned()).boxed());
         self.startup.wait_for_secret(&name);
         self.secret_watches.insert(name, end);

@@ -86,10 +86,10 @@ pub(super) fn audit_switches(
 
 /// Watches one Secret.
 pub(super) fn secret(
-    connection: &ClusterConnection,
+    client: kube::Client,
     name: &ObjectName,
 ) -> impl Stream<Item = Result<Option<SecretManifest>, WatchError>> + Send + use<> {
-    one(Api::<Secret>::namespaced(connection.client.clone(), &name.namespace), &name.name, objects::secret)
+    one(Api::<Secret>::namespaced(client, &name.namespace), &name.name, objects::secret)
 }
 
 /// Watches one object by its name, so that no right to other objects is needed. Yields `None` when the object does not

@@ -19,7 +19,7 @@ fn unknown_field_of_the_api_server_is_ignored_and_named() {
         for value in [json!(3), json!("x"), json!(false), json!([]), json!({})] {
             let spec = with(pointer, Some(value.clone()));
             let (policy, unknown) = stored(&spec).unwrap_or_else(|errors| panic!("{pointer} {value}: {errors:?}"));
-            assert_eq!(format!("{:?}", policy), format!("{:?}", strict(&full()).unwrap()), "{pointer} {value}");
+            assert_eq!(format!("{policy:?}"), format!("{:?}", strict(&full()).unwrap()), "{pointer} {value}");
             let field = format!("spec{}", pointer.replace("/0", "[0]").replace('/', "."));
             assert_eq!(unknown.iter().map(|note| note.field.as_str()).collect::<Vec<_>>(), [field]);
             assert!(unknown[0].message.contains("upgrade the service"), "{}", unknown[0]);
@@ -101,7 +101,7 @@ proptest! {
     ) {
         let spec = with(&format!("{pointer}/{name}"), Some(value));
         let (policy, unknown) = stored(&spec).unwrap();
-        prop_assert_eq!(format!("{:?}", policy), format!("{:?}", strict(&full()).unwrap()));
+        prop_assert_eq!(format!("{policy:?}"), format!("{:?}", strict(&full()).unwrap()));
         prop_assert_eq!(unknown.len(), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! The service in a cluster, on a real API server: watches, active policies, status, and failures. Every replica has the
 //! rights of the chart's service account.
 
+mod connections;
 mod forced_audit;
 mod log_streams;
 mod proxy;
