@@ -19,6 +19,10 @@ pub const CALLERS_TYPE: &str = "sessionchecker.dev/callers";
 /// The type of a Secret that holds the tokens of a tenant's log stream.
 pub const LOG_STREAM_TYPE: &str = "sessionchecker.dev/log-stream";
 
+/// The keys of a credential's Secret.
+const CREDENTIAL_KEYS: [&str; 7] =
+    ["domain", "customDomain", "clientId", "clientSecret", "privateKey", "signingAlgorithm", "keyId"];
+
 /// The fewest characters of a caller's token: 16 random hexadecimal digits have 64 bits, too many to guess over HTTP.
 pub const MIN_CALLER_TOKEN: usize = 16;
 
@@ -102,7 +106,7 @@ pub enum SecretError {
         found: String,
     },
     /// A required key is missing or empty.
-    #[error("the key \"{key}\" is missing or empty: add it ({})", keys(.present))]
+    #[error("the key \"{key}\" is missing or empty: add it ({}){}", keys(.present), renames(.present))]
     Missing {
         /// The key.
         key: &'static str,
@@ -120,8 +124,9 @@ pub enum SecretError {
     Data(String),
     /// The Secret has neither of the two ways to authenticate.
     #[error(
-        "neither \"clientSecret\" nor \"privateKey\" is set: add the one that the application uses ({})",
-        keys(.present)
+        "neither \"clientSecret\" nor \"privateKey\" is set: add the one that the application uses ({}){}",
+        keys(.present),
+        renames(.present)
     )]
     NoClientAuth {
         /// The keys of the Secret.
@@ -373,6 +378,18 @@ fn keys(present: &[String]) -> String {
         [only] => format!("the Secret has the key {only}"),
         all => format!("the Secret has the keys {}", all.join(", ")),
     }
+}
+
+/// The keys that a credential's Secret has by another spelling, for a message: `client_id`, `CLIENT_ID` and `client-id` mean
+/// `clientId`. So does the name that a tool gives its environment variable, such as `AUTH0_CLIENT_ID`.
+fn renames(present: &[String]) -> String {
+    let letters = |key: &str| -> String {
+        let letters = key.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase());
+        letters.collect::<String>().trim_start_matches("auth0").to_owned()
+    };
+    let meant = |key: &String| CREDENTIAL_KEYS.iter().find(|known| letters(known) == letters(key) && *known != key);
+    let renames = present.iter().filter_map(|key| Some(format!("; rename {key} to {}", meant(key)?)));
+    renames.collect()
 }
 
 /// The text under a key, without the line break that editors append; `None` when the key is absent or empty.

@@ -7,6 +7,8 @@ use clap::builder::BoolishValueParser;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::crd::DEFAULT_CLASS;
+
 /// Where policies come from and how their tenants are reached: the same options for every command that reads policies.
 #[derive(Debug, Group)]
 pub struct SourceArgs {
@@ -25,6 +27,14 @@ pub struct SourceArgs {
     /// In a cluster: read the policies of all namespaces.
     #[arg(long, env = "SESSION_CHECKER_ALL_NAMESPACES", value_parser = BoolishValueParser::new())]
     pub all_namespaces: bool,
+    /// In a cluster: use the policies with this spec.className, and no others. Two releases that see the same namespaces need
+    /// different classes.
+    #[arg(long, env = "SESSION_CHECKER_CLASS_NAME", value_name = "NAME", default_value = DEFAULT_CLASS)]
+    pub class_name: String,
+    /// In a cluster: name of ConfigMaps with annotation sessionchecker.dev/force-audit or key value. true in the service's own
+    /// namespace forces every policy to audit, in another namespace those of that namespace. Watched.
+    #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT_CONFIG_MAP", value_name = "NAME")]
+    pub force_audit_config_map: Option<String>,
     /// The Node demo's tenant domain.
     #[arg(long = "auth0-domain", env = "AUTH0_DOMAIN", hide = true)]
     pub auth0_domain: Option<String>,

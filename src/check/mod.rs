@@ -285,18 +285,16 @@ impl<'a> Walk<'a> {
         let policy = match &**version {
             PolicyVersion::Compiled(policy) => policy,
             PolicyVersion::Invalid(fallback) => {
-                return fallback.enforcement.answer(
-                    Verdict::failed(Failure::PolicyInvalid),
-                    locale,
-                    self.snapshot.force_audit,
-                );
+                let forced = self.snapshot.is_audit_forced(&fallback.scope.name);
+                return fallback.enforcement.answer(Verdict::failed(Failure::PolicyInvalid), locale, forced);
             }
         };
         // After a panic the failure policy answers, and the ledger learns that below. The panic hook has logged it. What a check
         // changes is behind locks, and no write leaves it half done.
         let decided = AssertUnwindSafe(self.verdict(version, policy)).catch_unwind().await;
         let (Ok(verdict) | Err(verdict)) = decided.unwrap_or_else(|_| Err(Verdict::failed(Failure::InternalError)));
-        let answer = policy.enforcement.answer(verdict, locale, self.snapshot.force_audit);
+        let forced = self.snapshot.is_audit_forced(&policy.scope.name);
+        let answer = policy.enforcement.answer(verdict, locale, forced);
         if let Some(attempt) = self.attempt.take() {
             attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;
         }
@@ -356,7 +354,8 @@ impl<'a> Walk<'a> {
         let tenant = snapshot.tenant(&policy.scope.tenant).ok_or(credentials_missing)?;
         let user = UserKey::new(policy.scope.tenant.domain(), limit_check.user_id());
         let key = SessionKey::new(user, limit_check.sid(), limit_check.client_id());
-        let enforced = policy.enforcement.mode == Mode::Enforce && !snapshot.force_audit && !self.read_only;
+        let is_forced = snapshot.is_audit_forced(&policy.scope.name);
+        let enforced = policy.enforcement.mode == Mode::Enforce && !is_forced && !self.read_only;
         let mut attempt = None;
         if let Some(checker) = self.checker {
             // Without a window the login has no entry.

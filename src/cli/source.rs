@@ -19,7 +19,13 @@ pub(super) fn source_config(args: SourceArgs) -> Result<SourceConfig, RunError> 
         None => match Environment::new(args.auth0_domain, args.auth0_client_id, args.auth0_client_secret)? {
             Some(environment) => Source::Environment(environment),
             None => {
-                Source::Cluster(Cluster { config: None, namespaces: namespaces(args.all_namespaces, args.namespace) })
+                let namespaces = namespaces(args.all_namespaces, args.namespace);
+                Source::Cluster(Cluster {
+                    config: None,
+                    namespaces,
+                    class_name: Some(args.class_name),
+                    audit_switch: args.force_audit_config_map,
+                })
             }
         },
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::args::ValidateArgs;
-use crate::policy::{Policy, compile, warnings};
+use crate::policy::{self, Policy, warnings};
 use crate::service::RunError;
 use crate::source::{Document, read_documents, unread_policies, yaml_files};
 
@@ -72,7 +72,7 @@ fn validate(text: &str) -> Vec<Result<String, String>> {
     documents
         .iter()
         .flat_map(|document| match document {
-            Document::Policy(manifest) => match compile(manifest) {
+            Document::Policy(manifest) => match policy::validate(manifest) {
                 Ok(policy) => vec![Ok(valid(&policy))],
                 Err(errors) => {
                     errors.iter().map(|error| Err(format!("SessionPolicy {}: {error}", manifest.name))).collect()

@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use axum::http::{Request, Response, StatusCode};
 use futures::future::BoxFuture;
-use http_body_util::BodyExt;
+use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
 use kube::client::{Body, ClientBuilder};
 use kube::config::{InferConfigError, KubeconfigError};
 use tower::layer::layer_fn;
-use tower::{BoxError, Service};
+use tower::{BoxError, Layer, Service};
 
 use super::metrics::{ControllerMetrics, Watch};
+use crate::crd::DEFAULT_CLASS;
 
-/// The field manager of everything that the service writes.
+/// The field manager of the Lease, and what those of policies begin with.
 pub(super) const FIELD_MANAGER: &str = "session-checker";
+/// The longest name of a field manager that the API server accepts.
+const MAX_FIELD_MANAGER_CHARS: usize = 128;
 
 /// How long the API server may take to begin a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,6 +49,10 @@ pub struct Cluster {
     pub config: Option<Box<kube::Config>>,
     /// The namespaces to watch.
     pub namespaces: Namespaces,
+    /// The class of the policies to use; `None` means the default class.
+    pub class_name: Option<String>,
+    /// The name of the ConfigMaps that force policies to audit; `None` means that there are none.
+    pub audit_switch: Option<String>,
 }
 
 /// An error in the settings of a connection.
@@ -76,6 +84,35 @@ pub struct ClusterConnection {
     pub namespace: String,
     /// The namespaces to watch; a single `None` stands for all.
     pub(super) watched_namespaces: Vec<Option<String>>,
+    /// For more clients of the same API server.
+    pub(super) config: Arc<kube::Config>,
+    /// Counts what all clients receive.
+    pub(super) metrics: Arc<ControllerMetrics>,
+    /// The class of the policies to use.
+    pub(super) class_name: String,
+    /// The name of the ConfigMaps that force policies to audit.
+    pub(super) audit_switch: Option<String>,
+}
+
+impl ClusterConnection {
+    /// The namespaces in which a ConfigMap may force policies to audit: those that are watched, and the service's own. A single
+    /// `None` stands for all.
+    pub(super) fn switch_namespaces(&self) -> BTreeSet<Option<String>> {
+        if self.audit_switch.is_none() {
+            return BTreeSet::new();
+        }
+        let all = self.watched_namespaces.contains(&None);
+        let own = (!all).then(|| Some(self.namespace.clone()));
+        self.watched_namespaces.iter().cloned().chain(own).collect()
+    }
+
+    /// The field manager of the statuses that a release writes: of the replicas that share a Lease. Another release that sees
+    /// the same policies has another one, so that the fields of a policy show who wrote them.
+    pub(super) fn field_manager(&self, lease: &str) -> String {
+        let mut manager = format!("{FIELD_MANAGER}/{}/{lease}", self.namespace);
+        manager.truncate(manager.floor_char_boundary(MAX_FIELD_MANAGER_CHARS));
+        manager
+    }
 }
 
 impl Cluster {
@@ -94,20 +131,28 @@ impl Cluster {
             Namespaces::Named(names) => names.into_iter().map(Some).collect(),
             Namespaces::All => vec![None],
         };
-        let client = client(config, metrics).map_err(Box::new)?;
-        Ok(ClusterConnection { client, namespace, watched_namespaces })
+        let config = Arc::new(config);
+        let client = client(kube::Config::clone(&config), Arc::clone(&metrics)).map_err(Box::new)?;
+        let class_name = self.class_name.unwrap_or_else(|| DEFAULT_CLASS.to_owned());
+        let audit_switch = self.audit_switch;
+        Ok(ClusterConnection { client, namespace, watched_namespaces, config, metrics, class_name, audit_switch })
     }
 }
 
 fn client(mut config: kube::Config, metrics: Arc<ControllerMetrics>) -> Result<kube::Client, kube::Error> {
     config.read_timeout = Some(IDLE_TIMEOUT);
     config.reset_reader_on_write = true;
-    let contact = layer_fn(move |inner| ContactService { inner, metrics: Arc::clone(&metrics) });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&contact).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&contact_layer(metrics)).build())
 }
 
-/// Limits the wait for a response, and records every frame that a list or watch receives as a contact.
-struct ContactService<S> {
+/// The layer that every client has.
+pub(super) fn contact_layer<S>(metrics: Arc<ControllerMetrics>) -> impl Layer<S, Service = ContactService<S>> {
+    layer_fn(move |inner| ContactService { inner, metrics: Arc::clone(&metrics) })
+}
+
+/// Limits the wait for a response and for each of its frames, and records every frame that a list or watch receives as a
+/// contact.
+pub(super) struct ContactService<S> {
     inner: S,
     metrics: Arc<ControllerMetrics>,
 }
@@ -117,8 +162,9 @@ where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
     B: axum::body::HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
-    type Response = Response<UnsyncBoxBody<bytes::Bytes, B::Error>>;
+    type Response = Response<UnsyncBoxBody<bytes::Bytes, BoxError>>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
@@ -135,7 +181,7 @@ where
             let response = response.map_err(|_| BoxError::from("the API server did not respond in time"))??;
             let is_ok = response.status() == StatusCode::OK;
             Ok(response.map(|body| {
-                let recorded = body.map_frame(move |frame| {
+                let recorded = never_silent(body).map_frame(move |frame| {
                     if let Some(watch) = watch.filter(|_| is_ok) {
                         metrics.contact(watch);
                     }
@@ -145,6 +191,24 @@ where
             }))
         })
     }
+}
+
+/// A body that fails when no frame arrives for the idle timeout. Watches that share a connection have no timeout of the
+/// connection: another watch may keep it busy.
+fn never_silent<B>(body: B) -> impl axum::body::HttpBody<Data = bytes::Bytes, Error = BoxError> + Send
+where
+    B: axum::body::HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    StreamBody::new(stream::unfold(Some(Box::pin(body)), async |body| {
+        let mut body = body?;
+        match tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await {
+            Ok(Some(Ok(frame))) => Some((Ok(frame), Some(body))),
+            Ok(Some(Err(error))) => Some((Err(error.into()), None)),
+            Ok(None) => None,
+            Err(_) => Some((Err(BoxError::from("the API server sent nothing for too long")), None)),
+        }
+    }))
 }
 
 /// The message of the innermost source of an error, which says most.
@@ -170,6 +234,7 @@ fn watch_of(path: &str) -> Option<Watch> {
     match path.rsplit('/').next() {
         Some("sessionpolicies") => Some(Watch::Policies),
         Some("secrets") => Some(Watch::Secrets),
+        Some("configmaps") => Some(Watch::AuditSwitches),
         _ => None,
     }
 }

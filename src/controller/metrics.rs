@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use crate::metrics::MetricRegistry;
 
@@ -15,6 +15,8 @@ pub struct ControllerMetrics {
     /// Without labels. It has no series before an election begins: an alert fires while nobody leads.
     leader: IntGaugeVec,
     status_writes: IntCounterVec,
+    status_overwrites: IntCounter,
+    election_failures: IntCounter,
 }
 
 /// A kind of watched object.
@@ -24,6 +26,8 @@ pub enum Watch {
     Policies,
     /// The Secrets that policies name.
     Secrets,
+    /// The ConfigMaps that force policies to audit.
+    AuditSwitches,
 }
 
 /// The result of a write of a policy's status.
@@ -50,12 +54,13 @@ impl StatusWrite {
 }
 
 impl Watch {
-    const ALL: [Self; 2] = [Self::Policies, Self::Secrets];
+    const ALL: [Self; 3] = [Self::Policies, Self::Secrets, Self::AuditSwitches];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Policies => "policies",
             Self::Secrets => "secrets",
+            Self::AuditSwitches => "force_audit",
         }
     }
 }
@@ -94,6 +99,14 @@ impl ControllerMetrics {
                 "Writes of a policy's status, by result: ok, error, or gone (the policy was deleted).",
                 &["result"],
             ),
+            election_failures: registry.counter(
+                "election_failures_total",
+                "Failed reads and writes of the Lease. They are retried; the log has the cause once for each change.",
+            ),
+            status_overwrites: registry.counter(
+                "status_overwrites_total",
+                "Statuses that this replica wrote, that another writer then overwrote, and that it wrote again.",
+            ),
         };
         // Present from the start, so that an alert sees the first failure as an increase.
         for watch in Watch::ALL {
@@ -127,6 +140,16 @@ impl ControllerMetrics {
     /// Counts a watch that failed.
     pub fn restarted(&self, watch: Watch) {
         self.watch_restarts.with_label_values(&[watch.as_str()]).inc();
+    }
+
+    /// Counts a failed read or write of the Lease.
+    pub fn election_failed(&self) {
+        self.election_failures.inc();
+    }
+
+    /// Counts a status that was written again, because another writer overwrote it.
+    pub fn status_overwritten(&self) {
+        self.status_overwrites.inc();
     }
 
     /// Sets whether this replica holds the Lease.

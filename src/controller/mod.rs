@@ -22,11 +22,13 @@
 //! invalid object affects no other. Each Secret is watched by its name. When the API server does not show a Secret, the
 //! policies that name it report so, and no other policy is affected.
 
+mod audit_switch;
 mod client;
 mod grace;
 pub mod metrics;
 mod objects;
 mod reconcile;
+mod secret_clients;
 pub mod status;
 mod watch;
 

@@ -68,8 +68,12 @@ pub struct ObservedPolicy {
     pub uid: String,
     /// `metadata.generation`; 0 when there is none.
     pub generation: i64,
+    /// `metadata.resourceVersion` as a number: those of one object increase (Kubernetes API concepts). 0 when it is none.
+    pub version: u64,
     /// `status`; empty when there is none or it cannot be parsed.
     pub status: SessionPolicyStatus,
+    /// The field managers of the status, the one that wrote last first.
+    pub status_managers: Vec<String>,
 }
 
 impl ObservedPolicies {
@@ -83,15 +87,25 @@ impl ObservedPolicies {
         self.changes.subscribe()
     }
 
-    pub(super) fn insert(&self, name: ObjectName, policy: ObservedPolicy) {
-        self.lock().insert(name, policy);
+    /// Takes a policy as the watch shows it. An event that is older than a write of this replica is ignored: the event of that
+    /// write follows. A list is always taken, since it may be of an API server that was restored from a backup.
+    pub(super) fn insert(&self, name: ObjectName, policy: ObservedPolicy, is_listed: bool) {
+        let mut policies = self.lock();
+        let known = policies.get(&name).filter(|known| known.uid == policy.uid);
+        if known.is_some_and(|known| policy.version < known.version) && !is_listed {
+            return;
+        }
+        policies.insert(name, policy);
+        drop(policies);
         self.changes.send_replace(());
     }
 
-    /// Records a status that was written, until the watch shows it.
-    pub(super) fn record_write(&self, name: &ObjectName, uid: &str, status: SessionPolicyStatus) {
-        if let Some(policy) = self.lock().get_mut(name).filter(|policy| policy.uid == uid) {
+    /// Records a status that was written, and the version that it made, until the watch shows it.
+    pub(super) fn record_write(&self, name: &ObjectName, uid: &str, status: SessionPolicyStatus, version: u64) {
+        if let Some(policy) = self.lock().get_mut(name).filter(|policy| policy.uid == uid && policy.version <= version)
+        {
             policy.status = status;
+            policy.version = version;
         }
     }
 
@@ -107,6 +121,7 @@ impl ObservedPolicies {
 /// Splits a policy into the manifest for the index and the rest. Everything else is dropped: the managed fields alone
 /// are larger than both together.
 pub(super) fn policy(stored: StoredPolicy) -> Box<(Manifest, ObservedPolicy)> {
+    let (version, status_managers) = (version(&stored.metadata), status_managers(&stored.metadata));
     let manifest = Manifest {
         name: name(&stored.metadata),
         generation: stored.metadata.generation.unwrap_or_default(),
@@ -116,9 +131,29 @@ pub(super) fn policy(stored: StoredPolicy) -> Box<(Manifest, ObservedPolicy)> {
     let observed = ObservedPolicy {
         uid: stored.metadata.uid.unwrap_or_default(),
         generation: manifest.generation,
+        version,
         status: SessionPolicyStatus::deserialize(stored.status).unwrap_or_default(),
+        status_managers,
     };
     Box::new((manifest, observed))
+}
+
+/// The resource version as a number; 0 when it is none.
+pub(super) fn version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// The field managers of the status, the one that wrote last first.
+fn status_managers(metadata: &ObjectMeta) -> Vec<String> {
+    let mut entries: Vec<_> = metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.subresource.as_deref() == Some("status"))
+        .filter_map(|entry| Some((entry.time.as_ref().map(|time| time.0), entry.manager.clone()?)))
+        .collect();
+    entries.sort_by(|a, b| b.cmp(a));
+    entries.into_iter().map(|(_, manager)| manager).collect()
 }
 
 /// The manifest of a Secret.
@@ -129,4 +164,33 @@ pub(super) fn secret(secret: Secret) -> SecretManifest {
 
 fn name(metadata: &ObjectMeta) -> ObjectName {
     ObjectName::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed(version: u64, limits: &str) -> ObservedPolicy {
+        let status = SessionPolicyStatus { limits: Some(limits.to_owned()), ..SessionPolicyStatus::default() };
+        ObservedPolicy { uid: "a".to_owned(), generation: 1, version, status, ..ObservedPolicy::default() }
+    }
+
+    #[test]
+    fn event_older_than_an_own_write_is_ignored() {
+        let (policies, name) = (ObservedPolicies::default(), ObjectName::new("team", "seats"));
+        let limits = || policies.get(&name).unwrap().status.limits.unwrap();
+        policies.insert(name.clone(), observed(5, "old"), false);
+        policies.record_write(&name, "a", observed(0, "ours").status, 8);
+        policies.insert(name.clone(), observed(7, "between"), false);
+        assert_eq!(limits(), "ours");
+        policies.insert(name.clone(), observed(9, "theirs"), false);
+        assert_eq!(limits(), "theirs");
+        // The answer to a write that came late.
+        policies.record_write(&name, "a", observed(0, "ours").status, 8);
+        assert_eq!(limits(), "theirs");
+        policies.insert(name.clone(), ObservedPolicy { uid: "b".to_owned(), ..observed(2, "another") }, false);
+        assert_eq!(limits(), "another");
+        policies.insert(name.clone(), ObservedPolicy { uid: "b".to_owned(), ..observed(1, "restored") }, true);
+        assert_eq!(limits(), "restored");
+    }
 }

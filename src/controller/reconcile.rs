@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
+use serde_json::Value;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -15,10 +16,12 @@ use super::client::ClusterConnection;
 use super::grace::SecretDeletions;
 use super::metrics::{ControllerMetrics, Watch};
 use super::objects::{ObservedPolicies, ObservedPolicy};
+use super::secret_clients::SecretClients;
 use super::watch::{self, REPEATED_FAILURE_WINDOW, WatchError, WatchEvent};
+use crate::crd::DEFAULT_CLASS;
 use crate::policy::{Manifest, ObjectName, SecretManifest};
 use crate::readiness::{Latch, Readiness};
-use crate::snapshot::{ObservedState, Publisher};
+use crate::snapshot::{AuditSwitch, ObservedState, Publisher};
 
 /// How long readiness waits for the Secrets. One Secret without an answer must not keep a replica from serving the
 /// policies that do not need it.
@@ -27,6 +30,8 @@ const SECRETS_TIMEOUT: Duration = Duration::from_secs(30);
 /// An event of one of the watches: of policies, with the position of the watched namespace, or of a Secret.
 enum ClusterEvent {
     Policies(usize, WatchEvent<Box<(Manifest, ObservedPolicy)>>),
+    /// An event of ConfigMaps that force policies to audit, by the namespace that is watched.
+    AuditSwitches(Option<String>, WatchEvent<(String, AuditSwitch)>),
     Secret(ObjectName, Result<Option<SecretManifest>, WatchError>),
     /// A deleted Secret did not come back in time.
     SecretEnded(ObjectName),
@@ -40,9 +45,12 @@ struct Reconciler {
     watches: SelectAll<BoxStream<'static, ClusterEvent>>,
     /// The names of the policies that exist, by the position of the watched namespace.
     existing: Vec<BTreeSet<ObjectName>>,
+    secret_clients: SecretClients,
     /// Ends the watch of each Secret.
     secret_watches: HashMap<ObjectName, CancellationToken>,
     deletions: SecretDeletions,
+    /// The namespaces with a ConfigMap that may force policies to audit, by the namespace that is watched.
+    switches: HashMap<Option<String>, BTreeSet<String>>,
     /// The last error of each failing watch, and when it was seen.
     failing: HashMap<String, (WatchError, Instant)>,
     startup: StartupLatches,
@@ -53,6 +61,8 @@ struct StartupLatches {
     readiness: Readiness,
     /// By the position of the watched namespace.
     policies: HashMap<usize, Latch>,
+    /// By the namespace that is watched: a replica that started during a forced audit must not enforce before it knows.
+    switches: HashMap<Option<String>, Latch>,
     secrets: HashMap<ObjectName, Latch>,
     /// Until when readiness waits for the Secrets.
     deadline: Option<Instant>,
@@ -75,23 +85,37 @@ pub fn follow_cluster(
         let events = watch::policies(&connection, namespace);
         watches.push(events.map(move |event| ClusterEvent::Policies(position, event)).boxed());
     }
+    let mut switches = HashMap::new();
+    for namespace in connection.switch_namespaces() {
+        let name = connection.audit_switch.as_deref().unwrap_or_default();
+        switches.insert(namespace.clone(), readiness.wait_for(switch_watch_name(namespace.as_deref())));
+        let events = watch::audit_switches(&connection, name, namespace.as_deref());
+        watches.push(events.map(move |event| ClusterEvent::AuditSwitches(namespace.clone(), event)).boxed());
+    }
+    let deadline = (!switches.is_empty()).then(|| Instant::now() + SECRETS_TIMEOUT);
     let reconciler = Reconciler {
         watches,
         existing: vec![BTreeSet::new(); connection.watched_namespaces.len()],
+        secret_clients: SecretClients::new(connection.clone()),
         connection,
         publisher,
         observed,
         metrics,
         secret_watches: HashMap::new(),
         deletions: SecretDeletions::default(),
+        switches: HashMap::new(),
         failing: HashMap::new(),
-        startup: StartupLatches { readiness, policies, secrets: HashMap::new(), deadline: None },
+        startup: StartupLatches { readiness, policies, switches, secrets: HashMap::new(), deadline },
     };
     reconciler.run()
 }
 
 fn policy_watch_name(namespace: Option<&str>) -> String {
     namespace.map_or_else(|| "policies".to_owned(), |namespace| format!("policies of namespace {namespace}"))
+}
+
+fn switch_watch_name(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "forced audit".to_owned(), |namespace| format!("forced audit of namespace {namespace}"))
 }
 
 fn secret_watch_name(secret: &ObjectName) -> String {
@@ -133,6 +157,7 @@ impl Reconciler {
         let mut index_changes = Vec::new();
         let mut known_secrets = Vec::new();
         let mut listed_positions = Vec::new();
+        let mut known_switches = Vec::new();
         for event in batch {
             match event {
                 ClusterEvent::Policies(position, event) => {
@@ -140,6 +165,12 @@ impl Reconciler {
                         listed_positions.push(position);
                     }
                     self.on_policies(position, event, &mut index_changes);
+                }
+                ClusterEvent::AuditSwitches(namespace, event) => {
+                    if matches!(event, WatchEvent::All(_) | WatchEvent::Failed(WatchError::Forbidden(_))) {
+                        known_switches.push(namespace.clone());
+                    }
+                    self.on_audit_switches(namespace, event, &mut index_changes);
                 }
                 ClusterEvent::Secret(name, event) => {
                     match &event {
@@ -156,11 +187,12 @@ impl Reconciler {
             }
         }
         if !index_changes.is_empty() {
-            let publisher = Arc::clone(&self.publisher);
+            let (publisher, own) = (Arc::clone(&self.publisher), self.connection.namespace.clone());
             let watched: BTreeSet<ObjectName> = self.secret_watches.keys().cloned().collect();
-            let (added, removed) =
-                spawn_blocking(move || publisher.update(|observed| apply_changes(observed, index_changes, &watched)))
-                    .await?;
+            let (added, removed) = spawn_blocking(move || {
+                publisher.update(|observed| apply_changes(observed, index_changes, &watched, &own))
+            })
+            .await?;
             for name in &removed {
                 if let Some(watch) = self.secret_watches.remove(name) {
                     watch.cancel();
@@ -177,6 +209,7 @@ impl Reconciler {
             self.metrics.reconciled(replaced, started.elapsed());
         }
         // In this order: the latches of the Secrets exist by now, so a replica is not ready in between.
+        known_switches.iter().filter_map(|namespace| self.startup.switches.remove(namespace)).for_each(Latch::release);
         self.startup.release_policies(&listed_positions);
         self.startup.release_secrets(&known_secrets);
         Ok(())
@@ -193,7 +226,7 @@ impl Reconciler {
             WatchEvent::All(policies) => {
                 self.watch_succeeded(&watch);
                 let before = std::mem::take(&mut self.existing[position]);
-                policies.into_iter().for_each(|policy| self.insert_policy(position, *policy, index_changes));
+                policies.into_iter().for_each(|policy| self.insert_policy(position, *policy, true, index_changes));
                 for name in before.difference(&self.existing[position]) {
                     self.observed.remove(name);
                     index_changes.push(IndexChange::PolicyDeleted(name.clone()));
@@ -201,7 +234,7 @@ impl Reconciler {
             }
             WatchEvent::Changed(policy) => {
                 self.watch_succeeded(&watch);
-                self.insert_policy(position, *policy, index_changes);
+                self.insert_policy(position, *policy, false, index_changes);
             }
             WatchEvent::Deleted(policy) => {
                 let name = policy.0.name;
@@ -216,14 +249,55 @@ impl Reconciler {
         }
     }
 
+    fn on_audit_switches(
+        &mut self,
+        watched: Option<String>,
+        event: WatchEvent<(String, AuditSwitch)>,
+        index_changes: &mut Vec<IndexChange>,
+    ) {
+        let watch = switch_watch_name(watched.as_deref());
+        let known = self.switches.entry(watched).or_default();
+        let mut ended = Vec::new();
+        match event {
+            WatchEvent::All(switches) => {
+                let before = std::mem::take(known);
+                known.extend(switches.iter().map(|(namespace, _)| namespace.clone()));
+                ended.extend(before.difference(known).cloned());
+                index_changes
+                    .extend(switches.into_iter().map(|(at, switch)| IndexChange::AuditSwitch(at, Some(switch))));
+                self.watch_succeeded(&watch);
+            }
+            WatchEvent::Changed((namespace, switch)) => {
+                known.insert(namespace.clone());
+                index_changes.push(IndexChange::AuditSwitch(namespace, Some(switch)));
+                self.watch_succeeded(&watch);
+            }
+            WatchEvent::Deleted((namespace, _)) => {
+                known.remove(&namespace);
+                ended.push(namespace);
+            }
+            WatchEvent::Failed(error) => self.watch_failed(watch, Watch::AuditSwitches, error),
+        }
+        index_changes.extend(ended.into_iter().map(|namespace| IndexChange::AuditSwitch(namespace, None)));
+    }
+
     fn insert_policy(
         &mut self,
         position: usize,
         (manifest, observed): (Manifest, ObservedPolicy),
+        is_listed: bool,
         index_changes: &mut Vec<IndexChange>,
     ) {
+        if !is_of_class(&manifest, &self.connection.class_name) {
+            // To this service it does not exist. When it was of this class before, it ends here as if it was deleted.
+            if self.existing[position].remove(&manifest.name) {
+                self.observed.remove(&manifest.name);
+                index_changes.push(IndexChange::PolicyDeleted(manifest.name));
+            }
+            return;
+        }
         self.existing[position].insert(manifest.name.clone());
-        self.observed.insert(manifest.name.clone(), observed);
+        self.observed.insert(manifest.name.clone(), observed, is_listed);
         index_changes.push(IndexChange::Policy(manifest));
     }
 
@@ -260,8 +334,11 @@ impl Reconciler {
     fn watch_secret(&mut self, name: ObjectName) {
         let end = CancellationToken::new();
         let secret = name.clone();
-        let events =
-            watch::secret(&self.connection, &name).map(move |event| ClusterEvent::Secret(secret.clone(), event));
+        let (client, place) = self.secret_clients.client();
+        let events = watch::secret(client, &name).map(move |event| {
+            let _held = &place;
+            ClusterEvent::Secret(secret.clone(), event)
+        });
         self.watches.push(events.take_until(end.clone().cancelled_owned()).boxed());
         self.startup.wait_for_secret(&name);
         self.secret_watches.insert(name, end);
@@ -287,6 +364,9 @@ impl Reconciler {
                 Watch::Secrets => {
                     tracing::warn!(watch, %error, "watch failed; retrying. The last known Secret stays in use.");
                 }
+                Watch::AuditSwitches => {
+                    tracing::warn!(watch, %error, "watch failed; retrying. Forced audit stays as it is.");
+                }
             }
         }
         self.failing.insert(watch, (error, now));
@@ -299,6 +379,14 @@ impl Reconciler {
     }
 }
 
+/// Whether a policy is of a class. A class that is not a text is no class of any service.
+fn is_of_class(manifest: &Manifest, class_name: &str) -> bool {
+    match &manifest.spec["className"] {
+        Value::Null => class_name == DEFAULT_CLASS,
+        class => class == class_name,
+    }
+}
+
 /// A change of the index.
 enum IndexChange {
     Policy(Manifest),
@@ -306,6 +394,8 @@ enum IndexChange {
     Secret(SecretManifest),
     SecretMissing(ObjectName),
     SecretForbidden(ObjectName),
+    /// The ConfigMap of a namespace that may force policies to audit; `None` when it was deleted.
+    AuditSwitch(String, Option<AuditSwitch>),
 }
 
 /// Applies changes to the index. Returns the Secrets to watch from now on, and those to watch no longer.
@@ -313,6 +403,7 @@ fn apply_changes(
     observed: &mut ObservedState,
     index_changes: Vec<IndexChange>,
     watched: &BTreeSet<ObjectName>,
+    own_namespace: &str,
 ) -> (Vec<ObjectName>, Vec<ObjectName>) {
     let index = &mut observed.index;
     let mut references_may_change = false;
@@ -320,11 +411,19 @@ fn apply_changes(
         let is_policy = matches!(change, IndexChange::Policy(_) | IndexChange::PolicyDeleted(_));
         let revision = index.revision();
         match change {
-            IndexChange::Policy(manifest) => index.apply_policy(&manifest),
+            IndexChange::Policy(manifest) => index.apply_stored_policy(&manifest),
             IndexChange::PolicyDeleted(name) => index.remove_policy(&name),
             IndexChange::Secret(secret) => index.apply_secret(&secret),
             IndexChange::SecretMissing(name) => index.remove_secret(&name),
             IndexChange::SecretForbidden(name) => index.forbid_secret(&name),
+            // The ConfigMap beside the service is for all of its policies.
+            IndexChange::AuditSwitch(namespace, switch) if namespace == own_namespace => {
+                observed.forced_audit.release = switch;
+            }
+            IndexChange::AuditSwitch(namespace, Some(switch)) => {
+                observed.forced_audit.namespaces.insert(namespace, switch);
+            }
+            IndexChange::AuditSwitch(namespace, None) => _ = observed.forced_audit.namespaces.remove(&namespace),
         }
         // A written status arrives as an event too, and leaves the revision as it is.
         references_may_change |= is_policy && index.revision() != revision;
@@ -356,7 +455,7 @@ impl StartupLatches {
 
     fn release_secrets(&mut self, names: &[ObjectName]) {
         names.iter().filter_map(|name| self.secrets.remove(name)).for_each(Latch::release);
-        if self.secrets.is_empty() {
+        if self.secrets.is_empty() && self.switches.is_empty() {
             self.deadline = None;
         }
     }
@@ -375,6 +474,10 @@ impl StartupLatches {
 
     fn stop_waiting_for_secrets(&mut self) {
         self.deadline = None;
+        for (namespace, latch) in self.switches.drain() {
+            tracing::warn!(?namespace, "no answer about forced audit within 30 s; becoming ready without it");
+            latch.release();
+        }
         for (name, latch) in self.secrets.drain() {
             tracing::warn!(secret = %name, "no answer about this Secret within 30 s; becoming ready without it");
             latch.release();

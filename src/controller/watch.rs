@@ -5,16 +5,18 @@ use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::runtime::watcher::{self, Error, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::audit_switch::audit_switch;
 use super::client::{ClusterConnection, innermost};
 use super::objects::{self, ObservedPolicy, StoredPolicy};
 use crate::crd::{GROUP, SessionPolicy};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
+use crate::snapshot::AuditSwitch;
 
 /// How long a watch lasts before it is renewed. Some load balancers drop connections after 240 s of silence without
 /// closing them; this leaves room for the variation of 15 %.
@@ -68,12 +70,26 @@ pub(super) fn policies(
     watch(api, watcher::Config::default(), objects::policy).boxed()
 }
 
+/// Watches the ConfigMaps of a name that force policies to audit, in a namespace or in all.
+pub(super) fn audit_switches(
+    connection: &ClusterConnection,
+    name: &str,
+    namespace: Option<&str>,
+) -> BoxStream<'static, WatchEvent<(String, AuditSwitch)>> {
+    let client = connection.client.clone();
+    let api: Api<ConfigMap> = match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    watch(api, watcher::Config::default().fields(&format!("metadata.name={name}")), audit_switch).boxed()
+}
+
 /// Watches one Secret.
 pub(super) fn secret(
-    connection: &ClusterConnection,
+    client: kube::Client,
     name: &ObjectName,
 ) -> impl Stream<Item = Result<Option<SecretManifest>, WatchError>> + Send + use<> {
-    one(Api::<Secret>::namespaced(connection.client.clone(), &name.namespace), &name.name, objects::secret)
+    one(Api::<Secret>::namespaced(client, &name.namespace), &name.name, objects::secret)
 }
 
 /// Watches one object by its name, so that no right to other objects is needed. Yields `None` when the object does not

@@ -21,6 +21,9 @@ pub const API_VERSION: &str = "sessionchecker.dev/v1alpha1";
 /// `kind` of a policy manifest.
 pub const KIND: &str = "SessionPolicy";
 
+/// The class of a policy without `spec.className`, and of a service without `--class-name`.
+pub const DEFAULT_CLASS: &str = "default";
+
 /// The bounds of the schema, which the compile step checks too. Lengths are in characters.
 pub mod bounds {
     /// The most entries of `selector.clientIds`, and of `clientIds` of an override.
@@ -33,8 +36,13 @@ pub mod bounds {
     pub const MAX_ORGANIZATION_CHARS: usize = 64;
     /// What every organization id begins with.
     pub const ORGANIZATION_PREFIX: &str = "org_";
+    /// What the values of a selector are made of: white space never matches.
+    pub const NO_WHITE_SPACE: &str = r"^[^ \t\n\r\f]+$";
     /// The most entries of `overrides`.
     pub const MAX_OVERRIDES: usize = 32;
+    /// The most bytes of all lists of all overrides. etcd takes 1.5 MiB, and the API server stores each value a second time in the
+    /// managed fields, so that 500,000 leave a fifth for the rest.
+    pub const MAX_OVERRIDE_BYTES: usize = 500_000;
     /// The longest name of an override.
     pub const MAX_OVERRIDE_NAME_CHARS: usize = 63;
     /// The most entries of `users` of an override.
@@ -63,6 +71,8 @@ pub mod bounds {
     pub const MAX_CUSTOM_DOMAINS: usize = 100;
     /// The longest name of a Secret.
     pub const MAX_SECRET_NAME_CHARS: usize = 253;
+    /// The longest `className`.
+    pub const MAX_CLASS_CHARS: usize = 63;
     /// The highest limit.
     pub const MAX_LIMIT: i32 = 1000;
     /// The highest `requestsPerSecond`.

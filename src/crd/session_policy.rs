@@ -41,6 +41,13 @@ use super::{GoDuration, SessionPolicyStatus, bounds};
 #[schemars(transform = without_null)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionPolicySpec {
+    /// The class of this policy, in a cluster: only services with the same `--class-name` (chart value `className`) use it and
+    /// write its status. Unset: the class `default`. Two releases that see the same namespaces need different classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = bounds::MAX_CLASS_CHARS))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')")
+        .message("write the name of a class: lower case letters, digits and '-'"))]
+    pub class_name: Option<String>,
     /// The Auth0 tenant whose logins this policy limits, and the credential for its Management API.
     pub tenant: TenantSpec,
     /// A Secret in the same namespace, of type `sessionchecker.dev/callers`. The values of its keys `token`, `token-*`,
@@ -95,6 +102,8 @@ pub struct SessionPolicySpec {
     #[serde(default)]
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
+        validation = Rule::new("size(self) == 0 || self.map(o, (has(o.users) ? o.users.map(v, size(bytes(v))).sum() : 0) + (has(o.roles) ? o.roles.map(v, size(bytes(v))).sum() : 0) + (has(o.organizations) ? o.organizations.map(v, size(bytes(v))).sum() : 0) + (has(o.connections) ? o.connections.map(v, size(bytes(v))).sum() : 0) + (has(o.clientIds) ? o.clientIds.map(v, size(bytes(v))).sum() : 0)).sum() <= 500000")
+            .message("the lists of all overrides have more than 500000 bytes together: put a part of them into another policy"),
         validation = Rule::new("self.all(o, self.exists_one(p, p.name == o.name))").message("two overrides have the same name: give each its own")
     )]
     #[schemars(length(max = bounds::MAX_OVERRIDES))]
@@ -227,7 +236,7 @@ pub struct SelectorSpec {
     /// Client ids of applications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::MAX_CLIENT_IDS), inner(length(min = 1, max = bounds::MAX_CLIENT_ID_CHARS)))]
+    #[schemars(length(min = 1, max = bounds::MAX_CLIENT_IDS), inner(length(min = 1, max = bounds::MAX_CLIENT_ID_CHARS), regex(pattern = bounds::NO_WHITE_SPACE)))]
     pub client_ids: Option<Vec<String>>,
     /// Organization ids (`org_…`). They select the logins that the policy governs. Sessions have no organization, so the
     /// sessions of all organizations count.
@@ -237,12 +246,12 @@ pub struct SelectorSpec {
         validation = Rule::new("self.all(id, id.startsWith('org_'))")
             .message("write the organization's id, which begins with org_, in place of its name")
     )]
-    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS), regex(pattern = bounds::NO_WHITE_SPACE)))]
     pub organizations: Option<Vec<String>>,
     /// Connection names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS), regex(pattern = bounds::NO_WHITE_SPACE)))]
     pub connections: Option<Vec<String>>,
 }
 
@@ -296,17 +305,17 @@ pub struct OverrideSpec {
         validation = Rule::new("self.all(id, id.startsWith('org_'))")
             .message("write the organization's id, which begins with org_, in place of its name")
     )]
-    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS), regex(pattern = bounds::NO_WHITE_SPACE)))]
     pub organizations: Option<Vec<String>>,
     /// Connection names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS)))]
+    #[schemars(length(min = 1, max = bounds::MAX_ORGANIZATIONS), inner(length(min = 1, max = bounds::MAX_ORGANIZATION_CHARS), regex(pattern = bounds::NO_WHITE_SPACE)))]
     pub connections: Option<Vec<String>>,
     /// Client ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[schemars(length(min = 1, max = bounds::MAX_CLIENT_IDS), inner(length(min = 1, max = bounds::MAX_CLIENT_ID_CHARS)))]
+    #[schemars(length(min = 1, max = bounds::MAX_CLIENT_IDS), inner(length(min = 1, max = bounds::MAX_CLIENT_ID_CHARS), regex(pattern = bounds::NO_WHITE_SPACE)))]
     pub client_ids: Option<Vec<String>>,
     /// The limits that replace all limits of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,10 @@
 //!
 //! This is the only file of `policy` that reads the types of [`crd`].
 
+mod applied;
+mod newer;
+mod read;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +15,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::read::{read, unknown_fields};
 use super::limits::Limits;
 use super::messages::{LanguageMessages, is_language_tag};
 use super::model::{Actors, AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
@@ -18,7 +23,7 @@ use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
 use super::written::{
-    Manifest, SpecError, field_path, misplaced_lists, readable_list, readable_messages, readable_text, without_null,
+    Manifest, SpecError, is_label, misplaced_lists, readable_list, readable_messages, readable_text, without_null,
 };
 use crate::crd::{
     self, ActorsSpec, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds,
@@ -34,18 +39,52 @@ pub struct FallbackPolicy {
     pub enforcement: Enforcement,
 }
 
-/// Compiles a manifest.
+/// Compiles a manifest as a person wrote it.
 ///
 /// # Errors
 /// Every field that breaks a rule, in the order of the resource's fields.
 pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
-    let written = without_null(&manifest.spec);
-    let lists = misplaced_lists(&written);
+    compile_spec(manifest, &without_null(&manifest.spec), unknown_fields)
+}
+
+/// Compiles a manifest as `compile` does, and by the rules that only the API server has.
+///
+/// # Errors
+/// Every field that breaks a rule.
+pub fn validate(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
+    let policy = compile(manifest)?;
+    let errors = applied::errors(&manifest.spec);
+    if errors.is_empty() { Ok(policy) } else { Err(errors) }
+}
+
+/// Compiles a manifest as an API server holds it, whose definition may be newer than this program. Fields and words that are
+/// not known are returned beside the policy, and do not keep it from compiling.
+///
+/// # Errors
+/// Every field that breaks a rule, after those that are not known.
+pub fn compile_stored(manifest: &Manifest) -> Result<(Policy, Vec<SpecError>), Vec<SpecError>> {
+    let mut spec = without_null(&manifest.spec);
+    let mut unknown = newer::without_unknown(&mut spec);
+    match compile_spec(manifest, &spec, |_| Vec::new()) {
+        Ok(policy) => Ok((policy, unknown)),
+        Err(errors) => {
+            unknown.extend(errors);
+            Err(unknown)
+        }
+    }
+}
+
+fn compile_spec(
+    manifest: &Manifest,
+    written: &Value,
+    unknown: fn(&Value) -> Vec<SpecError>,
+) -> Result<Policy, Vec<SpecError>> {
+    let lists = misplaced_lists(written);
     if !lists.is_empty() {
         return Err(lists);
     }
-    let spec = read(&written).map_err(|error| vec![error])?;
-    let mut errors = Errors(unknown_fields(&written));
+    let spec = read(written).map_err(|error| vec![error])?;
+    let mut errors = Errors(unknown(written));
     let policy = build(manifest, &spec, &mut errors);
     match policy {
         Some(policy) if errors.0.is_empty() => Ok(policy),
@@ -87,32 +126,6 @@ pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
             messages: spec["messages"].as_array().into_iter().flatten().filter_map(readable_messages).collect(),
         },
     })
-}
-
-fn read(spec: &Value) -> Result<SessionPolicySpec, SpecError> {
-    serde_path_to_error::deserialize(spec).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
-        let message = error.into_inner().to_string();
-        // The message goes to logs, and the value may be a user's id: the message must not contain it.
-        let message = match message.split_once(", expected ") {
-            Some((problem, expected)) if problem.starts_with("invalid ") => format!("expected {expected}"),
-            _ => message,
-        };
-        SpecError { field, message }
-    })
-}
-
-fn unknown_fields(spec: &Value) -> Vec<SpecError> {
-    let mut errors = Vec::new();
-    // `read` checks the result; this second reading only collects the fields that it ignores.
-    let _: Result<SessionPolicySpec, _> = serde_ignored::deserialize(spec, |path| {
-        errors.push(SpecError {
-            field: format!("spec{}", field_path(&path)),
-            message: "no such field: the CRD and `kubectl explain sessionpolicy.spec` list the fields".to_owned(),
-        });
-    });
-    errors
 }
 
 /// The errors that were found so far.
@@ -241,6 +254,10 @@ impl Errors {
 const ABOVE_ZERO: Duration = Duration::from_nanos(1);
 
 fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> Option<Policy> {
+    if let Some(class) = &spec.class_name {
+        let fits = is_label(class) && class.len() <= bounds::MAX_CLASS_CHARS;
+        errors.check(fits, "className", "write the name of a class: lower case letters, digits and '-'");
+    }
     let tenant = errors.tenant(&spec.tenant);
     let credentials = &spec.tenant.credentials_secret_ref.name;
     errors.secret_name(credentials, "tenant.credentialsSecretRef");

@@ -1,6 +1,7 @@
 //! Reports on policies: for status conditions, Events, `/debug/policies`, the log and the metrics. A condition has a reason
 //! out of a closed set, and a message for people that says what to do.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::answer::Failure;
@@ -24,6 +25,8 @@ pub struct PolicyReport {
     pub version: Option<Arc<PolicyVersion>>,
     /// The errors of its newest version.
     pub errors: Vec<SpecError>,
+    /// What its newest version has that this program does not know, and ignores.
+    pub unknown: Vec<SpecError>,
     /// Which version is active.
     pub active_version: ActiveVersion,
     /// The policy that takes precedence over it, when there is one.
@@ -34,6 +37,8 @@ pub struct PolicyReport {
     pub callers: CallersReport,
     /// The state of the log stream that it names.
     pub log_stream: LogStreamReport,
+    /// What forces the policy to audit, whatever its mode says; `None` when nothing does.
+    pub forced_audit: Option<String>,
     /// What somebody should know although the policy is active as written.
     pub warnings: Vec<String>,
     /// The keys of the credential's Secret whose values look wrong. They matter when the tenant rejects the credential.
@@ -77,8 +82,10 @@ pub enum CredentialReport {
     },
     /// The tenant did not respond to the probe.
     Unreachable {
-        /// The cause.
+        /// The reason that a check would answer with.
         failure: Failure,
+        /// What happened.
+        detail: Cow<'static, str>,
         /// What the owner of the policy has to change, where that is known.
         remedy: Option<String>,
         /// Whether the previous version is still used.
@@ -171,10 +178,12 @@ impl PartialEq for PolicyReport {
         same_version
             && (&self.name, self.generation, self.active_version)
                 == (&other.name, other.generation, other.active_version)
-            && (&self.errors, &self.overshadowing) == (&other.errors, &other.overshadowing)
+            && (&self.errors, &self.unknown, &self.overshadowing)
+                == (&other.errors, &other.unknown, &other.overshadowing)
             && (&self.credential, &self.callers, &self.log_stream)
                 == (&other.credential, &other.callers, &other.log_stream)
-            && (&self.warnings, &self.suspect_keys) == (&other.warnings, &other.suspect_keys)
+            && (&self.forced_audit, &self.warnings, &self.suspect_keys)
+                == (&other.forced_audit, &other.warnings, &other.suspect_keys)
     }
 }
 
@@ -280,7 +289,8 @@ impl PolicyReport {
                 ),
             ),
         };
-        Condition::new(ConditionType::Accepted, status, reason, message)
+        let unknown = self.unknown.iter().map(|unknown| format!("; {unknown}"));
+        Condition::new(ConditionType::Accepted, status, reason, message + &unknown.collect::<String>())
     }
 
     /// The condition `CredentialsReady`: the Secret exists, is complete, is for this tenant, and Auth0 accepts it.
@@ -309,15 +319,20 @@ impl PolicyReport {
                 ConditionStatus::True => 2,
             })
             .filter(|worst| worst.status != ConditionStatus::True);
-        match worst {
-            Some(worst) => Condition { kind: ConditionType::Ready, ..worst },
-            None => Condition::new(
-                ConditionType::Ready,
-                ConditionStatus::True,
-                ConditionReason::Ready,
-                [&["the policy is active as written".to_owned()], &self.warnings[..]].concat().join("; "),
-            ),
+        if let Some(worst) = worst {
+            return Condition { kind: ConditionType::Ready, ..worst };
         }
+        let (reason, message) = match &self.forced_audit {
+            None => (ConditionReason::Ready, "the policy is active as written".to_owned()),
+            Some(by) => (
+                ConditionReason::ForcedAudit,
+                format!(
+                    "forced audit is on ({by}): no login is blocked and no session is revoked, whatever the mode says"
+                ),
+            ),
+        };
+        let message = [&[message], &self.warnings[..]].concat().join("; ");
+        Condition::new(ConditionType::Ready, ConditionStatus::True, reason, message)
     }
 
     /// Whether the policy is active as written.
@@ -364,13 +379,13 @@ impl CredentialReport {
                     missing.join(" and ")
                 ),
             ),
-            Self::Unreachable { failure, remedy, .. } => (
+            Self::Unreachable { failure, detail, remedy, .. } => (
                 ConditionStatus::Unknown,
                 ConditionReason::TenantUnreachable,
                 match remedy {
                     Some(remedy) => format!("{remedy} ({failure}); the service retries{rest}"),
                     None => format!(
-                        "{tenant} did not respond to the credential check ({failure}); the service retries{rest}"
+                        "{tenant} did not respond to the credential check ({failure}: {detail}); the service retries{rest}"
                     ),
                 },
             ),

@@ -61,6 +61,8 @@ condition_reasons! {
     NotKnown,
     /// The status is not known yet.
     Pending,
+    /// The policy has everything that it needs, and forced audit makes it audit.
+    ForcedAudit,
     /// The policy is active as written.
     Ready,
 }

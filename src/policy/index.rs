@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 
-use super::compile::{compile, fallback};
+use super::compile::{compile, compile_stored, fallback};
 use super::condition::{ActiveVersion, CredentialReport, LogStreamReport, PolicyReport};
 use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
@@ -38,6 +38,8 @@ struct PolicyEntry {
     /// The active version; `None` when not even a tenant can be read.
     version: Option<Arc<PolicyVersion>>,
     errors: Vec<SpecError>,
+    /// What the newest version has that this program does not know, when it compiles.
+    unknown: Vec<SpecError>,
 }
 
 impl Index {
@@ -46,12 +48,13 @@ impl Index {
         self.revision
     }
 
-    fn warnings(&self, version: &PolicyVersion) -> Vec<String> {
+    fn warnings(&self, version: &PolicyVersion, unknown: &[SpecError]) -> Vec<String> {
         let mut all = match version {
             PolicyVersion::Compiled(policy) => warnings(policy, None),
             PolicyVersion::Invalid(_) => Vec::new(),
         };
         all.extend(self.secrets.warnings(version.scope()));
+        all.extend(unknown.iter().map(ToString::to_string));
         all
     }
 
@@ -59,24 +62,36 @@ impl Index {
         self.revision += u64::from(changed);
     }
 
-    /// Takes the newest version of a policy. When it does not compile, the last good version stays active, unless that was
-    /// of another policy with the same name.
+    /// Takes the newest version of a policy as a person wrote it. When it does not compile, the last good version stays
+    /// active, unless that was of another policy with the same name.
     pub fn apply_policy(&mut self, manifest: &Manifest) {
-        self.take_version(manifest, None);
+        self.take_version(manifest, "", |manifest| Ok((compile(manifest)?, Vec::new())));
+    }
+
+    /// Takes the newest version of a policy as an API server holds it: what this program does not know is ignored.
+    pub fn apply_stored_policy(&mut self, manifest: &Manifest) {
+        self.take_version(manifest, "", compile_stored);
     }
 
     /// Takes a version of a policy that is of a type that this program does not know. It counts as a version that does not
     /// compile.
     pub fn reject_policy(&mut self, manifest: &Manifest, error: SpecError) {
-        self.take_version(manifest, Some(error));
+        let text = error.to_string();
+        self.take_version(manifest, &text, |_| Err(vec![error]));
     }
 
-    fn take_version(&mut self, manifest: &Manifest, type_error: Option<SpecError>) {
+    /// `type_error` distinguishes a version from one with the same spec.
+    fn take_version(
+        &mut self,
+        manifest: &Manifest,
+        type_error: &str,
+        compile: impl FnOnce(&Manifest) -> Result<(Policy, Vec<SpecError>), Vec<SpecError>>,
+    ) {
         let Manifest { generation: source_generation, created_at, .. } = *manifest;
         let mut content = Context::new(&SHA256);
         content.update(manifest.spec.to_string().as_bytes());
         // JSON ends before this, so no spec has the digest of another spec with an error.
-        content.update(type_error.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes());
+        content.update(type_error.as_bytes());
         let spec_digest = content.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
         let last = self.policies.get(&manifest.name);
         if last.is_some_and(|last| {
@@ -92,18 +107,16 @@ impl Index {
             .filter(|last| last.created_at == created_at)
             .and_then(|last| last.version.clone())
             .filter(|version| matches!(**version, PolicyVersion::Compiled(_)));
-        let compiled = match type_error {
-            None => compile(manifest),
-            Some(error) => Err(vec![error]),
-        };
-        let (version, errors) = match compiled {
-            Ok(policy) => (Some(Arc::new(PolicyVersion::Compiled(Policy { generation, ..policy }))), Vec::new()),
+        let (version, errors, unknown) = match compile(manifest) {
+            Ok((policy, unknown)) => {
+                (Some(Arc::new(PolicyVersion::Compiled(Policy { generation, ..policy }))), Vec::new(), unknown)
+            }
             Err(errors) => {
                 let invalid = || fallback(manifest).map(|fallback| Arc::new(PolicyVersion::Invalid(fallback)));
-                (last_good.or_else(invalid), errors)
+                (last_good.or_else(invalid), errors, Vec::new())
             }
         };
-        let entry = PolicyEntry { source_generation, generation, created_at, spec_digest, version, errors };
+        let entry = PolicyEntry { source_generation, generation, created_at, spec_digest, version, errors, unknown };
         self.policies.insert(manifest.name.clone(), entry);
         self.changed(true);
     }
@@ -209,6 +222,7 @@ impl Index {
                 source_generation: entry.source_generation,
                 version: version.cloned(),
                 errors: entry.errors.clone(),
+                unknown: entry.unknown.clone(),
                 active_version: match version.map(AsRef::as_ref) {
                     Some(PolicyVersion::Compiled(_)) if entry.errors.is_empty() => ActiveVersion::Newest,
                     Some(PolicyVersion::Compiled(_)) => ActiveVersion::LastGood,
@@ -216,8 +230,9 @@ impl Index {
                     None => ActiveVersion::Nothing,
                 },
                 overshadowing: overshadowings.remove(name),
+                forced_audit: None,
                 credential,
-                warnings: version.map_or_else(Vec::new, |version| self.warnings(version)),
+                warnings: version.map_or_else(Vec::new, |version| self.warnings(version, &entry.unknown)),
                 suspect_keys: version.map_or_else(Vec::new, |version| self.secrets.suspect_keys(version.scope())),
                 log_stream: version.map_or(LogStreamReport::Unnamed, |version| {
                     let mut tokens = self.secrets.log_stream(version.scope()).into_iter().flatten();

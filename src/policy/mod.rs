@@ -42,7 +42,7 @@ mod warnings;
 mod written;
 
 pub use answer::{Answer, Failure, Reason, Verdict};
-pub use compile::{FallbackPolicy, compile, fallback};
+pub use compile::{FallbackPolicy, compile, compile_stored, fallback, validate};
 pub use condition::{
     ActiveVersion, CallersReport, Condition, ConditionStatus, ConditionType, CredentialReport, LogStreamReport,
     PolicyReport, SecretProblem,

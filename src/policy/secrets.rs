@@ -5,6 +5,7 @@
 //! results are kept apart from the Secrets, by credential and tenant. The version that a policy uses therefore depends on
 //! what is known, and not on the order in which it became known.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -49,8 +50,10 @@ pub enum ProbeResult {
     Rejected,
     /// The tenant did not respond.
     Unreachable {
-        /// The cause.
+        /// The reason that a check would answer with.
         failure: Failure,
+        /// What happened.
+        detail: Cow<'static, str>,
         /// What the owner of the policy has to change, where that is known.
         remedy: Option<String>,
     },
@@ -239,8 +242,9 @@ impl Secrets {
         match self.probe_result(newest, &policy.scope) {
             None => CredentialReport::Unproven { previous_in_use },
             Some(ProbeResult::Rejected) => CredentialReport::Rejected { previous_in_use },
-            Some(ProbeResult::Unreachable { failure, remedy }) => {
-                CredentialReport::Unreachable { failure: *failure, remedy: remedy.clone(), previous_in_use }
+            Some(ProbeResult::Unreachable { failure, detail, remedy }) => {
+                let (failure, detail, remedy) = (*failure, detail.clone(), remedy.clone());
+                CredentialReport::Unreachable { failure, detail, remedy, previous_in_use }
             }
             Some(ProbeResult::Granted(granted)) => match missing(granted.as_ref(), policy) {
                 missing if missing.is_empty() => CredentialReport::Proven,

@@ -201,3 +201,26 @@ fn value_with_white_space_or_quotes_is_suspect() {
         assert_eq!(read(&entries).unwrap().suspect_keys(), expected, "{entries:?}");
     }
 }
+
+#[test]
+fn key_by_another_spelling_is_named_with_the_right_one() {
+    let message = |keys: &[&str]| {
+        let data = keys.iter().map(|key| ((*key).to_owned(), b"acme.eu.auth0.com".to_vec())).collect();
+        Credentials::from_secret(CREDENTIALS_TYPE, &data).err().unwrap().to_string()
+    };
+    let said = message(&["AUTH0_DOMAIN", "client_id", "client-secret", "note"]);
+    for words in
+        ["rename AUTH0_DOMAIN to domain", "rename client_id to clientId", "rename client-secret to clientSecret"]
+    {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!said.contains("rename note"), "{said}");
+    let said = message(&["domain", "client_id", "clientSecret"]);
+    assert!(
+        said.starts_with("the key \"clientId\" is missing") && said.contains("rename client_id to clientId"),
+        "{said}"
+    );
+    let said = message(&["domain", "clientId", "CLIENT_SECRET"]);
+    assert!(said.starts_with("neither") && said.ends_with("; rename CLIENT_SECRET to clientSecret"), "{said}");
+    assert!(!message(&["domain", "clientSecret"]).contains("rename"));
+}

@@ -52,7 +52,7 @@ pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({
         "generation": snapshot.generation,
         "since": snapshot.since.to_string(),
-        "force_audit": snapshot.force_audit,
+        "force_audit": snapshot.forced_audit.of_all().is_some(),
         "policies": policies,
         "broken_files": files,
     }))

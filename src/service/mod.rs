@@ -35,7 +35,7 @@ use crate::server::{
 };
 use crate::shutdown::{Request, Shutdown, Signals};
 use crate::snapshot::{
-    ObservedState, Publisher, SnapshotMetrics, keep_tenants_warm, probe_credentials, warn_without_policies,
+    ForcedAudit, ObservedState, Publisher, SnapshotMetrics, keep_tenants_warm, probe_credentials, warn_without_policies,
 };
 use crate::source::{follow_setting, parse_switch, warn_when_changed};
 use crate::telemetry;
@@ -90,7 +90,8 @@ impl Service {
             .as_ref()
             .map(|path| setting("--force-audit-file", path, parse_switch))
             .transpose()?;
-        let force_audit = config.force_audit || audit_file.as_ref().is_some_and(|file| *file.value());
+        let by_file = audit_file.as_ref().is_some_and(|file| *file.value());
+        let forced_audit = ForcedAudit { by_service: config.force_audit, by_file, ..ForcedAudit::default() };
         let redis = redis(&config).await?;
         let ledger = ledger(redis.clone(), &registry);
         let check_metrics = CheckMetrics::new(&registry);
@@ -100,7 +101,7 @@ impl Service {
         let proxy = config.source.proxy.clone();
         let upstream = config.source.upstream(quotas, &registry)?;
         let ca_file = config.source.ca_file;
-        let observed = ObservedState { caller_access, force_audit, ..ObservedState::default() };
+        let observed = ObservedState { caller_access, forced_audit, ..ObservedState::default() };
         let snapshot_metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, observed, config.max_in_flight, snapshot_metrics));
         let readiness = Readiness::default();
@@ -151,8 +152,7 @@ impl Service {
             background_tasks.spawn(never_ends("the reader of --caller-token-file", follower));
         }
         if let Some(file) = audit_file {
-            let always = config.force_audit;
-            let apply = move |observed: &mut ObservedState, on: &bool| observed.force_audit = always || *on;
+            let apply = |observed: &mut ObservedState, on: &bool| observed.forced_audit.by_file = *on;
             let follower = follow_setting(file, "--force-audit-file", apply, Arc::clone(&publisher));
             background_tasks.spawn(never_ends("the reader of --force-audit-file", follower));
         }

@@ -110,7 +110,10 @@ async fn run_probe(
     let result = match client.verify(Instant::now() + PROBE_TIMEOUT).await {
         Ok(scopes) => ProbeResult::Granted(scopes),
         Err(error) if error.failure == Failure::CredentialsRejected => ProbeResult::Rejected,
-        Err(error) => ProbeResult::Unreachable { failure: error.failure, remedy: error.remedy().map(str::to_owned) },
+        Err(error) => {
+            let remedy = error.remedy().map(str::to_owned);
+            ProbeResult::Unreachable { failure: error.failure, detail: error.detail, remedy }
+        }
     };
     (key, result, client)
 }

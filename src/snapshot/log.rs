@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::Snapshot;
+use super::{ForcedAudit, Snapshot};
 use crate::policy::{Condition, ConditionStatus, ConditionType, PolicyReport, PolicyVersion};
 
 pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
@@ -21,15 +21,7 @@ pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
         }
     }
     before.for_each(log_removed);
-    match (last.force_audit, next.force_audit) {
-        (false, true) => {
-            tracing::warn!(
-                "forced audit is on (--force-audit, --force-audit-file): no login is blocked and no session is revoked"
-            );
-        }
-        (true, false) => tracing::warn!("forced audit is off: each policy acts by its mode again"),
-        _ => {}
-    }
+    log_forced_audit(&last.forced_audit, &next.forced_audit);
     for file in next.files.iter().filter(|file| !last.files.contains(file)) {
         tracing::error!(file = file.file, error = file.error, "policy file not used completely");
     }
@@ -37,6 +29,26 @@ pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
     mended.dedup();
     for file in mended.into_iter().filter(|name| next.files.iter().all(|file| file.file != *name)) {
         tracing::info!(file, "policy file has no errors any more");
+    }
+}
+
+fn log_forced_audit(last: &ForcedAudit, next: &ForcedAudit) {
+    if last.of_all() != next.of_all() {
+        match next.of_all() {
+            Some(by) => tracing::warn!(by, "forced audit is on: no login is blocked and no session is revoked"),
+            None => tracing::warn!("forced audit is off: each policy acts by its mode again"),
+        }
+    }
+    let is_on =
+        |forced: &ForcedAudit, namespace: &String| forced.namespaces.get(namespace).is_some_and(|one| one.is_on);
+    for namespace in last.namespaces.keys().filter(|namespace| is_on(last, namespace) && !is_on(next, namespace)) {
+        tracing::warn!(namespace, "forced audit is off for the namespace: each policy acts by its mode again");
+    }
+    for (namespace, switch) in next.namespaces.iter().filter(|(_, switch)| switch.is_on) {
+        if last.namespaces.get(namespace) != Some(switch) {
+            let by = &switch.source;
+            tracing::warn!(namespace, by, "forced audit is on for the namespace: its policies block no login");
+        }
     }
 }
 

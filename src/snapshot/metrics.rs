@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use prometheus::{Gauge, IntGauge, IntGaugeVec};
 
-use super::Snapshot;
+use super::{ForcedAudit, Snapshot};
 use crate::metrics::{MetricRegistry, to_i64};
 use crate::policy::{ActiveVersion, ConditionStatus, ConditionType};
 
@@ -19,6 +19,7 @@ pub struct SnapshotMetrics {
     generation: IntGauge,
     timestamp: Gauge,
     force_audit: IntGauge,
+    policies_forced_audit: IntGauge,
 }
 
 impl SnapshotMetrics {
@@ -60,6 +61,8 @@ impl SnapshotMetrics {
             timestamp: registry
                 .time("snapshot_timestamp_seconds", "Unix time at which the active policies last changed."),
             force_audit: registry.gauge("force_audit", "1 while forced audit makes every policy audit, else 0."),
+            policies_forced_audit: registry
+                .gauge("policies_forced_audit", "Policies that forced audit makes audit, whatever their mode says."),
         }
     }
 
@@ -67,7 +70,9 @@ impl SnapshotMetrics {
     pub fn published(&self, snapshot: &Snapshot) {
         self.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
         self.timestamp.set(snapshot.since.as_duration().as_secs_f64());
-        self.force_audit.set(i64::from(snapshot.force_audit));
+        self.force_audit(&snapshot.forced_audit);
+        let forced = snapshot.reports.iter().filter(|report| report.forced_audit.is_some()).count();
+        self.policies_forced_audit.set(to_i64(forced));
         let broken: HashSet<&str> = snapshot.files.iter().map(|report| report.file.as_str()).collect();
         self.policy_files_broken.set(to_i64(broken.len()));
         for state in ActiveVersion::ALL {
@@ -93,7 +98,7 @@ impl SnapshotMetrics {
     }
 
     /// Shows forced audit before the first snapshot.
-    pub fn force_audit(&self, force_audit: bool) {
-        self.force_audit.set(i64::from(force_audit));
+    pub fn force_audit(&self, forced: &ForcedAudit) {
+        self.force_audit.set(i64::from(forced.of_all().is_some()));
     }
 }

@@ -6,6 +6,7 @@
 
 mod credential_probe;
 mod empty;
+mod forced_audit;
 mod log;
 mod metrics;
 mod publisher;
@@ -23,6 +24,7 @@ use crate::policy::{ObjectName, PolicyReport, PolicySet, Tenant};
 
 pub use credential_probe::probe_credentials;
 pub use empty::warn_without_policies;
+pub use forced_audit::{AuditSwitch, ForcedAudit};
 pub use metrics::SnapshotMetrics;
 pub use publisher::{ObservedState, Publisher};
 pub use warmth::keep_tenants_warm;
@@ -39,8 +41,8 @@ pub struct Snapshot {
     pub reports: Vec<PolicyReport>,
     /// The errors in policy files.
     pub files: Vec<FileReport>,
-    /// Whether all policies audit, whatever their mode says.
-    pub force_audit: bool,
+    /// Which policies audit, whatever their mode says.
+    pub forced_audit: ForcedAudit,
     clients: HashMap<ObjectName, TenantClient>,
     /// By canonical domain.
     tenants: HashMap<String, TenantState>,
@@ -70,6 +72,11 @@ pub struct FileReport {
 }
 
 impl Snapshot {
+    /// Whether a policy audits, whatever its mode says.
+    pub fn is_audit_forced(&self, policy: &ObjectName) -> bool {
+        self.forced_audit.of(policy).is_some()
+    }
+
     /// The state of a tenant; `None` when none of its policies compiles.
     pub fn tenant(&self, tenant: &Tenant) -> Option<&TenantState> {
         self.tenants.get(tenant.domain())

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
-use super::{FileReport, Snapshot, SnapshotMetrics, TenantState, log};
+use super::{FileReport, ForcedAudit, Snapshot, SnapshotMetrics, TenantState, log};
 use crate::auth0::{TenantClient, Upstream};
 use crate::policy::{
     CallerAccess, CredentialKey, Index, ObjectName, PolicySet, PolicyVersion, ProbeResult, ProbeTarget, Tenant,
@@ -25,8 +25,8 @@ pub struct ObservedState {
     pub caller_access: CallerAccess,
     /// The errors in policy files.
     pub files: Vec<FileReport>,
-    /// Whether all policies audit: the emergency switch for a limit that blocks the wrong logins.
-    pub force_audit: bool,
+    /// The switches for forced audit.
+    pub forced_audit: ForcedAudit,
 }
 
 /// Owns the current snapshot. All changes of it go through [`update`](Self::update).
@@ -62,11 +62,11 @@ impl Publisher {
             policy_set,
             reports,
             files: Vec::new(),
-            force_audit: observed.force_audit,
+            forced_audit: observed.forced_audit.clone(),
             clients: HashMap::new(),
             tenants: HashMap::new(),
         };
-        metrics.force_audit(observed.force_audit);
+        metrics.force_audit(&observed.forced_audit);
         Self {
             state: Mutex::new(PublisherState { observed, clients: HashMap::new() }),
             upstream,
@@ -101,12 +101,15 @@ impl Publisher {
         let same_index = last.generation > 0 && observed.index.revision() == revision;
         if same_index
             && observed.caller_access == caller_access
-            && (&observed.files, observed.force_audit) == (&last.files, last.force_audit)
+            && (&observed.files, &observed.forced_audit) == (&last.files, &last.forced_audit)
         {
             return result;
         }
         observed.index.forget_replaced();
-        let (policy_set, reports) = observed.index.publish(&observed.caller_access);
+        let (policy_set, mut reports) = observed.index.publish(&observed.caller_access);
+        for report in &mut reports {
+            report.forced_audit = observed.forced_audit.of(&report.name).map(str::to_owned);
+        }
         *clients = self.clients(&policy_set, observed.index.probe_targets(), clients);
         let next = Snapshot {
             generation: last.generation + 1,
@@ -116,7 +119,7 @@ impl Publisher {
             policy_set,
             reports,
             files: observed.files.clone(),
-            force_audit: observed.force_audit,
+            forced_audit: observed.forced_audit.clone(),
         };
         log::log_changes(&last, &next);
         self.metrics.published(&next);

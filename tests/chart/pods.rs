@@ -208,11 +208,21 @@ fn forced_audit_restarts_no_pod() {
         map["data"]["value"].as_str().unwrap().to_owned()
     };
     assert_eq!((forced(&before).as_str(), forced(&after).as_str()), ("false", "true"));
+    // They watch the ConfigMap by this name, and mount it for when they may not.
+    let watched = before.serve().source.force_audit_config_map;
+    assert_eq!(watched.as_deref(), Some("session-checker-force-audit"));
     // The Pods mount a folder, because Kubernetes updates neither variables nor files mounted by subPath.
     let volumes = before.pod()["volumes"].as_array().unwrap();
     assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == "session-checker-force-audit"));
     let mounts = before.container()["volumeMounts"].as_array().unwrap();
     assert!(mounts.iter().all(|mount| mount["subPath"].is_null()));
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn class_of_the_release_is_the_default_unless_it_is_given() {
+    let class = |values: &[&str]| with(values).serve().source.class_name;
+    assert_eq!((class(&[]).as_str(), class(&["className=blue"]).as_str()), ("default", "blue"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use session_checker::policy::{CallerAccess, TokenDigest};
 use session_checker::readiness::Readiness;
 use session_checker::server::{App, Rejections, ServerMetrics, check_router};
 use session_checker::shutdown::Shutdown;
-use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
+use session_checker::snapshot::{ForcedAudit, ObservedState, Publisher, SnapshotMetrics};
 use session_checker::source::read_documents;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -75,7 +75,7 @@ impl Setup {
         });
         let observed = ObservedState {
             caller_access: self.caller_access,
-            force_audit: self.force_audit,
+            forced_audit: ForcedAudit { by_service: self.force_audit, ..ForcedAudit::default() },
             ..ObservedState::default()
         };
         let publisher =

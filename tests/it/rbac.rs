@@ -194,6 +194,7 @@ async fn rights_are_exactly_these() {
             "sessionpolicies/status[] get,patch,update".to_owned(),
             format!("secrets[{secrets}] get,list,watch"),
             "events[] create,patch".to_owned(),
+            "configmaps[session-checker-force-audit] list,watch".to_owned(),
             "leases[] create".to_owned(),
             "leases[session-checker] list,watch,update".to_owned(),
         ];

@@ -121,18 +121,19 @@ async fn tenant_of_a_policy_changes_only_in_upper_case() {
 }
 
 #[tokio::test]
-async fn largest_policy_stays_within_the_cost_of_the_rules() {
+async fn largest_policy_fits_the_rules_and_etcd() {
     let Some(plane) = control_plane::shared().await else { return };
     let texts = |count: usize, length: usize| -> Value {
         (0..count).map(|n| format!("{n:0>4}{}", "x".repeat(length - 4))).collect()
     };
-    let organizations = || -> Value { (0..100).map(|n| format!("org_{n:0>4}{}", "x".repeat(56))).collect() };
-    // The object is larger than etcd accepts; the API server estimates the cost of the rules before that.
+    let organizations =
+        |length: usize| -> Value { (0..100).map(|n| format!("org_{n:0>4}{}", "x".repeat(length - 8))).collect() };
+    // Nearly as many bytes as the rule permits.
     let overrides: Value = (0..32)
         .map(|n| {
             json!({
-                "name": format!("{n:0>2}{}", "x".repeat(61)), "users": texts(200, 300), "roles": texts(50, 128),
-                "organizations": organizations(), "connections": texts(100, 64), "clientIds": texts(100, 128),
+                "name": format!("{n:0>2}{}", "x".repeat(61)), "users": texts(200, 35), "roles": texts(50, 10),
+                "organizations": organizations(16), "connections": texts(100, 20), "clientIds": texts(100, 35),
                 "limits": { "perClient": 1000, "perGroup": 1000, "perUser": 1000 },
                 "expiresAt": "2027-01-31T00:00:00Z",
             })
@@ -140,11 +141,14 @@ async fn largest_policy_stays_within_the_cost_of_the_rules() {
         .collect();
     let mut spec = with("/overrides", Some(overrides));
     spec["selector"] = json!({
-        "clientIds": texts(100, 128), "organizations": organizations(), "connections": texts(100, 64),
+        "clientIds": texts(100, 128), "organizations": organizations(60), "connections": texts(100, 64),
     });
     spec["skipProtocols"] = texts(32, 64);
     spec["message"] = json!("x".repeat(500));
-    created(&plane.admin().await, "default", &spec).await.unwrap();
+    let team = plane.namespace(Rbac::Namespaced).await;
+    // Once as it is created, and once as it is applied on the server's side: each value is in the managed fields too.
+    created(&plane.admin().await, &team.name, &spec).await.unwrap();
+    team.apply(policy("largest", &spec)).await;
 }
 
 #[tokio::test]
@@ -166,8 +170,34 @@ async fn omitted_fields_get_defaults_and_reapplying_is_a_no_op() {
     });
     expected.as_object_mut().unwrap().extend(defaults.as_object().unwrap().clone());
     assert_eq!(first.data["spec"], expected);
+    // The second write stores the default of the status, which the first cannot.
     team.apply(policy("a", &written)).await;
-    assert_eq!(api.get("a").await.unwrap().metadata.resource_version, first.metadata.resource_version);
+    let second = api.get("a").await.unwrap();
+    team.apply(policy("a", &written)).await;
+    let third = api.get("a").await.unwrap();
+    assert_eq!(third.metadata.resource_version, second.metadata.resource_version);
+    assert_eq!(third.metadata.generation, Some(1));
+}
+
+#[tokio::test]
+async fn policy_that_nobody_has_seen_has_unknown_conditions() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let team = plane.namespace(Rbac::Namespaced).await;
+    team.apply(policy("a", &full())).await;
+    let unseen = policies(&team, plane.admin().await).get("a").await.unwrap();
+    let conditions = unseen.data["status"]["conditions"].as_array().unwrap().iter();
+    let state: Vec<_> = conditions.map(|one| json!([one["type"], one["status"], one["reason"]])).collect();
+    assert_eq!(state, [json!(["Accepted", "Unknown", "Pending"]), json!(["Ready", "Unknown", "Pending"])]);
+    let output = plane.kubectl(&["get", "sesspol", "-n", &team.name], "").await;
+    assert!(output.out.contains("Unknown") && output.out.contains("Pending"), "{}", output.out);
+}
+
+#[tokio::test]
+async fn white_space_in_a_selector_is_rejected_by_its_item() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let spec = with("/selector/clientIds", Some(json!(["c1", "My App"])));
+    let message = created(&plane.admin().await, "default", &spec).await.unwrap_err();
+    assert!(message.contains("spec.selector.clientIds[1]"), "{message}");
 }
 
 #[tokio::test]
@@ -320,6 +350,13 @@ async fn status_is_written_in_parts_and_without_the_spec() {
     }
     let kept = api.get("a").await.unwrap();
     assert_eq!(kept.data["spec"]["priority"], 0);
-    assert_eq!(kept.data["status"]["conditions"].as_array().unwrap().len(), 2);
+    let reasons: Vec<_> = kept.data["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| json!([one["type"], one["reason"]]))
+        .collect();
+    // `Accepted` is the default of the schema.
+    assert_eq!(reasons, [json!(["Accepted", "Pending"]), json!(["Ready", "Fine"]), json!(["Other", "Fine"])]);
     assert_eq!(kept.metadata.generation, Some(1));
 }

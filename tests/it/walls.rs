@@ -32,11 +32,13 @@ type Arrows = BTreeMap<(String, String), BTreeSet<String>>;
 fn policy_core_uses_neither_crd_nor_frameworks() {
     let wrong = places(|reference| {
         let in_policy = reference.from[0] == "policy";
-        let crd = reference.is_own && reference.to[0] == "crd" && reference.from != ["policy", "compile"];
+        let crd = reference.is_own
+            && reference.to[0] == "crd"
+            && !reference.from.starts_with(&["policy", "compile"].map(str::to_owned));
         let framework = !reference.is_own && NOT_PURE.contains(&&*reference.to[0]);
         in_policy && (crd || framework)
     });
-    assert_eq!(wrong, Vec::<String>::new(), "policy reads crd in compile.rs alone, and none of {NOT_PURE:?}");
+    assert_eq!(wrong, Vec::<String>::new(), "policy reads crd in compile alone, and none of {NOT_PURE:?}");
 }
 
 #[test]

@@ -30,8 +30,14 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 {{- end }}
 - name: SESSION_CHECKER_LEASE_NAME
   value: {{ include "session-checker.fullname" . }}
+{{- with .Values.className }}
+- name: SESSION_CHECKER_CLASS_NAME
+  value: {{ . | quote }}
+{{- end }}
 - name: SESSION_CHECKER_FORCE_AUDIT_FILE
   value: /etc/session-checker/force-audit/value
+- name: SESSION_CHECKER_FORCE_AUDIT_CONFIG_MAP
+  value: {{ include "session-checker.fullname" . }}-force-audit
 - name: SESSION_CHECKER_MAX_IN_FLIGHT
   value: {{ .Values.maxInFlight | quote }}
 - name: SESSION_CHECKER_REPLICAS

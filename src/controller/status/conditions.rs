@@ -4,9 +4,13 @@
 //! seen of logins. Two replicas make the same status from the same policies, and a status without a difference is not written
 //! again.
 
+#[cfg(test)]
+mod tests;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 
+use super::kstatus;
 use crate::crd::SessionPolicyStatus;
 use crate::policy::{
     CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, LogStreamReport, LoginEvidence,
@@ -37,25 +41,35 @@ pub fn status(
     last: &SessionPolicyStatus,
     now: Timestamp,
 ) -> SessionPolicyStatus {
-    let condition = |condition: Condition| {
-        let kind = condition.kind.as_str();
-        let status = condition.status.as_str().to_owned();
-        let since =
-            find(last, kind).filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    let condition = |kind: &str, status: ConditionStatus, reason: &str, message: String| {
+        let status = status.as_str().to_owned();
+        // The minute of a missing Secret begins with it, also when something else was in progress before.
+        let is_same = |before: &&ApiCondition| {
+            before.status == status && (!kstatus::TYPES.contains(&kind) || before.reason == reason)
+        };
+        let since = find(last, kind).filter(is_same).map(|before| &before.last_transition_time);
         ApiCondition {
             type_: kind.to_owned(),
             status,
-            reason: condition.reason.as_str().to_owned(),
-            message: truncated(condition.message),
+            reason: reason.to_owned(),
+            message: truncated(message),
             observed_generation: Some(report.generation),
-            last_transition_time: since.unwrap_or(Time(now)),
+            // The status of a new policy is a default of the schema, with a time that is none.
+            last_transition_time: since.filter(|since| since.0 != Timestamp::UNIX_EPOCH).cloned().unwrap_or(Time(now)),
         }
     };
     let written = last.last_check_time.as_ref().map(|at| at.0);
     let is_due = |at: &Timestamp| written.is_none_or(|written| at.duration_since(written) >= LAST_CHECK_INTERVAL);
+    let own = report.conditions().into_iter().chain([report.enforcing(activity.logins)]);
+    let own = own
+        .map(|Condition { kind, status, reason, message }| condition(kind.as_str(), status, reason.as_str(), message));
+    let progress = kstatus::progress(&report.ready(), last, now).map(|progress| {
+        let status = if progress.is_true { ConditionStatus::True } else { ConditionStatus::False };
+        condition(progress.kind, status, progress.reason, progress.message)
+    });
     SessionPolicyStatus {
         observed_generation: Some(report.generation),
-        conditions: report.conditions().into_iter().chain([report.enforcing(activity.logins)]).map(condition).collect(),
+        conditions: own.chain(progress).collect(),
         limits: match report.version.as_deref() {
             Some(PolicyVersion::Compiled(policy)) => Some(policy.limits.to_string()),
             Some(PolicyVersion::Invalid(_)) | None => None,
@@ -105,16 +119,17 @@ pub struct ConditionEvent {
     pub note: String,
 }
 
-/// The Events for a new status: one for each condition that is False and was not False with the same message before, and
-/// one when `Ready` is True after it was False.
+/// The Events for a new status: one for each condition with a problem that it did not have with the same message before, and
+/// one when `Ready` is True after a problem.
 pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> Vec<ConditionEvent> {
     let mut events = Vec::new();
-    for condition in &status.conditions {
+    for condition in status.conditions.iter().filter(|condition| !kstatus::is_progress(condition)) {
         let before = find(last, &condition.type_);
         let is_summary = condition.type_ == "Ready";
         if is_summary
             && is(condition, ConditionStatus::True)
-            && before.is_some_and(|before| is(before, ConditionStatus::False))
+            && !is_problem(condition)
+            && before.is_some_and(is_problem)
         {
             events.push(ConditionEvent {
                 is_good: true,
@@ -123,16 +138,17 @@ pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus
             });
         }
         let is_known = before.is_some_and(|before| {
-            is(before, ConditionStatus::False)
-                && (&before.reason, &before.message) == (&condition.reason, &condition.message)
+            is_problem(before) && (&before.reason, &before.message) == (&condition.reason, &condition.message)
         });
         // `Ready` repeats the message of another condition, except for callers and log streams, which have no
         // condition.
         let repeats = is_summary
             && status.conditions.iter().any(|other| {
-                other.type_ != "Ready" && (&other.reason, &other.message) == (&condition.reason, &condition.message)
+                other.type_ != "Ready"
+                    && !kstatus::is_progress(other)
+                    && (&other.reason, &other.message) == (&condition.reason, &condition.message)
             });
-        if is(condition, ConditionStatus::False) && !is_known && !repeats {
+        if is_problem(condition) && !is_known && !repeats {
             events.push(ConditionEvent {
                 is_good: false,
                 reason: condition.reason.clone(),
@@ -141,6 +157,13 @@ pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus
         }
     }
     events
+}
+
+/// Whether people should see a condition: it is False, stays unknown because a tenant does not respond, or is True although no
+/// limit is enforced.
+fn is_problem(condition: &ApiCondition) -> bool {
+    let noted = [ConditionReason::TenantUnreachable.as_str(), ConditionReason::ForcedAudit.as_str()];
+    is(condition, ConditionStatus::False) || noted.contains(&&*condition.reason)
 }
 
 fn is(condition: &ApiCondition, status: ConditionStatus) -> bool {
@@ -155,261 +178,5 @@ fn truncated(message: String) -> String {
     match message.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::policy::{CallerAccess, Index, Manifest, ObjectName, SecretManifest};
-
-    /// The report about the last of these versions, with an unproven credential.
-    fn report(versions: &[Value]) -> PolicyReport {
-        let mut index = Index::default();
-        let name = |name: &str| ObjectName::new("team", name);
-        let data = [("domain", "acme.eu.auth0.com"), ("clientId", "a"), ("clientSecret", "b")];
-        index.apply_secret(&SecretManifest {
-            name: name("auth0"),
-            kind: "sessionchecker.dev/credentials".to_owned(),
-            data: Ok(data.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()),
-        });
-        for (generation, limits) in (1..).zip(versions) {
-            let tenant = json!({ "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "auth0" } });
-            let spec = json!({ "tenant": tenant, "limits": limits });
-            index.apply_policy(&Manifest { name: name("seats"), generation, created_at: None, spec });
-        }
-        index.publish(&CallerAccess { allow_anonymous: true, ..CallerAccess::default() }).1.remove(0)
-    }
-
-    fn proven() -> PolicyReport {
-        PolicyReport { credential: CredentialReport::Proven, ..report(&[json!({ "perClient": 1, "perUser": 5 })]) }
-    }
-
-    fn invalid() -> PolicyReport {
-        report(&[json!({ "perClient": 0 })])
-    }
-
-    fn rejected() -> PolicyReport {
-        PolicyReport { credential: CredentialReport::Rejected { previous_in_use: false }, ..proven() }
-    }
-
-    /// The status without any check or login.
-    fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
-        let activity = Activity { logins: LoginEvidence::NotReceived, last_check: None };
-        super::status(report, activity, last, now)
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + second).unwrap()
-    }
-
-    fn empty() -> SessionPolicyStatus {
-        SessionPolicyStatus::default()
-    }
-
-    fn triples(status: &SessionPolicyStatus) -> Vec<[&str; 3]> {
-        status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]).collect()
-    }
-
-    #[test]
-    fn new_policy_has_all_conditions_at_once() {
-        let status = status(&report(&[json!({ "perClient": 1 })]), &empty(), at(0));
-        let unproven = [
-            ["Accepted", "True", "Accepted"],
-            ["CredentialsReady", "Unknown", "Unproven"],
-            ["Ready", "Unknown", "Unproven"],
-            ["Enforcing", "Unknown", "NoStream"],
-        ];
-        assert_eq!(triples(&status), unproven);
-        assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
-        assert_eq!((status.observed_generation, status.limits.as_deref()), (Some(1), Some("client=1")));
-    }
-
-    #[test]
-    fn limits_are_those_of_the_active_version() {
-        let limits = |versions: &[Value]| status(&report(versions), &empty(), at(0)).limits;
-        assert_eq!(limits(&[json!({ "perClient": 1, "perUser": 5 })]).as_deref(), Some("client=1 user=5"));
-        assert_eq!(limits(&[json!({ "perUser": 2 }), json!({ "perUser": 0 })]).as_deref(), Some("user=2"));
-        assert_eq!(limits(&[json!({ "perUser": 0 })]), None);
-    }
-
-    #[test]
-    fn transition_time_changes_only_with_the_status() {
-        let first = status(&rejected(), &empty(), at(0));
-        let other_reason = PolicyReport {
-            credential: CredentialReport::InsufficientScope { missing: vec!["read:sessions"], previous_in_use: false },
-            ..proven()
-        };
-        let second = status(&other_reason, &first, at(60));
-        let third = status(&proven(), &second, at(120));
-        let times = |status: &SessionPolicyStatus| {
-            status.conditions.iter().map(|condition| condition.last_transition_time.0).collect::<Vec<_>>()
-        };
-        assert_eq!(times(&first), [at(0), at(0), at(0), at(0)]);
-        assert_eq!(times(&second), [at(0), at(0), at(0), at(0)]);
-        assert_eq!(times(&third), [at(0), at(120), at(120), at(0)]);
-    }
-
-    #[test]
-    fn equal_status_is_not_written_again() {
-        let last = status(&proven(), &empty(), at(0));
-        let mut later = status(&proven(), &last, at(60));
-        for condition in &mut later.conditions {
-            condition.last_transition_time = Time(at(60));
-        }
-        assert!(!is_outdated(&proven(), &later, &last));
-    }
-
-    #[test]
-    fn every_other_difference_is_written() {
-        let last = status(&proven(), &empty(), at(0));
-        let outdated = |report: &PolicyReport| is_outdated(report, &status(report, &last, at(60)), &last);
-        assert!(outdated(&rejected()));
-        assert!(outdated(&PolicyReport { generation: 2, ..proven() }));
-        let mut without_limits = last.clone();
-        without_limits.limits = None;
-        assert!(is_outdated(&proven(), &last, &without_limits));
-        let mut without_a_condition = last.clone();
-        without_a_condition.conditions.remove(1);
-        assert!(is_outdated(&proven(), &last, &without_a_condition));
-    }
-
-    #[test]
-    fn conditions_of_others_are_ignored() {
-        let last = status(&proven(), &empty(), at(0));
-        let mut with_another = last.clone();
-        with_another.conditions.insert(0, ApiCondition { type_: "Reviewed".to_owned(), ..last.conditions[0].clone() });
-        assert!(!is_outdated(&proven(), &last, &with_another));
-        assert_eq!(status(&proven(), &with_another, at(60)), last);
-    }
-
-    #[test]
-    fn unproven_credential_does_not_downgrade_status() {
-        let unproven = report(&[json!({ "perClient": 1, "perUser": 5 })]);
-        let missing = PolicyReport {
-            callers: CallersReport::Secret(SecretProblem::Awaited(ObjectName::new("team", "callers"))),
-            ..proven()
-        };
-        for report in [unproven, missing] {
-            let last = status(&proven(), &empty(), at(0));
-            assert!(!is_outdated(&report, &status(&report, &last, at(60)), &last));
-            let newer = PolicyReport { generation: 2, ..report };
-            assert!(is_outdated(&newer, &status(&newer, &last, at(60)), &last));
-        }
-    }
-
-    #[test]
-    fn every_state_of_a_new_policy_is_written() {
-        let awaited = CredentialReport::Secret(SecretProblem::Awaited(ObjectName::new("team", "auth0")));
-        let unproven = report(&[json!({ "perClient": 1, "perUser": 5 })]);
-        let mut last = empty();
-        for report in [PolicyReport { credential: awaited, ..proven() }, unproven, proven()] {
-            let next = status(&report, &last, at(0));
-            assert!(is_outdated(&report, &next, &last));
-            last = next;
-        }
-    }
-
-    fn reasons(report: &PolicyReport, last: &SessionPolicyStatus) -> Vec<(bool, String)> {
-        condition_events(&status(report, last, at(60)), last)
-            .into_iter()
-            .map(|event| (event.is_good, event.reason))
-            .collect()
-    }
-
-    #[test]
-    fn problem_makes_one_event() {
-        let last = status(&proven(), &empty(), at(0));
-        assert_eq!(reasons(&rejected(), &last), [(false, "CredentialsRejected".to_owned())]);
-        let last = status(&rejected(), &last, at(0));
-        assert_eq!(reasons(&rejected(), &last), []);
-        assert_eq!(reasons(&PolicyReport { generation: 2, ..rejected() }, &last), []);
-        assert_eq!(reasons(&invalid(), &last), [(false, "Invalid".to_owned())]);
-    }
-
-    #[test]
-    fn missing_callers_make_an_event_without_a_condition() {
-        let nobody = PolicyReport { callers: CallersReport::Nobody, ..proven() };
-        assert_eq!(reasons(&nobody, &empty()), [(false, "NoCallers".to_owned())]);
-    }
-
-    #[test]
-    fn recovery_makes_an_event_only_after_a_problem() {
-        assert_eq!(reasons(&proven(), &empty()), []);
-        let unknown = status(&report(&[json!({ "perClient": 1 })]), &empty(), at(0));
-        assert_eq!(reasons(&proven(), &unknown), []);
-        let last = status(&rejected(), &empty(), at(0));
-        assert_eq!(reasons(&proven(), &last), [(true, "Recovered".to_owned())]);
-    }
-
-    /// A policy whose log stream is received.
-    fn streamed() -> PolicyReport {
-        PolicyReport { log_stream: LogStreamReport::Ready, ..proven() }
-    }
-
-    fn with_logins(
-        last: &SessionPolicyStatus,
-        checked: u64,
-        unchecked: u64,
-        unknown: u64,
-    ) -> (SessionPolicyStatus, [String; 2]) {
-        let logins = LoginEvidence::Seen { checked, unchecked, unknown };
-        let status = super::status(&streamed(), Activity { logins, last_check: None }, last, at(60));
-        let enforcing = find(&status, "Enforcing").unwrap();
-        let words = [enforcing.status.clone(), enforcing.reason.clone()];
-        (status, words)
-    }
-
-    #[test]
-    fn enforcing_follows_the_logins_that_were_seen() {
-        for (logins, status, reason) in [
-            ((0, 0, 0), "Unknown", "NoLogins"),
-            ((0, 0, 9), "Unknown", "NotKnown"),
-            ((1, 0, 9), "True", "Checked"),
-            ((1, 2, 0), "True", "Checked"),
-            ((0, 3, 0), "False", "NotAsked"),
-            ((297, 3, 0), "False", "NotAsked"),
-            ((298, 3, 0), "True", "Checked"),
-        ] {
-            assert_eq!(with_logins(&empty(), logins.0, logins.1, logins.2).1, [status, reason], "{logins:?}");
-        }
-    }
-
-    #[test]
-    fn unchecked_logins_make_one_event() {
-        let (last, _) = with_logins(&empty(), 9, 0, 0);
-        let (unchecked, _) = with_logins(&last, 9, 9, 0);
-        let events = condition_events(&unchecked, &last);
-        assert_eq!(events.iter().map(|event| &*event.reason).collect::<Vec<_>>(), ["NotAsked"]);
-        assert!(is_outdated(&streamed(), &unchecked, &last));
-        let (more, _) = with_logins(&unchecked, 9, 10, 0);
-        assert_eq!(condition_events(&more, &unchecked), []);
-        assert!(!is_outdated(&streamed(), &more, &unchecked), "a count is not written");
-    }
-
-    #[test]
-    fn last_check_is_written_at_most_once_an_hour() {
-        let with_check = |last: &SessionPolicyStatus, second: Option<i64>| {
-            let activity = Activity { logins: LoginEvidence::NotReceived, last_check: second.map(at) };
-            let next = super::status(&proven(), activity, last, at(0));
-            let is_written = is_outdated(&proven(), &next, last);
-            (next, is_written)
-        };
-        let last = status(&proven(), &empty(), at(0));
-        let (first, is_written) = with_check(&last, Some(10));
-        assert_eq!((first.last_check_time.clone(), is_written), (Some(Time(at(10))), true));
-        for second in [None, Some(5), Some(10), Some(3609)] {
-            assert!(!with_check(&first, second).1, "{second:?}");
-        }
-        let (second, is_written) = with_check(&first, Some(3610));
-        assert_eq!((second.last_check_time, is_written), (Some(Time(at(3610))), true));
-    }
-
-    #[test]
-    fn long_message_is_truncated_between_characters() {
-        assert_eq!(truncated("é".repeat(MAX_MESSAGE_CHARS)), "é".repeat(MAX_MESSAGE_CHARS));
-        assert_eq!(truncated("é".repeat(MAX_MESSAGE_CHARS + 1)), format!("{}…", "é".repeat(MAX_MESSAGE_CHARS)));
     }
 }

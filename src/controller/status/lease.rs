@@ -23,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::controller::client::{FIELD_MANAGER, describe};
 use crate::controller::watch::one;
 
+/// The log line of a failed write.
+const NOT_WRITTEN: &str = "Lease cannot be written; retrying. Without it, this replica writes no status.";
+
 /// How long the release of the Lease may take. It only speeds up the next election, so a shutdown does not wait longer.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -93,30 +96,35 @@ impl Leadership {
     }
 }
 
-/// Takes part in the election until `stop`, then releases the Lease. `on_change` receives whether this replica leads, at
-/// the start and after each change.
+/// What happened in an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElectionEvent {
+    /// Whether this replica leads, at the start and after each change.
+    Leads(bool),
+    /// The Lease cannot be read or written. The election tries again.
+    Failed,
+}
+
+/// Takes part in the election until `stop`, then releases the Lease.
 pub fn run_election(
     api: Api<Lease>,
     candidate: Candidate,
     stop: CancellationToken,
-    on_change: impl Fn(bool) + Send + Sync + 'static,
+    on_event: impl Fn(ElectionEvent) + Send + Sync + 'static,
 ) -> (Leadership, impl Future<Output = ()> + Send) {
     let (sender, receiver) = watch::channel(None);
     let election = async move {
         let leases = one(api.clone(), &candidate.name, std::convert::identity);
         pin_mut!(leases);
         let mut election = Election::new(candidate, Instant::now());
-        on_change(false);
+        on_event(ElectionEvent::Leads(false));
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(observed) = leases.next() => match observed {
                     Ok(lease) => election.observe(lease, Instant::now()),
-                    Err(error) => {
-                        let lease = &election.candidate.name;
-                        tracing::warn!(lease, trouble = %error, "Lease watch failed; retrying");
-                    }
+                    Err(error) => election.failed("Lease watch failed; retrying", error.to_string()),
                 },
                 () = sleep_until(election.next_attempt()), if election.observed.is_some() => {
                     tokio::select! {
@@ -129,10 +137,10 @@ pub fn run_election(
                     election.leads_until = None;
                 }
             }
-            election.publish(&sender, &on_change);
+            election.publish(&sender, &on_event);
         }
         election.leads_until = None;
-        election.publish(&sender, &on_change);
+        election.publish(&sender, &on_event);
         election.release(&api).await;
     };
     (Leadership(receiver), election)
@@ -149,11 +157,25 @@ struct Election {
     retry_at: Instant,
     /// Until when this replica may act as the leader.
     leads_until: Option<Instant>,
+    /// The last failure, until a write succeeds. The same is logged once: without a right to the Lease there is one every two
+    /// seconds.
+    failure: Option<String>,
+    /// How many failures were not published yet.
+    new_failures: u32,
 }
 
 impl Election {
     fn new(candidate: Candidate, now: Instant) -> Self {
-        Self { candidate, observed: None, unchanged_since: now, retry_at: now, leads_until: None }
+        let (failure, new_failures) = (None, 0);
+        Self {
+            candidate,
+            observed: None,
+            unchanged_since: now,
+            retry_at: now,
+            leads_until: None,
+            failure,
+            new_failures,
+        }
     }
 
     fn observe(&mut self, lease: Option<Lease>, now: Instant) {
@@ -223,7 +245,6 @@ impl Election {
 
     async fn acquire_or_renew(&mut self, api: &Api<Lease>) {
         let started = Instant::now();
-        let lease = &self.candidate.name;
         let claim = self.claim(Timestamp::now());
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let write = async {
@@ -238,37 +259,40 @@ impl Election {
                 // From the start of the request: other candidates see the write at some moment after it.
                 self.unchanged_since = started;
                 self.leads_until = Some(started + self.candidate.leads_for());
+                if self.failure.take().is_some() {
+                    tracing::info!(lease = self.candidate.name, "Lease can be written again");
+                }
                 return;
             }
             // Another candidate was faster. The watch will show which.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
-            Ok(Err(error)) => {
-                let error = describe(&error);
-                tracing::warn!(
-                    lease,
-                    error,
-                    "Lease cannot be written; retrying. Without it, this replica writes no status."
-                );
-            }
-            Err(_) => {
-                tracing::warn!(
-                    lease,
-                    "Lease cannot be written in time; retrying. Without it, this replica writes no status."
-                );
-            }
+            Ok(Err(error)) => self.failed(NOT_WRITTEN, describe(&error)),
+            Err(_) => self.failed(NOT_WRITTEN, "the API server did not respond in time".to_owned()),
         }
         self.retry_at = Instant::now() + self.candidate.retry_pause();
     }
 
-    /// Publishes until when this replica leads, and reports a change.
-    fn publish(&self, sender: &watch::Sender<Option<Instant>>, on_change: impl Fn(bool)) {
+    /// Counts a failure, and logs it unless it is the last one again.
+    fn failed(&mut self, message: &'static str, error: String) {
+        self.new_failures += 1;
+        if self.failure.as_ref() != Some(&error) {
+            tracing::warn!(lease = self.candidate.name, error, "{message}");
+            self.failure = Some(error);
+        }
+    }
+
+    /// Publishes until when this replica leads, and reports a change and failures.
+    fn publish(&mut self, sender: &watch::Sender<Option<Instant>>, on_event: impl Fn(ElectionEvent)) {
+        for _ in 0..std::mem::take(&mut self.new_failures) {
+            on_event(ElectionEvent::Failed);
+        }
         let now = Instant::now();
         let leads_until = self.leads_until.filter(|until| now < *until);
         let led = sender.send_replace(leads_until).is_some();
         let leads = leads_until.is_some();
         if led != leads {
             tracing::info!(lease = self.candidate.name, leader = leads, "leadership changed");
-            on_change(leads);
+            on_event(ElectionEvent::Leads(leads));
         }
     }
 
@@ -392,6 +416,19 @@ mod tests {
         let spec = election.claim(now).spec.unwrap();
         assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(4), None));
         assert_eq!((spec.renew_time, spec.lease_duration_seconds), (Some(MicroTime(now)), Some(30)));
+    }
+
+    #[test]
+    fn repeated_failure_is_counted_and_told_once() {
+        let (mut election, _) = observed(&[(0, None)]);
+        let (sender, _receiver) = watch::channel(None);
+        let events = std::cell::RefCell::new(Vec::new());
+        for _ in 0..3 {
+            election.failed(NOT_WRITTEN, "403".to_owned());
+            assert_eq!(election.failure.as_deref(), Some("403"));
+            election.publish(&sender, |event| events.borrow_mut().push(event));
+        }
+        assert_eq!(events.into_inner(), [ElectionEvent::Failed; 3]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Writes the status of every policy, and Events about its conditions, from the one replica that holds the Lease.
 
 pub mod conditions;
+mod contention;
+mod kstatus;
 pub mod lease;
 mod writer;
 
@@ -16,7 +18,7 @@ use super::objects::ObservedPolicies;
 use crate::coverage::Coverage;
 use crate::readiness::Readiness;
 use crate::snapshot::Publisher;
-use lease::{Candidate, run_election};
+use lease::{Candidate, ElectionEvent, run_election};
 use writer::StatusWriter;
 
 /// What a status is made of, apart from the active policies.
@@ -42,11 +44,16 @@ pub fn start_status_writer(
     stop: CancellationToken,
 ) -> (impl Future<Output = ()> + Send + use<>, impl Future<Output = Infallible> + Send + use<>) {
     let leases = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let leader_metrics = Arc::clone(&metrics);
-    leader_metrics.leader(false);
-    let on_change = move |leads| leader_metrics.leader(leads);
-    let (leadership, election) = run_election(leases, candidate.clone(), stop.clone(), on_change);
-    let writer = StatusWriter::new(connection.client.clone(), candidate, leadership, publisher, observations, metrics);
+    let election_metrics = Arc::clone(&metrics);
+    election_metrics.leader(false);
+    let on_event = move |event| match event {
+        ElectionEvent::Leads(leads) => election_metrics.leader(leads),
+        ElectionEvent::Failed => election_metrics.election_failed(),
+    };
+    let (leadership, election) = run_election(leases, candidate.clone(), stop.clone(), on_event);
+    let manager = connection.field_manager(&candidate.name);
+    let writer =
+        StatusWriter::new(connection.client.clone(), manager, candidate, leadership, publisher, observations, metrics);
     let election = async move {
         tokio::select! {
             () = stop.cancelled() => {}

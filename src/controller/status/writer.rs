@@ -4,8 +4,9 @@
 //! written. A write changes the object, the watch shows the change, and the comparison then finds no difference: a write
 //! does not cause another.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,10 +25,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Observations;
 use super::conditions::{Activity, ConditionEvent, condition_events, is_outdated, status};
+use super::contention::{Contention, StatusDigest};
+use super::kstatus;
 use super::lease::{Candidate, Leadership};
-use crate::controller::client::{FIELD_MANAGER, describe};
+use crate::controller::client::describe;
 use crate::controller::metrics::{ControllerMetrics, StatusWrite};
-use crate::controller::objects::{ObservedPolicies, ObservedPolicy};
+use crate::controller::objects::{self, ObservedPolicies, ObservedPolicy};
 use crate::coverage::Coverage;
 use crate::crd::{API_VERSION, KIND, SessionPolicy, SessionPolicyStatus};
 use crate::policy::{ObjectName, PolicyReport};
@@ -42,12 +45,16 @@ const MAX_CONCURRENT_WRITES: usize = 4;
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The longest note of an Event. The API server accepts 1,024 bytes.
 const MAX_NOTE_BYTES: usize = 1000;
+/// The overwrite in a row that people are told of. The first may be an edit by hand.
+const TOLD_OVERWRITES: u32 = 2;
 /// How many recorders are kept. Each holds one note of at most [`MAX_NOTE_BYTES`], so that they stay below a few MB.
 const MAX_RECORDERS: usize = 1_000;
 
 /// Writes statuses and Events.
 pub(super) struct StatusWriter {
     client: Client,
+    /// The field manager of the statuses.
+    manager: String,
     candidate: Candidate,
     leadership: Leadership,
     current: Arc<ArcSwap<Snapshot>>,
@@ -58,11 +65,22 @@ pub(super) struct StatusWriter {
     /// One recorder per note. A recorder merges Events that differ in nothing but their notes, and the note is what a
     /// person reads. A note that is published again is counted by its recorder.
     recorders: Mutex<LinkedHashMap<String, Recorder>>,
+    contention: Mutex<Contention>,
+}
+
+/// What a round of writes left to do.
+#[derive(Default)]
+struct Rest {
+    /// Whether a write has failed.
+    has_failures: bool,
+    /// When a status has to be written although nothing changes.
+    next: Option<Instant>,
 }
 
 impl StatusWriter {
     pub fn new(
         client: Client,
+        manager: String,
         candidate: Candidate,
         leadership: Leadership,
         publisher: &Publisher,
@@ -71,8 +89,20 @@ impl StatusWriter {
     ) -> Self {
         let Observations { policies: observed, coverage } = observations;
         let (current, snapshot_changes) = (publisher.current(), publisher.changes());
-        let recorders = Mutex::default();
-        Self { client, candidate, leadership, current, snapshot_changes, observed, metrics, coverage, recorders }
+        let (recorders, contention) = (Mutex::default(), Mutex::default());
+        Self {
+            client,
+            manager,
+            candidate,
+            leadership,
+            current,
+            snapshot_changes,
+            observed,
+            metrics,
+            coverage,
+            recorders,
+            contention,
+        }
     }
 
     /// Writes for as long as the process runs.
@@ -83,13 +113,14 @@ impl StatusWriter {
             self.leadership.held().await;
             self.snapshot_changes.mark_unchanged();
             observed_changes.mark_unchanged();
-            let retry_at = if self.write_all().await {
-                pause = RETRY_BACKOFF.0;
-                None
-            } else {
+            let Rest { has_failures, next } = self.write_all().await;
+            let retry_at = if has_failures {
                 let at = Instant::now() + pause;
                 pause = (pause * 2).min(RETRY_BACKOFF.1);
-                Some(at)
+                Some(next.map_or(at, |next| next.min(at)))
+            } else {
+                pause = RETRY_BACKOFF.0;
+                next
             };
             tokio::select! {
                 Ok(()) = self.snapshot_changes.changed() => {}
@@ -102,12 +133,13 @@ impl StatusWriter {
         }
     }
 
-    /// Writes every outdated status; returns whether no write needs a retry.
-    async fn write_all(&self) -> bool {
+    /// Writes every outdated status.
+    async fn write_all(&self) -> Rest {
         let snapshot = self.current.load_full();
+        self.forget_contention(&snapshot);
         let mut reports = snapshot.reports.iter();
         let mut writes = FuturesUnordered::new();
-        let mut is_complete = true;
+        let mut rest = Rest::default();
         loop {
             // Once there is a new snapshot, the rest of these reports is out of date. The next round writes the new ones.
             while writes.len() < MAX_CONCURRENT_WRITES
@@ -116,24 +148,44 @@ impl StatusWriter {
             {
                 // Thousands of reports may need no write. Without a yield they would delay checks on this worker.
                 consume_budget().await;
-                writes
-                    .extend(self.outdated(report).map(|(observed, status)| self.write(&report.name, observed, status)));
+                writes.extend(
+                    self.outdated(report, &mut rest.next)
+                        .map(|(observed, status)| self.write(&report.name, observed, status)),
+                );
             }
             match writes.next().await {
-                Some(is_done) => is_complete &= is_done,
-                None => return is_complete,
+                Some(is_done) => rest.has_failures |= !is_done,
+                None => return rest,
             }
         }
     }
 
     /// The status to write, when it differs from the observed one. While the snapshot and the watch show different
-    /// generations, nothing is written: one of the two is about to change.
-    fn outdated(&self, report: &PolicyReport) -> Option<(ObservedPolicy, SessionPolicyStatus)> {
+    /// generations, nothing is written: one of the two is about to change. `next` becomes the time of the first status that is
+    /// to be written later.
+    fn outdated(
+        &self,
+        report: &PolicyReport,
+        next: &mut Option<Instant>,
+    ) -> Option<(ObservedPolicy, SessionPolicyStatus)> {
         let (logins, last_check) = (self.coverage.evidence(&report.name), self.coverage.last_check(&report.name));
         let activity = Activity { logins, last_check };
+        let mut wait_until = |at: Instant| *next = Some(next.map_or(at, |next| next.min(at)));
         let observed = self.observed.get(&report.name).filter(|observed| observed.generation == report.generation)?;
-        let status = status(report, activity, &observed.status, Timestamp::now());
-        is_outdated(report, &status, &observed.status).then_some((observed, status))
+        let (now, time) = (Instant::now(), Timestamp::now());
+        let status = status(report, activity, &observed.status, time);
+        if let Some(at) = kstatus::changes_at(&status) {
+            wait_until(now + Duration::try_from(at.duration_since(time)).unwrap_or_default());
+        }
+        if !is_outdated(report, &status, &observed.status) {
+            return None;
+        }
+        let due = self.contention().due(&report.name, StatusDigest::of(&status), now);
+        if due > now {
+            wait_until(due);
+            return None;
+        }
+        Some((observed, status))
     }
 
     /// Writes one status, then publishes Events about its changes; returns whether no retry is needed.
@@ -149,10 +201,22 @@ impl StatusWriter {
             "apiVersion": API_VERSION, "kind": KIND,
             "metadata": { "name": name.name, "uid": observed.uid }, "status": status,
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams::apply(&self.manager).force();
         let wait = self.candidate.request_timeout();
-        let result = match timeout(wait, api.patch_status(&name.name, &params, &Patch::Apply(&patch))).await {
-            Ok(Ok(_)) => StatusWrite::Done,
+        let mut version = 0;
+        let write = async {
+            if status.limits.is_none() && observed.status.limits.is_some() {
+                // A field that is left out stays when another manager owns it too, such as an earlier release.
+                let none = json!({ "metadata": { "uid": observed.uid }, "status": { "limits": null } });
+                api.patch_status(&name.name, &PatchParams::default(), &Patch::Merge(&none)).await?;
+            }
+            api.patch_status(&name.name, &params, &Patch::Apply(&patch)).await
+        };
+        let result = match timeout(wait, write).await {
+            Ok(Ok(written)) => {
+                version = objects::version(&written.metadata);
+                StatusWrite::Done
+            }
             // The policy was deleted, or created again. The watch will show it.
             Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => StatusWrite::Gone,
             Ok(Err(error)) => {
@@ -166,13 +230,56 @@ impl StatusWriter {
         };
         self.metrics.status_written(result);
         if result == StatusWrite::Done {
-            let events = condition_events(&status, &observed.status);
-            self.observed.record_write(name, &observed.uid, status);
+            let overwritten = self.contention().written(name, StatusDigest::of(&status), Instant::now());
+            let events = match overwritten {
+                0 => condition_events(&status, &observed.status),
+                // What another writer says is no change of the policy.
+                _ => Vec::from_iter((overwritten == TOLD_OVERWRITES).then(|| self.overwritten(name, &observed))),
+            };
+            if overwritten > 0 {
+                self.metrics.status_overwritten();
+            }
+            self.observed.record_write(name, &observed.uid, status, version);
             for event in events.into_iter().filter(|_| self.leadership.is_held()) {
                 self.publish_event(name, &observed.uid, event).await;
             }
         }
         result != StatusWrite::Failed
+    }
+
+    /// Tells people that another writer overwrites the status of a policy.
+    fn overwritten(&self, name: &ObjectName, observed: &ObservedPolicy) -> ConditionEvent {
+        let other = observed.status_managers.iter().find(|manager| **manager != self.manager);
+        let other = other.map_or("another writer", String::as_str);
+        let (policy, manager) = (name.to_string(), &self.manager);
+        tracing::warn!(
+            policy,
+            manager,
+            other,
+            "another writer overwrites the status; restoring it with growing pauses"
+        );
+        ConditionEvent {
+            is_good: false,
+            reason: "StatusOverwritten".to_owned(),
+            note: format!(
+                "{other} overwrites the status that {manager} writes, which now restores it with pauses of up to five minutes: \
+                 give each release that sees this policy a class of its own (chart value className, spec.className) or other \
+                 namespaces"
+            ),
+        }
+    }
+
+    /// Forgets the writes of policies that are gone, when there are many.
+    fn forget_contention(&self, snapshot: &Snapshot) {
+        let mut contention = self.contention();
+        if contention.len() > snapshot.reports.len() {
+            let names: HashSet<&ObjectName> = snapshot.reports.iter().map(|report| &report.name).collect();
+            contention.retain(|name| names.contains(name));
+        }
+    }
+
+    fn contention(&self) -> MutexGuard<'_, Contention> {
+        self.contention.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn publish_event(&self, name: &ObjectName, uid: &str, event: ConditionEvent) {

@@ -6,7 +6,21 @@ use std::time::Duration;
 use super::*;
 
 pub(super) fn compiled(spec: &Value) -> Result<Policy, Vec<SpecError>> {
-    compile(&Manifest { spec: spec.clone(), ..manifest(json!({})) })
+    validate(&Manifest { spec: spec.clone(), ..manifest(json!({})) })
+}
+
+#[test]
+fn rules_of_the_api_server_alone_do_not_stop_a_policy() {
+    for (pointer, value, ..) in invalid() {
+        let manifest = Manifest { spec: with(pointer, value.clone()), ..manifest(json!({})) };
+        let errors = validate(&manifest).unwrap_err();
+        let is_new =
+            |error: &SpecError| error.message.contains("white space") || error.message.contains("bytes together");
+        assert_eq!(compile(&manifest).is_ok(), errors.iter().all(is_new), "{pointer} {value:?}");
+        if compile(&manifest).is_ok() {
+            assert!(compile_stored(&manifest).is_ok(), "{pointer} {value:?}");
+        }
+    }
 }
 
 #[test]

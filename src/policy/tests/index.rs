@@ -84,7 +84,10 @@ fn first_credential_is_used_unproven_and_reported() {
         (secret_in_use(&index, "a"), credential_condition(&index, "a")),
         (one.clone(), (ConditionStatus::Unknown, ConditionReason::Unproven))
     );
-    probe(&mut index, &ProbeResult::Unreachable { failure: Failure::UpstreamTimeout, remedy: None });
+    probe(
+        &mut index,
+        &ProbeResult::Unreachable { failure: Failure::UpstreamTimeout, detail: "no answer".into(), remedy: None },
+    );
     let condition = credential_condition(&index, "a");
     assert_eq!(
         (secret_in_use(&index, "a"), condition),
@@ -115,7 +118,10 @@ fn new_credential_replaces_the_old_one_for_good_once_proven() {
         (ConditionStatus::True, ConditionReason::Proven),
         "the previous credential is in use"
     );
-    probe(&mut index, &ProbeResult::Unreachable { failure: Failure::UpstreamTimeout, remedy: None });
+    probe(
+        &mut index,
+        &ProbeResult::Unreachable { failure: Failure::UpstreamTimeout, detail: "no answer".into(), remedy: None },
+    );
     assert_eq!(
         (secret_in_use(&index, "a").unwrap().as_str(), credential_condition(&index, "a").1),
         ("one", ConditionReason::TenantUnreachable)
@@ -159,7 +165,10 @@ fn unreachable_tenant_keeps_the_earlier_probe_result() {
     index.apply_secret(&credential("one"));
     probe(&mut index, &granted(READ));
     let revision = index.revision();
-    probe(&mut index, &ProbeResult::Unreachable { failure: Failure::CircuitOpen, remedy: None });
+    probe(
+        &mut index,
+        &ProbeResult::Unreachable { failure: Failure::CircuitOpen, detail: "no answer".into(), remedy: None },
+    );
     assert_eq!((credential_condition(&index, "a").1, index.revision()), (ConditionReason::Proven, revision));
 }
 

@@ -10,6 +10,7 @@ mod index;
 mod limits;
 mod log_streams;
 mod messages;
+mod newer;
 mod oracle;
 mod origins;
 mod partial;

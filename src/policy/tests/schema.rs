@@ -173,7 +173,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-const POINTERS: [&str; 38] = [
+const POINTERS: [&str; 39] = [
+    "/className",
     "/tenant",
     "/tenant/domain",
     "/tenant/customDomain",

@@ -1,10 +1,14 @@
 //! The service in a cluster, on a real API server: watches, active policies, status, and failures. Every replica has the
 //! rights of the chart's service account.
 
+mod connections;
+mod forced_audit;
 mod log_streams;
 mod proxy;
+mod releases;
 mod rotation;
 mod serving;
+mod skew;
 mod status;
 mod trouble;
 
@@ -24,7 +28,7 @@ use crate::control_plane::Namespace;
 
 /// The source of a replica that acts as a namespace's service account.
 async fn source(team: &Namespace<'_>, namespaces: Namespaces) -> Source {
-    Source::Cluster(Cluster { config: Some(Box::new(config(team).await)), namespaces })
+    Source::Cluster(Cluster { config: Some(Box::new(config(team).await)), namespaces, ..Cluster::default() })
 }
 
 /// The client configuration of a service account.

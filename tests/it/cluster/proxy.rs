@@ -79,7 +79,7 @@ impl Proxy {
     pub fn source(&self) -> Source {
         let mut config = Config::new(format!("http://{}", self.address).parse().unwrap());
         config.default_namespace.clone_from(&self.namespace);
-        Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces: Namespaces::Own })
+        Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces: Namespaces::Own, ..Cluster::default() })
     }
 
     /// Responds to the next `times` requests of a kind for these resources in place of the API server.

@@ -263,7 +263,8 @@ async fn expired_token_is_replaced_by_the_next_token_in_its_file() {
     let mut config = config(&team).await;
     config.auth_info.token = None;
     config.auth_info.token_file = Some(file.path().to_str().unwrap().to_owned());
-    let source = Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces: Namespaces::Own });
+    let source =
+        Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces: Namespaces::Own, ..Cluster::default() });
     let endpoint = format!("{DOMAIN}={}", tenant.url());
     let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), source).await.unwrap();
     replica.becomes_ready().await;

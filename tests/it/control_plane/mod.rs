@@ -98,6 +98,11 @@ impl ControlPlane {
         Self { binaries, folder, port, ca, admin_token, supervisor, supervisor_io: Mutex::new(supervisor_io) }
     }
 
+    /// The port of the API server.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     async fn wait_until_ready(&self) {
         let client = self.admin().await;
         let deadline = tokio::time::Instant::now() + PATIENCE;

@@ -1,0 +1,107 @@
+//! Specs of a newer version of the resource: nothing that this program does not know switches a limit off.
+
+use proptest::prelude::*;
+
+use super::session_policies::{full, with};
+use super::*;
+
+fn stored(spec: &Value) -> Result<(Policy, Vec<SpecError>), Vec<SpecError>> {
+    compile_stored(&Manifest { spec: spec.clone(), ..manifest(json!({})) })
+}
+
+fn strict(spec: &Value) -> Result<Policy, Vec<SpecError>> {
+    compile(&Manifest { spec: spec.clone(), ..manifest(json!({})) })
+}
+
+#[test]
+fn unknown_field_of_the_api_server_is_ignored_and_named() {
+    for pointer in ["/devices", "/tenant/audience", "/selector/groups", "/limits/perDevice", "/overrides/0/note"] {
+        for value in [json!(3), json!("x"), json!(false), json!([]), json!({})] {
+            let spec = with(pointer, Some(value.clone()));
+            let (policy, unknown) = stored(&spec).unwrap_or_else(|errors| panic!("{pointer} {value}: {errors:?}"));
+            assert_eq!(format!("{policy:?}"), format!("{:?}", strict(&full()).unwrap()), "{pointer} {value}");
+            let field = format!("spec{}", pointer.replace("/0", "[0]").replace('/', "."));
+            assert_eq!(unknown.iter().map(|note| note.field.as_str()).collect::<Vec<_>>(), [field]);
+            assert!(unknown[0].message.contains("upgrade the service"), "{}", unknown[0]);
+            assert!(strict(&spec).is_err(), "{pointer}: as a person wrote it, it is an error");
+        }
+    }
+}
+
+#[test]
+fn unknown_word_of_the_api_server_acts_as_the_default() {
+    for field in ["reentry", "strategy", "mode", "actors", "missingSession", "failurePolicy"] {
+        let pointer = format!("/{field}");
+        let spec = with(&pointer, Some(json!("OfALaterVersion")));
+        let (policy, unknown) = stored(&spec).unwrap();
+        assert_eq!(format!("{policy:?}"), format!("{:?}", strict(&full()).unwrap()), "{field}");
+        assert_eq!(unknown.len(), 1);
+        assert_eq!(unknown[0].field, format!("spec.{field}"));
+        assert!(unknown[0].message.contains(r#""OfALaterVersion""#), "{}", unknown[0]);
+        assert!(strict(&spec).is_err());
+    }
+}
+
+#[test]
+fn override_that_an_unknown_field_may_narrow_is_left_out() {
+    let exempt = |more: Value| {
+        let mut entry = json!({ "name": "vip", "exempt": true });
+        merge(&mut entry, more);
+        with("/overrides", Some(json!([{ "name": "kept", "users": ["a"], "exempt": true }, entry])))
+    };
+    for spec in [
+        exempt(json!({ "users": ["u"], "countries": ["se"] })),
+        exempt(json!({ "users": ["u"], "window": { "from": "8:00" } })),
+        // It has no criterion that this program knows.
+        exempt(json!({ "country": "se" })),
+        exempt(json!({ "exempt": false, "users": ["u"], "limits": { "perDevice": 1 } })),
+    ] {
+        let (policy, unknown) = stored(&spec).unwrap();
+        let names: Vec<&str> = policy.overrides.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["kept"], "{spec}");
+        assert!(unknown.iter().any(|note| note.field == "spec.overrides[1]"), "{unknown:?}");
+    }
+}
+
+#[test]
+fn known_rules_hold_for_what_the_api_server_sends() {
+    for (pointer, value) in [
+        ("/limits", json!({ "perDevice": 2 })),
+        ("/timeout", json!("1h")),
+        ("/mode", json!(5)),
+        ("/tenant/domain", json!("https://x")),
+    ] {
+        assert!(stored(&with(pointer, Some(value))).is_err(), "{pointer}");
+    }
+    let errors = stored(&with("/limits", Some(json!({ "perDevice": 2 })))).unwrap_err();
+    assert!(errors.iter().any(|error| error.field == "spec.limits.perDevice"), "{errors:?}");
+}
+
+#[test]
+fn unknown_field_is_noted_in_the_condition_and_as_a_warning() {
+    let mut index = Index::default();
+    let spec = with("/devices", Some(json!(3)));
+    index.apply_stored_policy(&Manifest { spec: spec.clone(), ..manifest(json!({})) });
+    let report = index.publish(&CallerAccess::default()).1.remove(0);
+    let accepted = report.accepted();
+    assert_eq!(accepted.status, ConditionStatus::True);
+    assert!(accepted.message.contains("spec.devices: this version of the service does not know"), "{accepted:?}");
+    assert!(report.warnings.iter().any(|warning| warning.starts_with("spec.devices")), "{:?}", report.warnings);
+    // The same from a file is an error.
+    index.apply_policy(&Manifest { spec, generation: 2, ..manifest(json!({})) });
+    assert_eq!(index.publish(&CallerAccess::default()).1[0].accepted().status, ConditionStatus::False);
+}
+
+proptest! {
+    #[test]
+    fn new_field_with_a_default_never_changes_a_policy(
+        pointer in prop::sample::select(vec!["", "/tenant", "/selector", "/limits", "/overrides/0", "/callerSecretRef"]),
+        name in "later[A-Z][a-z]{1,8}",
+        value in prop_oneof![Just(json!(false)), Just(json!("0s")), Just(json!(0)), Just(json!([])), Just(json!({}))],
+    ) {
+        let spec = with(&format!("{pointer}/{name}"), Some(value));
+        let (policy, unknown) = stored(&spec).unwrap();
+        prop_assert_eq!(format!("{policy:?}"), format!("{:?}", strict(&full()).unwrap()));
+        prop_assert_eq!(unknown.len(), 1);
+    }
+}
