@@ -14,7 +14,7 @@ use tracing::warn;
 use super::assertion;
 use super::call::{Operation, Priority};
 use super::error::{Error, object};
-use super::transport::{Endpoint, Request};
+use super::transport::{Endpoint, TenantRequest};
 use crate::policy::{Failure, Tenant};
 use crate::secret::{ClientAuth, Credentials};
 
@@ -90,7 +90,7 @@ impl Grant {
         matches!(self.credentials.client_auth, ClientAuth::PrivateKey { .. })
     }
 
-    fn request(&self) -> Result<Request, Error> {
+    fn request(&self) -> Result<TenantRequest, Error> {
         let client_id = self.credentials.client_id.as_str();
         let mut form =
             vec![("grant_type", "client_credentials"), ("client_id", client_id), ("audience", self.audience.as_str())];
@@ -105,7 +105,7 @@ impl Grant {
         }
         let request = self.endpoint.token_request().form(&form).build();
         request
-            .map(Request::Token)
+            .map(TenantRequest::Token)
             .map_err(|_| Error::new(Failure::UpstreamError, "the request to the token endpoint is not valid HTTP"))
     }
 }

@@ -67,13 +67,13 @@ pub(super) struct Endpoint {
 }
 
 /// A request that is sent once.
-pub(super) enum Request {
+pub(super) enum TenantRequest {
     Token(reqwest::Request),
     Api(hyper::Request<()>),
 }
 
 /// An answer whose body is not read yet.
-enum Answer<'a> {
+enum UnreadAnswer<'a> {
     Token(reqwest::Response),
     Api(Response, &'a mut PooledPlace),
 }
@@ -168,7 +168,7 @@ impl Endpoint {
         operation: Operation,
         target: &str,
         authorization: HeaderValue,
-    ) -> Result<Request, Error> {
+    ) -> Result<TenantRequest, Error> {
         let invalid = || Error::new(Failure::UpstreamError, "the request to the Management API is not valid HTTP");
         let prefix = self.base.path().trim_end_matches('/');
         let target = if prefix.is_empty() {
@@ -192,7 +192,7 @@ impl Endpoint {
             // Some gateways answer 411 without it.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        Ok(Request::Api(request))
+        Ok(TenantRequest::Api(request))
     }
 
     /// Sends one request, and returns the answer that the call interprets. `request` makes the request for each try,
@@ -205,7 +205,7 @@ impl Endpoint {
         operation: Operation,
         priority: Priority,
         context: &CallContext,
-        request: impl Fn() -> Result<Request, Error>,
+        request: impl Fn() -> Result<TenantRequest, Error>,
     ) -> Result<Reply, Error> {
         let deadline = context.deadline;
         let (mut resend, mut retried, mut last_error) = (0, false, None);
@@ -248,7 +248,7 @@ impl Endpoint {
         operation: Operation,
         deadline: Instant,
         resend: u32,
-        mut request: Request,
+        mut request: TenantRequest,
         permit: Permit,
     ) -> Result<Reply, Retry> {
         let started = Instant::now();
@@ -257,8 +257,10 @@ impl Endpoint {
             propagator.inject_context(&span.context(), &mut HeaderInjector(request.headers_mut()));
         });
         let (result, is_connections_fault) = match request {
-            Request::Token(request) => (self.fetch_token(deadline, request).instrument(span.clone()).await, false),
-            Request::Api(request) => self.call_api(operation, deadline, request).instrument(span.clone()).await,
+            TenantRequest::Token(request) => {
+                (self.fetch_token(deadline, request).instrument(span.clone()).await, false)
+            }
+            TenantRequest::Api(request) => self.call_api(operation, deadline, request).instrument(span.clone()).await,
         };
         let outcome = match &result {
             Ok((reply, _)) => Outcome::of(reply.status),
@@ -284,7 +286,7 @@ impl Endpoint {
     ) -> Result<(Reply, RateLimit), TransportError> {
         let answer = async {
             let response = self.http.execute(request).await.map_err(of_token)?;
-            self.read(Operation::Token, Answer::Token(response)).await
+            self.read(Operation::Token, UnreadAnswer::Token(response)).await
         };
         timeout_at(deadline, answer).await.unwrap_or(Err(TransportError::Timeout))
     }
@@ -306,7 +308,7 @@ impl Endpoint {
         let sent_at = Instant::now();
         let answer = async {
             let response = place.send(request).await.map_err(TransportError::Broken)?;
-            self.read(operation, Answer::Api(response, &mut place)).await
+            self.read(operation, UnreadAnswer::Api(response, &mut place)).await
         };
         let result = timeout_at(deadline, answer).await.unwrap_or(Err(TransportError::Timeout));
         let is_lost = matches!(result, Err(TransportError::Timeout | TransportError::Broken(_)));
@@ -317,7 +319,11 @@ impl Endpoint {
         (result, is_connections_fault)
     }
 
-    async fn read(&self, operation: Operation, mut answer: Answer<'_>) -> Result<(Reply, RateLimit), TransportError> {
+    async fn read(
+        &self,
+        operation: Operation,
+        mut answer: UnreadAnswer<'_>,
+    ) -> Result<(Reply, RateLimit), TransportError> {
         let now = Timestamp::now();
         let (status, headers) = answer.head();
         if let Some(date) = date(headers) {
@@ -372,7 +378,7 @@ fn record(span: &Span, outcome: Outcome, status: Option<StatusCode>) {
     }
 }
 
-impl Request {
+impl TenantRequest {
     fn headers_mut(&mut self) -> &mut HeaderMap {
         match self {
             Self::Token(request) => request.headers_mut(),
@@ -381,7 +387,7 @@ impl Request {
     }
 }
 
-impl Answer<'_> {
+impl UnreadAnswer<'_> {
     fn head(&self) -> (StatusCode, &HeaderMap) {
         match self {
             Self::Token(response) => (response.status(), response.headers()),

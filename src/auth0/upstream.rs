@@ -219,7 +219,7 @@ mod tests {
     use super::super::call::{Operation, Priority};
     use super::super::error::Error;
     use super::super::observer::Unobserved;
-    use super::super::transport::Request;
+    use super::super::transport::TenantRequest;
     use super::*;
     use crate::policy::Failure;
 
@@ -279,7 +279,7 @@ mod tests {
             let tenant = Tenant::new("acme.eu.auth0.com", None).unwrap();
             let endpoint = upstream.endpoint(&tenant);
             let context = (Instant::now() + Duration::from_secs(20)).into();
-            let token = || endpoint.token_request().build().map(Request::Token).map_err(|_| Error::ended());
+            let token = || endpoint.token_request().build().map(TenantRequest::Token).map_err(|_| Error::ended());
             let list = || endpoint.api_request(Operation::List, "/", HeaderValue::from_static("t"));
             let errors = [
                 endpoint.send(Operation::Token, Priority::Login, &context, token).await,

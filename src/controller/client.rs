@@ -57,7 +57,7 @@ pub struct Cluster {
 
 /// An error in the settings of a connection.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub enum ClusterError {
     /// There is neither a service account nor a usable kubeconfig.
     #[error("this is not a Pod with a service account, and there is no usable kubeconfig: {}", kubeconfig_error(.0))]
     NoCluster(#[source] Box<InferConfigError>),
@@ -120,10 +120,10 @@ impl Cluster {
     ///
     /// # Errors
     /// When no API server is configured, or its configuration is invalid.
-    pub async fn connect(self, metrics: Arc<ControllerMetrics>) -> Result<ClusterConnection, ConnectError> {
+    pub async fn connect(self, metrics: Arc<ControllerMetrics>) -> Result<ClusterConnection, ClusterError> {
         let config = match self.config {
             Some(config) => *config,
-            None => kube::Config::infer().await.map_err(|error| ConnectError::NoCluster(Box::new(error)))?,
+            None => kube::Config::infer().await.map_err(|error| ClusterError::NoCluster(Box::new(error)))?,
         };
         let namespace = config.default_namespace.clone();
         let watched_namespaces = match self.namespaces {

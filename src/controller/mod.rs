@@ -32,6 +32,6 @@ mod secret_clients;
 pub mod status;
 mod watch;
 
-pub use client::{Cluster, ClusterConnection, ConnectError, Namespaces};
+pub use client::{Cluster, ClusterConnection, ClusterError, Namespaces};
 pub use objects::{ObservedPolicies, ObservedPolicy};
 pub use reconcile::follow_cluster;

@@ -35,7 +35,7 @@ struct SharedClient {
 }
 
 /// The place of a watch on a connection, until it is dropped.
-pub(super) struct Place(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+pub(super) struct ClientPlace(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 impl SecretClients {
     pub fn new(connection: ClusterConnection) -> Self {
@@ -43,10 +43,10 @@ impl SecretClients {
     }
 
     /// A client for one more watch.
-    pub fn client(&mut self) -> (Client, Place) {
+    pub fn client(&mut self) -> (Client, ClientPlace) {
         let has_room = |client: &&SharedClient| Arc::strong_count(&client.places) <= WATCHES_PER_CONNECTION;
         if let Some(found) = self.clients.iter().find(has_room) {
-            return (found.client.clone(), Place(Arc::clone(&found.places)));
+            return (found.client.clone(), ClientPlace(Arc::clone(&found.places)));
         }
         let client = shared_client(&self.connection).unwrap_or_else(|error| {
             tracing::warn!(%error, "no shared connection for the watches of Secrets; each has its own");
@@ -54,7 +54,7 @@ impl SecretClients {
         });
         let places = Arc::new(());
         self.clients.push(SharedClient { client: client.clone(), places: Arc::clone(&places) });
-        (client, Place(places))
+        (client, ClientPlace(places))
     }
 }
 

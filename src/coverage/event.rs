@@ -67,7 +67,7 @@ pub struct ReportedLogin {
 
 /// Why a body cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
+pub enum BatchError {
     /// It has more than [`MAX_ENTRIES`] entries.
     #[error("The body has more than {MAX_ENTRIES} entries.")]
     TooMany,
@@ -80,12 +80,12 @@ pub enum BodyError {
 ///
 /// # Errors
 /// The body has too many entries, or none.
-pub fn parse(body: &[u8]) -> Result<LogEntries, BodyError> {
+pub fn parse(body: &[u8]) -> Result<LogEntries, BatchError> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
     let mut read = LogEntries::default();
     if body.first() == Some(&b'[') {
-        let Records(records) = serde_json::from_slice(body).map_err(|_| BodyError::NoEntry)?;
-        records.into_iter().try_for_each(|record| read.push(record.map(Record::into_entry)))?;
+        let RawEntries(records) = serde_json::from_slice(body).map_err(|_| BatchError::NoEntry)?;
+        records.into_iter().try_for_each(|record| read.push(record.map(RawEntry::into_entry)))?;
     } else {
         let mut rest = body;
         while !rest.is_empty() {
@@ -95,7 +95,7 @@ pub fn parse(body: &[u8]) -> Result<LogEntries, BodyError> {
             match item {
                 None => break,
                 Some(Ok(Item(record))) => {
-                    read.push(record.map(Record::into_entry))?;
+                    read.push(record.map(RawEntry::into_entry))?;
                     rest = rest[end..].trim_ascii_start();
                 }
                 Some(Err(_)) => {
@@ -108,15 +108,15 @@ pub fn parse(body: &[u8]) -> Result<LogEntries, BodyError> {
         }
     }
     if read.entries.is_empty() && (read.malformed > 0 || body.is_empty()) {
-        return Err(BodyError::NoEntry);
+        return Err(BatchError::NoEntry);
     }
     Ok(read)
 }
 
 impl LogEntries {
-    fn push(&mut self, entry: Option<LogEntry>) -> Result<(), BodyError> {
+    fn push(&mut self, entry: Option<LogEntry>) -> Result<(), BatchError> {
         if self.entries.len() + self.malformed >= MAX_ENTRIES {
-            return Err(BodyError::TooMany);
+            return Err(BatchError::TooMany);
         }
         match entry {
             Some(entry) => self.entries.push(entry),
@@ -129,9 +129,9 @@ impl LogEntries {
 /// An event, or the wrapper around one.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Record {
+struct RawEntry {
     log_id: Text,
-    data: Object<Box<Record>>,
+    data: Object<Box<RawEntry>>,
     #[serde(rename = "type")]
     kind: Text,
     date: Text,
@@ -147,7 +147,7 @@ struct Details {
     session_id: Text,
 }
 
-impl Record {
+impl RawEntry {
     fn into_entry(self) -> LogEntry {
         let Self { log_id, data, kind, date, client_id, organization_id, connection, details } = self;
         if let Some(event) = data.0 {
@@ -190,10 +190,10 @@ impl<T> Default for Object<T> {
 }
 
 /// A record, or something else.
-struct Item(Option<Record>);
+struct Item(Option<RawEntry>);
 
 /// The items of an array, at most one more than may be.
-struct Records(Vec<Option<Record>>);
+struct RawEntries(Vec<Option<RawEntry>>);
 
 /// Takes any JSON, and makes of it what the named methods say and otherwise nothing.
 macro_rules! lenient {
@@ -265,21 +265,21 @@ lenient!(Item<'de> -> Item, {
         Ok(Item(None))
     }
     fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Item, A::Error> {
-        Record::deserialize(serde::de::value::MapAccessDeserializer::new(fields)).map(|record| Item(Some(record)))
+        RawEntry::deserialize(serde::de::value::MapAccessDeserializer::new(fields)).map(|record| Item(Some(record)))
     }
 });
 
-impl<'de> Deserialize<'de> for Records {
+impl<'de> Deserialize<'de> for RawEntries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct All;
         impl<'de> Visitor<'de> for All {
-            type Value = Records;
+            type Value = RawEntries;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an array")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Records, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawEntries, A::Error> {
                 let mut records = Vec::new();
                 while records.len() <= MAX_ENTRIES
                     && let Some(Item(record)) = items.next_element()?
@@ -287,7 +287,7 @@ impl<'de> Deserialize<'de> for Records {
                     records.push(record);
                 }
                 while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Records(records))
+                Ok(RawEntries(records))
             }
         }
         deserializer.deserialize_seq(All)
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn body_without_an_entry_is_rejected() {
         for body in ["", "  \n ", "no", "[", "[1", "[1, 2]", "\"text\"", "17", "\u{feff}"] {
-            assert_eq!(parse(body.as_bytes()), Err(BodyError::NoEntry), "{body}");
+            assert_eq!(parse(body.as_bytes()), Err(BatchError::NoEntry), "{body}");
         }
         assert_eq!(parse(b"[]"), Ok(LogEntries::default()), "Auth0 may test the address with an empty batch");
     }
@@ -404,14 +404,14 @@ mod tests {
     #[test]
     fn entries_are_bounded() {
         let one = wrapped("1", &event("s", "a"));
-        for (count, result) in [(MAX_ENTRIES, Ok(MAX_ENTRIES)), (MAX_ENTRIES + 1, Err(BodyError::TooMany))] {
+        for (count, result) in [(MAX_ENTRIES, Ok(MAX_ENTRIES)), (MAX_ENTRIES + 1, Err(BatchError::TooMany))] {
             let events = vec![one.clone(); count];
             assert_eq!(parse(lines(&events).as_bytes()).map(|read| read.entries.len()), result);
             assert_eq!(parse(Value::from(events).to_string().as_bytes()).map(|read| read.entries.len()), result);
         }
-        assert_eq!(parse("x\n".repeat(MAX_ENTRIES + 1).as_bytes()), Err(BodyError::TooMany));
+        assert_eq!(parse("x\n".repeat(MAX_ENTRIES + 1).as_bytes()), Err(BatchError::TooMany));
         let deep = format!("{}{}", "{\"data\":".repeat(500), "}".repeat(500));
-        assert_eq!(parse(deep.as_bytes()), Err(BodyError::NoEntry));
+        assert_eq!(parse(deep.as_bytes()), Err(BatchError::NoEntry));
     }
 
     proptest! {

@@ -16,7 +16,7 @@ const BUCKETS: usize = 6;
 
 /// How many logins were seen, by whether they were checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Tally {
+pub(super) struct LoginTally {
     pub yes: u64,
     pub no: u64,
     pub unknown: u64,
@@ -30,10 +30,10 @@ pub(super) struct Evidence(Mutex<HashMap<String, Window>>);
 struct Window {
     /// The number of the newest bucket since the epoch.
     newest: i64,
-    buckets: [Tally; BUCKETS],
+    buckets: [LoginTally; BUCKETS],
 }
 
-impl Tally {
+impl LoginTally {
     pub fn add(&mut self, checked: Checked) {
         match checked {
             Checked::Yes => self.yes += 1,
@@ -43,7 +43,7 @@ impl Tally {
     }
 }
 
-impl AddAssign for Tally {
+impl AddAssign for LoginTally {
     fn add_assign(&mut self, other: Self) {
         self.yes += other.yes;
         self.no += other.no;
@@ -65,15 +65,15 @@ impl Evidence {
     }
 
     /// What was seen of each policy in the last hour; a policy without a login is left out.
-    pub fn tallies(&self, now: Timestamp) -> HashMap<String, Tally> {
+    pub fn tallies(&self, now: Timestamp) -> HashMap<String, LoginTally> {
         let mut windows = self.lock();
         let sums = windows.iter_mut().map(|(policy, window)| {
             window.advance(now);
-            let mut sum = Tally::default();
+            let mut sum = LoginTally::default();
             window.buckets.iter().for_each(|bucket| sum += *bucket);
             (policy.clone(), sum)
         });
-        sums.filter(|(_, sum)| *sum != Tally::default()).collect()
+        sums.filter(|(_, sum)| *sum != LoginTally::default()).collect()
     }
 
     /// Forgets policies.
@@ -91,7 +91,7 @@ impl Window {
         let newest = now.as_second().div_euclid(BUCKET_SECONDS);
         let steps = usize::try_from(newest - self.newest).unwrap_or_default().min(BUCKETS);
         self.buckets.rotate_right(steps % BUCKETS);
-        self.buckets[..steps].fill(Tally::default());
+        self.buckets[..steps].fill(LoginTally::default());
         self.newest = self.newest.max(newest);
     }
 }
@@ -108,11 +108,11 @@ mod tests {
         evidence.add("team/seats", Checked::No, at(30));
         evidence.add("team/seats", Checked::Unknown, at(31));
         let seen = |minutes| evidence.tallies(at(minutes)).get("team/seats").copied();
-        assert_eq!(seen(45), Some(Tally { yes: 1, no: 1, unknown: 1 }));
-        assert_eq!(seen(70), Some(Tally { yes: 0, no: 1, unknown: 1 }));
+        assert_eq!(seen(45), Some(LoginTally { yes: 1, no: 1, unknown: 1 }));
+        assert_eq!(seen(70), Some(LoginTally { yes: 0, no: 1, unknown: 1 }));
         assert_eq!(seen(200), None);
         evidence.add("team/seats", Checked::Yes, at(201));
-        assert_eq!(seen(202), Some(Tally { yes: 1, no: 0, unknown: 0 }));
+        assert_eq!(seen(202), Some(LoginTally { yes: 1, no: 0, unknown: 0 }));
         evidence.retain(|policy| policy != "team/seats");
         assert_eq!(seen(202), None);
     }

@@ -40,12 +40,12 @@ use crate::ledger::{KeyHash, KeyHasher};
 use crate::metrics::MetricRegistry;
 use crate::policy::{LoginEvidence, ObjectName};
 use crate::redis::Redis;
-use evidence::{Evidence, Tally};
+use evidence::{Evidence, LoginTally};
 use marks::Marks;
 use metrics::EntryKind;
 use shared::{Shared, SharedView};
 
-pub use event::{BodyError, LogEntries, LogEntry, MAX_ENTRIES, ReportedLogin, parse};
+pub use event::{BatchError, LogEntries, LogEntry, MAX_ENTRIES, ReportedLogin, parse};
 pub use judge::{Checked, CoverageTiming, KnownTime};
 pub use last_checks::LastChecks;
 pub use metrics::{BUSY, CoverageMetrics, TOO_LARGE};
@@ -272,7 +272,7 @@ impl Coverage {
             Some(_) => self.view.load().logins.get(&name).copied(),
             None => self.evidence.tallies(Timestamp::now()).get(&name).copied(),
         };
-        let Tally { yes, no, unknown } = tally.unwrap_or_default();
+        let LoginTally { yes, no, unknown } = tally.unwrap_or_default();
         LoginEvidence::Seen { checked: yes, unchecked: no, unknown }
     }
 
@@ -291,7 +291,7 @@ impl Coverage {
     async fn exchange(&self, leaves: bool) {
         let Some(shared) = &self.shared else { return };
         shared.write_marks().await;
-        let logins: BTreeMap<String, Tally> = self.evidence.tallies(Timestamp::now()).into_iter().collect();
+        let logins: BTreeMap<String, LoginTally> = self.evidence.tallies(Timestamp::now()).into_iter().collect();
         if let Some(view) = shared.exchange(logins, self.last_checks.all(), leaves).await {
             self.view.store(Arc::new(view));
         }

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use redis::Script;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::Tally;
+use super::evidence::LoginTally;
 use super::judge::KnownTime;
 use super::marks::RETENTION;
 use crate::redis::Redis;
@@ -86,7 +86,7 @@ struct Report {
     /// Until when all checks are shared.
     until: i64,
     /// What it saw of each policy's logins in the last hour.
-    logins: BTreeMap<String, Tally>,
+    logins: BTreeMap<String, LoginTally>,
     /// The last check of each policy, in Unix seconds.
     checks: BTreeMap<String, i64>,
 }
@@ -95,7 +95,7 @@ struct Report {
 #[derive(Debug, Default)]
 pub(super) struct SharedView {
     pub known: Option<KnownTime>,
-    pub logins: BTreeMap<String, Tally>,
+    pub logins: BTreeMap<String, LoginTally>,
     pub checks: BTreeMap<String, i64>,
 }
 
@@ -169,7 +169,7 @@ impl Shared {
     /// of this replica, which answers no check any more.
     pub async fn exchange(
         &self,
-        logins: BTreeMap<String, Tally>,
+        logins: BTreeMap<String, LoginTally>,
         checks: BTreeMap<String, i64>,
         leaves: bool,
     ) -> Option<SharedView> {
@@ -225,7 +225,7 @@ mod tests {
     use crate::redis::RedisAddress;
 
     fn report(from: i64, until: i64, yes: u64, check: i64) -> String {
-        let logins = BTreeMap::from([("team/seats".to_owned(), Tally { yes, no: 1, unknown: 0 })]);
+        let logins = BTreeMap::from([("team/seats".to_owned(), LoginTally { yes, no: 1, unknown: 0 })]);
         let checks = BTreeMap::from([("team/seats".to_owned(), check)]);
         serde_json::to_string(&Report { from, until, logins, checks }).unwrap()
     }
@@ -235,7 +235,7 @@ mod tests {
         let view = SharedView::new(1_000, &[report(0, 9_000, 2, 7), report(3_000, 8_000, 3, 5)]).unwrap();
         let at = |ms| Timestamp::from_millisecond(ms).unwrap();
         assert_eq!(view.known, Some(KnownTime { from: at(3_000), until: at(8_000) }));
-        assert_eq!(view.logins["team/seats"], Tally { yes: 5, no: 2, unknown: 0 });
+        assert_eq!(view.logins["team/seats"], LoginTally { yes: 5, no: 2, unknown: 0 });
         assert_eq!(view.checks["team/seats"], 7);
         let view = SharedView::new(1_000, &[report(0, i64::MAX, 0, 0), report(0, 8_000, 0, 0)]).unwrap();
         assert_eq!(

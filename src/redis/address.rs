@@ -14,7 +14,7 @@ use redis::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Connection;
+use super::RedisConnection;
 
 /// How long connecting may take, to the end of the log-in. No check waits for it.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,7 +60,7 @@ pub enum AddressError {
 }
 
 /// What the files contain.
-struct Login {
+struct LedgerLogin {
     password: Option<SecretString>,
     certificates: Option<TlsCertificates>,
 }
@@ -102,7 +102,7 @@ impl RedisAddress {
     ///
     /// # Errors
     /// As for [`Self::check`], and when no server answers.
-    pub(super) async fn connect(&self, operation_timeout: Duration) -> Result<Connection, AddressError> {
+    pub(super) async fn connect(&self, operation_timeout: Duration) -> Result<RedisConnection, AddressError> {
         let login = self.read_files().await?;
         let response_timeout = CONNECT_TIMEOUT.max(operation_timeout * 2);
         let config = AsyncConnectionConfig::new()
@@ -110,7 +110,7 @@ impl RedisAddress {
             .set_response_timeout(Some(response_timeout));
         if let Some(master) = &self.sentinel_master {
             let client = self.master(master, &login).await?;
-            return Ok(Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?));
+            return Ok(RedisConnection::Single(client.get_multiplexed_async_connection_with_config(&config).await?));
         }
         if let [url] = self.urls().collect::<Vec<_>>()[..] {
             let server = self.server(url, &login)?;
@@ -118,19 +118,19 @@ impl RedisAddress {
             let has_cluster = !matches!(server.get_connection_info().addr(), ConnectionAddr::Unix(_));
             let mut connection = server.get_multiplexed_async_connection_with_config(&config).await?;
             if !(has_cluster && is_cluster(&mut connection).await) {
-                return Ok(Connection::Single(connection));
+                return Ok(RedisConnection::Single(connection));
             }
         }
         let config =
             ClusterConfig::new().set_connection_timeout(CONNECT_TIMEOUT).set_response_timeout(response_timeout);
-        Ok(Connection::Cluster(self.cluster(&login)?.get_async_connection_with_config(config).await?))
+        Ok(RedisConnection::Cluster(self.cluster(&login)?.get_async_connection_with_config(config).await?))
     }
 
     fn urls(&self) -> impl Iterator<Item = &str> {
         self.url.expose_secret().split(',').map(str::trim)
     }
 
-    async fn read_files(&self) -> Result<Login, AddressError> {
+    async fn read_files(&self) -> Result<LedgerLogin, AddressError> {
         let read = async |option, path: &Path| {
             tokio::fs::read_to_string(path).await.map_err(|error| AddressError::File(option, path.to_owned(), error))
         };
@@ -146,10 +146,10 @@ impl RedisAddress {
             }
             None => None,
         };
-        Ok(Login { password, certificates })
+        Ok(LedgerLogin { password, certificates })
     }
 
-    fn server(&self, url: &str, login: &Login) -> Result<Client, RedisError> {
+    fn server(&self, url: &str, login: &LedgerLogin) -> Result<Client, RedisError> {
         let info = self.with_login(url.into_connection_info()?, login);
         match &login.certificates {
             Some(certificates) => Client::build_with_tls(info, certificates.clone()),
@@ -157,7 +157,7 @@ impl RedisAddress {
         }
     }
 
-    fn with_login(&self, info: ConnectionInfo, login: &Login) -> ConnectionInfo {
+    fn with_login(&self, info: ConnectionInfo, login: &LedgerLogin) -> ConnectionInfo {
         let mut settings = info.redis_settings().clone();
         if let Some(user) = &self.user {
             settings = settings.set_username(user);
@@ -168,7 +168,7 @@ impl RedisAddress {
         info.set_redis_settings(settings)
     }
 
-    fn cluster(&self, login: &Login) -> Result<ClusterClient, RedisError> {
+    fn cluster(&self, login: &LedgerLogin) -> Result<ClusterClient, RedisError> {
         let mut builder = ClusterClient::builder(self.urls());
         if let Some(user) = &self.user {
             builder = builder.username(user);
@@ -183,7 +183,7 @@ impl RedisAddress {
     }
 
     /// Asks the Sentinels which server is the master now.
-    async fn master(&self, name: &str, login: &Login) -> Result<Client, RedisError> {
+    async fn master(&self, name: &str, login: &LedgerLogin) -> Result<Client, RedisError> {
         let sentinels = self.urls().map(IntoConnectionInfo::into_connection_info).collect::<Result<Vec<_>, _>>()?;
         let addresses = sentinels.iter().map(|sentinel| sentinel.addr().clone());
         let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?;

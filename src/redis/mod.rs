@@ -66,14 +66,14 @@ pub struct Redis(Arc<Server>);
 struct Server {
     address: RedisAddress,
     /// `None` while Redis is degraded.
-    connection: ArcSwapOption<Connection>,
+    connection: ArcSwapOption<RedisConnection>,
     exchange: Script,
     key: hmac::Key,
     operation_timeout: Duration,
 }
 
 #[derive(Clone)]
-enum Connection {
+enum RedisConnection {
     Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -174,7 +174,7 @@ impl Redis {
         self.0.run_within(&connection, invocation, operation_timeout).await.ok()
     }
 
-    async fn checked<T>(&self, operation: impl AsyncFnOnce(&Connection) -> Result<T, RedisFailure>) -> Option<T> {
+    async fn checked<T>(&self, operation: impl AsyncFnOnce(&RedisConnection) -> Result<T, RedisFailure>) -> Option<T> {
         let connection = self.0.connection.load_full()?;
         operation(&connection).await.map_err(|failure| self.0.degrade(&connection, &failure)).ok()
     }
@@ -186,14 +186,14 @@ impl Server {
         tag.as_ref()[..16].iter().fold(String::with_capacity(32), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
-    async fn read(&self, connection: &Connection, name: &str) -> Result<Register, RedisFailure> {
+    async fn read(&self, connection: &RedisConnection, name: &str) -> Result<Register, RedisFailure> {
         let (_, register) = self.exchange(connection, name, ["", "", ""], Duration::ZERO).await?;
         Ok(register)
     }
 
     async fn compare_exchange(
         &self,
-        connection: &Connection,
+        connection: &RedisConnection,
         name: &str,
         expected: u64,
         revision: u64,
@@ -208,7 +208,7 @@ impl Server {
     /// Runs the script with the expected revision, the next one and its text.
     async fn exchange(
         &self,
-        connection: &Connection,
+        connection: &RedisConnection,
         name: &str,
         arguments: [&str; 3],
         ttl: Duration,
@@ -224,7 +224,7 @@ impl Server {
 
     async fn run<T: FromRedisValue>(
         &self,
-        connection: &Connection,
+        connection: &RedisConnection,
         invocation: &ScriptInvocation<'_>,
     ) -> Result<T, RedisFailure> {
         self.run_within(connection, invocation, self.operation_timeout).await
@@ -232,21 +232,21 @@ impl Server {
 
     async fn run_within<T: FromRedisValue>(
         &self,
-        connection: &Connection,
+        connection: &RedisConnection,
         invocation: &ScriptInvocation<'_>,
         operation_timeout: Duration,
     ) -> Result<T, RedisFailure> {
         let answer = async {
             match connection.clone() {
-                Connection::Single(mut connection) => invocation.invoke_async(&mut connection).await,
-                Connection::Cluster(mut connection) => invocation.invoke_async(&mut connection).await,
+                RedisConnection::Single(mut connection) => invocation.invoke_async(&mut connection).await,
+                RedisConnection::Cluster(mut connection) => invocation.invoke_async(&mut connection).await,
             }
         };
         Ok(timeout(operation_timeout, answer).await.map_err(|_| RedisFailure::Timeout)??)
     }
 
     /// Connects, and resolves the name again.
-    async fn connect(&self) -> Result<Connection, RedisFailure> {
+    async fn connect(&self) -> Result<RedisConnection, RedisFailure> {
         // Boxed: the future of three ways to connect is large, and it is part of the future that starts the service.
         let connecting = Box::pin(self.address.connect(self.operation_timeout));
         Ok(timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| RedisFailure::Timeout)??)
@@ -254,7 +254,7 @@ impl Server {
 
     /// Reads and writes as checks do and within the same time: a server that is full, far away, or a replica of another can be
     /// read and not used. Returns the connection, which is a new one when there was none.
-    async fn probe(&self, connection: Option<Connection>) -> Result<Connection, RedisFailure> {
+    async fn probe(&self, connection: Option<RedisConnection>) -> Result<RedisConnection, RedisFailure> {
         let connection = match connection {
             Some(connection) => connection,
             None => self.connect().await?,
@@ -270,7 +270,7 @@ impl Server {
     }
 
     /// Drops a connection on which an operation failed. One that was replaced in between says nothing of the new one.
-    fn degrade(self: &Arc<Self>, failed: &Arc<Connection>, failure: &dyn Display) {
+    fn degrade(self: &Arc<Self>, failed: &Arc<RedisConnection>, failure: &dyn Display) {
         let before = self.connection.compare_and_swap(&Some(Arc::clone(failed)), None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, failed)) {
             self.recover(failure);

@@ -20,7 +20,7 @@ use super::app::App;
 use super::check::is_over_limit;
 use super::error::{ApiError, ErrorKind};
 use super::request_id::RequestId;
-use crate::coverage::{BUSY, BodyError, LogEntries, ReportedLogin, TOO_LARGE, parse};
+use crate::coverage::{BUSY, BatchError, LogEntries, ReportedLogin, TOO_LARGE, parse};
 use crate::policy::{Login, LoginContext, ObjectName, PolicySet};
 
 /// The maximum size of a batch in bytes. An event has a few kilobytes, and Auth0 batches fewer than a hundred.
@@ -71,11 +71,11 @@ pub(super) async fn receive(
         Ok(Ok(false)) => {
             Err(reject(ErrorKind::Unavailable, "Too many logins wait to be audited. Send the batch again."))
         }
-        Ok(Err(error @ BodyError::TooMany)) => {
+        Ok(Err(error @ BatchError::TooMany)) => {
             app.coverage.metrics().rejected(TOO_LARGE);
             Err(reject(ErrorKind::BodyTooLarge, &error.to_string()))
         }
-        Ok(Err(error @ BodyError::NoEntry)) => Err(reject(ErrorKind::InvalidJson, &error.to_string())),
+        Ok(Err(error @ BatchError::NoEntry)) => Err(reject(ErrorKind::InvalidJson, &error.to_string())),
         Err(_) => Err(reject(ErrorKind::Internal, "The batch could not be read.")),
     }
 }

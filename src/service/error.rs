@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 
 use crate::args::{BAD_USAGE, FAILED, ListenAddress};
 use crate::auth0::SetupError;
-use crate::controller::ConnectError;
+use crate::controller::ClusterError;
 use crate::secret::MIN_CALLER_TOKEN;
 use crate::server::TlsError;
 use crate::source::EnvironmentError;
@@ -20,7 +20,7 @@ pub enum RunError {
     #[error(
         "no source of policies: {0}. Run in a cluster, or give --policy-dir DIR, or set AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET"
     )]
-    NoSource(#[from] ConnectError),
+    NoSource(#[from] ClusterError),
     /// `--policy-dir` is not a folder.
     #[error("--policy-dir {0}: this is not a folder")]
     PolicyDir(PathBuf),

@@ -26,7 +26,7 @@ const LAST_CHECK_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// What was seen of a policy's checks and logins.
 #[derive(Clone, Copy, Debug)]
-pub struct Activity {
+pub struct PolicyActivity {
     /// What log streams showed.
     pub logins: LoginEvidence,
     /// The last check that is known.
@@ -37,7 +37,7 @@ pub struct Activity {
 /// transition time.
 pub fn status(
     report: &PolicyReport,
-    activity: Activity,
+    activity: PolicyActivity,
     last: &SessionPolicyStatus,
     now: Timestamp,
 ) -> SessionPolicyStatus {

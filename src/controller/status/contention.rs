@@ -22,9 +22,9 @@ const OVERWRITE_MEMORY: Duration = Duration::from_secs(900);
 
 /// What this replica wrote last, by policy.
 #[derive(Default)]
-pub(super) struct Contention(HashMap<ObjectName, Written>);
+pub(super) struct Contention(HashMap<ObjectName, WrittenStatus>);
 
-struct Written {
+struct WrittenStatus {
     status: StatusDigest,
     at: Instant,
     /// How often in a row the status had been overwritten when it was written.
@@ -52,7 +52,7 @@ impl Contention {
     /// overwritten.
     pub fn due(&self, policy: &ObjectName, status: StatusDigest, now: Instant) -> Instant {
         match self.0.get(policy).filter(|written| written.status == status && !written.is_forgotten(now)) {
-            Some(Written { overwritten: 0, .. }) | None => now,
+            Some(WrittenStatus { overwritten: 0, .. }) | None => now,
             Some(written) => {
                 let (first, longest) = OVERWRITE_BACKOFF;
                 let doubled = first.saturating_mul(1 << (written.overwritten - 1).min(16)).min(longest);
@@ -65,7 +65,7 @@ impl Contention {
     pub fn written(&mut self, policy: &ObjectName, status: StatusDigest, now: Instant) -> u32 {
         let last = self.0.get(policy).filter(|written| written.status == status && !written.is_forgotten(now));
         let overwritten = last.map_or(0, |written| written.overwritten + 1);
-        self.0.insert(policy.clone(), Written { status, at: now, overwritten });
+        self.0.insert(policy.clone(), WrittenStatus { status, at: now, overwritten });
         overwritten
     }
 
@@ -80,7 +80,7 @@ impl Contention {
     }
 }
 
-impl Written {
+impl WrittenStatus {
     fn is_forgotten(&self, now: Instant) -> bool {
         now.duration_since(self.at) > OVERWRITE_MEMORY
     }

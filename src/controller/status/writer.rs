@@ -24,7 +24,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Observations;
-use super::conditions::{Activity, ConditionEvent, condition_events, is_outdated, status};
+use super::conditions::{ConditionEvent, PolicyActivity, condition_events, is_outdated, status};
 use super::contention::{Contention, StatusDigest};
 use super::kstatus;
 use super::lease::{Candidate, Leadership};
@@ -169,7 +169,7 @@ impl StatusWriter {
         next: &mut Option<Instant>,
     ) -> Option<(ObservedPolicy, SessionPolicyStatus)> {
         let (logins, last_check) = (self.coverage.evidence(&report.name), self.coverage.last_check(&report.name));
-        let activity = Activity { logins, last_check };
+        let activity = PolicyActivity { logins, last_check };
         let mut wait_until = |at: Instant| *next = Some(next.map_or(at, |next| next.min(at)));
         let observed = self.observed.get(&report.name).filter(|observed| observed.generation == report.generation)?;
         let (now, time) = (Instant::now(), Timestamp::now());

@@ -37,7 +37,7 @@ fn rejected() -> PolicyReport {
 
 /// The status without any check or login.
 fn status(report: &PolicyReport, last: &SessionPolicyStatus, now: Timestamp) -> SessionPolicyStatus {
-    let activity = Activity { logins: LoginEvidence::NotReceived, last_check: None };
+    let activity = PolicyActivity { logins: LoginEvidence::NotReceived, last_check: None };
     super::status(report, activity, last, now)
 }
 
@@ -313,7 +313,7 @@ fn with_logins(
     unknown: u64,
 ) -> (SessionPolicyStatus, [String; 2]) {
     let logins = LoginEvidence::Seen { checked, unchecked, unknown };
-    let status = super::status(&streamed(), Activity { logins, last_check: None }, last, at(60));
+    let status = super::status(&streamed(), PolicyActivity { logins, last_check: None }, last, at(60));
     let enforcing = find(&status, "Enforcing").unwrap();
     let words = [enforcing.status.clone(), enforcing.reason.clone()];
     (status, words)
@@ -349,7 +349,7 @@ fn unchecked_logins_make_one_event() {
 #[test]
 fn last_check_is_written_at_most_once_an_hour() {
     let with_check = |last: &SessionPolicyStatus, second: Option<i64>| {
-        let activity = Activity { logins: LoginEvidence::NotReceived, last_check: second.map(at) };
+        let activity = PolicyActivity { logins: LoginEvidence::NotReceived, last_check: second.map(at) };
         let next = super::status(&proven(), activity, last, at(0));
         let is_written = is_outdated(&proven(), &next, last);
         (next, is_written)
