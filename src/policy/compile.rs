@@ -1,9 +1,10 @@
 //! From a manifest to a policy: the same rules as the schema and the CEL rules of the resource, so that a policy means the
 //! same in a folder and in Kubernetes, with an error for each field that breaks one.
 //!
-//! This is the only file of `policy` that reads the types of [`crd`].
+//! Only this file and its parts read the types of [`crd`] in `policy`.
 
 mod applied;
+mod enums;
 mod newer;
 mod read;
 
@@ -18,16 +19,14 @@ use serde_json::Value;
 use self::read::{read, unknown_fields};
 use super::limits::Limits;
 use super::messages::{LanguageMessages, is_language_tag};
-use super::model::{Actors, AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
+use super::model::{Enforcement, Override, Policy, PolicyScope, Selector};
 use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
 use super::written::{
     Manifest, SpecError, is_label, misplaced_lists, readable_list, readable_messages, readable_text, without_null,
 };
-use crate::crd::{
-    self, ActorsSpec, AllowDenySpec, GoDuration, ModeSpec, ReentrySpec, SessionPolicySpec, StrategySpec, bounds,
-};
+use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, SessionPolicySpec, bounds};
 
 /// The readable part of a policy that does not compile. It governs the policy's logins by its failure policy, so that a typing
 /// error never switches a limit off unnoticed.
@@ -463,50 +462,3 @@ fn overrides(errors: &mut Errors, spec: &SessionPolicySpec, has_group: bool) -> 
 }
 
 const _: () = assert!(MAX_DOMAIN_CHARS == bounds::MAX_DOMAIN_CHARS, "a domain that the schema accepts compiles");
-
-impl From<ModeSpec> for Mode {
-    fn from(spec: ModeSpec) -> Self {
-        match spec {
-            ModeSpec::Enforce => Self::Enforce,
-            ModeSpec::Audit => Self::Audit,
-        }
-    }
-}
-
-impl From<ActorsSpec> for Actors {
-    fn from(spec: ActorsSpec) -> Self {
-        match spec {
-            ActorsSpec::Exempt => Self::Exempt,
-            ActorsSpec::Count => Self::Count,
-        }
-    }
-}
-
-impl From<AllowDenySpec> for AllowDeny {
-    fn from(spec: AllowDenySpec) -> Self {
-        match spec {
-            AllowDenySpec::Allow => Self::Allow,
-            AllowDenySpec::Deny => Self::Deny,
-        }
-    }
-}
-
-impl From<ReentrySpec> for Reentry {
-    fn from(spec: ReentrySpec) -> Self {
-        match spec {
-            ReentrySpec::KeepPlace => Self::KeepPlace,
-            ReentrySpec::CountOthers => Self::CountOthers,
-        }
-    }
-}
-
-impl From<StrategySpec> for Strategy {
-    fn from(spec: StrategySpec) -> Self {
-        match spec {
-            StrategySpec::Deny => Self::Deny,
-            StrategySpec::RevokeOldest => Self::RevokeOldest,
-            StrategySpec::RevokeLeastRecentlyUsed => Self::RevokeLeastRecentlyUsed,
-            StrategySpec::RevokeNextToExpire => Self::RevokeNextToExpire,
-        }
-    }
-}
