@@ -165,11 +165,11 @@ impl<'a: 'e, 'e> Evaluation<'a, 'e> {
         client == self.limit_check.client_id || self.has_client(sid, self.current, client)
     }
 
-    /// Whether the session is listed or remembered with the application.
+    /// Whether the session is listed or remembered with the application. A revoked session is remembered with none.
     fn has_client(&self, id: &str, listed: Option<&Session>, client: &str) -> bool {
         let mut admissions = self.inputs.admissions.iter();
         listed.is_some() && self.inputs.sessions.shows(id, client)
-            || admissions.any(|admission| admission.sid == id && admission.client_id == client)
+            || !self.was_revoked(id) && admissions.any(|admission| admission.sid == id && admission.client_id == client)
     }
 
     /// The limits towards which a session does not count, because it is a web view. A list that was not read to the end may lack
