@@ -1,17 +1,40 @@
-//! Bounds how often a log line is written, so that a caller cannot fill the log.
+//! Bounds how often something happens, such as a log line that is written, so that a caller cannot fill the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lets a burst of lines pass, then one in each interval, and counts the others.
-#[derive(Debug)]
-pub struct LogSampler {
-    /// The time that one line takes of the budget.
+/// A burst, and then one more in each interval.
+#[derive(Clone, Copy, Debug)]
+pub struct BurstLimit {
+    /// The time that one takes of the budget.
     interval: Duration,
     /// How far the budget may be overdrawn: the length of a burst.
     tolerance: Duration,
+}
+
+impl BurstLimit {
+    /// `burst` pass at once, and one more in each `interval`.
+    pub fn new(burst: u32, interval: Duration) -> Self {
+        Self { interval, tolerance: interval * burst.saturating_sub(1) }
+    }
+
+    /// Whether one more passes now. `full_at` is when a whole burst passes again.
+    pub fn take(self, full_at: &mut Instant, now: Instant) -> bool {
+        let begin = (*full_at).max(now);
+        let passes = begin - now <= self.tolerance;
+        if passes {
+            *full_at = begin + self.interval;
+        }
+        passes
+    }
+}
+
+/// Lets a burst of lines pass, then one in each interval, and counts the others.
+#[derive(Debug)]
+pub struct LogSampler {
+    limit: BurstLimit,
     state: Mutex<Sampled>,
 }
 
@@ -26,20 +49,17 @@ impl LogSampler {
     /// `burst` lines pass at once, and one more in each `interval`.
     pub fn new(burst: u32, interval: Duration) -> Self {
         let state = Mutex::new(Sampled { full_at: Instant::now(), suppressed: 0 });
-        Self { interval, tolerance: interval * burst.saturating_sub(1), state }
+        Self { limit: BurstLimit::new(burst, interval), state }
     }
 
     /// `None` when the line must not be written, else the number of lines that were not written since the last one.
     pub fn admit(&self) -> Option<u64> {
-        let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = state.full_at.max(now);
-        if begin - now > self.tolerance {
-            state.suppressed += 1;
-            return None;
+        if self.limit.take(&mut state.full_at, Instant::now()) {
+            return Some(std::mem::take(&mut state.suppressed));
         }
-        state.full_at = begin + self.interval;
-        Some(std::mem::take(&mut state.suppressed))
+        state.suppressed += 1;
+        None
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connections::ConnectionSource;
-use crate::sampler::LogSampler;
+use crate::sampler::{BurstLimit, LogSampler};
 
 /// How many wrong tokens a source may send at once. A caller whose token was replaced sends a few before somebody sees it.
 const WRONG_TOKEN_BURST: u32 = 50;
@@ -22,6 +22,7 @@ const LOG_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is remembered about rejected requests.
 pub struct Rejections {
+    wrong_tokens: BurstLimit,
     /// When each source may send a whole burst of wrong tokens again.
     sources: Mutex<HashMap<ConnectionSource, Instant>>,
     /// Lines about requests of unknown callers. Known callers have lines of their own, which strangers cannot use up.
@@ -32,7 +33,8 @@ pub struct Rejections {
 impl Default for Rejections {
     fn default() -> Self {
         let sampler = || LogSampler::new(LOG_BURST, LOG_INTERVAL);
-        Self { sources: Mutex::default(), strangers: sampler(), callers: sampler() }
+        let wrong_tokens = BurstLimit::new(WRONG_TOKEN_BURST, WRONG_TOKEN_INTERVAL);
+        Self { wrong_tokens, sources: Mutex::default(), strangers: sampler(), callers: sampler() }
     }
 }
 
@@ -50,13 +52,7 @@ impl Rejections {
                 return true;
             }
         }
-        let full_at = sources.entry(source).or_insert(now);
-        let begin = (*full_at).max(now);
-        if begin - now > WRONG_TOKEN_INTERVAL * (WRONG_TOKEN_BURST - 1) {
-            return true;
-        }
-        *full_at = begin + WRONG_TOKEN_INTERVAL;
-        false
+        !self.wrong_tokens.take(sources.entry(source).or_insert(now), now)
     }
 
     /// Whether a line about a rejected request is written: the number of lines that were not, since the last one.
