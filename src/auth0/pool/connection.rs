@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::driver::Driver;
-use super::state::{ConnectionState, Io, WatchedIo};
+use super::state::{ConnectionState, Io, watch};
 use crate::auth0::observer::ConnectionEnd;
 
 /// What may arrive unread on a connection. With the most connections of a tenant (16) it is the memory that a tenant's answers may
@@ -108,7 +108,7 @@ impl Connection {
     ) -> Result<Self, Broken> {
         let Opened { io, is_http2, round_trip } = opened;
         let state = Arc::new(ConnectionState::new(if is_http2 { expected_places } else { 1 }, on_change));
-        let io = WatchedIo::new(io, Arc::clone(&state));
+        let io = watch(io, Arc::clone(&state));
         let (close, closed) = oneshot::channel();
         let protocol = if is_http2 {
             let handshake = h2::client::Builder::new()

@@ -1,12 +1,10 @@
 //! What a connection, its requests and the task that drives it share.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::InspectReader;
 
 use crate::auth0::observer::ConnectionEnd;
 
@@ -53,51 +51,15 @@ impl ConnectionState {
     }
 }
 
+/// A byte stream that counts in the state what arrives.
+pub(super) type WatchedIo = InspectReader<Box<dyn Io>, Box<dyn FnMut(&[u8]) + Send>>;
+
 /// Counts what arrives.
-pub(super) struct WatchedIo {
-    io: Box<dyn Io>,
-    state: Arc<ConnectionState>,
-}
-
-impl WatchedIo {
-    pub fn new(io: Box<dyn Io>, state: Arc<ConnectionState>) -> Self {
-        Self { io, state }
-    }
-}
-
-impl AsyncRead for WatchedIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.state.reads.fetch_add(1, Ordering::Relaxed);
+pub(super) fn watch(io: Box<dyn Io>, state: Arc<ConnectionState>) -> WatchedIo {
+    let count = move |bytes: &[u8]| {
+        if !bytes.is_empty() {
+            state.reads.fetch_add(1, Ordering::Relaxed);
         }
-        polled
-    }
-}
-
-impl AsyncWrite for WatchedIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+    };
+    InspectReader::new(io, Box::new(count))
 }
