@@ -33,6 +33,7 @@
 //! | [`controller`] | policies and Secrets from a cluster; the Lease; the status of policies and its Events |
 //! | [`source`] | policies from a folder or from the Node demo's variables; files that options name |
 //! | [`snapshot`] | the active policies with their clients; how a new snapshot replaces the old one; credential probes |
+//! | [`coverage`] | the audit of log streams: which of the logins that Auth0 reports were checked |
 //! | [`ledger`] | the logins that are not yet in Auth0's list, per user; in memory, or shared through `redis` |
 //! | [`auth0`] | the tenant client: list, revoke, token; rate limit, quota, circuit breaker; error classes |
 //! | `redis` | one connection, key hashes, scripts: for the ledger and the shared quota |
@@ -41,7 +42,7 @@
 //! | [`secret`] | the types of Secret: credentials and caller tokens |
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
-//! | `sampler` | bounds how often a log line is written |
+//! | `sampler`, `loose_json` | bounds how often something happens; reads JSON of any shape |
 //!
 //! Modules import only modules below them in this order, and `tests/it/walls.rs` enforces this. The specification is in
 //! `docs/design`: `architecture.md`, `decision.md` and `contract.md`.
@@ -56,6 +57,7 @@ pub mod crd;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod ledger;
+mod loose_json;
 pub mod metrics;
 pub mod policy;
 pub mod readiness;

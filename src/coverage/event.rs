@@ -14,12 +14,14 @@
 //! event as `{"log_id": …, "data": {…}}`, as JSON lines, as an array, or alone. Whatever has another type than expected counts
 //! as absent, so one odd field costs no login.
 
-use std::fmt;
+use std::borrow::Cow;
 
 use jiff::Timestamp;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
+use crate::loose_json::{Keep, Loose};
 use crate::policy::parse_rfc3339;
 
 /// The most entries of a request, also of such as cannot be read. Auth0 batches fewer than a hundred.
@@ -84,17 +86,17 @@ pub fn parse(body: &[u8]) -> Result<LogEntries, BatchError> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
     let mut read = LogEntries::default();
     if body.first() == Some(&b'[') {
-        let RawEntries(records) = serde_json::from_slice(body).map_err(|_| BatchError::NoEntry)?;
+        let Loose(RawEntries(records)) = serde_json::from_slice(body).map_err(|_| BatchError::NoEntry)?;
         records.into_iter().try_for_each(|record| read.push(record.map(RawEntry::into_entry)))?;
     } else {
         let mut rest = body;
         while !rest.is_empty() {
-            let mut records = serde_json::Deserializer::from_slice(rest).into_iter::<Item>();
+            let mut records = serde_json::Deserializer::from_slice(rest).into_iter::<Loose<Object<RawEntry>>>();
             let item = records.next();
             let end = records.byte_offset();
             match item {
                 None => break,
-                Some(Ok(Item(record))) => {
+                Some(Ok(Loose(Object(record)))) => {
                     read.push(record.map(RawEntry::into_entry))?;
                     rest = rest[end..].trim_ascii_start();
                 }
@@ -130,39 +132,39 @@ impl LogEntries {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawEntry {
-    log_id: Text,
-    data: Object<Box<RawEntry>>,
+    log_id: Loose<Text>,
+    data: Loose<Object<Box<RawEntry>>>,
     #[serde(rename = "type")]
-    kind: Text,
-    date: Text,
-    client_id: Text,
-    organization_id: Text,
-    connection: Text,
-    details: Object<Details>,
+    kind: Loose<Text>,
+    date: Loose<Text>,
+    client_id: Loose<Text>,
+    organization_id: Loose<Text>,
+    connection: Loose<Text>,
+    details: Loose<Object<Details>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Details {
-    session_id: Text,
+    session_id: Loose<Text>,
 }
 
 impl RawEntry {
     fn into_entry(self) -> LogEntry {
-        let Self { log_id, data, kind, date, client_id, organization_id, connection, details } = self;
-        if let Some(event) = data.0 {
+        let (log_id, kind, details) = (self.log_id.0.id(), self.kind.0.0, self.details.0.0);
+        if let Some(event) = self.data.0.0 {
             let entry = event.into_entry();
-            return LogEntry { log_id: log_id.id().or(entry.log_id), ..entry };
+            return LogEntry { log_id: log_id.or(entry.log_id), ..entry };
         }
-        let is_login = kind.0.as_deref().is_some_and(|kind| LOGIN_TYPES.contains(&kind));
+        let is_login = kind.is_some_and(|kind| LOGIN_TYPES.contains(&&*kind));
         let login = is_login.then(|| ReportedLogin {
-            sid: details.0.and_then(|details| details.session_id.id()),
-            client_id: client_id.id(),
-            organization_id: organization_id.within(MAX_NAME_CHARS),
-            connection: connection.within(MAX_NAME_CHARS),
-            at: date.0.as_deref().and_then(parse_rfc3339),
+            sid: details.and_then(|details| details.session_id.0.id()),
+            client_id: self.client_id.0.id(),
+            organization_id: self.organization_id.0.within(MAX_NAME_CHARS),
+            connection: self.connection.0.within(MAX_NAME_CHARS),
+            at: self.date.0.0.as_deref().and_then(parse_rfc3339),
         });
-        LogEntry { log_id: log_id.id(), login }
+        LogEntry { log_id, login }
     }
 }
 
@@ -180,6 +182,12 @@ impl Text {
     }
 }
 
+impl<'de> Keep<'de> for Text {
+    fn text(text: Cow<'de, str>) -> Self {
+        Self(Some(text.into_owned()))
+    }
+}
+
 /// An object, or something else.
 struct Object<T>(Option<T>);
 
@@ -189,108 +197,26 @@ impl<T> Default for Object<T> {
     }
 }
 
-/// A record, or something else.
-struct Item(Option<RawEntry>);
-
-/// The items of an array, at most one more than may be.
-struct RawEntries(Vec<Option<RawEntry>>);
-
-/// Takes any JSON, and makes of it what the named methods say and otherwise nothing.
-macro_rules! lenient {
-    ($name:ident < $lifetime:lifetime $(, $t:ident)? > -> $value:ty, { $($special:item)* }) => {
-        impl<$lifetime $(, $t: Deserialize<$lifetime>)?> Deserialize<$lifetime> for $value {
-            fn deserialize<D: Deserializer<$lifetime>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Any<T>(std::marker::PhantomData<T>);
-                impl<$lifetime $(, $t: Deserialize<$lifetime>)?> Visitor<$lifetime> for Any<$value> {
-                    type Value = $value;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("JSON")
-                    }
-
-                    fn visit_bool<E>(self, _: bool) -> Result<$value, E> {
-                        Ok($name(None))
-                    }
-
-                    fn visit_i64<E>(self, _: i64) -> Result<$value, E> {
-                        Ok($name(None))
-                    }
-
-                    fn visit_u64<E>(self, _: u64) -> Result<$value, E> {
-                        Ok($name(None))
-                    }
-
-                    fn visit_f64<E>(self, _: f64) -> Result<$value, E> {
-                        Ok($name(None))
-                    }
-
-                    fn visit_unit<E>(self) -> Result<$value, E> {
-                        Ok($name(None))
-                    }
-
-                    fn visit_seq<A: SeqAccess<$lifetime>>(self, mut items: A) -> Result<$value, A::Error> {
-                        while items.next_element::<IgnoredAny>()?.is_some() {}
-                        Ok($name(None))
-                    }
-
-                    $($special)*
-                }
-                deserializer.deserialize_any(Any::<$value>(std::marker::PhantomData))
-            }
-        }
-    };
+impl<'de, T: Deserialize<'de>> Keep<'de> for Object<T> {
+    fn object<A: MapAccess<'de>>(object: A) -> Result<Self, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(object)).map(|value| Self(Some(value)))
+    }
 }
 
-lenient!(Text<'de> -> Text, {
-    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-        Ok(Text(Some(text.to_owned())))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Text, A::Error> {
-        while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Text(None))
-    }
-});
+/// The items of an array, at most one more than may be.
+#[derive(Default)]
+struct RawEntries(Vec<Option<RawEntry>>);
 
-lenient!(Object<'de, T> -> Object<T>, {
-    fn visit_str<E>(self, _: &str) -> Result<Object<T>, E> {
-        Ok(Object(None))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(serde::de::value::MapAccessDeserializer::new(fields)).map(|value| Object(Some(value)))
-    }
-});
-
-lenient!(Item<'de> -> Item, {
-    fn visit_str<E>(self, _: &str) -> Result<Item, E> {
-        Ok(Item(None))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Item, A::Error> {
-        RawEntry::deserialize(serde::de::value::MapAccessDeserializer::new(fields)).map(|record| Item(Some(record)))
-    }
-});
-
-impl<'de> Deserialize<'de> for RawEntries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct All;
-        impl<'de> Visitor<'de> for All {
-            type Value = RawEntries;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawEntries, A::Error> {
-                let mut records = Vec::new();
-                while records.len() <= MAX_ENTRIES
-                    && let Some(Item(record)) = items.next_element()?
-                {
-                    records.push(record);
-                }
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(RawEntries(records))
-            }
+impl<'de> Keep<'de> for RawEntries {
+    fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
+        let mut records = Vec::new();
+        while records.len() <= MAX_ENTRIES
+            && let Some(Loose(Object(record))) = list.next_element()?
+        {
+            records.push(record);
         }
-        deserializer.deserialize_seq(All)
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Self(records))
     }
 }
 

@@ -97,27 +97,14 @@ fn log_changed(old: Option<&PolicyReport>, report: &PolicyReport) {
                 detail,
                 "policy condition is False"
             ),
-            ConditionStatus::True if before.is_some_and(|before| before.status == ConditionStatus::False) => {
-                tracing::info!(
-                    policy,
-                    generation,
-                    in_force,
-                    condition = kind,
-                    reason,
-                    detail,
-                    "policy condition is True again"
-                );
-            }
-            ConditionStatus::Unknown if before.is_some_and(|before| before.status == ConditionStatus::False) => {
-                tracing::info!(
-                    policy,
-                    generation,
-                    in_force,
-                    condition = kind,
-                    reason,
-                    detail,
-                    "policy condition is no longer False"
-                );
+            ConditionStatus::True | ConditionStatus::Unknown
+                if before.is_some_and(|before| before.status == ConditionStatus::False) =>
+            {
+                let sentence = match condition.status {
+                    ConditionStatus::True => "policy condition is True again",
+                    _ => "policy condition is no longer False",
+                };
+                tracing::info!(policy, generation, in_force, condition = kind, reason, detail, "{sentence}");
             }
             ConditionStatus::True | ConditionStatus::Unknown => {
                 tracing::debug!(policy, condition = kind, reason, detail, "policy condition changed");
