@@ -267,11 +267,7 @@ impl CallerTokens {
         expect_type(CALLERS_TYPE, type_)?;
         let mut all = Self::default();
         for (key, value) in data {
-            if value.trim_ascii().is_empty() {
-                continue;
-            }
-            let caller = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.clone() });
-            let caller = caller.and_then(|token| Caller::new(key, token));
+            let Some(caller) = token(key, value) else { continue };
             let is_other = !is_token_key(key);
             if is_other {
                 all.other_keys.push(key.clone());
@@ -298,30 +294,39 @@ impl LogStreamTokens {
         let domain = text(data, "domain")?.ok_or_else(missing)?.to_ascii_lowercase();
         let mut all = Self { domain, tokens: Vec::new(), rejected: Vec::new() };
         for (key, value) in data.iter().filter(|(key, _)| is_stream_token_key(key)) {
-            if value.trim_ascii().is_empty() {
-                continue;
-            }
-            let text = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.clone() });
-            match text.and_then(|text| Caller::new(key, text)) {
-                Ok(token) => all.tokens.push(token),
-                Err(error) => all.rejected.push(error),
+            match token(key, value) {
+                None => {}
+                Some(Ok(token)) => all.tokens.push(token),
+                Some(Err(error)) => all.rejected.push(error),
             }
         }
         if all.tokens.is_empty() && all.rejected.is_empty() { Err(SecretError::NoStreamToken) } else { Ok(all) }
     }
 }
 
-/// Whether the value of a key of a log stream's Secret is meant as a token.
-fn is_stream_token_key(key: &str) -> bool {
-    key.strip_prefix("token").is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        || matches!(key, "current" | "previous" | "next")
+/// The token under a key; `None` when the value is empty.
+fn token(key: &str, value: &[u8]) -> Option<Result<Caller, SecretError>> {
+    if value.trim_ascii().is_empty() {
+        return None;
+    }
+    let text = str::from_utf8(value).map_err(|_| SecretError::NotText { key: key.to_owned() });
+    Some(text.and_then(|text| Caller::new(key, text)))
 }
 
-/// Whether the value of a key of a callers' Secret is meant as a token: `token`, `token-*`, `action`, `action-*`, `current`,
-/// `previous` and `next`.
+/// Whether a key is `name`, or `name-` and more.
+fn is_one_of(key: &str, name: &str) -> bool {
+    key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Whether the value of a key of a log stream's Secret is meant as a token: `token`, `token-*`, `current`, `previous` and
+/// `next`.
+fn is_stream_token_key(key: &str) -> bool {
+    is_one_of(key, "token") || matches!(key, "current" | "previous" | "next")
+}
+
+/// Whether the value of a key of a callers' Secret is meant as a token: those of a log stream, `action` and `action-*`.
 fn is_token_key(key: &str) -> bool {
-    let is_numbered = |name: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    is_numbered("token") || is_numbered("action") || matches!(key, "current" | "previous" | "next")
+    is_stream_token_key(key) || is_one_of(key, "action")
 }
 
 impl Caller {

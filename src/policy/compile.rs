@@ -28,6 +28,9 @@ use super::written::{
 };
 use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, SessionPolicySpec, bounds};
 
+/// The lists by which an override selects logins.
+const OVERRIDE_LISTS: [&str; 5] = ["users", "roles", "organizations", "connections", "clientIds"];
+
 /// The readable part of a policy that does not compile. It governs the policy's logins by its failure policy, so that a typing
 /// error never switches a limit off unnoticed.
 #[derive(Clone, Debug)]

@@ -40,6 +40,8 @@ struct PolicyEntry {
     errors: Vec<SpecError>,
     /// What the newest version has that this program does not know, when it compiles.
     unknown: Vec<SpecError>,
+    /// What has no effect in the active version.
+    warnings: Vec<String>,
 }
 
 impl Index {
@@ -48,13 +50,10 @@ impl Index {
         self.revision
     }
 
-    fn warnings(&self, version: &PolicyVersion, unknown: &[SpecError]) -> Vec<String> {
-        let mut all = match version {
-            PolicyVersion::Compiled(policy) => warnings(policy, None),
-            PolicyVersion::Invalid(_) => Vec::new(),
-        };
-        all.extend(self.secrets.warnings(version.scope()));
-        all.extend(unknown.iter().map(ToString::to_string));
+    fn warnings(&self, entry: &PolicyEntry, scope: &PolicyScope) -> Vec<String> {
+        let mut all = entry.warnings.clone();
+        all.extend(self.secrets.warnings(scope));
+        all.extend(entry.unknown.iter().map(ToString::to_string));
         all
     }
 
@@ -116,7 +115,12 @@ impl Index {
                 (last_good.or_else(invalid), errors, Vec::new())
             }
         };
-        let entry = PolicyEntry { source_generation, generation, created_at, spec_digest, version, errors, unknown };
+        let warnings = match version.as_deref() {
+            Some(PolicyVersion::Compiled(policy)) => warnings(policy, None),
+            Some(PolicyVersion::Invalid(_)) | None => Vec::new(),
+        };
+        let entry =
+            PolicyEntry { source_generation, generation, created_at, spec_digest, version, errors, unknown, warnings };
         self.policies.insert(manifest.name.clone(), entry);
         self.changed(true);
     }
@@ -195,7 +199,7 @@ impl Index {
             self.policies.values().filter_map(|entry| entry.version.as_deref()).map(PolicyVersion::scope).collect();
         scopes.sort_by(|a, b| a.rank().cmp(&b.rank()));
         let mut overshadowings = overshadowings(&scopes);
-        let stream_tenants = self.stream_tenants();
+        let stream_tenants = self.stream_tenants(&scopes);
         let mut active_policies = Vec::with_capacity(self.policies.len());
         let mut reports = Vec::with_capacity(self.policies.len());
         for (name, entry) in &self.policies {
@@ -206,10 +210,7 @@ impl Index {
             };
             if let Some(version) = version {
                 let version = Arc::clone(version);
-                let tenant_proof = match &*version {
-                    PolicyVersion::Compiled(policy) => self.secrets.tenant_proof(policy, credentials),
-                    PolicyVersion::Invalid(_) => TenantProof::Unproven,
-                };
+                let tenant_proof = self.secrets.tenant_proof(version.scope(), credentials);
                 active_policies.push(Arc::new(ActivePolicy {
                     version,
                     credentials: credentials.cloned(),
@@ -232,7 +233,7 @@ impl Index {
                 overshadowing: overshadowings.remove(name),
                 forced_audit: None,
                 credential,
-                warnings: version.map_or_else(Vec::new, |version| self.warnings(version, &entry.unknown)),
+                warnings: version.map_or_else(Vec::new, |version| self.warnings(entry, version.scope())),
                 suspect_keys: version.map_or_else(Vec::new, |version| self.secrets.suspect_keys(version.scope())),
                 log_stream: version.map_or(LogStreamReport::Unnamed, |version| {
                     let mut tokens = self.secrets.log_stream(version.scope()).into_iter().flatten();
@@ -250,9 +251,9 @@ impl Index {
     }
 
     /// The tenants of each token of a log stream: more than one is a mistake, since a token says whose logins are reported.
-    fn stream_tenants(&self) -> HashMap<TokenDigest, BTreeSet<&str>> {
+    fn stream_tenants<'s>(&self, scopes: &[&'s PolicyScope]) -> HashMap<TokenDigest, BTreeSet<&'s str>> {
         let mut tenants: HashMap<TokenDigest, BTreeSet<&str>> = HashMap::new();
-        for scope in self.policies.values().filter_map(|entry| entry.version.as_deref()).map(PolicyVersion::scope) {
+        for scope in scopes {
             for token in self.secrets.log_stream(scope).into_iter().flatten() {
                 tenants.entry(*token).or_default().insert(scope.tenant.domain());
             }

@@ -69,4 +69,5 @@ pub use stop_rule::StopRule;
 pub use tenant::Tenant;
 pub use time::parse_rfc3339;
 pub use warnings::warnings;
+pub(crate) use written::is_label;
 pub use written::{Manifest, SpecError};

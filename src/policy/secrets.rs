@@ -229,9 +229,9 @@ impl Secrets {
     }
 
     /// How well it is shown that the owner of a policy may speak for its tenant. The scopes of the credential do not matter.
-    pub fn tenant_proof(&self, policy: &Policy, credentials: Option<&Arc<Credentials>>) -> TenantProof {
-        let accepted = credentials.and_then(|credentials| self.probe_result(credentials, &policy.scope));
-        match (accepted, policy.scope.tenant.custom_domain()) {
+    pub fn tenant_proof(&self, scope: &PolicyScope, credentials: Option<&Arc<Credentials>>) -> TenantProof {
+        let accepted = credentials.and_then(|credentials| self.probe_result(credentials, scope));
+        match (accepted, scope.tenant.custom_domain()) {
             (Some(ProbeResult::Granted(_)), None) => TenantProof::CanonicalDomain,
             (Some(ProbeResult::Granted(_)), Some(_)) => TenantProof::CustomDomain,
             _ => TenantProof::Unproven,
@@ -259,17 +259,22 @@ impl Secrets {
             let closed = caller_access.tokens.is_empty() && !caller_access.allow_anonymous;
             return if closed { CallersReport::Nobody } else { CallersReport::Ready };
         };
-        let Some(entry) = self.entries.get(name) else {
-            return CallersReport::Secret(SecretProblem::Missing(name.clone()));
-        };
-        if let Some(problem) = entry.problem_as(name, CALLERS_TYPE) {
-            return CallersReport::Secret(problem);
+        self.tokens_problem(name, CALLERS_TYPE, None).map_or(CallersReport::Ready, CallersReport::Secret)
+    }
+
+    /// What is wrong with a Secret of tokens: the Secret itself, or single tokens and `more`.
+    fn tokens_problem(
+        &self,
+        name: &ObjectName,
+        type_: &'static str,
+        more: Option<&SecretError>,
+    ) -> Option<SecretProblem> {
+        let Some(entry) = self.entries.get(name) else { return Some(SecretProblem::Missing(name.clone())) };
+        if let Some(problem) = entry.problem_as(name, type_) {
+            return Some(problem);
         }
-        let rejected: Vec<String> = entry.rejected.iter().map(ToString::to_string).collect();
-        match rejected.is_empty() {
-            true => CallersReport::Ready,
-            false => CallersReport::Secret(SecretProblem::Invalid(format!("Secret {name}: {}", rejected.join("; ")))),
-        }
+        let errors: Vec<String> = entry.rejected.iter().chain(more).map(ToString::to_string).collect();
+        (!errors.is_empty()).then(|| SecretProblem::Invalid(format!("Secret {name}: {}", errors.join("; "))))
     }
 
     /// The tokens of the log stream that a policy names, when the Secret is for the policy's tenant.
@@ -283,22 +288,12 @@ impl Secrets {
     /// A report on the log stream that a policy names. `is_shared` is whether another tenant has one of its tokens.
     pub fn log_stream_of(&self, scope: &PolicyScope, is_shared: bool) -> LogStreamReport {
         let Some(name) = &scope.log_stream else { return LogStreamReport::Unnamed };
-        let Some(entry) = self.entries.get(name) else {
-            return LogStreamReport::Secret(SecretProblem::Missing(name.clone()));
+        let more = match self.log_stream(scope) {
+            None => Some(SecretError::OtherDomain { domain: scope.tenant.domain().to_owned() }),
+            Some(_) => is_shared.then_some(SecretError::SharedStreamToken),
         };
-        if let Some(problem) = entry.problem_as(name, LOG_STREAM_TYPE) {
-            return LogStreamReport::Secret(problem);
-        }
-        let mut errors: Vec<String> = entry.rejected.iter().map(ToString::to_string).collect();
-        if self.log_stream(scope).is_none() {
-            errors.push(SecretError::OtherDomain { domain: scope.tenant.domain().to_owned() }.to_string());
-        } else if is_shared {
-            errors.push(SecretError::SharedStreamToken.to_string());
-        }
-        match errors.is_empty() {
-            true => LogStreamReport::Ready,
-            false => LogStreamReport::Secret(SecretProblem::Invalid(format!("Secret {name}: {}", errors.join("; ")))),
-        }
+        self.tokens_problem(name, LOG_STREAM_TYPE, more.as_ref())
+            .map_or(LogStreamReport::Ready, LogStreamReport::Secret)
     }
 
     /// What somebody should know of a policy's Secrets although they work.

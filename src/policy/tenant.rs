@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
+use super::written::is_label;
+
 /// The longest domain name, in characters (RFC 1035).
 pub(super) const MAX_DOMAIN_CHARS: usize = 253;
 
@@ -93,12 +95,8 @@ fn host(name: &str) -> Option<(String, Url)> {
     (is_host_name(&name) && unchanged).then_some((name, url))
 }
 
-/// The rule of the resource's schema. A URL would read a name whose last label begins with a digit as an IP address.
+/// The rule of the resource's schema, for a name in lower case. A URL would read a name whose last label begins with a digit as an IP address.
 fn is_host_name(name: &str) -> bool {
-    let is_label = |label: &str| {
-        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        !label.is_empty() && inner && !label.starts_with('-') && !label.ends_with('-')
-    };
     let mut labels = name.rsplit('.');
     let last_is_a_name = labels.next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()));
     (4..=MAX_DOMAIN_CHARS).contains(&name.len())

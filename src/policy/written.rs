@@ -107,7 +107,7 @@ pub(super) fn without_null(value: &Value) -> Value {
 }
 
 /// Whether a text is a label as in DNS: lower case letters, digits, and `-` between them.
-pub(super) fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !text.is_empty() && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_saphyr::budget::BudgetBreach;
 
 use crate::crd;
-use crate::policy::{Index, Manifest, ObjectName, SecretManifest, SpecError, parse_rfc3339};
+use crate::policy::{Index, Manifest, ObjectName, SecretManifest, SpecError, is_label, parse_rfc3339};
 use crate::secret::SecretError;
 
 /// The most documents in a file. A team has tens of policies, and the bound keeps a file of separators from filling the
@@ -184,10 +184,6 @@ fn name(value: &Value) -> Result<ObjectName, &'static str> {
 
 /// Whether Kubernetes would accept the name (a DNS-1123 subdomain). Names are used in metric labels and answers.
 fn is_dns_name(name: &str) -> bool {
-    let is_label = |label: &str| {
-        let inner = label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        !label.is_empty() && inner && !label.starts_with('-') && !label.ends_with('-')
-    };
     name.len() <= 253 && name.split('.').all(is_label)
 }
 

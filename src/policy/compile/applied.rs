@@ -3,13 +3,11 @@
 
 use serde_json::Value;
 
-use super::SpecError;
+use super::{OVERRIDE_LISTS, SpecError};
 use crate::crd::bounds;
 
 /// The lists of a selector whose values never match with white space in them: ids, and names that Auth0 issues without.
 const SELECTOR_LISTS: [&str; 3] = ["clientIds", "organizations", "connections"];
-/// All lists of an override.
-const OVERRIDE_LISTS: [&str; 5] = ["users", "roles", "organizations", "connections", "clientIds"];
 
 /// The errors of a spec that compiles.
 pub(super) fn errors(spec: &Value) -> Vec<SpecError> {

@@ -10,14 +10,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::SpecError;
 use super::read::unknown_fields;
+use super::{OVERRIDE_LISTS, SpecError};
 use crate::crd::{ActorsSpec, AllowDenySpec, ModeSpec, ReentrySpec, StrategySpec};
 
 /// The longest part of an unknown word that a message quotes.
 const MAX_QUOTED_CHARS: usize = 64;
-/// The lists by which this program selects the logins of an override.
-const CRITERIA: [&str; 5] = ["users", "roles", "organizations", "connections", "clientIds"];
 /// The limits that this program knows.
 const LIMITS: [&str; 3] = ["perClient", "perGroup", "perUser"];
 
@@ -81,7 +79,7 @@ fn left_out_overrides(spec: &mut Value, unknown: &mut Vec<SpecError>) {
 /// Whether an override selects logins and says what applies to them without its unknown fields.
 fn means_the_same(entry: &Value) -> bool {
     let has_limit = LIMITS.iter().any(|limit| entry["limits"].get(limit).is_some());
-    CRITERIA.iter().any(|list| entry.get(list).is_some()) && has_limit != (entry["exempt"] == true)
+    OVERRIDE_LISTS.iter().any(|list| entry.get(list).is_some()) && has_limit != (entry["exempt"] == true)
 }
 
 /// Whether an unknown field of an override may narrow the logins that it selects.
