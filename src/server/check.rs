@@ -1,28 +1,20 @@
 //! `POST /check`: from a request to a decision.
-//!
-//! The body is read with `http_body_util`'s limit, which `tower-http`'s body limit wraps, and `tokio`'s timeout. The layers of
-//! `tower-http` do not fit the contract: the limit answers 413 by the `Content-Length`, before the caller is known; the
-//! body timeout starts again with every chunk, so a slow caller could hold a check open; the request timeout would
-//! cancel the check.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
-use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Json, Response};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::app::App;
+use super::body;
 use super::connection::Peer;
 use super::error::{ApiError, ErrorKind};
 use super::request::{self, BodyError};
@@ -31,8 +23,6 @@ use crate::policy::{Answer, Reason};
 
 /// The maximum size of a body in bytes. A check takes a few hundred; one with 128 roles of 100 characters fits.
 const MAX_BODY_BYTES: usize = 16 * 1024;
-/// How long a body may take to arrive: the longest timeout that a policy may have.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The JSON of an answer.
 #[derive(Serialize)]
@@ -104,7 +94,7 @@ pub(super) async fn check(
     }
     // A slow body holds no headers.
     drop(head);
-    let body = read(body, &request_id).await?;
+    let body = body::read(body, MAX_BODY_BYTES, &request_id).await?;
     let login = request::parse(&body).map_err(|error| match error {
         BodyError::Encoding(message) => ErrorKind::UnsupportedMediaType.with_message(message, &request_id),
         BodyError::Json(message) => ErrorKind::InvalidJson.with_message(message, &request_id),
@@ -150,7 +140,7 @@ fn unauthorized(app: &App, head: &Parts, kind: ErrorKind, request_id: &RequestId
 
 /// Whether the source of a request with an unknown token sent too many of them. Counts the request.
 pub(super) fn is_over_limit(app: &App, head: &Parts) -> bool {
-    let source = head.extensions.get::<Peer>().map(|Peer(source, _)| *source);
+    let source = head.extensions.get::<Peer>().map(|Peer(address)| address.ip().into());
     head.headers.contains_key(AUTHORIZATION) && source.is_some_and(|source| app.rejections.is_over_limit(source))
 }
 
@@ -170,28 +160,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     let essence =
         headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-async fn read(body: Body, request_id: &RequestId) -> Result<Bytes, ApiError> {
-    // A `Content-Length` over the limit needs no waiting.
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(too_large(request_id));
-    }
-    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(request_id)),
-        Ok(Err(_)) => {
-            Err(ErrorKind::InvalidJson.with_message("The connection ended before the body was complete.", request_id))
-        }
-        Err(_) => {
-            let message = format!("The body did not arrive within {} seconds.", BODY_TIMEOUT.as_secs());
-            Err(ErrorKind::RequestTimeout.with_message(message, request_id))
-        }
-    }
-}
-
-fn too_large(request_id: &RequestId) -> ApiError {
-    ErrorKind::BodyTooLarge.with_message(format!("The body is larger than {MAX_BODY_BYTES} bytes."), request_id)
 }
 
 /// Answers requests for other paths.

@@ -26,8 +26,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::connections::{ConnectionPermit, ConnectionSource};
-use super::metrics::ConnectionMetrics;
+use super::connections::ConnectionPermit;
+use super::metrics::{ConnectionMetrics, Ended};
 use super::strict_lines::{HeaderProgress, StrictLines};
 use super::write_deadline::WriteDeadline;
 use crate::sampler::LogSampler;
@@ -60,7 +60,7 @@ pub struct ConnectionTimeouts {
 
 /// How requests of a socket are told from others: every request of a connection has this extension.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) ConnectionSource, pub(super) SocketAddr);
+pub(super) struct Peer(pub(super) SocketAddr);
 
 /// What the connections of one listener share.
 pub(super) struct ConnectionServer {
@@ -71,17 +71,6 @@ pub(super) struct ConnectionServer {
     pub(super) draining: CancellationToken,
     http: Builder<TokioExecutor>,
     log: LogSampler,
-}
-
-/// Why the service ended a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    HeadersTooLarge,
-    Malformed,
-    FirstRequestTimeout,
-    Idle,
-    WriteTimeout,
-    Tls,
 }
 
 /// What the requests of a connection do.
@@ -146,7 +135,7 @@ impl ConnectionServer {
             }
         };
         if let Err(ended) = served {
-            self.metrics.ended(ended.as_str());
+            self.metrics.ended(ended);
             if let Some(suppressed) = self.log.admit() {
                 let listener = self.metrics.listener();
                 tracing::info!(listener, source = %peer.ip(), reason = ended.as_str(), suppressed, "connection ended");
@@ -159,7 +148,7 @@ impl ConnectionServer {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Arc::new(Activity { begun, in_flight: AtomicUsize::new(0), last_request: AtomicU64::new(0) });
-        let extension = Peer(peer.ip().into(), peer);
+        let extension = Peer(peer);
         let progress = HeaderProgress::new();
         let stream = StrictLines::new(stream, Arc::clone(&progress));
         let service = service_fn(|mut request: Request<Incoming>| {
@@ -182,7 +171,7 @@ impl ConnectionServer {
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             biased;
-            served = connection.as_mut() => return served.map_err(|error| Ended::by(&*error)).or_else(only_ours),
+            served = connection.as_mut() => return served.or_else(|error| Ended::by(&*error)),
             () = self.draining.cancelled() => None,
             ended = activity.expired(self.timeouts) => Some(ended),
         };
@@ -203,7 +192,7 @@ impl ConnectionServer {
                     }
                 };
                 tokio::select! {
-                    served = connection => served.map_err(|error| Ended::by(&*error)).or_else(only_ours),
+                    served = connection => served.or_else(|error| Ended::by(&*error)),
                     () = unused => Err(Ended::FirstRequestTimeout),
                 }
             }
@@ -211,45 +200,28 @@ impl ConnectionServer {
     }
 }
 
-/// A peer that breaks its own connection is not an event.
-fn only_ours(ended: Option<Ended>) -> Result<(), Ended> {
-    ended.map_or(Ok(()), Err)
-}
-
 impl Ended {
-    /// The reason of an error of a connection; `None` when the peer broke it.
-    fn by(error: &(dyn Error + 'static)) -> Option<Self> {
+    /// The reason of an error of a connection. A peer that breaks its own connection is not an event.
+    fn by(error: &(dyn Error + 'static)) -> Result<(), Self> {
         let mut cause = Some(error);
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<hyper::Error>() {
                 if error.is_parse_too_large() {
-                    return Some(Self::HeadersTooLarge);
+                    return Err(Self::HeadersTooLarge);
                 }
                 if error.is_parse() {
-                    return Some(Self::Malformed);
+                    return Err(Self::Malformed);
                 }
                 if error.is_timeout() {
-                    return Some(Self::Idle);
+                    return Err(Self::Idle);
                 }
             }
             if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                return Some(Self::WriteTimeout);
+                return Err(Self::WriteTimeout);
             }
             cause = error.source();
         }
-        None
-    }
-
-    /// The label of the metric.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::Malformed => "malformed",
-            Self::FirstRequestTimeout => "first_request_timeout",
-            Self::Idle => "idle",
-            Self::WriteTimeout => "write_timeout",
-            Self::Tls => "tls",
-        }
+        Ok(())
     }
 }
 

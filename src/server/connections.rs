@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::metrics::ConnectionMetrics;
+use super::metrics::{ConnectionMetrics, ConnectionRejection};
 
 /// The limits of one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,15 +16,6 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// The maximum number of open connections from one source.
     pub per_source: usize,
-}
-
-/// Why a connection is closed as soon as it is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConnectionRejection {
-    /// The listener holds its maximum.
-    Total,
-    /// The source holds its maximum.
-    Source,
 }
 
 /// Where a connection comes from: an IPv4 address, or the /64 of an IPv6 address, which one host can use as a whole.
@@ -48,16 +39,6 @@ struct Open {
 pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
     source: ConnectionSource,
-}
-
-impl ConnectionRejection {
-    /// The label of the metric.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Total => "limit",
-            Self::Source => "source_limit",
-        }
-    }
 }
 
 impl From<IpAddr> for ConnectionSource {

@@ -106,6 +106,12 @@ pub(super) struct Rejection {
     pub(super) message: String,
 }
 
+impl ApiError {
+    pub(super) const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, error) = self.kind.status_and_word();

@@ -47,7 +47,7 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
         && let Some(suppressed) = app.rejections.log(rejection.kind.is_of_a_stranger())
     {
         let (error, detail) = (rejection.error, &rejection.message);
-        let source = peer.map(|Peer(_, address)| tracing::field::display(address.ip()));
+        let source = peer.map(|Peer(address)| tracing::field::display(address.ip()));
         span.in_scope(|| tracing::info!(error, detail, source, suppressed, "request rejected"));
     }
     let status = response.status();

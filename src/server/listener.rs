@@ -151,10 +151,10 @@ impl Listener {
                     let ended = ended.clone();
                     tasks.spawn(async move { ended.run_until_cancelled(serve).await });
                 }
-                Err(rejection) => {
-                    let reason = rejection.as_str();
+                Err(reason) => {
                     metrics.rejected(reason);
                     if let Some(suppressed) = rejections.admit() {
+                        let reason = reason.as_str();
                         tracing::warn!(listener, source = %peer.ip(), reason, suppressed, "connections are rejected");
                     }
                 }

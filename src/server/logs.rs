@@ -4,19 +4,15 @@
 //! nothing of the entries: they only audit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
-use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING};
 use axum::http::{HeaderMap, StatusCode};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::app::App;
+use super::body;
 use super::check::is_over_limit;
 use super::error::{ApiError, ErrorKind};
 use super::request_id::RequestId;
@@ -25,8 +21,6 @@ use crate::policy::{Login, LoginContext, ObjectName, PolicySet};
 
 /// The maximum size of a batch in bytes. An event has a few kilobytes, and Auth0 batches fewer than a hundred.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// How long a body may take to arrive. Auth0 gives up after some seconds as well.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes a batch.
 pub(super) async fn receive(
@@ -57,7 +51,11 @@ pub(super) async fn receive(
         return Err(reject(ErrorKind::Unavailable, "Too many batches are being read. Send the batch again."));
     };
     drop(head);
-    let body = read(&app, body, &request_id).await?;
+    let body = body::read(body, MAX_BODY_BYTES, &request_id).await.inspect_err(|error| {
+        if error.kind() == ErrorKind::BodyTooLarge {
+            app.coverage.metrics().rejected(TOO_LARGE);
+        }
+    })?;
     // A batch takes milliseconds to parse, which checks on the same worker would wait for.
     let received = spawn_blocking({
         let app = Arc::clone(&app);
@@ -106,27 +104,6 @@ fn token(headers: &HeaderMap) -> Option<&str> {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
         _ => text,
     })
-}
-
-async fn read(app: &App, body: Body, request_id: &RequestId) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        app.coverage.metrics().rejected(TOO_LARGE);
-        ErrorKind::BodyTooLarge.with_message(format!("The body is larger than {MAX_BODY_BYTES} bytes."), request_id)
-    };
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(too_large());
-    }
-    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => {
-            Err(ErrorKind::InvalidJson.with_message("The connection ended before the body was complete.", request_id))
-        }
-        Err(_) => {
-            let message = format!("The body did not arrive within {} seconds.", BODY_TIMEOUT.as_secs());
-            Err(ErrorKind::RequestTimeout.with_message(message, request_id))
-        }
-    }
 }
 
 /// Answers requests for other paths.

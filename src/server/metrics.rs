@@ -27,6 +27,55 @@ pub struct ConnectionMetrics {
     accept_errors: IntCounter,
 }
 
+/// Why a connection is closed as soon as it is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionRejection {
+    /// The listener holds its maximum.
+    Total,
+    /// The source holds its maximum.
+    Source,
+}
+
+/// Why the service ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    HeadersTooLarge,
+    Malformed,
+    FirstRequestTimeout,
+    Idle,
+    WriteTimeout,
+    Tls,
+}
+
+impl ConnectionRejection {
+    const ALL: [Self; 2] = [Self::Total, Self::Source];
+
+    /// The label of the metric.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "limit",
+            Self::Source => "source_limit",
+        }
+    }
+}
+
+impl Ended {
+    const ALL: [Self; 6] =
+        [Self::HeadersTooLarge, Self::Malformed, Self::FirstRequestTimeout, Self::Idle, Self::WriteTimeout, Self::Tls];
+
+    /// The label of the metric.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Malformed => "malformed",
+            Self::FirstRequestTimeout => "first_request_timeout",
+            Self::Idle => "idle",
+            Self::WriteTimeout => "write_timeout",
+            Self::Tls => "tls",
+        }
+    }
+}
+
 impl ServerMetrics {
     /// Registers the families.
     pub fn new(registry: &MetricRegistry) -> Self {
@@ -64,11 +113,11 @@ impl ServerMetrics {
     /// The metrics of the connections of a listener.
     pub fn connections(&self, listener: &'static str) -> ConnectionMetrics {
         // Present from the start, so that an alert sees the first event as an increase.
-        for reason in ["limit", "source_limit"] {
-            self.connections_rejected.with_label_values(&[listener, reason]);
+        for reason in ConnectionRejection::ALL {
+            self.connections_rejected.with_label_values(&[listener, reason.as_str()]);
         }
-        for reason in ["headers_too_large", "malformed", "first_request_timeout", "idle", "write_timeout", "tls"] {
-            self.connections_ended.with_label_values(&[listener, reason]);
+        for reason in Ended::ALL {
+            self.connections_ended.with_label_values(&[listener, reason.as_str()]);
         }
         ConnectionMetrics {
             listener,
@@ -115,13 +164,13 @@ impl ConnectionMetrics {
     }
 
     /// Counts a connection that was closed at once.
-    pub fn rejected(&self, reason: &str) {
-        self.rejected.with_label_values(&[self.listener, reason]).inc();
+    pub(super) fn rejected(&self, reason: ConnectionRejection) {
+        self.rejected.with_label_values(&[self.listener, reason.as_str()]).inc();
     }
 
     /// Counts a connection that the service ended.
-    pub fn ended(&self, reason: &str) {
-        self.ended.with_label_values(&[self.listener, reason]).inc();
+    pub(super) fn ended(&self, reason: Ended) {
+        self.ended.with_label_values(&[self.listener, reason.as_str()]).inc();
     }
 
     /// Counts a connection that could not be accepted.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod app;
+mod body;
 mod check;
 mod connection;
 mod connections;

@@ -40,8 +40,8 @@ use crate::snapshot::{
 use crate::source::{follow_setting, parse_switch, warn_when_changed};
 use crate::telemetry;
 use descriptors::{ADMIN_LIMITS, LOGS_LIMITS, connection_limits};
-use parts::{caller_access, coverage, ledger, log_hash_key, redis, setting, token_digest};
-use source::{PROXY_CREDENTIALS, never_ends};
+use parts::{caller_access, coverage, ledger, log_hash_key, redis, token_digest};
+use source::{PROXY_CREDENTIALS, never_ends, setting};
 
 pub use config::ServiceConfig;
 pub use error::RunError;
@@ -190,25 +190,26 @@ impl Service {
         };
         let logs_address = logs.as_ref().map(|(_, address)| *address);
         let (admin, admin_address) = bind(config.admin_listen, None).await?;
-        let router = check_router(Arc::clone(&app), &config.path_prefix);
         let limits =
             connection_limits(config.max_connections, config.max_connections_per_source, logs_address.is_some());
-        let options = |listener, limits, drain_timeout| ServeOptions {
-            limits,
-            timeouts: ConnectionTimeouts::default(),
-            metrics: app.metrics.connections(listener),
-            draining: shutdown.draining.clone(),
-            drain_timeout,
+        let serve = |part: &'static str, name: &'static str, listener: Listener, router, limits, drain_timeout| {
+            let options = ServeOptions {
+                limits,
+                timeouts: ConnectionTimeouts::default(),
+                metrics: app.metrics.connections(name),
+                draining: shutdown.draining.clone(),
+                drain_timeout,
+            };
+            listener.serve(router, options).map_err(move |error| RunError::Ended(part, error.to_string()))
         };
-        let checks = checks.serve(router, options("checks", limits, config.drain_timeout));
-        draining_tasks.spawn(checks.map_err(|error| RunError::Ended("the listener for checks", error.to_string())));
-        let admin = admin.serve(admin_router(Arc::clone(&app)), options("admin", ADMIN_LIMITS, ADMIN_DRAIN_TIMEOUT));
-        draining_tasks.spawn(admin.map_err(|error| RunError::Ended("the admin listener", error.to_string())));
+        let router = check_router(Arc::clone(&app), &config.path_prefix);
+        draining_tasks.spawn(serve("the listener for checks", "checks", checks, router, limits, config.drain_timeout));
+        let router = admin_router(Arc::clone(&app));
+        draining_tasks.spawn(serve("the admin listener", "admin", admin, router, ADMIN_LIMITS, ADMIN_DRAIN_TIMEOUT));
         if let Some((logs, address)) = logs {
             tracing::info!(%address, "listening for log streams");
-            let logs = logs.serve(logs_router(Arc::clone(&app)), options("logs", LOGS_LIMITS, LOGS_DRAIN_TIMEOUT));
-            draining_tasks
-                .spawn(logs.map_err(|error| RunError::Ended("the listener for log streams", error.to_string())));
+            let (part, router) = ("the listener for log streams", logs_router(Arc::clone(&app)));
+            draining_tasks.spawn(serve(part, "logs", logs, router, LOGS_LIMITS, LOGS_DRAIN_TIMEOUT));
         }
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
         Ok(Self {

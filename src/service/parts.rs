@@ -1,6 +1,5 @@
 //! Builds the parts of the service from its configuration.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
@@ -9,14 +8,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::config::ServiceConfig;
 use super::error::RunError;
-use super::source::Source;
+use super::source::{Source, setting};
 use crate::coverage::{Coverage, CoverageOptions, LastChecks};
 use crate::ledger::{DEFAULT_CAPACITY, Failover, Ledger, Memory};
 use crate::metrics::MetricRegistry;
 use crate::policy::{CallerAccess, TokenDigest};
 use crate::redis::Redis;
 use crate::secret::Caller;
-use crate::source::{SettingFile, TokenFile, parse_tokens};
+use crate::source::{TokenFile, parse_tokens};
 
 /// Who may send checks, apart from the callers that policies name. With the Node demo's variables as the source everyone
 /// may on loopback, unless a token is configured.
@@ -46,14 +45,6 @@ pub(super) fn token_digest(token: &SecretString) -> Option<TokenDigest> {
             None
         }
     }
-}
-
-pub(super) fn setting<T: PartialEq>(
-    option: &'static str,
-    path: &Path,
-    parse: fn(&Path, &str) -> Result<T, String>,
-) -> Result<SettingFile<T>, RunError> {
-    SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(option, path.to_owned(), error))
 }
 
 /// The key of the hashes of users in logs: the configured one; else one made from the ledger's key, which all replicas have;

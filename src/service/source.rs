@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,15 @@ pub enum Source {
     Text(&'static str),
 }
 
+/// Opens the file that an option names.
+pub(super) fn setting<T: PartialEq>(
+    option: &'static str,
+    path: &Path,
+    parse: fn(&Path, &str) -> Result<T, String>,
+) -> Result<SettingFile<T>, RunError> {
+    SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(option, path.to_owned(), error))
+}
+
 impl SourceConfig {
     /// Builds the HTTP client for the tenants.
     ///
@@ -73,8 +82,7 @@ impl SourceConfig {
     /// When the file cannot be read, or is not `USER:PASSWORD`.
     pub(super) fn read_proxy_credentials(&self) -> Result<Option<SettingFile<ProxyLogin>>, RunError> {
         let (Some(proxy), Some(path)) = (&self.proxy, &self.proxy_credentials_file) else { return Ok(None) };
-        let file = SettingFile::open(path.clone(), |_, text| ProxyLogin::parse(text))
-            .map_err(|error| RunError::File(PROXY_CREDENTIALS, path.clone(), error))?;
+        let file = setting(PROXY_CREDENTIALS, path, |_, text| ProxyLogin::parse(text))?;
         proxy.credentials.set(file.value().clone());
         Ok(Some(file))
     }
