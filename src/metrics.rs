@@ -184,17 +184,7 @@ impl MetricRegistry {
             return;
         }
         let family = family.clone();
-        self.on_scrape(move |live| {
-            for collected in family.collect() {
-                for metric in collected.get_metric() {
-                    let labels: HashMap<&str, &str> =
-                        metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-                    if !live.has(&labels) {
-                        remove(&family, &labels);
-                    }
-                }
-            }
-        });
+        self.on_scrape(move |live| remove_series(&family, |labels| live.has(labels), &remove));
     }
 }
 
@@ -211,6 +201,23 @@ impl Collector for Process {
 impl Default for MetricRegistry {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Removes the series of a family that do not live.
+pub fn remove_series<C: Collector>(
+    family: &C,
+    lives: impl Fn(&HashMap<&str, &str>) -> bool,
+    remove: impl Fn(&C, &HashMap<&str, &str>) -> bool,
+) {
+    for collected in family.collect() {
+        for metric in collected.get_metric() {
+            let labels: HashMap<&str, &str> =
+                metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if !lives(&labels) {
+                remove(family, &labels);
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::policy::Failure;
+use crate::sampler::LogSampler;
 
 /// How often a failure that lasts is written again, with the number of checks since the last line.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
@@ -36,9 +37,7 @@ pub(super) struct FailureLog {
 
 struct Failing {
     last: Instant,
-    logged: Instant,
-    /// The failures since the last line.
-    unlogged: u64,
+    lines: LogSampler,
     total: u64,
 }
 
@@ -47,24 +46,10 @@ impl FailureLog {
     pub fn failed(&self, tenant: &str, task: Task, failure: Failure) -> Option<u64> {
         let now = Instant::now();
         let mut failing = self.lock();
-        let known = failing.get_mut(&(tenant.to_owned(), task, failure));
-        let due = match known {
-            Some(known) => {
-                (known.last, known.total) = (now, known.total + 1);
-                if now - known.logged < REPEAT_INTERVAL {
-                    known.unlogged += 1;
-                    None
-                } else {
-                    known.logged = now;
-                    Some(std::mem::take(&mut known.unlogged))
-                }
-            }
-            None => {
-                let begun = Failing { last: now, logged: now, unlogged: 0, total: 1 };
-                failing.insert((tenant.to_owned(), task, failure), begun);
-                Some(0)
-            }
-        };
+        let begun = || Failing { last: now, lines: LogSampler::new(1, REPEAT_INTERVAL), total: 0 };
+        let known = failing.entry((tenant.to_owned(), task, failure)).or_insert_with(begun);
+        (known.last, known.total) = (now, known.total + 1);
+        let due = known.lines.admit();
         self.count.store(failing.len(), Ordering::Relaxed);
         due
     }

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus::core::Collector;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::session_lists::ListOrigin;
 use crate::coverage::LastChecks;
-use crate::metrics::{MetricRegistry, to_i64};
+use crate::metrics::{MetricRegistry, remove_series, to_i64};
 use crate::policy::{Answer, Policy, Reason};
 
 /// Distinct users are counted up to this number for each policy: enough to judge an audit by, and at most 1 MiB of hashes.
@@ -191,15 +190,11 @@ impl CheckMetrics {
                 live.insert((name.clone(), entry.name.clone()));
             }
         }
-        for family in self.override_checks.collect() {
-            for metric in family.get_metric() {
-                let labels: HashMap<&str, &str> =
-                    metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-                if !live.contains(&(labels["policy"].to_owned(), labels["override"].to_owned())) {
-                    let _ = self.override_checks.remove(&labels);
-                }
-            }
-        }
+        remove_series(
+            &self.override_checks,
+            |labels| live.contains(&(labels["policy"].to_owned(), labels["override"].to_owned())),
+            |family, labels| family.remove(labels).is_ok(),
+        );
     }
 
     /// Shows how many bytes the kept lists take, and how many lists found no room since the start.

@@ -295,7 +295,8 @@ impl<'a> Walk<'a> {
         let (Ok(verdict) | Err(verdict)) = decided.unwrap_or_else(|_| Err(Verdict::failed(Failure::InternalError)));
         let forced = self.snapshot.is_audit_forced(&policy.scope.name);
         let answer = policy.enforcement.answer(verdict, locale, forced);
-        if let Some(attempt) = self.attempt.take() {
+        // An attempt that only reads is dropped: the ledger must not remember the login.
+        if let Some(attempt) = self.attempt.take().filter(|_| !self.read_only) {
             attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;
         }
         answer
@@ -382,11 +383,10 @@ impl<'a> Walk<'a> {
             silent: self.login.context().is_silent(),
             deadline: self.arrived + policy.timeout,
         };
-        // From here on the ledger has to know the answer, except when it must not remember the login.
-        let mut unfinished = None;
-        *(if self.read_only { &mut unfinished } else { &mut self.attempt }) = attempt;
+        // From here on the ledger has to know the answer.
+        self.attempt = attempt;
         let _slot = tenant.check_slots.try_acquire().map_err(|_| Verdict::failed(Failure::Overloaded))?;
-        let decision = match (self.checker, unfinished.as_mut().or(self.attempt.as_mut())) {
+        let decision = match (self.checker, &mut self.attempt) {
             (Some(checker), Some(attempt)) => {
                 let max_age = MAX_LIST_AGE.min(tenant.shortest_admission_window);
                 let request = ListRequest {

@@ -138,7 +138,8 @@ pub(super) fn policy(stored: StoredPolicy) -> Box<(Manifest, ObservedPolicy)> {
     Box::new((manifest, observed))
 }
 
-/// The resource version as a number; 0 when it is none.
+/// The resource version as a number; 0 when it is none. Versions of one object are numbers that increase (Kubernetes API
+/// concepts).
 pub(super) fn version(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }

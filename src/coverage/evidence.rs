@@ -1,6 +1,6 @@
 //! What was seen in the last hour of the logins that each policy selects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -55,24 +55,20 @@ impl Evidence {
     /// Counts a login of a policy.
     pub fn add(&self, policy: &str, checked: Checked, now: Timestamp) {
         let mut windows = self.lock();
-        if !windows.contains_key(policy) {
-            windows.insert(policy.to_owned(), Window::default());
-        }
-        if let Some(window) = windows.get_mut(policy) {
-            window.advance(now);
-            window.buckets[0].add(checked);
-        }
+        let window = windows.entry(policy.to_owned()).or_default();
+        window.advance(now);
+        window.buckets[0].add(checked);
+    }
+
+    /// What was seen of one policy in the last hour.
+    pub fn tally(&self, policy: &str, now: Timestamp) -> LoginTally {
+        self.lock().get_mut(policy).map(|window| window.sum(now)).unwrap_or_default()
     }
 
     /// What was seen of each policy in the last hour; a policy without a login is left out.
-    pub fn tallies(&self, now: Timestamp) -> HashMap<String, LoginTally> {
+    pub fn tallies(&self, now: Timestamp) -> BTreeMap<String, LoginTally> {
         let mut windows = self.lock();
-        let sums = windows.iter_mut().map(|(policy, window)| {
-            window.advance(now);
-            let mut sum = LoginTally::default();
-            window.buckets.iter().for_each(|bucket| sum += *bucket);
-            (policy.clone(), sum)
-        });
+        let sums = windows.iter_mut().map(|(policy, window)| (policy.clone(), window.sum(now)));
         sums.filter(|(_, sum)| *sum != LoginTally::default()).collect()
     }
 
@@ -87,6 +83,13 @@ impl Evidence {
 }
 
 impl Window {
+    fn sum(&mut self, now: Timestamp) -> LoginTally {
+        self.advance(now);
+        let mut sum = LoginTally::default();
+        self.buckets.iter().for_each(|bucket| sum += *bucket);
+        sum
+    }
+
     fn advance(&mut self, now: Timestamp) {
         let newest = now.as_second().div_euclid(BUCKET_SECONDS);
         let steps = usize::try_from(newest - self.newest).unwrap_or_default().min(BUCKETS);

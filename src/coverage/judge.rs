@@ -95,13 +95,6 @@ impl CoverageTiming {
     }
 }
 
-impl KnownTime {
-    /// The time that both know.
-    pub fn and(self, other: Self) -> Self {
-        Self { from: self.from.max(other.from), until: self.until.min(other.until) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

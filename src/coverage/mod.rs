@@ -24,7 +24,7 @@ mod marks;
 mod metrics;
 mod shared;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -268,11 +268,10 @@ impl Coverage {
             return LoginEvidence::NotShared;
         }
         let name = policy.to_string();
-        let tally = match &self.shared {
-            Some(_) => self.view.load().logins.get(&name).copied(),
-            None => self.evidence.tallies(Timestamp::now()).get(&name).copied(),
+        let LoginTally { yes, no, unknown } = match &self.shared {
+            Some(_) => self.view.load().logins.get(&name).copied().unwrap_or_default(),
+            None => self.evidence.tally(&name, Timestamp::now()),
         };
-        let LoginTally { yes, no, unknown } = tally.unwrap_or_default();
         LoginEvidence::Seen { checked: yes, unchecked: no, unknown }
     }
 
@@ -291,7 +290,7 @@ impl Coverage {
     async fn exchange(&self, leaves: bool) {
         let Some(shared) = &self.shared else { return };
         shared.write_marks().await;
-        let logins: BTreeMap<String, LoginTally> = self.evidence.tallies(Timestamp::now()).into_iter().collect();
+        let logins = self.evidence.tallies(Timestamp::now());
         if let Some(view) = shared.exchange(logins, self.last_checks.all(), leaves).await {
             self.view.store(Arc::new(view));
         }

@@ -40,9 +40,9 @@ impl UnreadFiles {
     /// Searches the files that are new or changed; returns whether the result changed.
     pub fn scan(&mut self, folder: &Path) -> bool {
         let before = self.with_policies();
-        let mut paths = Vec::new();
+        let mut found = Vec::new();
         let mut budget = MAX_ENTRIES;
-        list(folder, 0, &mut budget, &mut paths);
+        list(folder, 0, &mut budget, &mut found);
         let is_over_bound = budget == 0;
         if is_over_bound && !self.is_over_bound {
             tracing::warn!(
@@ -52,9 +52,9 @@ impl UnreadFiles {
         }
         self.is_over_bound = is_over_bound;
         let mut files = BTreeMap::new();
-        for path in paths {
+        for (path, version) in found {
             let last = self.files.remove(&path);
-            let file = UnreadFile::search(&path, last);
+            let file = UnreadFile::search(&path, version, last);
             files.insert(path, file);
         }
         self.files = files;
@@ -68,24 +68,21 @@ impl UnreadFiles {
 }
 
 impl UnreadFile {
-    fn search(path: &Path, last: Option<Self>) -> Self {
-        // A file that cannot be read is not known to hold a policy.
-        let Some(version) = fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|file| FileVersion::of(&file))
-        else {
-            return Self { version: None, has_policy: false };
-        };
+    fn search(path: &Path, version: FileVersion, last: Option<Self>) -> Self {
         match last {
             Some(last) if last.version == Some(version) => last,
             _ => Self {
                 version: (!version.is_young(SystemTime::now())).then_some(version),
+                // A file that cannot be read is not known to hold a policy.
                 has_policy: beginning(path).is_ok_and(|text| names_group(&text)),
             },
         }
     }
 }
 
-/// Collects the files that are not read: all in subfolders, and those with another extension in the folder itself.
-fn list(folder: &Path, depth: usize, budget: &mut usize, paths: &mut Vec<PathBuf>) {
+/// Collects the files that are not read, with their versions: all in subfolders, and those with another extension in the folder
+/// itself.
+fn list(folder: &Path, depth: usize, budget: &mut usize, files: &mut Vec<(PathBuf, FileVersion)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if *budget == 0 {
@@ -97,12 +94,13 @@ fn list(folder: &Path, depth: usize, budget: &mut usize, paths: &mut Vec<PathBuf
         if is_set_aside(&name) {
             continue;
         }
-        if path.is_dir() {
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_dir() {
             if depth < MAX_DEPTH {
-                list(&path, depth + 1, budget, paths);
+                list(&path, depth + 1, budget, files);
             }
-        } else if depth > 0 || !is_policy_file(&name) {
-            paths.push(path);
+        } else if metadata.is_file() && (depth > 0 || !is_policy_file(&name)) {
+            files.push((path, FileVersion::of(&metadata)));
         }
     }
 }

@@ -209,7 +209,7 @@ async fn no_number_of_4xx_opens_the_breaker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tenant_that_hangs_opens_the_breaker() {
     let tenant = tenant().await;
-    let service = service(&tenant, json!({ "timeout": "200ms" }), &[]).await;
+    let service = service(&tenant, json!({ "timeout": "2s" }), &[]).await;
     assert_eq!(reason(&service, 0).await, "within_limit");
     tenant.fault(Operation::List, Fault::Hang);
     let reasons = join_all((0..12).map(|user| reason(&service, user))).await;

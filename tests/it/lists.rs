@@ -85,7 +85,7 @@ async fn check_keeps_its_deadline_and_the_shared_request_goes_on() {
     let with = |name: &str, timeout: &str| {
         policy(name, json!({ "selector": { "clientIds": [name] }, "timeout": timeout, "failurePolicy": "Deny" }))
     };
-    let documents = [credentials(), callers(), with("hasty", "300ms"), with("patient", "10s")];
+    let documents = [credentials(), callers(), with("hasty", "2s"), with("patient", "10s")];
     let service = Running::folder(&tenant, &documents, &[]).await;
     let held = tenant.fault(Operation::List, Fault::Hang);
     let mut first = Box::pin(service.check("u", "patient", "s1"));

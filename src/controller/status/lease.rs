@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::client::{FIELD_MANAGER, describe};
+use crate::controller::objects::version;
 use crate::controller::watch::one;
 
 /// The log line of a failed write.
@@ -182,7 +183,7 @@ impl Election {
         let known = self.observed.as_ref().and_then(Option::as_ref);
         // The watch may still show a version that a write of this replica has replaced.
         if let (Some(known), Some(new)) = (known, &lease)
-            && version(new) < version(known)
+            && version(&new.metadata) < version(&known.metadata)
             && new.metadata.uid == known.metadata.uid
         {
             return;
@@ -315,11 +316,6 @@ impl Election {
             Err(_) => tracing::warn!(lease = name, "Lease cannot be released in time. It expires instead."),
         }
     }
-}
-
-/// The resource version as a number. Versions of one object are numbers that increase (Kubernetes API concepts).
-fn version(lease: &Lease) -> Option<u64> {
-    lease.metadata.resource_version.as_ref()?.parse().ok()
 }
 
 #[cfg(test)]
