@@ -194,7 +194,7 @@ async fn check_with_fault(fault: Option<Fault>, failure_policy: &str) -> (Simula
     if let Some(fault) = fault {
         tenant.fault(Operation::Revoke.of("s1"), fault);
     }
-    let spec = json!({ "strategy": "RevokeOldest", "failurePolicy": failure_policy, "timeout": "1500ms" });
+    let spec = json!({ "strategy": "RevokeOldest", "failurePolicy": failure_policy, "timeout": "4s" });
     let service = service(&tenant, spec).await;
     let answer = check(&service, "s3").await;
     (tenant, service, answer)
@@ -205,7 +205,7 @@ async fn failure_policy_answers_when_a_revocation_fails() {
     for (fault, reason) in [
         (Fault::status(StatusCode::TOO_MANY_REQUESTS), "rate_limited"),
         (Fault::status(StatusCode::INTERNAL_SERVER_ERROR), "upstream_error"),
-        (Fault::Hang, "upstream_timeout"),
+        (Fault::Delay(Duration::from_secs(3600)), "upstream_timeout"),
         (Fault::Reset, "upstream_unreachable"),
         (Fault::error(StatusCode::FORBIDDEN, "No.", Some("insufficient_scope")), "insufficient_scope"),
         (Fault::not_entitled(), "not_entitled"),

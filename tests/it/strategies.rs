@@ -103,7 +103,8 @@ async fn sessions_not_revoked_at_first_are_revoked_later() {
         tenant.fault(revoke_of(&slowed), Fault::status(StatusCode::TOO_MANY_REQUESTS));
         tenant.fault(revoke_of(&broken), Fault::status(StatusCode::INTERNAL_SERVER_ERROR));
         tenant.fault(revoke_of(&gone), Fault::status(StatusCode::NOT_FOUND));
-        tenant.fault(revoke_of(&hanging), Fault::Hang);
+        // A fault that hangs would go on when the faults are cleared, and could then still end the session.
+        tenant.fault(revoke_of(&hanging), Fault::Delay(Duration::from_secs(3600)));
         tenant.fault(revoke_of(&reset), Fault::Reset);
         let spec = json!({ "strategy": strategy, "failurePolicy": failure_policy, "timeout": "4s" });
         let service = service(&tenant, spec).await;

@@ -3,6 +3,7 @@
 //! It serves one check. The token, the list and the revocation of a check follow each other, so a fault of a connection begins
 //! when the operation before it was answered: that answer ends its connection, and the next connection has the fault.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use serde_json::json;
 use session_checker::auth0::Operation;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -161,6 +162,8 @@ pub struct Tenant {
     pub asked: AtomicUsize,
     /// How many connections are open.
     pub open: AtomicUsize,
+    /// Keeps the port from other tests when nobody listens.
+    _port: TcpSocket,
 }
 
 /// A connection that is counted while it is open.
@@ -179,6 +182,14 @@ pub fn ca() -> &'static str {
     &CERTIFICATES.ca
 }
 
+/// A socket with this address. Several may have it while one of them listens.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
 impl Tenant {
     /// Starts a tenant on a free port, and returns its URL too. Its tasks end with the set.
     pub async fn start(
@@ -187,8 +198,8 @@ impl Tenant {
         act: Act,
         tasks: &mut JoinSet<()>,
     ) -> (Arc<Self>, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let held = bound("127.0.0.1:0".parse().unwrap());
+        let address = held.local_addr().unwrap();
         let tenant = Arc::new(Self {
             protocol,
             operation,
@@ -198,12 +209,14 @@ impl Tenant {
             ended: Notify::new(),
             asked: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            _port: held,
         });
-        let url = format!("{}://127.0.0.1:{port}", if tenant.is_plain() { "http" } else { "https" });
+        let url = format!("{}://{address}", if tenant.is_plain() { "http" } else { "https" });
         if operation == Operation::Token && matches!(tenant.act, Act::Refused) {
             return (tenant, url);
         }
         tenant.is_due.store(operation == Operation::Token, Ordering::Relaxed);
+        let listener = bound(address).listen(16).unwrap();
         tasks.spawn(Arc::clone(&tenant).listen(listener));
         (tenant, url)
     }
