@@ -177,7 +177,8 @@ async fn storm(users_a_second: u64, seconds: u64) {
     let limit = RateLimit { burst: 50, per_second: 16 };
     let tenant = tenant_with(Options { rate_limit: Some(limit), ..Options::new(DOMAIN) }).await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
-    let replica = Arc::new(Replica::start(&tenant, &folder, &[]).await);
+    // On a busy machine each check may need a connection of its own, and all come from one source.
+    let replica = Arc::new(Replica::start(&tenant, &folder, &["--max-connections", "2048"]).await);
     let at_rest = replica.metric("process_resident_memory_bytes").await;
 
     let began = Instant::now();
