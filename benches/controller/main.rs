@@ -24,6 +24,9 @@
 #[path = "../../tests/it/control_plane/mod.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "the module belongs to the tests, which use more of it")]
 mod control_plane;
+#[path = "../../tests/it/ports.rs"]
+#[expect(clippy::unwrap_used, reason = "the module belongs to the tests")]
+mod ports;
 #[path = "../shared/process.rs"]
 #[expect(dead_code, reason = "the load benchmark uses more of it")]
 mod process;

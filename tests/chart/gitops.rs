@@ -1,8 +1,10 @@
-//! The examples for GitOps: Argo CD's health check in the interpreter that Argo CD uses, and the types of Secrets.
+//! The examples for GitOps: Argo CD's health check in the interpreter that Argo CD uses, Flux's expressions, and the types of
+//! Secrets.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cel::{Context, Program};
 use serde_json::{Value, json};
 
 fn folder() -> PathBuf {
@@ -49,10 +51,37 @@ fn status(observed: u64, conditions: &[(&str, &str)]) -> Value {
     json!({ "observedGeneration": observed, "conditions": conditions.collect::<Vec<_>>() })
 }
 
+/// The statuses that the service writes (`kstatus_reads_every_state_as_it_is` and `missing_secret_waits_for_a_person_after_a_minute`
+/// show them), and how kstatus reads them.
+fn states() -> [(&'static str, Value); 6] {
+    let conditions = |ready, reconciling, stalled| {
+        status(2, &[("Accepted", "True"), ("Ready", ready), ("Reconciling", reconciling), ("Stalled", stalled)])
+    };
+    [
+        // As the schema defaults it: no service has seen the policy.
+        (
+            "InProgress",
+            json!({ "conditions": status(0, &[("Accepted", "Unknown"), ("Ready", "Unknown")])["conditions"] }),
+        ),
+        ("InProgress", conditions("Unknown", "True", "False")),
+        // A Secret that does not exist, for less than a minute.
+        ("InProgress", conditions("False", "True", "False")),
+        ("Failed", conditions("False", "False", "True")),
+        ("Current", conditions("True", "False", "False")),
+        // The status of the version before says nothing about this one.
+        ("InProgress", status(1, &[("Ready", "False"), ("Reconciling", "False"), ("Stalled", "True")])),
+    ]
+}
+
 #[test]
 #[ignore = "needs glua: make chart-test"]
 fn argo_cd_shows_the_health_of_a_policy() {
-    let cases = [
+    let written = states().map(|(expected, status)| match expected {
+        "Current" => ("Healthy", status),
+        "Failed" => ("Degraded", status),
+        _ => ("Progressing", status),
+    });
+    let others = [
         ("Progressing", Value::Null),
         ("Progressing", json!({})),
         ("Progressing", status(2, &[])),
@@ -63,16 +92,45 @@ fn argo_cd_shows_the_health_of_a_policy() {
         ("Degraded", status(2, &[("Accepted", "False"), ("Ready", "False")])),
         ("Degraded", status(2, &[("Ready", "Unknown"), ("Stalled", "True")])),
         ("Healthy", status(2, &[("Ready", "True"), ("Stalled", "False")])),
-        // The status of the version before says nothing about this one.
         ("Progressing", status(1, &[("Ready", "True")])),
         ("Progressing", status(1, &[("Ready", "False")])),
     ];
-    for (expected, status) in cases {
+    for (expected, status) in written.into_iter().chain(others) {
         let (found, message) = health(2, &status);
         assert_eq!(found, expected, "{status}");
         assert!(!message.is_empty() && message != "nil", "{status}");
     }
     assert_eq!(health(2, &status(2, &[("Ready", "False")])).1, "Ready", "the message of the condition");
+    assert_eq!(health(2, &status(2, &[("Ready", "False"), ("Stalled", "True")])).1, "Stalled");
+}
+
+/// How Flux reads a policy with this generation and status: its generation, then the expressions in this order.
+fn read_by_flux(generation: u64, status: &Value) -> &'static str {
+    if status["observedGeneration"].as_u64().is_some_and(|observed| observed != generation) {
+        return "InProgress";
+    }
+    let documents = documents("flux.yaml");
+    let kustomization = documents.iter().find(|document| document["kind"] == "Kustomization").unwrap();
+    let expressions = &kustomization["spec"]["healthCheckExprs"][0];
+    assert_eq!(expressions["kind"], "SessionPolicy");
+    let mut context = Context::default();
+    context.add_variable("status", status).unwrap();
+    for (key, meaning) in [("inProgress", "InProgress"), ("failed", "Failed"), ("current", "Current")] {
+        let program = Program::compile(expressions[key].as_str().unwrap()).unwrap();
+        if program.execute(&context).unwrap() == true.into() {
+            return meaning;
+        }
+    }
+    "InProgress"
+}
+
+#[test]
+#[ignore = "runs with the other tests of the chart: make chart-test"]
+fn flux_reads_a_policy_as_kstatus_does() {
+    for (expected, status) in states() {
+        assert_eq!(read_by_flux(2, &status), expected, "{status}");
+    }
+    assert_eq!(read_by_flux(2, &json!({})), "InProgress");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use crate::auth0_client::{
     DOMAIN, Recorder, SECRET, TOKEN, USER, certificate, credentials, failure, late, list, upstream, within,
 };
+use crate::clock::{Step, drive};
 use crate::common::eventually;
 
 /// A tenant behind a network that a test can cut.
@@ -264,8 +265,9 @@ async fn connections_are_bounded_and_the_surplus_waits() {
     assert!(recorder.lines().contains(&"connection wait".to_owned()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn dead_connection_costs_a_second_and_no_login() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(100).await;
     let recorder = Arc::new(Recorder::default());
     let client = peer.observed(Arc::clone(&recorder) as _).await;
@@ -282,8 +284,9 @@ async fn dead_connection_costs_a_second_and_no_login() {
     assert!(!lines.iter().any(|line| line.starts_with("breaker")), "the connection is blamed, not the tenant");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connecting_is_bounded_by_the_deadline_of_the_check() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(100).await;
     let client = peer.client().await;
     peer.shakes_hands.store(false, Ordering::SeqCst);
@@ -298,8 +301,9 @@ async fn connecting_is_bounded_by_the_deadline_of_the_check() {
     assert_eq!(peer.accepted(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn timeout_retires_the_connection() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(100).await;
     let client = peer.client().await;
     list(&client).await.unwrap();

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use simulator::{Fault, Operation, Session, Simulator};
 use tempfile::TempDir;
 
-use crate::command::finish;
-use crate::common::{APP, DOMAIN, callers, credentials, folder, policy, tenant};
+use crate::common::{APP, DOMAIN, callers, credentials, folder, options, policy, tenant};
+use crate::process::finish;
 
 const USER: &str = "auth0|anna";
 
@@ -19,9 +19,8 @@ async fn scene(spec: Value) -> (Simulator, TempDir) {
 
 /// Runs the program with a folder as its source. Returns its exit code and its output.
 async fn run(tenant: &Simulator, folder: &TempDir, arguments: &[&str]) -> (i32, String) {
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let source = ["--policy-dir", folder.path().to_str().unwrap(), "--auth0-endpoint", &endpoint];
-    let arguments: Vec<String> = arguments.iter().chain(&source).map(|text| (*text).to_owned()).collect();
+    let arguments: Vec<String> =
+        arguments.iter().map(ToString::to_string).chain(options(tenant, folder.path())).collect();
     let run = move || finish(&[], &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     tokio::task::spawn_blocking(run).await.unwrap()
 }

@@ -1,199 +1,17 @@
 //! The program as a process with its own environment: its input, output, log and exit codes.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
-use serde_json::{Map, Value, json};
-use simulator::{Fault, Operation, Session, Simulator};
+use serde_json::{Value, json};
+use simulator::{Fault, Operation, Session};
 use tempfile::TempDir;
 
-use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant, write};
+use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, options, policy, tenant, write};
+use crate::process::{LOOPBACK, Process, Unread, VARIABLES, exit_and_output, finish, http, place, program, strings};
 
-/// The Node demo's variables for the tenant of the tests.
-const VARIABLES: [(&str, &str); 3] =
-    [("AUTH0_DOMAIN", DOMAIN), ("AUTH0_CLIENT_ID", "checker"), ("AUTH0_CLIENT_SECRET", "checker-secret")];
-pub const LOOPBACK: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
 const OUTSIDE: [&str; 5] = ["serve", "--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"];
-
-pub fn place() -> TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-/// The program in its own folder, with only these variables in its environment.
-fn program(place: &TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_session-checker"));
-    command.env_clear().envs(variables.iter().copied()).current_dir(place.path()).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// Runs the program to its end. Returns its exit code and its output.
-pub fn finish(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
-    exit_and_output(program(&place(), variables, arguments).output().unwrap())
-}
-
-fn exit_and_output(output: Output) -> (i32, String) {
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code().expect("no signal"), String::from_utf8(text).unwrap())
-}
-
-/// A process whose output is read continuously. It is killed at the end of its test.
-pub struct Process {
-    child: Child,
-    out: Lines,
-    err: Lines,
-    _place: TempDir,
-}
-
-struct Lines {
-    read: Arc<Mutex<Vec<String>>>,
-    reader: JoinHandle<()>,
-}
-
-impl Lines {
-    fn of(source: impl Read + Send + 'static) -> Self {
-        let read = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&read);
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(source).lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
-        Self { read, reader }
-    }
-
-    fn now(&self) -> Vec<String> {
-        self.read.lock().unwrap().clone()
-    }
-}
-
-impl Process {
-    pub fn start(place: TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let mut child = program(&place, variables, arguments).spawn().unwrap();
-        let (out, err) = (Lines::of(child.stdout.take().unwrap()), Lines::of(child.stderr.take().unwrap()));
-        Self { child, out, err, _place: place }
-    }
-
-    /// Serves on loopback for a simulated tenant.
-    pub async fn serve(
-        tenant: &Simulator,
-        place: TempDir,
-        variables: &[(&str, &str)],
-        options: &[&str],
-    ) -> (Self, Service) {
-        let endpoint = format!("{DOMAIN}={}", tenant.url());
-        let fixed = ["--log-format", "json", "--auth0-endpoint", &endpoint];
-        let process = Self::start(place, variables, &[&LOOPBACK[..], &fixed, options].concat());
-        let service = process.listening().await;
-        (process, service)
-    }
-
-    pub async fn listening(&self) -> Service {
-        let line = self.logged("listening").await;
-        let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
-        Service { address: address("address"), admin_address: address("admin_address"), http: http() }
-    }
-
-    /// Waits for a JSON log line with this message.
-    pub async fn logged(&self, message: &str) -> Value {
-        let find = || self.log().into_iter().find(|line| line["message"] == message);
-        eventually(&format!("{message:?} in the log"), || async { find().is_some() }).await;
-        find().unwrap()
-    }
-
-    /// The log so far. Every line must be a JSON object without duplicate keys.
-    pub fn log(&self) -> Vec<Value> {
-        self.err.now().iter().map(|line| Value::Object(object(line))).collect()
-    }
-
-    /// Sends a signal and waits for the end. Returns the exit status and the whole output.
-    async fn end(mut self, signal: &str) -> (ExitStatus, String) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status().unwrap();
-        assert!(sent.success());
-        let mut status = None;
-        eventually("the process ends", || {
-            status = status.or(self.child.try_wait().unwrap());
-            async move { status.is_some() }
-        })
-        .await;
-        let mut text = String::new();
-        for lines in [&mut self.out, &mut self.err] {
-            let reader = std::mem::replace(&mut lines.reader, std::thread::spawn(|| {}));
-            reader.join().unwrap();
-            text += &lines.now().join("\n");
-        }
-        (status.unwrap(), text)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A JSON object without duplicate keys.
-fn object(line: &str) -> Map<String, Value> {
-    struct Unique;
-    impl<'de> serde::de::Visitor<'de> for Unique {
-        type Value = Map<String, Value>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut object = Map::new();
-            while let Some((key, value)) = map.next_entry::<String, Value>()? {
-                if object.insert(key.clone(), value).is_some() {
-                    return Err(serde::de::Error::custom(format!("duplicate key {key}")));
-                }
-            }
-            Ok(object)
-        }
-    }
-    let mut reader = serde_json::Deserializer::from_str(line);
-    serde::Deserializer::deserialize_map(&mut reader, Unique).unwrap_or_else(|error| panic!("{error}: {line}"))
-}
-
-/// The addresses of a process that serves.
-pub struct Service {
-    pub address: SocketAddr,
-    pub admin_address: SocketAddr,
-    pub http: reqwest::Client,
-}
-
-impl Service {
-    fn check(&self, user_id: &str, sid: &str) -> reqwest::RequestBuilder {
-        let body = json!({ "user_id": user_id, "client_id": APP, "sid": sid });
-        self.http.post(format!("http://{}/check", self.address)).json(&body)
-    }
-
-    pub async fn answer(&self, user_id: &str, sid: &str) -> Value {
-        self.check(user_id, sid).send().await.unwrap().json().await.unwrap()
-    }
-
-    pub async fn admin(&self, path: &str) -> String {
-        let response = self.http.get(format!("http://{}{path}", self.admin_address)).send().await.unwrap();
-        response.text().await.unwrap()
-    }
-
-    async fn status(&self, token: Option<&str>) -> u16 {
-        let check = self.check("u", "s");
-        let check = token.into_iter().fold(check, reqwest::RequestBuilder::bearer_auth);
-        check.send().await.unwrap().status().as_u16()
-    }
-}
-
-fn http() -> reqwest::Client {
-    crate::common::provider();
-    reqwest::Client::builder().no_proxy().build().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unused_proxy_variables_are_warned_about_once() {
@@ -221,8 +39,7 @@ async fn node_demo_variables_suffice_on_loopback() {
     let (process, service) = Process::serve(&tenant, place(), &VARIABLES, &[]).await;
     let answer = service.answer("u", "s2").await;
     assert_eq!((&answer["block"], &answer["policy"]), (&json!(true), &json!("env/auth0")), "{answer}");
-    let debug = service.http.get(format!("http://{}/debug/policies", service.admin_address)).send().await.unwrap();
-    let debug: Value = debug.json().await.unwrap();
+    let debug: Value = serde_json::from_str(&service.admin("/debug/policies").await).unwrap();
     let terms = &debug["policies"][0]["rule"]["terms"];
     assert_eq!((&terms["limits"], &terms["reentry"]), (&json!("client=1"), &json!("CountOthers")), "{debug}");
     assert_eq!(debug["policies"][0]["rule"]["failure_policy"], "Allow");
@@ -552,8 +369,8 @@ async fn curl(http: &reqwest::Client, line: &str) -> Value {
 async fn demo_prints_requests_that_work() {
     let arguments = ["demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let process = Process::start(place(), &[], &arguments);
-    eventually("what to try", || async { process.out.now().iter().any(|line| line.contains("Ctrl-C")) }).await;
-    let lines: Vec<_> = process.out.now().into_iter().filter(|line| line.starts_with("curl ")).collect();
+    eventually("what to try", || async { process.out().iter().any(|line| line.contains("Ctrl-C")) }).await;
+    let lines: Vec<_> = process.out().into_iter().filter(|line| line.starts_with("curl ")).collect();
     let http = http();
     let mut reasons = Vec::new();
     for line in &lines {
@@ -564,7 +381,7 @@ async fn demo_prints_requests_that_work() {
     }
     assert_eq!(reasons, ["within_limit", "within_limit", "limit_exceeded", "skipped_protocol"]);
     eventually("one line per decision", || async {
-        process.err.now().iter().filter(|line| line.contains("reason=")).count() == 2 * lines.len()
+        process.err().iter().filter(|line| line.contains("reason=")).count() == 2 * lines.len()
     })
     .await;
     let (status, text) = process.end("INT").await;
@@ -578,10 +395,10 @@ async fn log_lines_are_json_in_a_cluster_and_text_otherwise() {
     let process = Process::start(place(), &pod, &LOOPBACK);
     process.listening().await;
     let process = Process::start(place(), &pod, &[&LOOPBACK[..], &["--log-format", "text"]].concat());
-    eventually("text", || async { process.err.now().iter().any(|line| line.contains(" listening ")) }).await;
-    assert!(!process.err.now().iter().any(|line| line.starts_with('{')));
+    eventually("text", || async { process.err().iter().any(|line| line.contains(" listening ")) }).await;
+    assert!(!process.err().iter().any(|line| line.starts_with('{')));
     let process = Process::start(place(), &VARIABLES, &LOOPBACK);
-    eventually("text", || async { process.err.now().iter().any(|line| line.contains(" listening ")) }).await;
+    eventually("text", || async { process.err().iter().any(|line| line.contains(" listening ")) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -691,67 +508,23 @@ async fn log_contains_no_user_no_session_and_no_secret() {
     }
 }
 
-/// A process that is killed at the end of its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts the program with a limit on open files, and reads its log up to the line with its addresses. Nobody reads on.
-fn start_unread(
-    place: &TempDir,
-    options: &[&str],
-    files: u32,
-) -> (Killed, BufReader<std::process::ChildStderr>, Service) {
-    let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_session-checker")).env_clear().current_dir(place.path());
-    command.args(LOOPBACK).args(["--log-format", "json"]).args(options);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = Killed(command.spawn().unwrap());
-    let mut log = BufReader::new(child.0.stderr.take().unwrap());
-    loop {
-        let mut line = String::new();
-        assert_ne!(log.read_line(&mut line).unwrap(), 0, "the program ended");
-        let line = object(&line);
-        if line["message"] == "listening" {
-            let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
-            let service =
-                Service { address: address("address"), admin_address: address("admin_address"), http: http() };
-            return (child, log, service);
-        }
-    }
-}
-
-fn arguments(tenant: &Simulator, folder: &TempDir) -> [String; 4] {
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    ["--auth0-endpoint".to_owned(), endpoint, "--policy-dir".to_owned(), folder.path().to_str().unwrap().to_owned()]
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn log_that_nobody_reads_stops_no_check() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
-    let options = arguments(&tenant, &folder);
-    let (_child, log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 1024);
+    let (unread, service) = Unread::start(place(), &strings(&options(&tenant, folder.path())), 1024);
     // A line has some 300 bytes, and a pipe holds 64 KiB.
     for _ in 0..1000 {
         assert_eq!(service.status(Some(TOKEN)).await, 200);
     }
-    drop(log);
+    drop(unread);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn few_file_descriptors_leave_room_for_probes_and_checks() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
-    let options = arguments(&tenant, &folder);
-    let (_child, _log, service) = start_unread(&place(), &options.each_ref().map(String::as_str), 256);
+    let (_unread, service) = Unread::start(place(), &strings(&options(&tenant, folder.path())), 256);
     let mut held = Vec::new();
     for _ in 0..600 {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -763,8 +536,7 @@ async fn few_file_descriptors_leave_room_for_probes_and_checks() {
         assert_eq!(service.http.get(url).send().await.unwrap().status(), 200, "{path}");
     }
     assert_eq!(service.status(Some(TOKEN)).await, 200);
-    let metrics = service.http.get(format!("http://{}/metrics", service.admin_address)).send().await.unwrap();
-    let metrics = metrics.text().await.unwrap();
+    let metrics = service.admin("/metrics").await;
     for series in [
         "session_checker_connections_rejected_total{listener=\"checks\",reason=\"source_limit\"} 552",
         "session_checker_accept_errors_total{listener=\"checks\"} 0",
@@ -778,13 +550,9 @@ async fn hangup_reads_files_again_and_a_second_signal_is_a_failure() {
     let tenant = tenant().await;
     tenant.fault(Operation::List, Fault::Hang);
     let folder = folder(&[credentials(), callers(), policy("one", json!({ "timeout": "10s" }))]);
-    let options = arguments(&tenant, &folder);
-    let (process, service) = Process::serve(&tenant, place(), &[], &options.each_ref().map(String::as_str)[2..]).await;
-    let signal = |name: &str| {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", process.child.id())).status().unwrap();
-        assert!(sent.success());
-    };
-    signal("HUP");
+    let options = ["--policy-dir", folder.path().to_str().unwrap()];
+    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    process.signal("HUP");
     process.logged("reading files again").await;
     let url = format!("http://{}/livez", service.admin_address);
     assert_eq!(service.http.get(url).send().await.unwrap().status(), 200, "it runs on");
@@ -793,7 +561,7 @@ async fn hangup_reads_files_again_and_a_second_signal_is_a_failure() {
     let check = service.http.post(format!("http://{}/check", service.address)).bearer_auth(TOKEN).json(&body);
     let check = tokio::spawn(check.send());
     eventually("the check is under way", || async { tenant.count(Operation::List) > 0 }).await;
-    signal("TERM");
+    process.signal("TERM");
     process.logged("shutting down").await;
     let (status, text) = process.end("TERM").await;
     assert_eq!(status.code(), Some(1), "{text}");

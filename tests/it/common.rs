@@ -106,6 +106,12 @@ pub fn write(folder: &Path, name: &str, documents: &[Value]) {
     std::fs::rename(&draft, folder.join(name)).unwrap();
 }
 
+/// The options for the policies of a folder, with the tenant's requests sent to the simulator.
+pub fn options(tenant: &Simulator, folder: &Path) -> [String; 4] {
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    ["--policy-dir".to_owned(), folder.to_str().unwrap().to_owned(), "--auth0-endpoint".to_owned(), endpoint]
+}
+
 /// The arguments of `serve` with these options, on loopback with free ports.
 pub fn serve_args(options: &[&str]) -> ServeArgs {
     let fixed = ["session-checker", "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
@@ -137,9 +143,8 @@ impl Running {
 
     /// Serves the policies of a folder that the test changes.
     pub async fn path(tenant: &Simulator, path: &Path, options: &[&str]) -> Self {
-        let endpoint = format!("{DOMAIN}={}", tenant.url());
-        let path = path.to_str().unwrap();
-        let options = [&["--policy-dir", path, "--auth0-endpoint", &endpoint], options].concat();
+        let fixed = self::options(tenant, path);
+        let options = [&fixed.each_ref().map(String::as_str), options].concat();
         Self::start(serve_args(&options)).await.unwrap()
     }
 
@@ -195,6 +200,73 @@ impl Running {
         let text = self.admin("/metrics").await;
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
         Some(line[series.len() + 1..].parse().unwrap())
+    }
+
+    /// The body of `/debug/policies`.
+    pub async fn debug(&self) -> Value {
+        serde_json::from_str(&self.admin("/debug/policies").await).unwrap()
+    }
+
+    /// One policy of `/debug/policies`; null when it does not exist.
+    pub async fn policy(&self, name: &str) -> Value {
+        let debug = self.debug().await;
+        let policies = debug["policies"].as_array().unwrap();
+        policies.iter().find(|policy| policy["name"] == name).cloned().unwrap_or_default()
+    }
+
+    /// The active limits of a policy, as one line.
+    pub async fn limits(&self, name: &str) -> Value {
+        self.policy(name).await["rule"]["terms"]["limits"].take()
+    }
+
+    /// Waits until a policy has these limits.
+    pub async fn limits_become(&self, name: &str, limits: &str) {
+        eventually(limits, || async { self.limits(name).await == limits }).await;
+    }
+
+    /// Waits until this number of files is reported as broken, and returns the reports.
+    pub async fn broken_files(&self, count: usize) -> String {
+        let reported = || async { self.debug().await["broken_files"].as_array().unwrap().len() };
+        eventually("the files are reported", || async { reported().await == count }).await;
+        assert_eq!(self.metric("session_checker_policy_files_broken").await, Some(count as f64));
+        self.debug().await["broken_files"].to_string()
+    }
+
+    /// The status of `/readyz`.
+    pub async fn ready(&self) -> u16 {
+        let response = self.http.get(format!("http://{}/readyz", self.admin_address)).send().await.unwrap();
+        response.status().as_u16()
+    }
+
+    /// Waits until the service is ready.
+    pub async fn becomes_ready(&self) {
+        eventually("ready", || async { self.ready().await == 200 }).await;
+    }
+
+    /// The status of the answer to a check with this token.
+    pub async fn status(&self, token: &str) -> u16 {
+        let body = json!({ "user_id": "u", "client_id": APP });
+        let request = self.http.post(format!("http://{}/check", self.address)).bearer_auth(token).json(&body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// The reason of the answer to a check.
+    pub async fn reason(&self, user_id: &str, sid: &str) -> String {
+        self.check(user_id, APP, sid).await["reason"].as_str().unwrap().to_owned()
+    }
+
+    /// The status and the reason of a condition, as this replica sees it. Both are empty for a policy that it does not know.
+    pub async fn condition(&self, policy: &str, condition: &str) -> (String, String) {
+        let policy = self.policy(policy).await;
+        let Some(conditions) = policy["conditions"].as_array() else { return Default::default() };
+        let condition = conditions.iter().find(|one| one["type"] == condition).unwrap();
+        let text = |key: &str| condition[key].as_str().unwrap().to_owned();
+        (text("status"), text("reason"))
+    }
+
+    /// Waits until a condition has this reason.
+    pub async fn condition_becomes(&self, policy: &str, condition: &str, reason: &str) {
+        eventually(reason, || async { self.condition(policy, condition).await.1 == reason }).await;
     }
 
     /// Starts the shutdown, as a signal would, without waiting for its end.

@@ -3,7 +3,7 @@
 use clap::{Command, CommandFactory};
 use session_checker::args::Args;
 
-use crate::command::finish;
+use crate::process::finish;
 
 /// For each command that can run: its words, and the variables of its options.
 fn commands(command: &Command, words: &[String], above: &[String], found: &mut Vec<(Vec<String>, Vec<String>)>) {

@@ -30,54 +30,6 @@ fn text(documents: &[Value]) -> String {
     documents.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
 }
 
-impl Running {
-    async fn debug(&self) -> Value {
-        serde_json::from_str(&self.admin("/debug/policies").await).unwrap()
-    }
-
-    /// One policy of `/debug/policies`; null when it does not exist.
-    async fn policy(&self, name: &str) -> Value {
-        let debug = self.debug().await;
-        let policies = debug["policies"].as_array().unwrap();
-        policies.iter().find(|policy| policy["name"] == name).cloned().unwrap_or_default()
-    }
-
-    async fn limits(&self, name: &str) -> Value {
-        self.policy(name).await["rule"]["terms"]["limits"].take()
-    }
-
-    async fn limits_become(&self, name: &str, limits: &str) {
-        eventually(limits, || async { self.limits(name).await == limits }).await;
-    }
-
-    /// Waits until this number of files is reported as broken, and returns the reports.
-    async fn broken_files(&self, count: usize) -> String {
-        let reported = || async { self.debug().await["broken_files"].as_array().unwrap().len() };
-        eventually("the files are reported", || async { reported().await == count }).await;
-        assert_eq!(self.metric("session_checker_policy_files_broken").await, Some(count as f64));
-        self.debug().await["broken_files"].to_string()
-    }
-
-    async fn ready(&self) -> u16 {
-        let response = self.http.get(format!("http://{}/readyz", self.admin_address)).send().await.unwrap();
-        response.status().as_u16()
-    }
-
-    async fn gets_ready(&self) {
-        eventually("ready", async || self.ready().await == 200).await;
-    }
-
-    async fn status(&self, token: &str) -> u16 {
-        let body = json!({ "user_id": "u", "client_id": APP });
-        let request = self.http.post(format!("http://{}/check", self.address)).bearer_auth(token).json(&body);
-        request.send().await.unwrap().status().as_u16()
-    }
-
-    async fn reason(&self, user_id: &str, sid: &str) -> String {
-        self.check(user_id, APP, sid).await["reason"].as_str().unwrap().to_owned()
-    }
-}
-
 async fn serve(tenant: &Simulator, folder: &TempDir) -> Running {
     Running::path(tenant, folder.path(), &[]).await
 }
@@ -225,7 +177,7 @@ async fn initially_invalid_file_does_not_prevent_readiness() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
     std::fs::write(folder.path().join("two.yaml"), format!("{}\n---\n}}", policy("two", json!({})))).unwrap();
     let service = serve(&tenant, &folder).await;
-    service.gets_ready().await;
+    service.becomes_ready().await;
     let reports = service.broken_files(1).await;
     assert!(reports.contains("two.yaml"), "{reports}");
     assert!(service.policy("default/two").await.is_null());
@@ -269,7 +221,7 @@ async fn initially_invalid_resource_answers_by_its_failure_policy() {
     let tenant = tenant().await;
     let bad = policy("one", json!({ "limit": 3, "failurePolicy": "Deny", "message": "Later." }));
     let service = Running::folder(&tenant, &[credentials(), callers(), bad], &[]).await;
-    service.gets_ready().await;
+    service.becomes_ready().await;
     let one = service.policy("default/one").await;
     assert_eq!(one["in_force"], "failure_policy", "{one}");
     assert!(one["errors"].to_string().contains("limit"), "{one}");
@@ -613,7 +565,7 @@ async fn https_uses_the_configured_certificate() {
     assert!(is_served(service.address, &trusted).await);
     assert!(!is_served(service.address, &certificate(empty().path())).await, "another certificate is not trusted");
     // The admin listener stays plain.
-    service.gets_ready().await;
+    service.becomes_ready().await;
     service.stop().await.unwrap();
 }
 

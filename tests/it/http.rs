@@ -3,27 +3,20 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, Version};
 use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
-use session_checker::check::{CheckMetrics, Checker};
-use session_checker::coverage::{Coverage, CoverageOptions};
-use session_checker::ledger::{Failover, Ledger, Memory};
+use session_checker::auth0::{Auth0Metrics, QuotaConfig, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{CallerAccess, TokenDigest};
 use session_checker::readiness::Readiness;
-use session_checker::server::{App, Rejections, ServerMetrics, check_router};
-use session_checker::shutdown::Shutdown;
-use session_checker::snapshot::{ForcedAudit, ObservedState, Publisher, SnapshotMetrics};
-use session_checker::source::read_documents;
-use tokio_util::task::TaskTracker;
+use session_checker::snapshot::{ForcedAudit, ObservedState};
 use tower::ServiceExt;
 
+use crate::assembly::Assembly;
 use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, policy, provider};
 
 const LIMIT: usize = 16_384;
@@ -66,44 +59,20 @@ impl Setup {
     fn serve(self, documents: &[Value]) -> Service {
         provider();
         let registry = MetricRegistry::new();
-        let upstream = Upstream::new(UpstreamOptions {
+        let upstream = UpstreamOptions {
             endpoints: [].into(),
             ca_pem: None,
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
-        });
+        };
         let observed = ObservedState {
             caller_access: self.caller_access,
             forced_audit: ForcedAudit { by_service: self.force_audit, ..ForcedAudit::default() },
             ..ObservedState::default()
         };
-        let publisher =
-            Publisher::new(upstream.unwrap(), observed, self.max_in_flight, SnapshotMetrics::new(&registry));
-        publisher.update(|observed| {
-            for document in documents {
-                let documents = read_documents(&document.to_string()).unwrap();
-                documents.into_iter().for_each(|document| document.feed(&mut observed.index));
-            }
-        });
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
-        let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(100), None)));
-        let metrics = CheckMetrics::new(&registry);
-        let coverage =
-            Arc::new(Coverage::new(CoverageOptions::default(), None, &registry, Arc::clone(metrics.last_checks())));
-        let checker = Checker::new(publisher.current(), ledger, metrics, key, Arc::clone(&coverage));
-        let app = App {
-            checker,
-            coverage,
-            log_batches: App::log_batches(),
-            readiness: self.readiness,
-            shutdown: Shutdown::default(),
-            metrics: ServerMetrics::new(&registry),
-            rejections: Rejections::default(),
-            registry,
-            checks: TaskTracker::default(),
-        };
-        Service(check_router(Arc::new(app), "/sessions"))
+        let assembly = Assembly::new(registry, upstream, observed, self.max_in_flight, documents);
+        Service(assembly.router(self.readiness, "/sessions"))
     }
 }
 

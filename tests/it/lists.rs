@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use simulator::{Fault, Operation, Options, Session, Simulator};
 use tokio::time::Instant;
 
-use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, tenant, tenant_with};
+use crate::common::{APP, DOMAIN, Running, callers, credentials, eventually, policy, tenant, tenant_with};
 
 const COALESCED: &str = "session_checker_lists_shared_total{how=\"coalesced\",tenant=\"acme.eu.auth0.com\"}";
 const REMEMBERED: &str = "session_checker_lists_shared_total{how=\"remembered\",tenant=\"acme.eu.auth0.com\"}";
+
+const IN_FLIGHT: &str = "session_checker_http_requests_in_flight";
 
 async fn service(tenant: &Simulator, spec: Value) -> Running {
     Running::folder(tenant, &[credentials(), callers(), policy("one", spec)], &[]).await
@@ -41,10 +43,15 @@ async fn hundred_checks_of_a_user_at_once_cost_one_or_two_lists() {
         let tenant = tenant().await;
         tenant.add_user("u");
         let service = service(&tenant, json!({ "limits": { "perClient": limit }, "timeout": "10s" })).await;
-        // As long as Auth0 takes: checks that come in that time join, and later ones are over the fresh lists.
-        tenant.fault(Operation::List, Fault::Delay(Duration::from_millis(200)));
+        let held = tenant.fault(Operation::List, Fault::Hang);
         let sids: Vec<String> = (0..100).map(|number| format!("s{number}")).collect();
-        let answers = join_all(sids.iter().map(|sid| service.check("u", APP, sid))).await;
+        let answers = join_all(sids.iter().map(|sid| service.check("u", APP, sid)));
+        // Checks that come while Auth0 takes its time join.
+        let released = async {
+            eventually("all wait", async || service.metric(IN_FLIGHT).await == Some(100.0)).await;
+            held.clear();
+        };
+        let (answers, ()) = tokio::join!(answers, released);
         let allowed = answers.iter().filter(|answer| answer["block"] == false).count();
         assert_eq!(allowed, limit);
         assert!(answers.iter().all(|answer| answer["active_sessions"].is_number()), "all were decided");

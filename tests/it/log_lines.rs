@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use simulator::{Fault, Operation};
 
-use crate::command::{Process, place};
 use crate::common::{callers, credentials, eventually, folder, policy, tenant, write};
+use crate::process::{Process, place};
 
 fn lines(process: &Process, message: &str) -> Vec<Value> {
     process.log().into_iter().filter(|line| line["message"] == message).collect()

@@ -103,7 +103,7 @@ impl World {
     }
 
     async fn enforcing(&self) -> (String, String) {
-        let debug: Value = serde_json::from_str(&self.service.admin("/debug/policies").await).unwrap();
+        let debug = self.service.debug().await;
         let enforcing = &debug["policies"][0]["enforcing"];
         let text = |key: &str| enforcing[key].as_str().unwrap().to_owned();
         (text("status"), text("reason"))
@@ -351,8 +351,7 @@ async fn checks_of_other_replicas_count() {
         world.login(&format!("eve-{number}"), None).await;
     }
     eventually("the other replica knows", async || {
-        let debug: Value = serde_json::from_str(&world.replicas[1].admin("/debug/policies").await).unwrap();
-        debug["policies"][0]["enforcing"]["reason"] == "NotAsked"
+        world.replicas[1].debug().await["policies"][0]["enforcing"]["reason"] == "NotAsked"
     })
     .await;
     let marks = world.redis.ask(&["KEYS", "session-checker:checked:*"]);

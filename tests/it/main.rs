@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::type_complexity)]
 
 mod api_server;
+mod assembly;
 mod auth0_bounds;
 mod auth0_client;
 mod auth0_connections;
 mod auth0_proxy;
 mod auth0_retries;
+mod authority;
 mod budget;
 mod check;
 mod cli;
@@ -40,7 +42,9 @@ mod overrides;
 mod panics;
 mod partial_lists;
 mod plot;
+mod ports;
 mod probe;
+mod process;
 mod rbac;
 mod redis_proxy;
 mod redis_server;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -11,9 +12,6 @@ mod promql;
 use promql::names;
 
 const METRICS: &str = include_str!("../../docs/metrics.md");
-const DASHBOARD: &str = include_str!("../../charts/session-checker/files/dashboard.json");
-const RULES: &str = include_str!("../../charts/session-checker/files/rules.yaml");
-const TESTS: [&str; 2] = [include_str!("../alerts/rules_test.yaml"), include_str!("../alerts/coverage_test.yaml")];
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
 /// The `process_*` metrics of the registry, and the metric of Prometheus itself.
@@ -25,18 +23,26 @@ const STANDARD: [&str; 5] = [
     "up",
 ];
 
-fn dashboard() -> Value {
-    serde_json::from_str(DASHBOARD).unwrap()
-}
+static DASHBOARD: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("../../charts/session-checker/files/dashboard.json")).unwrap());
 
-fn rules() -> Vec<Value> {
-    let rules: Value = serde_saphyr::from_str(RULES).unwrap();
+/// Every recorded series and every alert.
+static RULES: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let rules: Value = serde_saphyr::from_str(include_str!("../../charts/session-checker/files/rules.yaml")).unwrap();
     let groups = rules["groups"].as_array().unwrap().iter();
     groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
-}
+});
 
-fn alerts() -> Vec<Value> {
-    let alerts: Vec<_> = rules().into_iter().filter(|rule| !rule["alert"].is_null()).collect();
+/// Every case of the tests of the alerts: an alert at a time, and the alerts that fire then.
+static CASES: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let texts = [include_str!("../alerts/rules_test.yaml"), include_str!("../alerts/coverage_test.yaml")];
+    let files = texts.map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
+    let tests = files.iter().flat_map(|file| file["tests"].as_array().unwrap().clone());
+    tests.flat_map(|test| test["alert_rule_test"].as_array().cloned().unwrap_or_default()).collect()
+});
+
+fn alerts() -> Vec<&'static Value> {
+    let alerts: Vec<_> = RULES.iter().filter(|rule| !rule["alert"].is_null()).collect();
     assert!(alerts.len() > 10);
     alerts
 }
@@ -45,44 +51,34 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-fn panels() -> Vec<Value> {
-    let panels = dashboard()["panels"].as_array().unwrap().clone();
-    let panels: Vec<_> = panels.into_iter().filter(|panel| panel["type"] != "row").collect();
+fn panels() -> Vec<&'static Value> {
+    let panels = DASHBOARD["panels"].as_array().unwrap().iter();
+    let panels: Vec<_> = panels.filter(|panel| panel["type"] != "row").collect();
     assert!(panels.len() > 20);
     panels
 }
 
 /// Every PromQL expression of dashboard and rules.
-fn expressions() -> Vec<String> {
-    let dashboard = dashboard();
-    let annotations = dashboard["annotations"]["list"].as_array().unwrap().iter();
-    let variables = dashboard["templating"]["list"].as_array().unwrap().iter();
-    let own =
-        annotations.map(|it| text(it, "expr").to_owned()).chain(variables.map(|it| text(it, "definition").to_owned()));
-    let targets = panels().into_iter().flat_map(|panel| panel["targets"].as_array().unwrap().clone());
-    let shown = targets.map(|target| text(&target, "expr").to_owned());
-    let ruled = rules().into_iter().map(|rule| text(&rule, "expr").to_owned());
+fn expressions() -> Vec<&'static str> {
+    let annotations = DASHBOARD["annotations"]["list"].as_array().unwrap().iter();
+    let variables = DASHBOARD["templating"]["list"].as_array().unwrap().iter();
+    let own = annotations.map(|it| text(it, "expr")).chain(variables.map(|it| text(it, "definition")));
+    let targets = panels().into_iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let shown = targets.map(|target| text(target, "expr"));
+    let ruled = RULES.iter().map(|rule| text(rule, "expr"));
     own.chain(shown).chain(ruled).filter(|expression| !expression.is_empty()).collect()
-}
-
-/// Every case of the tests of the alerts: an alert at a time, and the alerts that fire then.
-fn cases() -> Vec<Value> {
-    let files = TESTS.map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
-    let tests = files.iter().flat_map(|file| file["tests"].as_array().unwrap().clone());
-    tests.flat_map(|test| test["alert_rule_test"].as_array().cloned().unwrap_or_default()).collect()
 }
 
 /// The labels of an alert that fires, apart from its severity.
 fn labels(alert: &str) -> BTreeSet<String> {
-    let fired = cases().into_iter().filter(|case| case["alertname"] == alert);
-    let mut labels = fired.filter_map(|case| Some(case["exp_alerts"].get(0)?["exp_labels"].as_object()?.clone()));
+    let fired = CASES.iter().filter(|case| case["alertname"] == alert);
+    let mut labels = fired.filter_map(|case| case["exp_alerts"].get(0)?["exp_labels"].as_object());
     labels.next_back().unwrap().keys().filter(|label| *label != "severity").cloned().collect()
 }
 
 /// The metrics of an expression. Recorded series stand for what they are made of.
 fn metrics_of(expression: &str) -> BTreeSet<String> {
-    let rules = rules();
-    let made_of = |name: &String| rules.iter().find(|rule| rule["record"] == **name).map(|rule| text(rule, "expr"));
+    let made_of = |name: &String| RULES.iter().find(|rule| rule["record"] == **name).map(|rule| text(rule, "expr"));
     let named = names(expression).into_iter();
     named.flat_map(|name| made_of(&name).map_or_else(|| BTreeSet::from([name.clone()]), metrics_of)).collect()
 }
@@ -112,7 +108,7 @@ fn series() -> BTreeSet<String> {
 #[test]
 fn dashboard_and_rules_use_only_documented_metrics() {
     let recorded: BTreeSet<_> =
-        rules().iter().filter(|rule| !rule["record"].is_null()).map(|rule| text(rule, "record").to_owned()).collect();
+        RULES.iter().filter(|rule| !rule["record"].is_null()).map(|rule| text(rule, "record").to_owned()).collect();
     let standard = STANDARD.map(str::to_owned).into();
     let known: BTreeSet<String> = &(&series() | &recorded) | &standard;
     let named: BTreeSet<_> = expressions().iter().flat_map(|expression| names(expression)).collect();
@@ -133,8 +129,8 @@ fn metrics_are_on_the_dashboard_or_in_a_rule() {
 #[test]
 fn panels_have_a_title_description_unit_and_variables() {
     for panel in panels() {
-        let title = text(&panel, "title");
-        assert!(!title.is_empty() && text(&panel, "description").ends_with('.'), "{title}");
+        let title = text(panel, "title");
+        assert!(!title.is_empty() && text(panel, "description").ends_with('.'), "{title}");
         assert!(!text(&panel["fieldConfig"]["defaults"], "unit").is_empty(), "{title}");
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
         for target in panel["targets"].as_array().unwrap() {
@@ -149,8 +145,7 @@ fn panels_have_a_title_description_unit_and_variables() {
 #[test]
 fn variables_also_match_series_without_their_label() {
     // A Prometheus of one cluster has no label `cluster`, and a service outside of Kubernetes has no namespace.
-    let dashboard = dashboard();
-    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let variables = DASHBOARD["templating"]["list"].as_array().unwrap();
     let queried: Vec<_> = variables.iter().filter(|variable| variable["type"] == "query").collect();
     assert_eq!(queried[0]["name"], "cluster", "the other variables depend on it");
     for variable in queried {
@@ -163,11 +158,11 @@ fn variables_also_match_series_without_their_label() {
 
 #[test]
 fn panels_have_an_id_each_and_do_not_overlap() {
-    let panels = dashboard()["panels"].as_array().unwrap().clone();
+    let panels = DASHBOARD["panels"].as_array().unwrap();
     let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
     assert_eq!(ids.len(), panels.len(), "two panels have the same id");
     let mut taken = BTreeSet::new();
-    for panel in &panels {
+    for panel in panels {
         let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
         assert!(at("x") + at("w") <= 24, "{}", panel["title"]);
         for (x, y) in (at("x")..at("x") + at("w")).flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y))) {
@@ -181,7 +176,7 @@ fn panels_link_to_the_runbooks_that_name_them() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
     let mut linked = 0;
     for panel in panels() {
-        let title = format!("*{}*", text(&panel, "title"));
+        let title = format!("*{}*", text(panel, "title"));
         let mut expected = BTreeSet::new();
         for file in std::fs::read_dir(&folder).unwrap() {
             let path = file.unwrap().path();
@@ -197,7 +192,7 @@ fn panels_link_to_the_runbooks_that_name_them() {
     assert!(linked > 20, "{linked}");
 }
 
-fn panel(title: &str) -> Value {
+fn panel(title: &str) -> &'static Value {
     panels().into_iter().find(|panel| panel["title"] == title).unwrap_or_else(|| panic!("no panel {title}"))
 }
 
@@ -242,9 +237,8 @@ fn alerts_have_a_description_a_runbook_and_a_test() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
     let mut runbooks: BTreeSet<_> =
         std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    let cases = cases();
     for alert in alerts() {
-        let (name, annotations) = (text(&alert, "alert"), &alert["annotations"]);
+        let (name, annotations) = (text(alert, "alert"), &alert["annotations"]);
         assert!(matches!(text(&alert["labels"], "severity"), "critical" | "warning"), "{name}");
         assert!(text(annotations, "summary").ends_with('.'), "{name}");
         assert!(!text(annotations, "summary").contains("{{"), "{name}: a summary is the same for all");
@@ -255,7 +249,7 @@ fn alerts_have_a_description_a_runbook_and_a_test() {
         for part in [format!("# {name}\n"), "## Look at\n".to_owned(), "## Do\n".to_owned()] {
             assert!(runbook.contains(&part), "{name}: {part}");
         }
-        let cases: Vec<_> = cases.iter().filter(|case| case["alertname"] == name).collect();
+        let cases: Vec<_> = CASES.iter().filter(|case| case["alertname"] == name).collect();
         let fires = cases.iter().any(|case| !case["exp_alerts"].is_null());
         assert!(fires, "no test shows that {name} fires");
         assert!(cases.iter().any(|case| case["exp_alerts"].is_null()), "no test shows that {name} is silent");
@@ -270,8 +264,8 @@ fn alerts_name_the_tenant_the_policy_and_the_reason() {
         row.is_some_and(|row| row.split('|').nth(3).unwrap().split(',').any(|one| one.trim() == label))
     };
     for alert in alerts() {
-        let (name, description) = (text(&alert, "alert"), text(&alert["annotations"], "description"));
-        let metrics = metrics_of(text(&alert, "expr"));
+        let (name, description) = (text(alert, "alert"), text(&alert["annotations"], "description"));
+        let metrics = metrics_of(text(alert, "expr"));
         let says = |label: &str| {
             let of_the_alert = description.contains(&format!("{{{{ $labels.{label} }}}}"));
             of_the_alert || description.contains(&format!("{{{{ .Labels.{label} }}}}"))

@@ -4,20 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use session_checker::auth0::{Observer, Operation, Outcome, QuotaConfig, Upstream, UpstreamOptions};
-use session_checker::check::{CheckMetrics, Checker};
-use session_checker::coverage::{Coverage, CoverageOptions};
-use session_checker::ledger::{Failover, Ledger, Memory};
+use session_checker::auth0::{Observer, Operation, Outcome, QuotaConfig, UpstreamOptions};
 use session_checker::metrics::{LiveSeries, MetricRegistry};
 use session_checker::policy::{Answer, Login, LoginContext};
-use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
-use session_checker::source::read_documents;
+use session_checker::snapshot::ObservedState;
 use simulator::{Session, Simulator};
 use tokio::time::Instant;
 
+use crate::assembly::Assembly;
 use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, policy, tenant};
 
 /// Panics after a request of this operation, once it is armed.
@@ -33,45 +29,32 @@ impl Observer for Defect {
 }
 
 struct Service {
-    checker: Checker,
-    registry: MetricRegistry,
+    assembly: Assembly,
     armed: Arc<AtomicBool>,
 }
 
 impl Service {
     fn new(tenant: &Simulator, operation: Operation, spec: Value) -> Self {
-        let registry = MetricRegistry::new();
         let armed = Arc::new(AtomicBool::new(true));
-        let upstream = Upstream::new(UpstreamOptions {
+        let upstream = UpstreamOptions {
             endpoints: [(DOMAIN.to_owned(), tenant.url().parse().unwrap())].into(),
             ca_pem: None,
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Defect { operation, armed: Arc::clone(&armed) }),
-        });
-        let metrics = SnapshotMetrics::new(&registry);
-        let publisher = Publisher::new(upstream.unwrap(), ObservedState::default(), 1, metrics);
-        publisher.update(|observed| {
-            for document in [credentials(), callers(), policy("one", spec)] {
-                let documents = read_documents(&document.to_string()).unwrap();
-                documents.into_iter().for_each(|document| document.feed(&mut observed.index));
-            }
-        });
-        let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(100), None)));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
-        let metrics = CheckMetrics::new(&registry);
-        let coverage =
-            Arc::new(Coverage::new(CoverageOptions::default(), None, &registry, Arc::clone(metrics.last_checks())));
-        let checker = Checker::new(publisher.current(), ledger, metrics, key, coverage);
-        Self { checker, registry, armed }
+        };
+        let documents = [credentials(), callers(), policy("one", spec)];
+        // There is place for one check of the tenant.
+        let assembly = Assembly::new(MetricRegistry::new(), upstream, ObservedState::default(), 1, &documents);
+        Self { assembly, armed }
     }
 
     async fn check(&self, sid: &str) -> Answer {
-        let snapshot = self.checker.snapshot();
+        let snapshot = self.assembly.checker.snapshot();
         let view = snapshot.policy_set.view(Some(TOKEN)).unwrap();
         let context = LoginContext::default();
         let login = Login::new("u".to_owned(), APP.to_owned(), Some(sid.to_owned()), context).unwrap();
-        self.checker.check(&snapshot, view, &login, Instant::now()).await
+        self.assembly.checker.check(&snapshot, view, &login, Instant::now()).await
     }
 }
 
@@ -89,7 +72,7 @@ async fn panic_in_a_check_is_answered_by_the_failure_policy() {
             let answer = service.check("new").await;
             let case = format!("{operation:?} {failure_policy}");
             assert_eq!((answer.reason.as_str(), answer.block), ("internal_error", failure_policy == "Deny"), "{case}");
-            let series = service.registry.scrape(&LiveSeries::new([("default/one".to_owned(), DOMAIN)]));
+            let series = service.assembly.registry.scrape(&LiveSeries::new([("default/one".to_owned(), DOMAIN)]));
             let counted = series.lines().any(|line| {
                 line.starts_with("session_checker_failure_policy_uses_total")
                     && line.contains("reason=\"internal_error\"")

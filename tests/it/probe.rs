@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde_json::json;
 
-use crate::command::{Process, finish, place};
 use crate::common::{TOKEN, callers, credentials, folder, policy, tenant};
+use crate::process::{Process, finish, place};
 
 /// The exit code and the output of the command.
 async fn probe(options: &[&str]) -> (i32, String) {

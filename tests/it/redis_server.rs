@@ -1,13 +1,13 @@
 //! A real Redis for the tests that need one, on a separate socket and port.
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::common::eventually;
+use crate::ports::free_port;
 
 /// The name of the socket in the server's directory.
 const SOCKET: &str = "redis.sock";
@@ -131,10 +131,6 @@ impl Drop for RedisServer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn spawn(directory: &TempDir, port: u16, options: &[String]) -> std::io::Result<Child> {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use simulator::Simulator;
 
-use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, folder, policy, tenant, write};
+use crate::common::{DOMAIN, Running, TOKEN, callers, credentials, eventually, folder, policy, tenant, write};
 
 /// A callers' Secret with these entries.
 fn callers_with(entries: Value) -> Value {
@@ -23,8 +23,7 @@ async fn serve(tenant: &Simulator, secrets: &[Value]) -> (Running, Value) {
 }
 
 async fn shown(service: &Running) -> Value {
-    let debug: Value = serde_json::from_str(&service.admin("/debug/policies").await).unwrap();
-    debug["policies"][0].clone()
+    service.debug().await["policies"][0].take()
 }
 
 /// The condition `Ready`: its reason and its message.
@@ -34,12 +33,6 @@ fn ready(shown: &Value) -> (&str, &str) {
     (condition["reason"].as_str().unwrap(), condition["message"].as_str().unwrap())
 }
 
-async fn status(service: &Running, token: &str) -> u16 {
-    let body = json!({ "user_id": "u", "client_id": APP });
-    let request = service.http.post(format!("http://{}/check", service.address)).bearer_auth(token).json(&body);
-    request.send().await.unwrap().status().as_u16()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_slot_of_a_callers_secret_is_absent() {
     let tenant = tenant().await;
@@ -47,7 +40,7 @@ async fn empty_slot_of_a_callers_secret_is_absent() {
         let secret = callers_with(json!({ "current": TOKEN, "previous": empty, "next": null, "description": empty }));
         let (service, shown) = serve(&tenant, &[credentials(), secret]).await;
         assert_eq!(ready(&shown), ("Ready", "the policy is active as written"), "{shown}");
-        assert_eq!(status(&service, TOKEN).await, 200);
+        assert_eq!(service.status(TOKEN).await, 200);
     }
 }
 
@@ -66,7 +59,7 @@ async fn value_of_another_key_is_announced_as_no_token() {
         assert_eq!(reason, "Ready", "{shown}");
         assert!(message.contains(&format!("\"{key}\"")) && message.contains("action-*"), "{message}");
         assert!(!message.contains(value), "{message}");
-        assert_eq!((status(&service, TOKEN).await, status(&service, value).await), (200, works), "{key}");
+        assert_eq!((service.status(TOKEN).await, service.status(value).await), (200, works), "{key}");
         let warnings = format!("session_checker_policy_warnings{{policy=\"default/one\",tenant=\"{DOMAIN}\"}}");
         assert_eq!(service.metric(&warnings).await, Some(1.0));
     }
@@ -78,7 +71,7 @@ async fn keys_for_tokens_need_no_note() {
     for key in ["token", "token-1", "action", "action-2027", "current", "previous", "next"] {
         let (service, shown) = serve(&tenant, &[credentials(), callers_with(json!({ key: TOKEN }))]).await;
         assert_eq!(ready(&shown), ("Ready", "the policy is active as written"), "{shown}");
-        assert_eq!(status(&service, TOKEN).await, 200);
+        assert_eq!(service.status(TOKEN).await, 200);
     }
 }
 

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
-use crate::command::{LOOPBACK, Process, Service, place};
-use crate::common::{DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant_with};
+use crate::common::{DOMAIN, TOKEN, callers, credentials, eventually, folder, options, policy, tenant_with};
+use crate::process::{LOOPBACK, Process, Service, place, strings};
 use crate::redis_server::RedisServer;
 
 /// The limits of the races, each for another application.
@@ -27,9 +27,8 @@ pub struct Replica {
 
 impl Replica {
     pub async fn start(tenant: &Simulator, folder: &TempDir, options: &[&str]) -> Self {
-        let endpoint = format!("{DOMAIN}={}", tenant.url());
-        let path = folder.path().to_str().unwrap();
-        let fixed = ["--log-format", "json", "--policy-dir", path, "--auth0-endpoint", &endpoint];
+        let source = self::options(tenant, folder.path());
+        let fixed = [&["--log-format", "json"][..], &strings(&source)].concat();
         // The test does not need one log line a check.
         let process = Process::start(
             place(),
@@ -46,8 +45,7 @@ impl Replica {
     }
 
     pub async fn metrics(&self) -> String {
-        let response = self.service.http.get(format!("http://{}/metrics", self.service.admin_address)).send().await;
-        response.unwrap().text().await.unwrap()
+        self.service.admin("/metrics").await
     }
 
     /// The sum of a metric's series.

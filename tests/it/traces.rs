@@ -1,7 +1,6 @@
 //! The traces that a collector receives from the real program.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -17,7 +16,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use simulator::{Options, Session};
 
-use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant_as_is};
+use crate::common::{DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant_as_is};
+use crate::process::{Process, place};
 
 type Received = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
 
@@ -41,21 +41,6 @@ async fn collector() -> (SocketAddr, Received) {
     (address, received)
 }
 
-/// The program. It is killed at the end of the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
     span.attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()?.value.as_ref()
 }
@@ -66,40 +51,25 @@ async fn check_continues_the_callers_trace_and_is_flushed() {
     tenant.add_session("auth0|trace-user", Session::new("sid-of-the-trace", tenant.now()));
     let folder = folder(&[credentials(), callers(), policy("one", serde_json::json!({}))]);
     let (collector, received) = collector().await;
-    let (port, admin) = (free_port(), free_port());
-    let program = Command::new(env!("CARGO_BIN_EXE_session-checker"))
-        .args(["serve", "--policy-dir", folder.path().to_str().unwrap()])
-        .args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", &format!("127.0.0.1:{admin}")])
-        .args(["--auth0-endpoint", &format!("{DOMAIN}={}", tenant.url())])
-        .env_clear()
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut program = Program(program);
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    eventually("the service is ready", || async {
-        let ready = http.get(format!("http://127.0.0.1:{admin}/readyz")).send().await;
-        ready.is_ok_and(|ready| ready.status().is_success())
-    })
-    .await;
+    let endpoint = format!("http://{collector}");
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    let options = ["--policy-dir", folder.path().to_str().unwrap()];
+    let (program, service) = Process::serve(&tenant, place(), &variables, &options).await;
+    eventually("the service is ready", || async { service.admin("/readyz").await.contains(r#""ready":true"#) }).await;
 
     let trace_id = "0af7651916cd43dd8448eb211c80319c";
     // Auth0 does not know the second user.
     let unknown_trace_id = "1af7651916cd43dd8448eb211c80319c";
     for (user, trace_id) in [("auth0|trace-user", trace_id), ("auth0|trace-user-2", unknown_trace_id)] {
-        let request = http.post(format!("http://127.0.0.1:{port}/check")).bearer_auth(TOKEN);
+        let request = service.check(user, "sid-of-the-trace").bearer_auth(TOKEN);
         let request = request.header("traceparent", format!("00-{trace_id}-b7ad6b7169203331-01"));
-        let body = serde_json::json!({ "user_id": user, "client_id": APP, "sid": "sid-of-the-trace" });
-        let answer = request.json(&body).send().await.unwrap();
+        let answer = request.send().await.unwrap();
         assert!(answer.status().is_success());
     }
     let list = tenant.requests().into_iter().find(|request| request.path.contains("/sessions")).unwrap();
     assert!(list.header("traceparent").unwrap().contains(trace_id), "the trace continues to Auth0");
 
-    let signalled = Command::new("kill").arg(program.0.id().to_string()).status().unwrap();
-    assert!(signalled.success());
-    let ended = tokio::task::spawn_blocking(move || program.0.wait().unwrap()).await.unwrap();
+    let (ended, _) = program.end("TERM").await;
     assert!(ended.success(), "SIGTERM ends it with 0: {ended}");
 
     let received = received.lock().unwrap();

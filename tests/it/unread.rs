@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{LOOPBACK, Process, finish, place};
 use crate::common::{APP, Running, callers, credentials, eventually, folder, policy, tenant, write};
+use crate::process::{LOOPBACK, Process, finish, place};
 
 /// A policy with this `apiVersion` and `kind`, and a limit of 9.
 fn typed(api_version: &str, kind: &str) -> Value {
@@ -28,10 +28,6 @@ fn unreadable_types() -> Vec<Value> {
         typed("session-checker.dev/v1alpha1", "SessionPolicy"),
         list("List", typed("sessionchecker.dev/v2", "SessionPolicy")),
     ]
-}
-
-async fn debug(service: &Running) -> Value {
-    serde_json::from_str(&service.admin("/debug/policies").await).unwrap()
 }
 
 fn path(folder: &TempDir) -> String {
@@ -55,8 +51,8 @@ async fn unknown_kind_or_version_keeps_the_last_good_version() {
     for document in unreadable_types() {
         write(folder.path(), "policies.yaml", &[credentials(), callers(), document.clone()]);
         let broken = |debug: &Value| debug["policies"][0]["in_force"] == "last_good";
-        eventually("the broken version is seen", || async { broken(&debug(&service).await) }).await;
-        let one = debug(&service).await["policies"][0].take();
+        eventually("the broken version is seen", || async { broken(&service.debug().await) }).await;
+        let one = service.debug().await["policies"][0].take();
         assert_eq!(
             (&one["name"], &one["rule"]["terms"]["limits"]),
             (&json!("default/one"), &json!("client=1")),
@@ -65,7 +61,7 @@ async fn unknown_kind_or_version_keeps_the_last_good_version() {
         assert_eq!(one["ready"], false, "{one}");
         assert_eq!(service.metric("session_checker_policies{state=\"last_good\"}").await, Some(1.0));
         write(folder.path(), "policies.yaml", &[credentials(), callers(), policy("one", json!({}))]);
-        eventually("it is repaired", || async { debug(&service).await["policies"][0]["ready"] == true }).await;
+        eventually("it is repaired", || async { service.debug().await["policies"][0]["ready"] == true }).await;
     }
     service.stop().await.unwrap();
 }
@@ -83,7 +79,7 @@ async fn typed_lists_are_read_as_lists() {
         list("SessionPolicyList", "sessionchecker.dev/v1alpha1", vec![policy("one", json!({})), bare]),
     ];
     let service = Running::folder(&tenant, &documents, &[]).await;
-    let debug = debug(&service).await;
+    let debug = service.debug().await;
     let names: Vec<&Value> = debug["policies"].as_array().unwrap().iter().map(|policy| &policy["name"]).collect();
     assert_eq!(names, ["default/one", "default/two"], "{debug}");
     assert_eq!(service.check("u", "app", "s").await["policy"], "default/two");
@@ -103,9 +99,9 @@ async fn policy_in_a_file_that_is_not_read_is_reported() {
     for name in ["policy", "policy.yaml.txt", "sub/policy.yaml", "sub/deeper/policy.json", "sub.yaml/policy.YML"] {
         let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
         let service = Running::path(&tenant, folder.path(), &[]).await;
-        assert_eq!(debug(&service).await["broken_files"], json!([]));
+        assert_eq!(service.debug().await["broken_files"], json!([]));
         hide(folder.path(), name);
-        let reported = || async { debug(&service).await["broken_files"].to_string().contains("is not read") };
+        let reported = || async { service.debug().await["broken_files"].to_string().contains("is not read") };
         eventually(name, reported).await;
         assert_eq!(service.metric("session_checker_policy_files_broken").await, Some(1.0), "{name}");
         let (code, text) = finish(&[], &["validate", &path(&folder)]);
@@ -138,7 +134,7 @@ async fn extension_is_read_in_any_case() {
         write(folder.path(), file, &[policy(name, json!({ "selector": { "clientIds": [name] } }))]);
     }
     let service = Running::path(&tenant, folder.path(), &[]).await;
-    assert_eq!(debug(&service).await["policies"].as_array().unwrap().len(), 3);
+    assert_eq!(service.debug().await["policies"].as_array().unwrap().len(), 3);
     service.stop().await.unwrap();
 }
 
@@ -150,9 +146,9 @@ async fn file_over_a_bound_keeps_its_last_good_content() {
     let wide = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c", "x": vec![1; 300_000] } });
     for (documents, bound) in [(many, "1024 documents"), (vec![wide], "250000 values")] {
         write(folder.path(), "policies.yaml", &documents);
-        let reported = || async { debug(&service).await["broken_files"].to_string().contains(bound) };
+        let reported = || async { service.debug().await["broken_files"].to_string().contains(bound) };
         eventually(bound, reported).await;
-        let debug = debug(&service).await;
+        let debug = service.debug().await;
         assert!(debug["broken_files"].to_string().contains("Split it"), "{debug}");
         assert_eq!(debug["policies"][0]["rule"]["terms"]["limits"], "client=1", "{debug}");
     }
@@ -216,7 +212,7 @@ async fn last_check_of_each_policy_is_shown() {
     let documents = [credentials(), callers(), policy("one", json!({})), other];
     let service = Running::folder(&tenant, &documents, &[]).await;
     let times = || async {
-        let debug = debug(&service).await;
+        let debug = service.debug().await;
         let policies = debug["policies"].as_array().unwrap().clone();
         policies.into_iter().map(|mut policy| policy["last_check"].take()).collect::<Vec<_>>()
     };

@@ -27,6 +27,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use crate::authority::Authority;
+use crate::common::provider;
+
 pub(crate) const DOMAIN: &str = "acme.eu.auth0.com";
 pub(crate) const USER: &str = "auth0|5f7c8ec7c33c6c004bbafe82";
 pub(crate) const TOKEN: &str = "/oauth/token";
@@ -323,17 +326,12 @@ static KEY: LazyLock<rcgen::KeyPair> = LazyLock::new(|| rcgen::KeyPair::generate
 
 /// A configuration for HTTP/2 over TLS with a certificate of a new CA for `localhost`, and the CA in PEM.
 pub(crate) fn certificate() -> (Arc<rustls::ServerConfig>, String) {
-    _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let mut ca = rcgen::CertificateParams::new([]).unwrap();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    provider();
+    let ca = Authority::new();
+    let (leaf, key) = ca.sign(rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap());
     let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let tls = rustls::ServerConfig::builder().with_no_client_auth();
     let mut tls = tls.with_single_cert(vec![leaf.der().clone()], key).unwrap();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    (Arc::new(tls), ca_pem)
+    (Arc::new(tls), ca.pem)
 }

@@ -6,26 +6,19 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
 use session_checker::crd::SessionPolicy;
-use session_checker::service::Source;
 use simulator::Simulator;
 
 use super::status::events;
-use super::{apply_all, config, one};
-use crate::common::{APP, DOMAIN, Running, callers, credentials, eventually, policy, serve_args, tenant};
+use super::{apply_all, cluster, one, serve};
+use crate::common::{APP, Running, callers, credentials, eventually, policy, tenant};
 use crate::control_plane::{Namespace, Rbac, shared};
 
 /// The name of the ConfigMap in the chart.
 const SWITCH: &str = "session-checker-force-audit";
 
 async fn start(home: &Namespace<'_>, namespaces: Namespaces, tenant: &Simulator) -> Running {
-    let source = Source::Cluster(Cluster {
-        config: Some(Box::new(config(home).await)),
-        namespaces,
-        audit_switch: Some(SWITCH.to_owned()),
-        ..Cluster::default()
-    });
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let running = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), source).await.unwrap();
+    let cluster = Cluster { namespaces, audit_switch: Some(SWITCH.to_owned()), ..cluster(home).await };
+    let running = serve(cluster, tenant, &[]).await;
     running.becomes_ready().await;
     running
 }
@@ -125,13 +118,8 @@ async fn replica_without_the_right_to_the_switch_serves() {
     for resource in [credentials(), callers(), one(json!({}))] {
         team.apply(resource).await;
     }
-    let source = Source::Cluster(Cluster {
-        config: Some(Box::new(config(&team).await)),
-        audit_switch: Some("a-name-without-rights".to_owned()),
-        ..Cluster::default()
-    });
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), source).await.unwrap();
+    let cluster = Cluster { audit_switch: Some("a-name-without-rights".to_owned()), ..cluster(&team).await };
+    let replica = serve(cluster, &tenant, &[]).await;
     replica.becomes_ready().await;
     replica.rule_becomes(json!([format!("{}/one", team.name), 1, "within_limit"])).await;
 }

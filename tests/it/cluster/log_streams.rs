@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 use session_checker::cli::service_config;
-use session_checker::controller::Namespaces;
 use session_checker::crd::{SessionPolicy, SessionPolicyStatus};
+use session_checker::service::Source;
 use simulator::{LogStream, Simulator};
 
-use super::{one, source};
+use super::{cluster, one};
 use crate::common::{APP, DOMAIN, Running, callers, credentials, eventually, serve_args, tenant};
 use crate::control_plane::{Namespace, Rbac, shared};
 use crate::log_streams::TIMING;
@@ -25,7 +25,7 @@ async fn replica(team: &Namespace<'_>, tenant: &Simulator) -> Running {
     let endpoint = format!("{DOMAIN}={}", tenant.url());
     let args = serve_args(&["--auth0-endpoint", &endpoint, "--logs-listen", "127.0.0.1:0"]);
     let mut config = service_config(args).unwrap();
-    config.source.policies = source(team, Namespaces::Own).await;
+    config.source.policies = Source::Cluster(cluster(team).await);
     config.coverage_timing = TIMING;
     let replica = Running::with(config).await.unwrap();
     replica.becomes_ready().await;

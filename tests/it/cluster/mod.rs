@@ -26,15 +26,22 @@ use tokio::task::JoinHandle;
 use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, policy, serve_args};
 use crate::control_plane::Namespace;
 
-/// The source of a replica that acts as a namespace's service account.
-async fn source(team: &Namespace<'_>, namespaces: Namespaces) -> Source {
-    Source::Cluster(Cluster { config: Some(Box::new(config(team).await)), namespaces, ..Cluster::default() })
-}
-
 /// The client configuration of a service account.
 async fn config(team: &Namespace<'_>) -> Config {
     let kubeconfig = Kubeconfig::read_from(team.kubeconfig()).unwrap();
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
+}
+
+/// What a replica reads as the service account of a namespace: the policies of that namespace.
+async fn cluster(home: &Namespace<'_>) -> Cluster {
+    Cluster { config: Some(Box::new(config(home).await)), ..Cluster::default() }
+}
+
+/// Starts a replica, without waiting until it is ready.
+async fn serve(cluster: Cluster, tenant: &Simulator, options: &[&str]) -> Running {
+    let endpoint = format!("{DOMAIN}={}", tenant.url());
+    let options = [&["--auth0-endpoint", endpoint.as_str()], options].concat();
+    Running::serve(serve_args(&options), Source::Cluster(cluster)).await.unwrap()
 }
 
 /// Starts a replica that watches its own namespace, without waiting until it is ready.
@@ -43,9 +50,7 @@ async fn start(team: &Namespace<'_>, tenant: &Simulator) -> Running {
 }
 
 async fn start_with(team: &Namespace<'_>, tenant: &Simulator, namespaces: Namespaces, options: &[&str]) -> Running {
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let options = [&["--auth0-endpoint", endpoint.as_str()], options].concat();
-    Running::serve(serve_args(&options), source(team, namespaces).await).await.unwrap()
+    serve(Cluster { namespaces, ..cluster(team).await }, tenant, options).await
 }
 
 /// Starts a replica and waits until it is ready.
@@ -79,10 +84,6 @@ async fn apply_all(team: &Namespace<'_>) {
 }
 
 impl Running {
-    async fn becomes_ready(&self) {
-        eventually("ready", || async { self.readiness().await.0 }).await;
-    }
-
     /// Whether the replica is ready, and what it waits for.
     async fn readiness(&self) -> (bool, Vec<String>) {
         let body: Value = serde_json::from_str(&self.admin("/readyz").await).unwrap();
@@ -100,21 +101,6 @@ impl Running {
 
     async fn rule_becomes(&self, rule: Value) {
         eventually(&rule.to_string(), || async { self.rule().await == rule }).await;
-    }
-
-    /// The status and the reason of a condition, as this replica sees it.
-    async fn condition(&self, policy: &str, condition: &str) -> (String, String) {
-        let debug: Value = serde_json::from_str(&self.admin("/debug/policies").await).unwrap();
-        let policies = debug["policies"].as_array().unwrap();
-        let Some(policy) = policies.iter().find(|one| one["name"] == policy) else { return Default::default() };
-        let conditions = policy["conditions"].as_array().unwrap();
-        let condition = conditions.iter().find(|one| one["type"] == condition).unwrap();
-        let text = |key: &str| condition[key].as_str().unwrap().to_owned();
-        (text("status"), text("reason"))
-    }
-
-    async fn condition_becomes(&self, policy: &str, condition: &str, reason: &str) {
-        eventually(reason, || async { self.condition(policy, condition).await.1 == reason }).await;
     }
 }
 

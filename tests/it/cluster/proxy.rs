@@ -11,8 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use session_checker::controller::{Cluster, Namespaces};
-use session_checker::service::Source;
+use session_checker::controller::Cluster;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -75,11 +74,11 @@ impl Proxy {
         Self { address, namespace: team.name.clone(), state }
     }
 
-    /// The cluster behind the proxy, as a source.
-    pub fn source(&self) -> Source {
+    /// The cluster behind the proxy.
+    pub fn cluster(&self) -> Cluster {
         let mut config = Config::new(format!("http://{}", self.address).parse().unwrap());
         config.default_namespace.clone_from(&self.namespace);
-        Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces: Namespaces::Own, ..Cluster::default() })
+        Cluster { config: Some(Box::new(config)), ..Cluster::default() }
     }
 
     /// Responds to the next `times` requests of a kind for these resources in place of the API server.

@@ -5,12 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
 use session_checker::crd::SessionPolicy;
-use session_checker::service::Source;
 use simulator::Simulator;
 
 use super::status::{events, writes};
-use super::{apply_all, config, one};
-use crate::common::{DOMAIN, Running, credentials, eventually, eventually_within, policy, serve_args, tenant};
+use super::{apply_all, cluster, one, serve};
+use crate::common::{Running, credentials, eventually, eventually_within, policy, tenant};
 use crate::control_plane::{Namespace, Rbac, shared};
 
 /// Longer than the pauses after a few overwrites.
@@ -24,15 +23,12 @@ async fn release(
     class_name: Option<&str>,
     options: &[&str],
 ) -> Running {
-    let source = Source::Cluster(Cluster {
-        config: Some(Box::new(config(home).await)),
+    let cluster = Cluster {
         namespaces: Namespaces::Named([team.name.clone()].into()),
         class_name: class_name.map(str::to_owned),
-        ..Cluster::default()
-    });
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let running =
-        Running::serve(serve_args(&[&["--auth0-endpoint", &endpoint], options].concat()), source).await.unwrap();
+        ..cluster(home).await
+    };
+    let running = serve(cluster, tenant, options).await;
     running.becomes_ready().await;
     running
 }

@@ -9,14 +9,11 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use session_checker::controller::{Cluster, Namespaces};
 use session_checker::crd::SessionPolicy;
-use session_checker::service::Source;
 use simulator::Simulator;
 
 use super::proxy::{Proxy, RequestKind, broken, forbidden, gone, gone_event, too_many};
-use super::{Load, apply_all, config, one, replica, replicas, start, start_with};
-use crate::common::{
-    APP, DOMAIN, Running, callers, credentials, eventually, eventually_within, policy, serve_args, tenant,
-};
+use super::{Load, apply_all, config, one, replica, replicas, serve, start, start_with};
+use crate::common::{APP, Running, callers, credentials, eventually, eventually_within, policy, tenant};
 use crate::control_plane::{Namespace, Rbac, own, shared};
 
 /// The resource with another name.
@@ -141,8 +138,7 @@ async fn outage_of_a_minute_changes_nothing() {
 
 /// A replica that reaches the API server through a proxy.
 async fn behind(proxy: &Proxy, tenant: &Simulator) -> Running {
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), proxy.source()).await.unwrap()
+    serve(proxy.cluster(), tenant, &[]).await
 }
 
 /// Changes the policy and waits until the replica answers by it.
@@ -263,10 +259,7 @@ async fn expired_token_is_replaced_by_the_next_token_in_its_file() {
     let mut config = config(&team).await;
     config.auth_info.token = None;
     config.auth_info.token_file = Some(file.path().to_str().unwrap().to_owned());
-    let source =
-        Source::Cluster(Cluster { config: Some(Box::new(config)), namespaces: Namespaces::Own, ..Cluster::default() });
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let replica = Running::serve(serve_args(&["--auth0-endpoint", &endpoint]), source).await.unwrap();
+    let replica = serve(Cluster { config: Some(Box::new(config)), ..Cluster::default() }, &tenant, &[]).await;
     replica.becomes_ready().await;
     follows(&team, &replica, 2).await;
 

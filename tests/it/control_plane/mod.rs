@@ -15,7 +15,6 @@ mod namespace;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
@@ -35,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub use namespace::{Namespace, Rbac};
 
 use crate::common::provider;
+use crate::ports::free_port;
 
 /// An etcd and an API server with the CustomResourceDefinition installed.
 pub struct ControlPlane {
@@ -237,11 +237,4 @@ pub struct CommandOutput {
     pub out: String,
     /// Standard error.
     pub err: String,
-}
-
-/// A free port. The ports of outgoing connections are above this range, so that it stays free until the API server has
-/// started.
-fn free_port() -> u16 {
-    let mut ports = std::iter::repeat_with(|| rand::random_range(20_000..32_000));
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }

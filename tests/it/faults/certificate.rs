@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::tenant::Protocol;
+use crate::authority::Authority;
 
 /// Which certificate a tenant has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,23 +29,21 @@ pub struct Certificates {
 impl Certificates {
     pub fn new() -> Self {
         crate::common::provider();
-        let (ca, issuer) = authority();
-        let (_, unknown) = authority();
+        let (ca, unknown) = (Authority::new(), Authority::new());
         let made = [
-            (Certificate::Right, "127.0.0.1", (2020, 2090), &issuer),
-            (Certificate::OtherName, "elsewhere.example", (2020, 2090), &issuer),
-            (Certificate::Expired, "127.0.0.1", (2020, 2021), &issuer),
-            (Certificate::NotYetValid, "127.0.0.1", (2089, 2090), &issuer),
+            (Certificate::Right, "127.0.0.1", (2020, 2090), &ca),
+            (Certificate::OtherName, "elsewhere.example", (2020, 2090), &ca),
+            (Certificate::Expired, "127.0.0.1", (2020, 2021), &ca),
+            (Certificate::NotYetValid, "127.0.0.1", (2089, 2090), &ca),
             (Certificate::UnknownCa, "127.0.0.1", (2020, 2090), &unknown),
         ];
-        let made = made.map(|(certificate, name, (from, to), issuer)| {
-            let key = KeyPair::generate().unwrap();
+        let made = made.map(|(certificate, name, (from, to), authority)| {
             let mut params = CertificateParams::new([name.to_owned()]).unwrap();
             (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
-            let signed = params.signed_by(&key, issuer).unwrap();
+            let (signed, key) = authority.sign(params);
             Protocol::ALL.map(|protocol| (certificate, protocol, config(signed.der().clone(), &key, protocol)))
         });
-        Self { ca, configs: made.into_iter().flatten().collect() }
+        Self { ca: ca.pem, configs: made.into_iter().flatten().collect() }
     }
 
     /// A configuration with this certificate that offers this protocol.
@@ -65,12 +64,4 @@ fn config(certificate: CertificateDer<'static>, key: &KeyPair, protocol: Protoco
     // A resumed session is less work, which is not what is tested.
     tls.send_tls13_tickets = 0;
     Arc::new(tls)
-}
-
-fn authority() -> (String, Issuer<'static, KeyPair>) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = params.self_signed(&key).unwrap().pem();
-    (pem, Issuer::new(params, key))
 }

@@ -2,27 +2,20 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
-use session_checker::check::{CheckMetrics, Checker};
-use session_checker::coverage::{Coverage, CoverageOptions};
-use session_checker::ledger::{Failover, Ledger, Memory};
+use session_checker::auth0::{Auth0Metrics, QuotaConfig, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
 use session_checker::readiness::Readiness;
-use session_checker::server::{App, Rejections, ServerMetrics, check_router};
-use session_checker::shutdown::Shutdown;
-use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
-use session_checker::source::read_documents;
-use tokio_util::task::TaskTracker;
+use session_checker::snapshot::ObservedState;
 use tower::ServiceExt;
 
 use super::tenant;
 use super::{APP, TIMEOUT, USER};
+use crate::assembly::Assembly;
 use crate::common::{TOKEN, callers, policy};
 
 /// One policy.
@@ -48,15 +41,13 @@ impl Service {
         let registry = MetricRegistry::new();
         let endpoints = cells.iter().enumerate();
         let endpoints = endpoints.map(|(number, cell)| (domain(number), cell.url.parse().unwrap())).collect();
-        let upstream = Upstream::new(UpstreamOptions {
+        let upstream = UpstreamOptions {
             endpoints,
             ca_pem: Some(tenant::ca().as_bytes().to_vec()),
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
-        });
-        let metrics = SnapshotMetrics::new(&registry);
-        let publisher = Publisher::new(upstream.unwrap(), ObservedState::default(), 16, metrics);
+        };
         let mut documents = vec![callers()];
         for (number, cell) in cells.iter().enumerate() {
             let name = format!("tenant-{number}");
@@ -73,30 +64,8 @@ impl Service {
             });
             documents.push(policy(&format!("policy-{number}"), more));
         }
-        publisher.update(|observed| {
-            for document in documents {
-                let documents = read_documents(&document.to_string()).unwrap();
-                documents.into_iter().for_each(|document| document.feed(&mut observed.index));
-            }
-        });
-        let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(1_000), None)));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
-        let readiness = Readiness::default();
-        let metrics = CheckMetrics::new(&registry);
-        let last_checks = Arc::clone(metrics.last_checks());
-        let coverage = Arc::new(Coverage::new(CoverageOptions::default(), None, &registry, last_checks));
-        let app = App {
-            checker: Checker::new(publisher.current(), ledger, metrics, key, Arc::clone(&coverage)),
-            coverage,
-            log_batches: App::log_batches(),
-            readiness,
-            shutdown: Shutdown::default(),
-            metrics: ServerMetrics::new(&registry),
-            rejections: Rejections::default(),
-            registry,
-            checks: TaskTracker::new(),
-        };
-        Self { router: check_router(Arc::new(app), "") }
+        let assembly = Assembly::new(registry, upstream, ObservedState::default(), 16, &documents);
+        Self { router: assembly.router(Readiness::default(), "") }
     }
 
     /// Sends the check of a cell. Returns the status and the body.

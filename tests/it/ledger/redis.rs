@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 use session_checker::ledger::{Failover, Ledger, Memory, Store};
 use session_checker::redis::{Redis, RedisAddress};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::model::play;
 use super::race::race;
 use super::world::{Case, Tenant, Yielding, ledger, policy, user};
+use crate::common::eventually;
 use crate::redis_server::RedisServer;
 
 /// Far above what a busy machine needs for an operation: these tests are about the protocol.
@@ -28,18 +29,10 @@ async fn replicas(server: &RedisServer, operation_timeout: Duration) -> Vec<Arc<
     for _ in 0..3 {
         let shared = shared(server, operation_timeout).await;
         // On a machine that is busy at the start Redis is degraded for a moment.
-        eventually("the ledger is shared", || !shared.stats().degraded).await;
+        eventually("the ledger is shared", async || !shared.stats().degraded).await;
         replicas.push(ledger(Yielding(Arc::new(shared))));
     }
     replicas
-}
-
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let patience = Instant::now() + crate::common::PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < patience, "{what}");
-        sleep(Duration::from_millis(5)).await;
-    }
 }
 
 fn fallbacks<S: Store>(replicas: &[Arc<Ledger<S>>]) -> u64 {
@@ -110,7 +103,7 @@ async fn memory_replaces_a_lost_redis_until_it_is_back() {
     assert!(stats.degraded && stats.fallbacks > 0, "{stats:?}");
 
     server.restart().await;
-    eventually("the shared ledger is back", || !ledger.stats().degraded).await;
+    eventually("the shared ledger is back", async || !ledger.stats().degraded).await;
     let before = ledger.stats().fallbacks;
     assert!(login("s4").check(&ledger, &nothing).await, "the server has forgotten");
     assert!(login("s5").check(&ledger, &nothing).await);
@@ -125,7 +118,7 @@ async fn redis_that_starts_late_is_used_when_it_works() {
     let ledger = ledger(shared(&server, PATIENT).await);
     assert!(ledger.stats().degraded);
     server.restart().await;
-    eventually("the shared ledger is there", || !ledger.stats().degraded).await;
+    eventually("the shared ledger is there", async || !ledger.stats().degraded).await;
 }
 
 #[tokio::test]
@@ -134,7 +127,7 @@ async fn hanging_redis_costs_a_check_one_operation_timeout() {
     // So long that a busy machine adds less than a second operation would.
     let timeout = Duration::from_secs(5);
     let ledger = ledger(shared(&server, timeout).await);
-    eventually("the shared ledger is there", || !ledger.stats().degraded).await;
+    eventually("the shared ledger is there", async || !ledger.stats().degraded).await;
     server.signal("-STOP");
     let begun = Instant::now();
     let policy = policy(&json!({"limits": {"perClient": 1}}));
@@ -144,7 +137,7 @@ async fn hanging_redis_costs_a_check_one_operation_timeout() {
     server.signal("-CONT");
     assert!(took >= timeout && took < timeout * 2, "{took:?}");
     assert!(stats.degraded, "{stats:?}");
-    eventually("the shared ledger is back", || !ledger.stats().degraded).await;
+    eventually("the shared ledger is back", async || !ledger.stats().degraded).await;
 }
 
 #[tokio::test]
@@ -172,10 +165,10 @@ async fn read_only_redis_stays_degraded() {
         stats.lines().filter(|line| line.starts_with("cmdstat_evalsha:")).filter_map(calls).sum::<u64>()
     };
     let before = tries();
-    eventually("it is probed, each time with a read and a write", || tries() >= before + 6).await;
+    eventually("it is probed, each time with a read and a write", async || tries() >= before + 6).await;
     assert!(ledger.stats().degraded);
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
-    eventually("the shared ledger is back", || !ledger.stats().degraded).await;
+    eventually("the shared ledger is back", async || !ledger.stats().degraded).await;
 }
 
 #[tokio::test]

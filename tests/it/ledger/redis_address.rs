@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::CertificateParams;
 use secrecy::SecretString;
 use session_checker::redis::{Redis, RedisAddress};
 
-use super::redis::{PATIENT, eventually};
-use crate::common::provider;
+use super::redis::PATIENT;
+use crate::authority::Authority;
+use crate::common::{eventually, provider};
+use crate::ports::free_port;
 use crate::redis_server::RedisServer;
 
 async fn connect(address: RedisAddress) -> Redis {
@@ -30,17 +32,17 @@ async fn master_that_sentinels_name_is_used_and_followed() {
     assert!(redis.compare_exchange("u1", 0, 1, "text", Duration::from_secs(60)).await.unwrap().is_ok());
     assert!(first.dump().contains("text"));
 
-    eventually("the replica follows", || second.dump().contains("text")).await;
+    eventually("the replica follows", async || second.dump().contains("text")).await;
     // The Sentinel learns of the replica by itself; before that it has nothing to promote.
-    eventually("the Sentinel begins a failover", || {
+    eventually("the Sentinel begins a failover", async || {
         sentinel.ask(&["SENTINEL", "FAILOVER", "sessions"]).starts_with("OK")
     })
     .await;
-    eventually("the second is the master", || second.ask(&["ROLE"]).starts_with("master")).await;
-    eventually("the first is a replica", || first.ask(&["ROLE"]).starts_with("slave")).await;
+    eventually("the second is the master", async || second.ask(&["ROLE"]).starts_with("master")).await;
+    eventually("the first is a replica", async || first.ask(&["ROLE"]).starts_with("slave")).await;
     // The connection to the first is open, and its answer says that it is the wrong node.
     assert!(redis.compare_exchange("u2", 0, 1, "text", Duration::from_secs(60)).await.is_none());
-    eventually("the new master is used", || !redis.is_degraded()).await;
+    eventually("the new master is used", async || !redis.is_degraded()).await;
     assert!(redis.compare_exchange("u3", 0, 1, "later", Duration::from_secs(60)).await.unwrap().is_ok());
     assert!(second.dump().contains("later"));
 }
@@ -72,7 +74,7 @@ async fn password_of_any_characters_is_read_from_a_file_at_each_connection() {
     std::fs::write(file.path(), SECOND).unwrap();
     server.ask(&["--no-auth-warning", "-a", SECOND, "CLIENT", "KILL", "TYPE", "normal"]);
     assert!(!works(&redis).await);
-    eventually("the new password is used", || !redis.is_degraded()).await;
+    eventually("the new password is used", async || !redis.is_degraded()).await;
     assert!(works(&redis).await);
 }
 
@@ -92,17 +94,14 @@ async fn acl_user_of_the_option_replaces_the_user_of_the_url() {
 #[tokio::test]
 async fn servers_of_a_private_ca_are_trusted_by_its_file_alone() {
     provider();
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let ca = Authority::new();
+    let (certificate, key) = ca.sign(CertificateParams::new(["127.0.0.1".to_owned()]).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    std::fs::write(path("ca.pem"), ca.pem()).unwrap();
+    std::fs::write(path("ca.pem"), &ca.pem).unwrap();
     std::fs::write(path("cert.pem"), certificate.pem()).unwrap();
     std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let [ca_file, cert_file, key_file] = ["ca.pem", "cert.pem", "key.pem"].map(|name| path(name).display().to_string());
     let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", &cert_file, "--tls-key-file", &key_file];
     let options = [&tls[..], &["--tls-ca-cert-file", &ca_file, "--tls-auth-clients", "no"]].concat();

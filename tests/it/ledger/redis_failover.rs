@@ -7,8 +7,9 @@ use serde_json::json;
 use session_checker::ledger::{Failover, Ledger, Memory, UserKey};
 use session_checker::redis::{Redis, RedisAddress};
 
-use super::redis::{PATIENT, eventually};
+use super::redis::PATIENT;
 use super::world::{Case, ledger, policy};
+use crate::common::eventually;
 use crate::redis_proxy::RedisProxy;
 use crate::redis_server::RedisServer;
 
@@ -29,7 +30,7 @@ async fn primary_that_became_a_replica_is_left_for_the_new_one() {
     let (Some(old), Some(new)) = (RedisServer::start().await, RedisServer::start().await) else { return };
     let proxy = RedisProxy::start(old.port()).await;
     let ledger = shared(proxy.url(), PATIENT).await;
-    eventually("the ledger is shared", || !ledger.stats().degraded).await;
+    eventually("the ledger is shared", async || !ledger.stats().degraded).await;
     check(&ledger, "u1").await;
     assert!(!ledger.stats().degraded);
 
@@ -38,7 +39,7 @@ async fn primary_that_became_a_replica_is_left_for_the_new_one() {
     old.ask(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]);
     check(&ledger, "u2").await;
     assert!(ledger.stats().degraded, "the old one is read-only");
-    eventually("the new primary is used", || !ledger.stats().degraded).await;
+    eventually("the new primary is used", async || !ledger.stats().degraded).await;
     check(&ledger, "u3").await;
     assert!(new.dump().contains("admissions"));
     assert!(!ledger.stats().degraded);
@@ -63,11 +64,11 @@ async fn connection_to_a_wrong_node_is_replaced() {
     for error in WRONG_NODE {
         let proxy = RedisProxy::start(server.port()).await;
         let ledger = shared(proxy.url(), PATIENT).await;
-        eventually("the ledger is shared", || !ledger.stats().degraded).await;
+        eventually("the ledger is shared", async || !ledger.stats().degraded).await;
         proxy.poison(error);
         check(&ledger, "u1").await;
         assert!(ledger.stats().degraded, "{error}");
-        eventually(error, || !ledger.stats().degraded).await;
+        eventually(error, async || !ledger.stats().degraded).await;
     }
 }
 
@@ -77,7 +78,7 @@ async fn redis_that_is_too_slow_for_checks_stays_degraded() {
     let proxy = RedisProxy::start(server.port()).await;
     let bound = Duration::from_millis(300);
     let ledger = shared(proxy.url(), bound).await;
-    eventually("the ledger is shared", || !ledger.stats().degraded).await;
+    eventually("the ledger is shared", async || !ledger.stats().degraded).await;
     proxy.delay(bound * 2);
     check(&ledger, "u1").await;
     assert!(ledger.stats().degraded);
@@ -85,14 +86,14 @@ async fn redis_that_is_too_slow_for_checks_stays_degraded() {
     let mut recovered = false;
     eventually("it is probed", || {
         recovered |= !ledger.stats().degraded;
-        proxy.requests() >= before + 8
+        std::future::ready(proxy.requests() >= before + 8)
     })
     .await;
     assert!(!recovered, "a probe allows no more time than a check");
 
     proxy.delay(Duration::ZERO);
     server.ask(&["CONFIG", "RESETSTAT"]);
-    eventually("the shared ledger is back", || !ledger.stats().degraded).await;
+    eventually("the shared ledger is back", async || !ledger.stats().degraded).await;
     let stats = server.ask(&["INFO", "commandstats"]);
     let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
     let calls: u32 = calls.and_then(|calls| calls.split(',').next()).unwrap().parse().unwrap();
@@ -131,12 +132,12 @@ async fn cluster_behind_one_url_is_found() {
     one.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]);
     other.ask(&["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]);
     one.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string()]);
-    eventually("the cluster is complete", || {
+    eventually("the cluster is complete", async || {
         [&one, &other].iter().all(|node| node.ask(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
     })
     .await;
     let ledger = shared(one.url("redis"), PATIENT).await;
-    eventually("the ledger is shared", || !ledger.stats().degraded).await;
+    eventually("the ledger is shared", async || !ledger.stats().degraded).await;
     for user in 0..20 {
         check(&ledger, &user.to_string()).await;
     }

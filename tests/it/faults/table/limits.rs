@@ -9,7 +9,7 @@ const LIMITS: &str = "Rate limits";
 
 pub fn all() -> Vec<Fault> {
     let mut faults = Vec::new();
-    let limited = |name: &str, value: &str| Answer::new(429, r#"{"statusCode":429}"#).header(leak(name), value);
+    let limited = |name: &'static str, value: &str| Answer::new(429, r#"{"statusCode":429}"#).header(name, value);
     // A limit that lasts.
     for (name, value) in [
         ("retry-after", "0"),
@@ -39,16 +39,6 @@ pub fn all() -> Vec<Fault> {
     faults.push(Fault::answer(LIMITS, "429 with a `date` of 1970", clock, LIMITED));
     let clock = limited("x-ratelimit-reset", "1714568407").header("date", "not a date");
     faults.push(Fault::answer(LIMITS, "429 with an unreadable `date`", clock, LIMITED));
-    // A limit that is over in time.
-    for operation in Operation::ALL {
-        for (name, answer) in [
-            ("429 without a header, then the usual answer", Answer::new(429, "")),
-            ("429 with `retry-after: 1`, then the usual answer", limited("retry-after", "1")),
-            ("429 with `retry-after: 0`, then the usual answer", limited("retry-after", "0")),
-        ] {
-            faults.push(Fault::new(LIMITS, name, first(vec![answer], operation), EVICTED).only(operation));
-        }
-    }
     // Headers of a success: they may close the budget of the requests that follow.
     let reset = "99999999999";
     for (name, headers, follows) in [
@@ -71,15 +61,15 @@ pub fn all() -> Vec<Fault> {
             faults.push(Fault::answer(LIMITS, name, answer, reason).only(operation));
         }
     }
-    faults.sort_by_key(|fault| fault.name.contains("then the usual").then(|| fault.name.clone()));
-    faults
-}
-
-/// The names of headers are static.
-fn leak(name: &str) -> &'static str {
-    match name {
-        "retry-after" => "retry-after",
-        "x-ratelimit-reset" => "x-ratelimit-reset",
-        _ => "x-ratelimit-remaining",
+    // A limit that is over in time.
+    for (name, answer) in [
+        ("429 with `retry-after: 0`, then the usual answer", limited("retry-after", "0")),
+        ("429 with `retry-after: 1`, then the usual answer", limited("retry-after", "1")),
+        ("429 without a header, then the usual answer", Answer::new(429, "")),
+    ] {
+        for operation in Operation::ALL {
+            faults.push(Fault::new(LIMITS, name, first(vec![answer.clone()], operation), EVICTED).only(operation));
+        }
     }
+    faults
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use session_checker::auth0::Operation;
 
 use super::super::tenant::{Act, Answer, Body, Cut, old_session};
-use super::{ERROR, EVICTED, Fault, LIMITED, NOT_ENTITLED, REJECTED, TIMED_OUT, WITHIN, first};
+use super::{ERROR, EVICTED, Fault, LIMITED, NOT_ENTITLED, REJECTED, TIMED_OUT, WITHIN};
 
 const PAGES: &str = "Pages of the list";
 const ENTRIES: &str = "Entries of the list";
@@ -24,9 +24,6 @@ fn pages() -> Vec<Fault> {
     let answers = |answer: fn(usize) -> Answer| Act::Answers(Arc::new(answer));
     let text =
         |name, body: &str, reason| Fault::answer(PAGES, name, Answer::new(200, body), reason).only(Operation::List);
-    let second =
-        |name: &str, answer, reason| fault(name, first(vec![page(&[], json!(null)), answer], Operation::List), reason);
-    let _ = second;
     let after_one = |answer: Answer| {
         Act::Answers(Arc::new(move |number| match number {
             0 => page(&[json!({ "id": "s" })], json!("c")),
