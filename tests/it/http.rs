@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Request, Version};
 use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
+use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
 use session_checker::coverage::{Coverage, CoverageOptions};
 use session_checker::ledger::{Failover, Ledger, Memory};
@@ -68,7 +68,7 @@ impl Setup {
         let registry = MetricRegistry::new();
         let upstream = Upstream::new(UpstreamOptions {
             endpoints: [].into(),
-            ca_pem: None,
+            cas: TrustedCas::default(),
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use session_checker::auth0::{Observer, Operation, Outcome, QuotaConfig, Upstream, UpstreamOptions};
+use session_checker::auth0::{Observer, Operation, Outcome, QuotaConfig, TrustedCas, Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
 use session_checker::coverage::{Coverage, CoverageOptions};
 use session_checker::ledger::{Failover, Ledger, Memory};
@@ -44,7 +44,7 @@ impl Service {
         let armed = Arc::new(AtomicBool::new(true));
         let upstream = Upstream::new(UpstreamOptions {
             endpoints: [(DOMAIN.to_owned(), tenant.url().parse().unwrap())].into(),
-            ca_pem: None,
+            cas: TrustedCas::default(),
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Defect { operation, armed: Arc::clone(&armed) }),

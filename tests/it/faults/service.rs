@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Auth0Metrics, QuotaConfig, Upstream, UpstreamOptions};
+use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
 use session_checker::coverage::{Coverage, CoverageOptions};
 use session_checker::ledger::{Failover, Ledger, Memory};
@@ -50,7 +50,7 @@ impl Service {
         let endpoints = endpoints.map(|(number, cell)| (domain(number), cell.url.parse().unwrap())).collect();
         let upstream = Upstream::new(UpstreamOptions {
             endpoints,
-            ca_pem: Some(tenant::ca().as_bytes().to_vec()),
+            cas: TrustedCas::parse(tenant::ca().as_bytes()).unwrap(),
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
