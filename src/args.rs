@@ -144,6 +144,10 @@ pub struct ServeArgs {
     /// Private key of --tls-cert. The service reloads the file when it changes.
     #[arg(long, env = "SESSION_CHECKER_TLS_KEY", value_name = "PEM", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Serve checks only to clients with a certificate that a CA of this file issued, such as a gateway in front of the service.
+    /// Callers need their bearer token as well. The service reloads the file when it changes.
+    #[arg(long, env = "SESSION_CHECKER_TLS_CLIENT_CA", value_name = "PEM", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
 
     /// Key for the hashes of users in logs. Set the same key on all replicas to get the same hashes [default: made from
     /// --ledger-key, else random].
@@ -397,7 +401,7 @@ mod tests {
                     "reloads the file when it changes",
                     "reads the file for each new connection",
                     "reloads them when they change",
-                    "a change needs a restart",
+                    "a change needs a restart", // the token of `probe`, which ends at once
                 ];
                 let says = says.iter().any(|words| help.replace('\n', " ").contains(words));
                 assert!(says || !matches!(value, Some("FILE" | "PEM" | "DIR")), "{}: {help}", argument.get_id());

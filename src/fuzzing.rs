@@ -18,13 +18,14 @@ use crate::source::{Document, read_documents};
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its fuzzer and its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("check_body", crate::server::fuzz_check_body),
     ("session_list", crate::auth0::fuzzing::list),
     ("token_answer", crate::auth0::fuzzing::token),
     ("rate_limit_headers", crate::auth0::fuzzing::rate_limit_headers),
     ("policy_decision", policy_decision),
     ("ledger_record", crate::ledger::fuzzing::record),
+    ("log_stream", crate::coverage::fuzzing::log_stream),
 ];
 
 /// Runs the target of this name.

@@ -42,13 +42,14 @@
 //! | [`secret`] | the types of Secret: credentials and caller tokens |
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
-//! | `sampler`, `loose_json` | bounds how often something happens; reads JSON of any shape |
+//! | `sampler`, `backoff`, `loose_json` | bounds how often something happens; pauses between tries; reads JSON of any shape |
 //!
 //! Modules import only modules below them in this order, and `tests/it/walls.rs` enforces this. The specification is in
 //! `docs/design`: `architecture.md`, `decision.md` and `contract.md`.
 
 pub mod args;
 pub mod auth0;
+mod backoff;
 pub mod check;
 pub mod cli;
 pub mod controller;

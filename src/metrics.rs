@@ -222,8 +222,8 @@ pub fn remove_series<C: Collector>(
 }
 
 /// A count as the value of a gauge.
-pub fn to_i64(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+pub fn to_i64(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
 fn full_name(name: &str) -> String {

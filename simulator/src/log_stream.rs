@@ -64,7 +64,6 @@ pub struct StreamedLogs(Arc<Counts>);
 struct Counts {
     delivered: AtomicU64,
     lost: AtomicU64,
-    not_taken: AtomicU64,
 }
 
 /// The streams of a tenant.
@@ -96,11 +95,6 @@ impl StreamedLogs {
     /// How many events were never sent, or never taken.
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::SeqCst)
-    }
-
-    /// How many requests the webhook did not take.
-    pub fn not_taken(&self) -> u64 {
-        self.0.not_taken.load(Ordering::SeqCst)
     }
 }
 
@@ -160,15 +154,15 @@ async fn send(stream: LogStream, mut events: UnboundedReceiver<Value>, streamed:
         if stream.disorder {
             batch.shuffle(&mut rand::rng());
         }
-        let is_delivered = deliver(&http, &stream, &batch, counts).await;
+        let is_delivered = deliver(&http, &stream, &batch).await;
         let count = if is_delivered { &counts.delivered } else { &counts.lost };
         count.fetch_add(events, Ordering::SeqCst);
-        deliver(&http, &stream, &again, counts).await;
+        deliver(&http, &stream, &again).await;
     }
 }
 
 /// Sends a batch until it is taken, or the retries are used up.
-async fn deliver(http: &reqwest::Client, stream: &LogStream, batch: &[Value], counts: &Counts) -> bool {
+async fn deliver(http: &reqwest::Client, stream: &LogStream, batch: &[Value]) -> bool {
     if batch.is_empty() {
         return true;
     }
@@ -182,7 +176,6 @@ async fn deliver(http: &reqwest::Client, stream: &LogStream, batch: &[Value], co
         if answer.is_ok_and(|answer| answer.status().is_success()) {
             return true;
         }
-        counts.not_taken.fetch_add(1, Ordering::SeqCst);
         sleep(stream.retry_pause).await;
     }
     false

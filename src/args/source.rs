@@ -49,10 +49,13 @@ pub struct SourceArgs {
     /// have a path. Repeatable.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_ENDPOINT", value_name = "DOMAIN=URL", value_parser = endpoint, value_delimiter = ',')]
     pub auth0_endpoint: Vec<(String, Url)>,
-    /// Trust the CA certificates of this file for Auth0, in addition to the system's. Read at the start: a change needs a
-    /// restart, and is logged.
+    /// Trust the CA certificates of this file for Auth0, in addition to the system's. serve reloads the file when it changes,
+    /// for new connections.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_FILE", value_name = "PEM")]
     pub auth0_ca_file: Option<PathBuf>,
+    /// Trust only the CA certificates of --auth0-ca-file for Auth0, and not the system's.
+    #[arg(long, env = "SESSION_CHECKER_AUTH0_CA_ONLY", value_parser = BoolishValueParser::new())]
+    pub auth0_ca_only: bool,
     /// Reach Auth0 through this HTTP proxy, with CONNECT: http://HOST:PORT. HTTPS_PROXY is not used.
     #[arg(long, env = "SESSION_CHECKER_AUTH0_PROXY", value_name = "URL", value_parser = proxy)]
     pub auth0_proxy: Option<Url>,

@@ -7,7 +7,7 @@ use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 use super::call::Operation;
 use super::observer::{BreakerState, ConnectionEnd, ListBound, MemoryBound, Observer, Outcome};
 use super::rate_limit_headers::RateLimit;
-use crate::metrics::MetricRegistry;
+use crate::metrics::{MetricRegistry, to_i64};
 use crate::policy::Failure;
 
 /// Counts calls to tenants.
@@ -120,8 +120,7 @@ impl Observer for Auth0Metrics {
 
     fn rate_limit(&self, tenant: &str, operation: Operation, limit: &RateLimit) {
         if let Some(remaining) = limit.remaining {
-            let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
-            self.rate_limit_remaining.with_label_values(&[tenant, operation.as_str()]).set(remaining);
+            self.rate_limit_remaining.with_label_values(&[tenant, operation.as_str()]).set(to_i64(remaining));
         }
     }
 
@@ -140,8 +139,15 @@ impl Observer for Auth0Metrics {
             BreakerState::Open => 2,
         };
         self.breaker_state.with_label_values(&[tenant]).set(state);
-        // A tenant's breaker reports its state from the start. These series exist from then on too, so that an alert sees the
-        // first event as an increase.
+    }
+
+    /// Rare events have a series from the start, so that an alert sees the first one as an increase.
+    fn begin(&self, tenant: &str) {
+        for operation in Operation::ALL {
+            for events in [&self.budget_waits, &self.budget_refusals] {
+                events.with_label_values(&[tenant, operation.as_str()]);
+            }
+        }
         for events in [&self.unusual_ids, &self.unknown_users, &self.dropped_entries, &self.connection_waits] {
             events.with_label_values(&[tenant]);
         }
@@ -178,7 +184,7 @@ impl Observer for Auth0Metrics {
     }
 
     fn connections(&self, tenant: &str, count: usize) {
-        self.connections.with_label_values(&[tenant]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.connections.with_label_values(&[tenant]).set(to_i64(count));
     }
 
     fn connection_ended(&self, tenant: &str, why: ConnectionEnd) {

@@ -61,7 +61,7 @@ pub use list::ReadList;
 pub use memory::Charge;
 pub use metrics::Auth0Metrics;
 pub use observer::{BreakerState, ConnectionEnd, ListBound, MemoryBound, Observer, Outcome, Unobserved};
-pub use pool::{ProxyCredentials, ProxyLogin, ProxyOptions};
+pub use pool::{CaError, ProxyCredentials, ProxyLogin, ProxyOptions, TrustedCas};
 pub use rate_limit_headers::RateLimit;
 pub use revoke::Revoked;
 pub use upstream::{SetupError, Upstream, UpstreamOptions};

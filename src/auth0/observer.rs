@@ -173,6 +173,8 @@ impl ConnectionEnd {
 
 /// Receives what happens between this client and the tenants, to count it. `tenant` is always the canonical domain.
 pub trait Observer: Send + Sync {
+    /// A tenant is used from now on.
+    fn begin(&self, _tenant: &str) {}
     /// One HTTP request ended. A retry is a request too.
     fn request(&self, _tenant: &str, _operation: Operation, _outcome: Outcome, _took: Duration) {}
     /// An answer carried rate limit headers. The token endpoint and the Management API have separate limits.

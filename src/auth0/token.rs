@@ -85,14 +85,14 @@ impl TokenCache {
         let mut fetching = {
             let mut state = self.lock();
             let now = Instant::now();
-            if let Some(cached) = state.cached.as_ref().filter(|cached| now < cached.usable_until) {
+            if let Some(cached) = state.usable(now) {
                 let token = Arc::clone(&cached.token);
-                if now >= cached.refresh_at && state.rejection(now).or(state.rate_limit(now)).is_none() {
+                if now >= cached.refresh_at && state.pause(now).is_none() {
                     self.join(&mut state);
                 }
                 return Ok(token);
             }
-            if let Some(error) = state.rejection(now).or(state.rate_limit(now)) {
+            if let Some(error) = state.pause(now) {
                 return Err(error.clone());
             }
             self.join(&mut state)
@@ -140,11 +140,11 @@ impl TokenCache {
         let now = Instant::now();
         let latest = now + FRESHNESS_INTERVAL;
         // Without a usable token the probe of the credential fetches the next one, with its pauses.
-        let Some(cached) = state.cached.as_ref().filter(|cached| now < cached.usable_until) else { return latest };
+        let Some(cached) = state.usable(now) else { return latest };
         if now < cached.refresh_at {
             return cached.refresh_at.min(latest);
         }
-        if state.rejection(now).or(state.rate_limit(now)).is_none() {
+        if state.pause(now).is_none() {
             self.join(&mut state);
         }
         // A fetch that fails postpones the refresh by a second at least.
@@ -196,12 +196,14 @@ impl TokenCache {
 }
 
 impl CacheState {
-    fn rejection(&self, now: Instant) -> Option<&Error> {
-        self.rejected.as_ref().filter(|(until, _)| now < *until).map(|(_, error)| error)
+    fn usable(&self, now: Instant) -> Option<&CachedToken> {
+        self.cached.as_ref().filter(|cached| now < cached.usable_until)
     }
 
-    fn rate_limit(&self, now: Instant) -> Option<&Error> {
-        self.rate_limited.as_ref().filter(|error| error.retry_at.is_some_and(|at| now < at))
+    /// Why no token is fetched now: the credential was rejected, or the token endpoint is rate limited.
+    fn pause(&self, now: Instant) -> Option<&Error> {
+        let rejection = self.rejected.as_ref().filter(|(until, _)| now < *until).map(|(_, error)| error);
+        rejection.or(self.rate_limited.as_ref().filter(|error| error.retry_at.is_some_and(|at| now < at)))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
@@ -51,8 +52,8 @@ const MAX_RETRY_DELAY_MS: u64 = 100;
 
 /// Where the requests of one tenant go, what limits them, and what observes them.
 pub(super) struct Endpoint {
-    /// For tokens.
-    http: Client,
+    /// For tokens. It is replaced when other CAs are trusted.
+    http: Arc<ArcSwap<Client>>,
     /// For everything else.
     pool: Arc<Pool>,
     base: Url,
@@ -118,7 +119,7 @@ enum TransportError {
 
 impl Endpoint {
     pub fn new(
-        http: Client,
+        http: Arc<ArcSwap<Client>>,
         pool: Arc<Pool>,
         (base, origin): (Url, (Scheme, Authority)),
         tenant: Box<str>,
@@ -159,7 +160,7 @@ impl Endpoint {
 
     /// Starts a request for a token.
     pub fn token_request(&self) -> reqwest::RequestBuilder {
-        self.http.request(Operation::Token.method(), self.url(Operation::Token.template()))
+        self.http.load().request(Operation::Token.method(), self.url(Operation::Token.template()))
     }
 
     /// A request to the Management API. `target` is an encoded absolute path with its query.
@@ -170,16 +171,10 @@ impl Endpoint {
         authorization: HeaderValue,
     ) -> Result<TenantRequest, Error> {
         let invalid = || Error::new(Failure::UpstreamError, "the request to the Management API is not valid HTTP");
-        let prefix = self.base.path().trim_end_matches('/');
-        let target = if prefix.is_empty() {
-            PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(target.as_bytes()))
-        } else {
-            PathAndQuery::from_maybe_shared(Bytes::from([prefix, target].concat()))
-        };
-        let uri = Uri::builder()
-            .scheme(self.origin.0.clone())
-            .authority(self.origin.1.clone())
-            .path_and_query(target.map_err(|_| invalid())?);
+        let (scheme, authority) = self.origin.clone();
+        let target = Bytes::from([self.base.path().trim_end_matches('/'), target].concat());
+        let path_and_query = PathAndQuery::from_maybe_shared(target).map_err(|_| invalid())?;
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query);
         let mut request = hyper::Request::new(());
         *request.uri_mut() = uri.build().map_err(|_| invalid())?;
         *request.method_mut() = operation.method();
@@ -285,7 +280,7 @@ impl Endpoint {
         request: reqwest::Request,
     ) -> Result<(Reply, RateLimit), TransportError> {
         let answer = async {
-            let response = self.http.execute(request).await.map_err(of_token)?;
+            let response = self.http.load_full().execute(request).await.map_err(of_token)?;
             self.read(Operation::Token, UnreadAnswer::Token(response)).await
         };
         timeout_at(deadline, answer).await.unwrap_or(Err(TransportError::Timeout))

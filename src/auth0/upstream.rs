@@ -1,9 +1,11 @@
 //! What the clients of all tenants share, built once, and where the requests of each tenant go.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::http::uri::{Authority, Scheme};
 use reqwest::{Client, Url, redirect};
 use rustls::ClientConfig;
@@ -12,7 +14,7 @@ use super::dns::{Resolver, ResolverOfTokens};
 use super::limiter::{QuotaConfig, TenantLimiter};
 use super::memory::TotalMemory;
 use super::observer::Observer;
-use super::pool::{Connector, Pool, Proxy, ProxyOptions, certificates, tls_config};
+use super::pool::{ConnectionCount, Connector, Pool, Proxy, ProxyOptions, TrustedCas, tls_config};
 use super::transport::{Endpoint, PRODUCT};
 use crate::policy::Tenant;
 
@@ -29,8 +31,8 @@ pub struct UpstreamOptions {
     /// Endpoints that replace those of tenants, by canonical or custom domain in lower case. `http`, a path and private
     /// addresses are allowed.
     pub endpoints: BTreeMap<String, Url>,
-    /// CA certificates in PEM that are trusted for tenants, in addition to the platform's.
-    pub ca_pem: Option<Vec<u8>>,
+    /// The CAs that are trusted for tenants.
+    pub cas: TrustedCas,
     /// The proxy for everything that is sent to tenants.
     pub proxy: Option<ProxyOptions>,
     /// Where the tenants' quotas are kept.
@@ -48,23 +50,29 @@ pub struct Upstream {
     unguarded: Network,
     /// Reaches everything through a proxy, whose own address may be private.
     proxied: Option<Network>,
-    tls: Arc<ClientConfig>,
+    /// For new connections.
+    tls: Arc<ArcSwap<ClientConfig>>,
     /// The endpoints that the operator names, by domain.
     overrides: HashMap<String, Url>,
     quotas: QuotaConfig,
-    /// By canonical domain, while they are in use.
-    limiters: Mutex<HashMap<String, Weak<TenantLimiter>>>,
-    /// By canonical domain and base, while they are in use.
-    pools: Mutex<HashMap<(String, Url), Weak<Pool>>>,
+    /// By canonical domain.
+    limiters: InUse<String, TenantLimiter>,
+    /// By canonical domain and base.
+    pools: InUse<(String, Url), Pool>,
+    /// By canonical domain.
+    connection_counts: InUse<String, ConnectionCount>,
     observer: Arc<dyn Observer>,
     memory: TotalMemory,
 }
+
+/// Values that all callers share while any of them keeps its value.
+struct InUse<K, T>(Mutex<HashMap<K, Weak<T>>>);
 
 /// How hosts are reached.
 struct Network {
     resolver: Arc<Resolver>,
     /// For tokens.
-    http: Client,
+    http: Arc<ArcSwap<Client>>,
     proxy: Option<Arc<Proxy>>,
 }
 
@@ -79,9 +87,9 @@ pub enum SetupError {
         /// The tenant's domain.
         domain: String,
     },
-    /// The additional CA certificates are unreadable.
-    #[error("--auth0-ca-file contains no readable PEM certificate")]
-    Ca,
+    /// No CA would be trusted.
+    #[error("--auth0-ca-only needs --auth0-ca-file FILE with the CA certificates to trust")]
+    NoCas,
     /// TLS cannot be set up, for instance because the platform has no root certificates.
     #[error("cannot set up TLS for Auth0: {0}")]
     Tls(#[from] rustls::Error),
@@ -94,10 +102,9 @@ impl Upstream {
     /// Builds the connection pool. Nothing is sent.
     ///
     /// # Errors
-    /// An endpoint or the extra certificates are unusable, or TLS cannot be set up.
+    /// An endpoint is unusable, or TLS cannot be set up.
     pub fn new(options: UpstreamOptions) -> Result<Self, SetupError> {
-        let extra = options.ca_pem.as_deref().map_or_else(|| Ok(Vec::new()), certificates);
-        let tls = tls_config(extra.map_err(|_| SetupError::Ca)?)?;
+        let tls = tls_config(&options.cas)?;
         let mut overrides = HashMap::new();
         for (domain, base) in options.endpoints {
             if !is_base(&base) {
@@ -110,27 +117,40 @@ impl Upstream {
             public_only: Network::new(Resolver::new(true), None, &tls)?,
             unguarded: Network::new(Resolver::new(false), None, &tls)?,
             proxied: proxy.map(|proxy| Network::new(Resolver::new(false), Some(proxy), &tls)).transpose()?,
-            tls: Arc::new(tls),
+            tls: Arc::new(ArcSwap::from_pointee(tls)),
             overrides,
             quotas: options.quotas,
-            limiters: Mutex::default(),
-            pools: Mutex::default(),
+            limiters: InUse::default(),
+            pools: InUse::default(),
+            connection_counts: InUse::default(),
             observer: options.observer,
             memory: TotalMemory::default(),
         })
     }
 
+    /// Trusts other CAs from now on, for new connections.
+    ///
+    /// # Errors
+    /// TLS cannot be set up. The CAs stay as they are.
+    pub fn trust(&self, cas: &TrustedCas) -> Result<(), SetupError> {
+        let tls = tls_config(cas)?;
+        let networks = || [&self.public_only, &self.unguarded].into_iter().chain(&self.proxied);
+        let clients = networks()
+            .map(|network| token_client(&network.resolver, network.proxy.as_ref(), &tls))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (network, client) in networks().zip(clients) {
+            network.http.store(Arc::new(client));
+        }
+        self.tls.store(Arc::new(tls));
+        Ok(())
+    }
+
     /// The limiter of a tenant. All callers get the same one while any of them keeps it.
     pub fn limiter(&self, tenant: &Tenant) -> Arc<TenantLimiter> {
-        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(limiter) = limiters.get(tenant.domain()).and_then(Weak::upgrade) {
-            return limiter;
-        }
-        limiters.retain(|_, limiter| limiter.strong_count() > 0);
-        let (observer, memory) = (Arc::clone(&self.observer), Arc::clone(&self.memory));
-        let limiter = Arc::new(TenantLimiter::new(tenant.domain(), &self.quotas, observer, memory));
-        limiters.insert(tenant.domain().to_owned(), Arc::downgrade(&limiter));
-        limiter
+        self.limiters.get_or_make(tenant.domain().to_owned(), || {
+            let (observer, memory) = (Arc::clone(&self.observer), Arc::clone(&self.memory));
+            Arc::new(TenantLimiter::new(tenant.domain(), &self.quotas, observer, memory))
+        })
     }
 
     /// Where the requests of a tenant go: to the endpoint for its custom domain, else to the endpoint for its canonical
@@ -144,55 +164,82 @@ impl Upstream {
         };
         let is_proxied = |network: &&Network| network.proxy.as_ref().is_some_and(|proxy| proxy.applies_to(base));
         let network = self.proxied.as_ref().filter(is_proxied).unwrap_or(network);
-        let (pool, http) = (self.pool(tenant, network, base), network.http.clone());
+        let (pool, http) = (self.pool(tenant, network, base), Arc::clone(&network.http));
         let (observer, limiter) = (Arc::clone(&self.observer), self.limiter(tenant));
         Endpoint::new(http, pool, (base.clone(), origin(base)), tenant.domain().into(), observer, limiter)
     }
 
     /// The connections of a tenant. All its credentials share them.
     fn pool(&self, tenant: &Tenant, network: &Network, base: &Url) -> Arc<Pool> {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (tenant.domain().to_owned(), base.clone());
-        if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
-            return pool;
+        let domain = tenant.domain();
+        self.pools.get_or_make((domain.to_owned(), base.clone()), || {
+            let is_https = base.scheme() == "https";
+            let connector = Connector {
+                host: base.host_str().unwrap_or_default().into(),
+                port: base.port_or_known_default().unwrap_or(443),
+                tls: is_https.then(|| Arc::clone(&self.tls)),
+                resolver: Arc::clone(&network.resolver),
+                proxy: network.proxy.clone(),
+            };
+            let new_count = || Arc::new(ConnectionCount::new(domain, Arc::clone(&self.observer)));
+            let count = self.connection_counts.get_or_make(domain.to_owned(), new_count);
+            Pool::new(Box::new(connector), is_https, count)
+        })
+    }
+}
+
+impl<K, T> Default for InUse<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, T> InUse<K, T> {
+    /// The value of a key. `make` makes it when nobody keeps one.
+    fn get_or_make(&self, key: K, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = values.get(&key).and_then(Weak::upgrade) {
+            return value;
         }
-        pools.retain(|_, pool| pool.strong_count() > 0);
-        let is_https = base.scheme() == "https";
-        let connector = Connector {
-            host: base.host_str().unwrap_or_default().into(),
-            port: base.port_or_known_default().unwrap_or(443),
-            tls: is_https.then(|| Arc::clone(&self.tls)),
-            resolver: Arc::clone(&network.resolver),
-            proxy: network.proxy.clone(),
-        };
-        let pool = Pool::new(tenant.domain(), Box::new(connector), is_https, Arc::clone(&self.observer));
-        pools.insert(key, Arc::downgrade(&pool));
-        pool
+        values.retain(|_, value| value.strong_count() > 0);
+        let value = make();
+        values.insert(key, Arc::downgrade(&value));
+        value
     }
 }
 
 impl Network {
     fn new(resolver: Resolver, proxy: Option<Arc<Proxy>>, tls: &ClientConfig) -> Result<Self, reqwest::Error> {
         let resolver = Arc::new(resolver);
-        let mut builder = Client::builder()
-            .user_agent(PRODUCT)
-            .redirect(redirect::Policy::none())
-            // `Endpoint::send` retries, and counts each request in the budget. hyper still sends a request on another
-            // connection when it could not write it at all: the tenant saw none of it.
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .tls_backend_preconfigured(tls.clone())
-            .dns_resolver(ResolverOfTokens(Arc::clone(&resolver)))
-            .connect_timeout(TOKEN_CONNECT_TIMEOUT)
-            .pool_idle_timeout(TOKEN_IDLE_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(TOKEN_PING_INTERVAL)
-            .http2_keep_alive_timeout(TOKEN_PING_INTERVAL);
-        if let Some(proxy) = proxy.clone() {
-            builder = builder.proxy(reqwest::Proxy::custom(move |_| Some(proxy.url_with_credentials())));
-        }
-        Ok(Self { resolver, http: builder.build()?, proxy })
+        let http = token_client(&resolver, proxy.as_ref(), tls)?;
+        Ok(Self { resolver, http: Arc::new(ArcSwap::from_pointee(http)), proxy })
     }
+}
+
+/// The client for tokens.
+fn token_client(
+    resolver: &Arc<Resolver>,
+    proxy: Option<&Arc<Proxy>>,
+    tls: &ClientConfig,
+) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder()
+        .user_agent(PRODUCT)
+        .redirect(redirect::Policy::none())
+        // `Endpoint::send` retries, and counts each request in the budget. hyper still sends a request on another
+        // connection when it could not write it at all: the tenant saw none of it.
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .tls_backend_preconfigured(tls.clone())
+        .dns_resolver(ResolverOfTokens(Arc::clone(resolver)))
+        .connect_timeout(TOKEN_CONNECT_TIMEOUT)
+        .pool_idle_timeout(TOKEN_IDLE_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(TOKEN_PING_INTERVAL)
+        .http2_keep_alive_timeout(TOKEN_PING_INTERVAL);
+    if let Some(proxy) = proxy.cloned() {
+        builder = builder.proxy(reqwest::Proxy::custom(move |_| Some(proxy.url_with_credentials())));
+    }
+    builder.build()
 }
 
 /// Scheme and authority of a base. Its host is one that `Url` accepted.
@@ -223,10 +270,10 @@ mod tests {
     use super::*;
     use crate::policy::Failure;
 
-    fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&[u8]>) -> Result<Upstream, SetupError> {
+    fn upstream(endpoints: &[(&str, &str)]) -> Result<Upstream, SetupError> {
         Upstream::new(UpstreamOptions {
             endpoints: endpoints.iter().map(|(domain, url)| ((*domain).to_owned(), url.parse().unwrap())).collect(),
-            ca_pem: ca_pem.map(<[u8]>::to_vec),
+            cas: TrustedCas::default(),
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Unobserved),
@@ -239,17 +286,17 @@ mod tests {
 
     #[test]
     fn endpoint_precedes_custom_and_canonical_domain() {
-        let plain = upstream(&[], None).unwrap();
+        let plain = upstream(&[]).unwrap();
         assert_eq!(base(&plain, "Acme.eu.auth0.com", None), "https://acme.eu.auth0.com/oauth/token");
         assert_eq!(base(&plain, "acme.eu.auth0.com", Some("Login.acme.com")), "https://login.acme.com/oauth/token");
 
-        let named = upstream(&[("acme.eu.auth0.com", "http://gateway:8080/auth0/")], None).unwrap();
+        let named = upstream(&[("acme.eu.auth0.com", "http://gateway:8080/auth0/")]).unwrap();
         let gateway = "http://gateway:8080/auth0/oauth/token";
         assert_eq!(base(&named, "acme.eu.auth0.com", None), gateway);
         assert_eq!(base(&named, "acme.eu.auth0.com", Some("login.acme.com")), gateway);
         assert_eq!(base(&named, "other.eu.auth0.com", None), "https://other.eu.auth0.com/oauth/token");
 
-        let custom = upstream(&[("login.acme.com", "http://a/x"), ("acme.eu.auth0.com", "http://b")], None).unwrap();
+        let custom = upstream(&[("login.acme.com", "http://a/x"), ("acme.eu.auth0.com", "http://b")]).unwrap();
         assert_eq!(base(&custom, "acme.eu.auth0.com", Some("login.acme.com")), "http://a/x/oauth/token");
         assert_eq!(base(&custom, "acme.eu.auth0.com", None), "http://b/oauth/token");
     }
@@ -257,7 +304,7 @@ mod tests {
     #[test]
     fn unusable_endpoint_is_an_error_that_names_its_domain() {
         for url in ["ftp://a/", "data:x", "http://me@a/", "http://:pw@a/", "http://a/?q", "http://a/#f"] {
-            let Err(SetupError::Endpoint { domain }) = upstream(&[("acme.eu.auth0.com", url)], None) else {
+            let Err(SetupError::Endpoint { domain }) = upstream(&[("acme.eu.auth0.com", url)]) else {
                 panic!("{url} was accepted");
             };
             assert_eq!(domain, "acme.eu.auth0.com");
@@ -273,9 +320,9 @@ mod tests {
             ("10.0.0.1", "private"),
             ("fd00::1", "private"),
         ] {
-            let mut upstream = upstream(&[], None).unwrap();
+            let mut upstream = upstream(&[]).unwrap();
             upstream.public_only =
-                Network::new(Resolver::fixed(address.parse().unwrap()), None, &upstream.tls).unwrap();
+                Network::new(Resolver::fixed(address.parse().unwrap()), None, &upstream.tls.load()).unwrap();
             let tenant = Tenant::new("acme.eu.auth0.com", None).unwrap();
             let endpoint = upstream.endpoint(&tenant);
             let context = (Instant::now() + Duration::from_secs(20)).into();
@@ -292,13 +339,6 @@ mod tests {
                     assert!(remedy.contains(word), "{remedy}");
                 }
             }
-        }
-    }
-
-    #[test]
-    fn ca_file_without_a_certificate_is_an_error() {
-        for pem in [&b""[..], b"no", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
-            assert!(matches!(upstream(&[], Some(pem)), Err(SetupError::Ca)), "{}", String::from_utf8_lossy(pem));
         }
     }
 }

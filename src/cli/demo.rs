@@ -90,6 +90,7 @@ fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
             policies: Source::Text(MANIFESTS),
             endpoints: [(DOMAIN.to_owned(), endpoint)].into(),
             ca_file: None,
+            ca_only: false,
             proxy: None,
             proxy_credentials_file: None,
         },

@@ -51,7 +51,11 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
         logs_listen: args.logs_listen,
         coverage_timing: CoverageTiming::default(),
         path_prefix: args.path_prefix,
-        tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
+        tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles {
+            certificate,
+            key,
+            client_ca: args.tls_client_ca,
+        }),
         source: source_config(args.source)?,
         caller_token_file: args.caller_token_file,
         caller_token: args.caller_token,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::args::SourceArgs;
-use crate::auth0::{ProxyCredentials, ProxyOptions};
+use crate::auth0::{ProxyCredentials, ProxyOptions, SetupError};
 use crate::controller::{Cluster, Namespaces};
 use crate::service::{RunError, Source, SourceConfig};
 use crate::source::Environment;
@@ -11,7 +11,7 @@ use crate::source::Environment;
 /// Chooses the source: the folder when one is given, else the Node demo's variables when they are set, else the cluster.
 ///
 /// # Errors
-/// When the folder does not exist, or only some of the variables are set.
+/// When the folder does not exist, only some of the variables are set, or no CA would be trusted.
 pub(super) fn source_config(args: SourceArgs) -> Result<SourceConfig, RunError> {
     let policies = match args.policy_dir {
         Some(path) if path.is_dir() => Source::Directory(path),
@@ -29,12 +29,16 @@ pub(super) fn source_config(args: SourceArgs) -> Result<SourceConfig, RunError> 
             }
         },
     };
+    if args.auth0_ca_only && args.auth0_ca_file.is_none() {
+        return Err(SetupError::NoCas.into());
+    }
     let exceptions = args.auth0_no_proxy;
     let proxy = args.auth0_proxy.map(|url| ProxyOptions { url, exceptions, credentials: ProxyCredentials::default() });
     Ok(SourceConfig {
         policies,
         endpoints: args.auth0_endpoint.into_iter().collect(),
         ca_file: args.auth0_ca_file,
+        ca_only: args.auth0_ca_only,
         proxy,
         proxy_credentials_file: args.auth0_proxy_credentials_file,
     })

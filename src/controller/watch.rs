@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::audit_switch::audit_switch;
 use super::client::{ClusterConnection, innermost};
 use super::objects::{self, ObservedPolicy, StoredPolicy};
+use crate::backoff::backoff;
 use crate::crd::{GROUP, SessionPolicy};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
 use crate::snapshot::AuditSwitch;
@@ -231,10 +232,10 @@ impl WatchError {
     /// The pause before the next attempt: it doubles with each failure, and varies, so that watches do not retry
     /// together.
     fn pause(&self, failures: u32) -> Duration {
-        let (first, longest) = match self {
+        let pauses = match self {
             Self::NoDefinition | Self::Forbidden(_) => PERSISTENT_BACKOFF,
             Self::Expired | Self::Other(_) => TRANSIENT_BACKOFF,
         };
-        first.saturating_mul(1 << failures.min(16)).min(longest).mul_f64(rand::random_range(0.75..1.25))
+        backoff(pauses, failures).mul_f64(rand::random_range(0.75..1.25))
     }
 }

@@ -28,9 +28,9 @@ use crate::policy::parse_rfc3339;
 pub const MAX_ENTRIES: usize = 1_000;
 /// The longest id of a session or an application, as the contract bounds those of a check, and of a log entry. Auth0's log ids
 /// have some 60 characters.
-const MAX_ID_CHARS: usize = 128;
+pub(super) const MAX_ID_CHARS: usize = 128;
 /// The longest name of a connection or an organization, as the contract bounds those of a check.
-const MAX_NAME_CHARS: usize = 300;
+pub(super) const MAX_NAME_CHARS: usize = 300;
 /// The types of events that are logins.
 const LOGIN_TYPES: [&str; 4] = ["s", "ssa", "sepft", "ciba_exchange_succeeded"];
 

@@ -18,6 +18,8 @@
 
 mod event;
 mod evidence;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod judge;
 mod last_checks;
 mod marks;

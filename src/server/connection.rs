@@ -5,14 +5,14 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::HttpBody;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, Version};
+use axum::http::{HeaderValue, Method, Request, Version};
 use axum::response::Response;
 use axum_server::tls_rustls::RustlsConfig;
 use hyper::body::Incoming;
@@ -23,10 +23,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::io::InspectWriter;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::connections::ConnectionPermit;
+use super::header_lists::WrittenFrames;
 use super::metrics::{ConnectionMetrics, Ended};
 use super::strict_lines::{HeaderProgress, StrictLines};
 use super::write_deadline::WriteDeadline;
@@ -81,7 +83,14 @@ struct Activity {
     last_request: AtomicU64,
 }
 
-struct InFlight(Arc<Activity>);
+/// One request.
+struct InFlight {
+    activity: Arc<Activity>,
+    /// Gone when the connection is.
+    permit: Weak<ConnectionPermit>,
+    /// Whether a known caller was answered.
+    is_proof: bool,
+}
 
 impl Default for ConnectionTimeouts {
     /// A slow network gets 10 s for what a healthy one does in milliseconds. The idle timeout is longer than that of common
@@ -113,26 +122,12 @@ impl ConnectionServer {
     }
 
     /// Serves a connection to its end, which is counted when this side ended it.
-    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _permit: ConnectionPermit) {
-        let begun = Instant::now();
-        // An answer is one small write: it must not wait for the peer's acknowledgement of the last one.
-        let _ = stream.set_nodelay(true);
-        let stream = WriteDeadline::new(stream, self.timeouts.write);
-        let served = match &self.tls {
-            None => self.serve_http(stream, peer, begun).await,
-            Some(tls) => {
-                let handshake = TlsAcceptor::from(tls.get_inner()).accept(stream);
-                let stream = tokio::select! {
-                    biased;
-                    () = self.draining.cancelled() => return,
-                    stream = timeout(self.timeouts.first_request, handshake) => stream,
-                };
-                match stream {
-                    Ok(Ok(stream)) => self.serve_http(stream, peer, begun).await,
-                    Ok(Err(_)) => Err(Ended::Tls),
-                    Err(_) => Err(Ended::FirstRequestTimeout),
-                }
-            }
+    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permit: ConnectionPermit) {
+        let permit = Arc::new(permit);
+        let served = tokio::select! {
+            biased;
+            served = self.serve_stream(stream, peer, &permit) => served,
+            () = permit.shed() => Err(Ended::Shed),
         };
         if let Err(ended) = served {
             self.metrics.ended(ended);
@@ -143,7 +138,41 @@ impl ConnectionServer {
         }
     }
 
-    async fn serve_http<S>(&self, stream: S, peer: SocketAddr, begun: Instant) -> Result<(), Ended>
+    async fn serve_stream(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: &Arc<ConnectionPermit>,
+    ) -> Result<(), Ended> {
+        let begun = Instant::now();
+        // An answer is one small write: it must not wait for the peer's acknowledgement of the last one.
+        let _ = stream.set_nodelay(true);
+        let stream = WriteDeadline::new(stream, self.timeouts.write);
+        match &self.tls {
+            None => self.serve_http(stream, peer, begun, permit).await,
+            Some(tls) => {
+                let handshake = TlsAcceptor::from(tls.get_inner()).accept(stream);
+                let stream = tokio::select! {
+                    biased;
+                    () = self.draining.cancelled() => return Ok(()),
+                    stream = timeout(self.timeouts.first_request, handshake) => stream,
+                };
+                match stream {
+                    Ok(Ok(stream)) => self.serve_http(stream, peer, begun, permit).await,
+                    Ok(Err(error)) => Err(Ended::by_handshake(&error)),
+                    Err(_) => Err(Ended::FirstRequestTimeout),
+                }
+            }
+        }
+    }
+
+    async fn serve_http<S>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        begun: Instant,
+        permit: &Arc<ConnectionPermit>,
+    ) -> Result<(), Ended>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -151,8 +180,11 @@ impl ConnectionServer {
         let extension = Peer(peer);
         let progress = HeaderProgress::new();
         let stream = StrictLines::new(stream, Arc::clone(&progress));
+        let (mut written, metrics) = (WrittenFrames::default(), self.metrics.clone());
+        let stream = InspectWriter::new(stream, move |bytes: &[u8]| metrics.header_lists_rejected(written.read(bytes)));
         let service = service_fn(|mut request: Request<Incoming>| {
-            let in_flight = InFlight::begin(&activity);
+            let mut in_flight = InFlight::begin(&activity, permit);
+            let is_post = request.method() == Method::POST;
             request.extensions_mut().insert(extension);
             let is_http1 = request.version() < Version::HTTP_2;
             let body_length = request.body().size_hint().exact();
@@ -164,6 +196,8 @@ impl ConnectionServer {
                     // A request that came before this answer was not checked, and no client needs to send one.
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
+                // Strangers get no other success than that of a GET.
+                in_flight.is_proof = is_post && answer.status().is_success();
                 drop(in_flight);
                 Ok::<_, Infallible>(answer)
             }
@@ -201,6 +235,16 @@ impl ConnectionServer {
 }
 
 impl Ended {
+    /// The reason of a TLS handshake that failed. Only certificates of clients are verified here.
+    fn by_handshake(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|error| error.downcast_ref()) {
+            Some(rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)) => {
+                Self::ClientCertificate
+            }
+            _ => Self::Tls,
+        }
+    }
+
     /// The reason of an error of a connection. A peer that breaks its own connection is not an event.
     fn by(error: &(dyn Error + 'static)) -> Result<(), Self> {
         let mut cause = Some(error);
@@ -248,16 +292,21 @@ impl Activity {
 }
 
 impl InFlight {
-    fn begin(activity: &Arc<Activity>) -> Self {
+    fn begin(activity: &Arc<Activity>, permit: &Arc<ConnectionPermit>) -> Self {
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
+        permit.request_begun();
+        Self { activity: Arc::clone(activity), permit: Arc::downgrade(permit), is_proof: false }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let last = u64::try_from(self.0.begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        self.0.last_request.store(last, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let Self { activity, permit, is_proof } = self;
+        let last = u64::try_from(activity.begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        activity.last_request.store(last, Ordering::Relaxed);
+        activity.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(permit) = permit.upgrade() {
+            permit.request_ended(*is_proof);
+        }
     }
 }

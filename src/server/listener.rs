@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,47 +45,6 @@ pub struct ServeOptions {
     pub draining: CancellationToken,
     /// How long open connections may take to finish after that.
     pub drain_timeout: Duration,
-}
-
-/// The files of a certificate and its key.
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// The certificate chain in PEM.
-    pub certificate: PathBuf,
-    /// The private key in PEM.
-    pub key: PathBuf,
-}
-
-/// Why a certificate or its key cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("the certificate {certificate} and key {key} cannot be used: {source}")]
-pub struct TlsError {
-    certificate: String,
-    key: String,
-    source: io::Error,
-}
-
-impl TlsFiles {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or is not PEM, or the key does not belong to the certificate.
-    pub async fn load(&self) -> Result<RustlsConfig, TlsError> {
-        RustlsConfig::from_pem_file(&self.certificate, &self.key).await.map_err(|source| self.error(source))
-    }
-
-    /// Reads the files again, for new connections.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load). The old certificate stays in use.
-    pub async fn reload(&self, config: &RustlsConfig) -> Result<(), TlsError> {
-        config.reload_from_pem_file(&self.certificate, &self.key).await.map_err(|source| self.error(source))
-    }
-
-    fn error(&self, source: io::Error) -> TlsError {
-        let show = |path: &PathBuf| path.display().to_string();
-        TlsError { certificate: show(&self.certificate), key: show(&self.key), source }
-    }
 }
 
 impl Listener {
@@ -147,9 +105,14 @@ impl Listener {
             };
             match connections.admit(peer) {
                 Ok(permit) => {
+                    let has_shed = permit.has_shed;
                     let serve = Arc::clone(&server).serve(stream, peer, permit);
                     let ended = ended.clone();
                     tasks.spawn(async move { ended.run_until_cancelled(serve).await });
+                    if has_shed {
+                        // The one that made room closes its socket before the next one opens.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(reason) => {
                     metrics.rejected(reason);

@@ -14,6 +14,7 @@ pub struct ServerMetrics {
     connections: IntGaugeVec,
     connections_rejected: IntCounterVec,
     connections_ended: IntCounterVec,
+    header_lists_rejected: IntCounterVec,
     accept_errors: IntCounterVec,
 }
 
@@ -24,6 +25,7 @@ pub struct ConnectionMetrics {
     open: IntGauge,
     rejected: IntCounterVec,
     ended: IntCounterVec,
+    header_lists_rejected: IntCounter,
     accept_errors: IntCounter,
 }
 
@@ -45,6 +47,8 @@ pub(super) enum Ended {
     Idle,
     WriteTimeout,
     Tls,
+    ClientCertificate,
+    Shed,
 }
 
 impl ConnectionRejection {
@@ -60,8 +64,16 @@ impl ConnectionRejection {
 }
 
 impl Ended {
-    const ALL: [Self; 6] =
-        [Self::HeadersTooLarge, Self::Malformed, Self::FirstRequestTimeout, Self::Idle, Self::WriteTimeout, Self::Tls];
+    const ALL: [Self; 8] = [
+        Self::HeadersTooLarge,
+        Self::Malformed,
+        Self::FirstRequestTimeout,
+        Self::Idle,
+        Self::WriteTimeout,
+        Self::Tls,
+        Self::ClientCertificate,
+        Self::Shed,
+    ];
 
     /// The label of the metric.
     pub(super) const fn as_str(self) -> &'static str {
@@ -72,6 +84,8 @@ impl Ended {
             Self::Idle => "idle",
             Self::WriteTimeout => "write_timeout",
             Self::Tls => "tls",
+            Self::ClientCertificate => "client_certificate",
+            Self::Shed => "shed",
         }
     }
 }
@@ -94,13 +108,18 @@ impl ServerMetrics {
             connections: registry.gauges("connections", "Open connections.", &["listener"]),
             connections_rejected: registry.counters(
                 "connections_rejected_total",
-                "Connections that were closed at once: limit = the listener holds its maximum, source_limit = the source holds its maximum.",
+                "Connections that were closed at once, because all others are in use: limit = the listener holds its maximum, source_limit = the source holds its maximum.",
                 &["listener", "reason"],
             ),
             connections_ended: registry.counters(
                 "connections_ended_total",
-                "Connections that the service ended: headers_too_large, malformed, first_request_timeout, idle, write_timeout or tls.",
+                "Connections that the service ended: headers_too_large, malformed, first_request_timeout, idle, write_timeout, tls, client_certificate (missing, or of another CA) or shed (for a new one at the maximum).",
                 &["listener", "reason"],
+            ),
+            header_lists_rejected: registry.counters(
+                "header_lists_rejected_total",
+                "HTTP/2 requests that were answered with 431, because their header list is larger than 16 KiB.",
+                &["listener"],
             ),
             accept_errors: registry.counters(
                 "accept_errors_total",
@@ -124,6 +143,7 @@ impl ServerMetrics {
             open: self.connections.with_label_values(&[listener]),
             rejected: self.connections_rejected.clone(),
             ended: self.connections_ended.clone(),
+            header_lists_rejected: self.header_lists_rejected.with_label_values(&[listener]),
             accept_errors: self.accept_errors.with_label_values(&[listener]),
         }
     }
@@ -171,6 +191,13 @@ impl ConnectionMetrics {
     /// Counts a connection that the service ended.
     pub(super) fn ended(&self, reason: Ended) {
         self.ended.with_label_values(&[self.listener, reason.as_str()]).inc();
+    }
+
+    /// Counts HTTP/2 requests with a header list that is too large.
+    pub(super) fn header_lists_rejected(&self, count: u64) {
+        if count > 0 {
+            self.header_lists_rejected.inc_by(count);
+        }
     }
 
     /// Counts a connection that could not be accepted.

@@ -7,6 +7,7 @@ mod check;
 mod connection;
 mod connections;
 mod error;
+mod header_lists;
 mod layers;
 mod listener;
 mod logs;
@@ -15,6 +16,7 @@ mod rejections;
 mod request;
 mod request_id;
 mod strict_lines;
+mod tls;
 mod write_deadline;
 
 use std::sync::Arc;
@@ -25,9 +27,10 @@ use axum::{Router, middleware};
 pub use app::App;
 pub use connection::ConnectionTimeouts;
 pub use connections::ConnectionLimits;
-pub use listener::{Listener, ServeOptions, TlsError, TlsFiles};
+pub use listener::{Listener, ServeOptions};
 pub use metrics::{ConnectionMetrics, ServerMetrics};
 pub use rejections::Rejections;
+pub use tls::{TlsError, TlsFiles};
 
 /// Parses the body of a check, for [`fuzzing`](crate::fuzzing).
 #[cfg(any(test, fuzzing))]

@@ -21,7 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::args::ListenAddress;
-use crate::auth0::{ProxyLogin, QuotaConfig};
+use crate::auth0::{ProxyLogin, QuotaConfig, TrustedCas};
 use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
@@ -37,11 +37,11 @@ use crate::shutdown::{Request, Shutdown, Signals};
 use crate::snapshot::{
     ForcedAudit, ObservedState, Publisher, SnapshotMetrics, keep_tenants_warm, probe_credentials, warn_without_policies,
 };
-use crate::source::{follow_setting, parse_switch, warn_when_changed};
+use crate::source::{follow_setting, parse_switch};
 use crate::telemetry;
 use descriptors::{ADMIN_LIMITS, LOGS_LIMITS, connection_limits};
 use parts::{caller_access, coverage, ledger, log_hash_key, redis, token_digest};
-use source::{PROXY_CREDENTIALS, never_ends, setting};
+use source::{CA_FILE, PROXY_CREDENTIALS, never_ends, setting};
 
 pub use config::ServiceConfig;
 pub use error::RunError;
@@ -69,7 +69,7 @@ pub struct Service {
     shutdown_delay: Duration,
     drain_timeout: Duration,
     /// Wakes what reads files again less often than every second.
-    reload: Arc<Notify>,
+    reload: Arc<Reload>,
     /// Tasks that end in a shutdown: the listeners when they have drained, the election when the Lease is released.
     draining_tasks: JoinSet<Result<(), RunError>>,
     /// Tasks that run as long as the process: they follow files, the cluster and the clock.
@@ -99,8 +99,9 @@ impl Service {
         let quotas = QuotaConfig::new(redis, config.replicas);
         let proxy_file = config.source.read_proxy_credentials()?;
         let proxy = config.source.proxy.clone();
-        let upstream = config.source.upstream(quotas, &registry)?;
-        let ca_file = config.source.ca_file;
+        let ca_file = config.source.read_cas()?;
+        let cas = ca_file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
+        let upstream = config.source.upstream(cas, quotas, &registry)?;
         let observed = ObservedState { caller_access, forced_audit, ..ObservedState::default() };
         let snapshot_metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, observed, config.max_in_flight, snapshot_metrics));
@@ -129,9 +130,15 @@ impl Service {
             background_tasks.spawn(never_ends("the status writer", writer.map(Ok)));
         }
         background_tasks.spawn(never_ends("the credential probe", probe_credentials(Arc::clone(&publisher))));
-        if let Some(path) = ca_file {
-            let follower = warn_when_changed(path, "CA certificates for Auth0");
-            background_tasks.spawn(never_ends("the follower of the CA file", follower));
+        if let Some(file) = ca_file {
+            let trusting = Arc::clone(&publisher);
+            let apply = move |_: &mut ObservedState, cas: &TrustedCas| {
+                if let Err(error) = trusting.upstream().trust(cas) {
+                    tracing::error!(%error, "new CA certificates for Auth0 not usable; the previous ones stay trusted");
+                }
+            };
+            let follower = follow_setting(file, CA_FILE, apply, Arc::clone(&publisher));
+            background_tasks.spawn(never_ends("the reader of --auth0-ca-file", follower));
         }
         if let Some((file, proxy)) = proxy_file.zip(proxy) {
             let apply = move |_: &mut ObservedState, login: &ProxyLogin| proxy.credentials.set(login.clone());
@@ -156,15 +163,24 @@ impl Service {
             let follower = follow_setting(file, "--force-audit-file", apply, Arc::clone(&publisher));
             background_tasks.spawn(never_ends("the reader of --force-audit-file", follower));
         }
-        let reload = Arc::new(Notify::new());
-        let tls = match config.tls {
+        let reload = Arc::new(Reload::default());
+        let (tls, logs_tls) = match config.tls {
             Some(files) => {
                 let loaded = files.load().await?;
-                let follower = follow_certificate(files, loaded.clone(), Arc::clone(&reload));
-                background_tasks.spawn(named("the reader of --tls-cert", follower));
-                Some(loaded)
+                let mut listeners = vec![(files.clone(), loaded.clone())];
+                let mut logs_tls = None;
+                if config.logs_listen.is_some() {
+                    // Auth0 has no client certificate for its log streams.
+                    let files = TlsFiles { client_ca: None, ..files };
+                    let loaded = files.load().await?;
+                    listeners.push((files, loaded.clone()));
+                    logs_tls = Some(loaded);
+                }
+                let follower = follow_certificates(listeners, Arc::clone(&reload));
+                background_tasks.spawn(named("the reader of --tls-cert and --tls-client-ca", follower));
+                (Some(loaded), logs_tls)
             }
-            None => None,
+            None => (None, None),
         };
 
         let log_hash_key = log_hash_key(config.log_hash_key.as_ref(), config.ledger_key.as_ref());
@@ -183,9 +199,9 @@ impl Service {
         if coverage.has_work() {
             background_tasks.spawn(named("the audit of log streams", coverage.run().map(Ok)));
         }
-        let (checks, address) = bind(config.listen, tls.clone()).await?;
+        let (checks, address) = bind(config.listen, tls).await?;
         let logs = match config.logs_listen {
-            Some(listen) => Some(bind(listen, tls).await?),
+            Some(listen) => Some(bind(listen, logs_tls).await?),
             None => None,
         };
         let logs_address = logs.as_ref().map(|(_, address)| *address);
@@ -241,7 +257,7 @@ impl Service {
                 Request::Stop(signal) => break signal,
                 Request::Reload => {
                     tracing::info!(signal = "SIGHUP", "reading files again");
-                    self.reload.notify_waiters();
+                    self.reload.request();
                 }
             }
         };
@@ -328,22 +344,37 @@ async fn bind(address: ListenAddress, tls: Option<RustlsConfig>) -> Result<(List
     Err(RunError::Listen(address, failed))
 }
 
-async fn follow_certificate(files: TlsFiles, loaded: RustlsConfig, reload: Arc<Notify>) -> Result<(), RunError> {
+/// Asks the one task that reads files less often than every second to read them now.
+#[derive(Default)]
+struct Reload(Notify);
+
+impl Reload {
+    /// A request while files are read is kept: they are read once more.
+    fn request(&self) {
+        self.0.notify_one();
+    }
+
+    async fn requested(&self) {
+        self.0.notified().await;
+    }
+}
+
+async fn follow_certificates(listeners: Vec<(TlsFiles, RustlsConfig)>, reload: Arc<Reload>) -> Result<(), RunError> {
     let mut ticks = ticker(CERTIFICATE_INTERVAL);
     let mut failing = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = reload.notified() => {}
+            () = reload.requested() => {}
         }
-        match files.reload(&loaded).await {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
-                failing = true;
-                tracing::error!(%error, "certificate reload failed; the previous certificate stays in use");
-            }
-            Err(_) => {}
+        let mut failed = None;
+        for (files, loaded) in &listeners {
+            failed = files.reload(loaded).await.err().or(failed);
         }
+        if let Some(error) = failed.as_ref().filter(|_| !failing) {
+            tracing::error!(%error, "certificate reload failed; the previous certificates stay in use");
+        }
+        failing = failed.is_some();
     }
 }
 
@@ -361,4 +392,18 @@ fn ticker(interval: Duration) -> Interval {
     let mut ticks = interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reload_that_is_requested_during_another_follows_it() {
+        let reload = Reload::default();
+        // Nobody waits: files are being read.
+        reload.request();
+        assert!(reload.requested().now_or_never().is_some());
+        assert!(reload.requested().now_or_never().is_none());
+    }
 }

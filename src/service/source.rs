@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::error::RunError;
-use crate::auth0::{Auth0Metrics, ProxyLogin, ProxyOptions, QuotaConfig, Upstream, UpstreamOptions};
+use crate::auth0::{Auth0Metrics, ProxyLogin, ProxyOptions, QuotaConfig, TrustedCas, Upstream, UpstreamOptions};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::{Cluster, ClusterConnection, ObservedPolicies, follow_cluster};
 use crate::metrics::MetricRegistry;
@@ -21,6 +21,8 @@ use crate::source::{Environment, SettingFile, follow_folder, read_documents, rea
 
 /// The option that names the file with the credentials of the proxy.
 pub(super) const PROXY_CREDENTIALS: &str = "--auth0-proxy-credentials-file";
+/// The option that names the file with the CAs of tenants.
+pub(super) const CA_FILE: &str = "--auth0-ca-file";
 
 /// How long a command waits until the API server has sent all policies and Secrets: a healthy one takes a second or two,
 /// and a person is waiting.
@@ -32,8 +34,10 @@ pub struct SourceConfig {
     pub policies: Source,
     /// URLs that replace a tenant's own, by domain in lower case.
     pub endpoints: BTreeMap<String, Url>,
-    /// A PEM file with CA certificates to trust for Auth0, in addition to the system's.
+    /// A PEM file with CA certificates to trust for Auth0. Followed.
     pub ca_file: Option<PathBuf>,
+    /// Do not trust the system's CAs as well.
+    pub ca_only: bool,
     /// The proxy for Auth0.
     pub proxy: Option<ProxyOptions>,
     /// A file with its user and password. Followed.
@@ -62,18 +66,34 @@ pub(super) fn setting<T: PartialEq>(
 }
 
 impl SourceConfig {
-    /// Builds the HTTP client for the tenants.
+    /// Reads the CAs for tenants, and returns their file to be followed.
     ///
     /// # Errors
-    /// When the CA file cannot be read or holds no certificate.
-    pub(super) fn upstream(&self, quotas: QuotaConfig, registry: &MetricRegistry) -> Result<Upstream, RunError> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| RunError::File("--auth0-ca-file", path.clone(), error))
+    /// When the file cannot be read or holds no CA certificate.
+    pub(super) fn read_cas(&self) -> Result<Option<SettingFile<TrustedCas>>, RunError> {
+        let Some(path) = &self.ca_file else { return Ok(None) };
+        let parse: fn(&Path, &str) -> Result<TrustedCas, String> = match self.ca_only {
+            false => |_, text| TrustedCas::parse(text.as_bytes()).map_err(|error| error.to_string()),
+            true => {
+                |_, text| TrustedCas::parse(text.as_bytes()).map(TrustedCas::only).map_err(|error| error.to_string())
+            }
         };
-        let ca_pem = self.ca_file.as_ref().map(read).transpose()?;
+        setting(CA_FILE, path, parse).map(Some)
+    }
+
+    /// Builds the HTTP clients for the tenants.
+    ///
+    /// # Errors
+    /// When an endpoint is not usable, or TLS cannot be set up.
+    pub(super) fn upstream(
+        &self,
+        cas: TrustedCas,
+        quotas: QuotaConfig,
+        registry: &MetricRegistry,
+    ) -> Result<Upstream, RunError> {
         let observer = Arc::new(Auth0Metrics::new(registry));
         let (endpoints, proxy) = (self.endpoints.clone(), self.proxy.clone());
-        Ok(Upstream::new(UpstreamOptions { endpoints, ca_pem, proxy, quotas, observer })?)
+        Ok(Upstream::new(UpstreamOptions { endpoints, cas, proxy, quotas, observer })?)
     }
 
     /// Reads the credentials of the proxy, and returns their file to be followed.
@@ -96,7 +116,8 @@ impl SourceConfig {
         // The metrics are counted and never scraped.
         let registry = MetricRegistry::new();
         self.read_proxy_credentials()?;
-        let upstream = self.upstream(QuotaConfig::default(), &registry)?;
+        let cas = self.read_cas()?.map(|file| file.value().clone()).unwrap_or_default();
+        let upstream = self.upstream(cas, QuotaConfig::default(), &registry)?;
         let metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, ObservedState::default(), 1, metrics));
         // Dropped at the end, which stops them.

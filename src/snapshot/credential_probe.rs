@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::publisher::Publisher;
 use crate::auth0::TenantClient;
+use crate::backoff::backoff;
 use crate::policy::{CredentialKey, CredentialState, Failure, ProbeResult};
 
 /// How long a probe may take. Probes delay no login, so a tenant may answer more slowly than in a check (3 s).
@@ -131,7 +132,7 @@ impl Backoff {
 
     /// When the next probe is due; `None` before the first.
     fn due(&mut self, state: CredentialState) -> Option<Instant> {
-        let (first, longest) = match state {
+        let pauses = match state {
             CredentialState::Unknown | CredentialState::Sufficient => {
                 self.failures = 0;
                 (PROBE_INTERVAL, PROBE_INTERVAL)
@@ -139,7 +140,6 @@ impl Backoff {
             CredentialState::Unreachable => UNREACHABLE_BACKOFF,
             CredentialState::Lacking | CredentialState::Rejected => REJECTED_BACKOFF,
         };
-        let doubled = first.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(longest);
-        Some(self.last_probe? + doubled.mul_f64(self.jitter))
+        Some(self.last_probe? + backoff(pauses, self.failures.saturating_sub(1)).mul_f64(self.jitter))
     }
 }

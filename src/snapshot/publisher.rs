@@ -77,6 +77,11 @@ impl Publisher {
         }
     }
 
+    /// What the clients of all tenants share.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// The current snapshot, shared: it always holds the newest one.
     pub fn current(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.current)

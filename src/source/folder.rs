@@ -96,13 +96,7 @@ impl PolicyFolder {
             let file = self.files.entry(name).or_insert_with(|| PolicyFile::new(path));
             changed |= file.scan();
         }
-        if self.unread.scan(&self.path) {
-            changed = true;
-            for path in self.unread.with_policies() {
-                tracing::warn!(file = %path.display(), error = %FileError::NotRead, "policy file cannot be used");
-            }
-        }
-        changed
+        changed | self.unread.scan(&self.path)
     }
 
     /// Updates an index to the content of the folder: applies what the files contain, removes everything else. Returns a

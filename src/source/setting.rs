@@ -89,44 +89,6 @@ pub async fn follow_setting<T: PartialEq + Send + 'static>(
     }
 }
 
-/// Warns whenever a file changes that the service reads only when it starts.
-///
-/// # Errors
-/// When a task was cancelled or panicked.
-pub async fn warn_when_changed(path: PathBuf, what: &'static str) -> Result<Infallible, JoinError> {
-    let mut changes = ChangedFile::new(path);
-    let mut ticker = scan_ticker();
-    loop {
-        ticker.tick().await;
-        changes = spawn_blocking(move || {
-            if changes.scan() {
-                let file = changes.0.path().display();
-                tracing::warn!(what, %file, "file changed, and the service reads it only at its start: restart the service");
-            }
-            changes
-        })
-        .await?;
-    }
-}
-
-/// A file whose changes are noticed.
-struct ChangedFile(WatchedFile);
-
-impl ChangedFile {
-    /// What the file contains now is known.
-    fn new(path: PathBuf) -> Self {
-        let mut file = WatchedFile::new(path);
-        // A file that cannot be read ends the start of the service elsewhere.
-        let _ = file.read_if_changed();
-        Self(file)
-    }
-
-    /// Whether the content is another than before. A file that is gone for a moment has not changed.
-    fn scan(&mut self) -> bool {
-        self.0.differs_from_last_read().unwrap_or(false)
-    }
-}
-
 /// Parses a switch: `true` or `false`, surrounded by optional white space.
 ///
 /// # Errors
@@ -161,24 +123,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-
-    #[test]
-    fn change_of_a_file_that_is_not_followed_is_noticed_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        fs::write(&path, "one").unwrap();
-        let mut file = ChangedFile::new(path.clone());
-        assert!(!(0..3).any(|_| file.scan()));
-        fs::write(&path, "two").unwrap();
-        assert_eq!((0..4).filter(|_| file.scan()).count(), 1);
-        // Removed and written again, as some tools do.
-        fs::remove_file(&path).unwrap();
-        assert!(!file.scan());
-        fs::write(&path, "two").unwrap();
-        assert!(!(0..3).any(|_| file.scan()));
-        fs::write(&path, "three").unwrap();
-        assert_eq!((0..4).filter(|_| file.scan()).count(), 1);
-    }
 
     #[test]
     fn invalid_switch_file_keeps_the_last_value() {

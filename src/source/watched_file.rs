@@ -65,14 +65,6 @@ impl WatchedFile {
         read
     }
 
-    /// Whether the text differs from the one returned last, which it then counts as. An error forgets nothing.
-    ///
-    /// # Errors
-    /// When the path cannot be read, or is not a file.
-    pub fn differs_from_last_read(&mut self) -> io::Result<bool> {
-        self.read().map(|text| text.is_some())
-    }
-
     fn read(&mut self) -> io::Result<Option<String>> {
         let metadata = fs::metadata(&self.path)?;
         if !metadata.is_file() {

@@ -75,8 +75,10 @@ fn commands_in_the_pod_see_what_the_service_sees() {
     for source in sources_in_the_pod(&with(&values)) {
         assert_eq!(source.namespace, ["one", "two"]);
         assert_eq!(source.auth0_endpoint, [("acme.eu.auth0.com".to_owned(), "http://x".parse().unwrap())]);
-        assert!(source.auth0_ca_file.is_some());
+        assert!(source.auth0_ca_file.is_some() && !source.auth0_ca_only);
     }
+    let only = with(&["auth0.ca.configMapName=ca", "auth0.ca.only=true"]);
+    assert!(sources_in_the_pod(&only).iter().all(|source| source.auth0_ca_only));
     assert!(sources_in_the_pod(&with(&["watch.allNamespaces=true"])).iter().all(|source| source.all_namespaces));
 }
 
@@ -284,6 +286,20 @@ fn ways_to_log_in_to_the_ledger_are_given_to_the_service() {
         let mount = mounts.iter().find(|mount| mount["name"] == volume).unwrap();
         assert!(file.as_str().unwrap().starts_with(mount["mountPath"].as_str().unwrap()), "{file}");
     }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn client_cas_are_a_mounted_file() {
+    let values = ["tls.secretName=tls", "tls.clientCa.configMapName=gateway-ca", "tls.clientCa.key=cas.pem"];
+    let manifests = with(&values);
+    let file = manifests.serve().tls_client_ca.unwrap();
+    let mounts = manifests.container()["volumeMounts"].as_array().unwrap().clone();
+    let mount = mounts.iter().find(|mount| mount["name"] == "client-ca").unwrap();
+    assert_eq!(file, std::path::Path::new(mount["mountPath"].as_str().unwrap()).join("cas.pem"));
+    let volumes = manifests.pod()["volumes"].as_array().unwrap().clone();
+    assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == "gateway-ca"));
+    assert!(with(&["tls.secretName=tls"]).serve().tls_client_ca.is_none());
 }
 
 #[test]

@@ -28,6 +28,8 @@ fn objects_are_unique_and_have_a_namespace() {
 fn contradictory_values_fail_with_a_remedy() {
     for (values, message) in [
         (&["watch.allNamespaces=true", "watch.namespaces={a}"][..], "not both"),
+        (&["tls.clientCa.configMapName=ca"], "set tls.secretName, because client certificates need HTTPS"),
+        (&["auth0.ca.only=true"], "set auth0.ca.configMapName"),
         (&["ingress.enabled=true"], "ingress.hosts is empty: name at least one host"),
         (&["httpRoute.enabled=true"], "httpRoute.parentRefs is empty: name at least one Gateway"),
         (&["metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true"], "not both"),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use session_checker::auth0::{
-    ProxyCredentials, ProxyLogin, ProxyOptions, QuotaConfig, TenantClient, Upstream, UpstreamOptions,
+    ProxyCredentials, ProxyLogin, ProxyOptions, QuotaConfig, TenantClient, TrustedCas, Upstream, UpstreamOptions,
 };
 use session_checker::policy::{Failure, Tenant};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
@@ -72,7 +72,7 @@ impl Proxy {
 fn client(peer: &Peer, proxy: ProxyOptions) -> TenantClient {
     let upstream = Upstream::new(UpstreamOptions {
         endpoints: [(DOMAIN.to_owned(), peer.url().parse().unwrap())].into(),
-        ca_pem: Some(peer.ca.clone().into_bytes()),
+        cas: TrustedCas::parse(peer.ca.as_bytes()).unwrap(),
         proxy: Some(proxy),
         quotas: QuotaConfig::default(),
         observer: Arc::new(Recorder::default()),

@@ -285,6 +285,8 @@ fn invalid_command_line_exits_with_64() {
         &["serve", "--drain-timeout", "5"],
         &["serve", "--auth0-endpoint", "no-url"],
         &["serve", "--tls-cert", "cert.pem"],
+        &["serve", "--tls-client-ca", "ca.pem"],
+        &["serve", "--auth0-ca-only"],
         &["validate"],
     ] {
         let (code, text) = finish(&VARIABLES, arguments);

@@ -1,6 +1,8 @@
 //! What strangers can make the service hold: connections, headers, answers that nobody reads.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::{APP, Running, TOKEN, callers, credentials, eventually, policy, tenant};
 
-/// A listener of its own with one small and one endless answer.
+/// A listener of its own with one small and one endless answer, and one that never comes.
 struct Served {
     address: SocketAddr,
+    /// How many requests wait for that one.
+    waiting: Arc<AtomicUsize>,
     registry: MetricRegistry,
     draining: CancellationToken,
     ended: tokio::task::JoinHandle<()>,
@@ -35,15 +39,33 @@ impl Served {
             drain_timeout: Duration::from_secs(60),
         };
         let large = || async { vec![b'x'; 64 << 20] };
-        let router = Router::new().route("/", get(|| async { "ok" })).route("/large", get(large));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let arrived = Arc::clone(&waiting);
+        let wait = move || {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<&str>()
+        };
+        let router = Router::new().route("/", get(|| async { "ok" }).post(|| async { "ok" }));
+        let router = router.route("/large", get(large)).route("/wait", get(wait));
         let ended = tokio::spawn(async move { listener.serve(router, options).await.unwrap() });
-        Self { address, registry, draining, ended }
+        Self { address, waiting, registry, draining, ended }
     }
 
     fn metric(&self, series: &str) -> f64 {
         let text = self.registry.scrape(&LiveSeries::new([]));
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("session_checker_{series} ")));
         line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Connections from a source, each with a request that is not answered.
+    async fn hold(&self, source: &str, count: usize) -> Vec<TcpStream> {
+        let before = self.waiting.load(Ordering::SeqCst);
+        let mut held = futures::future::join_all((0..count).map(|_| from(source, self.address))).await;
+        for stream in &mut held {
+            stream.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        }
+        eventually("all wait", || async { self.waiting.load(Ordering::SeqCst) == before + count }).await;
+        held
     }
 
     async fn counted(&self, series: &str, count: f64) {
@@ -129,15 +151,14 @@ async fn header_of_a_check_fits_and_many_small_headers_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_over_a_limit_are_closed_and_counted() {
     let served = Served::start(ConnectionLimits { total: 5, per_source: 3 }, short(|_| {}));
-    let held = [(); 3].map(|()| from("127.0.0.2", served.address));
-    let held = futures::future::join_all(held).await;
+    let held = served.hold("127.0.0.2", 3).await;
     served.counted("connections{listener=\"checks\"}", 3.0).await;
     let mut fourth = from("127.0.0.2", served.address).await;
     assert_eq!(rest(&mut fourth).await, "");
     served.counted("connections_rejected_total{listener=\"checks\",reason=\"source_limit\"}", 1.0).await;
 
     // Another source has room, up to the limit of all.
-    let others = futures::future::join_all([(); 2].map(|()| from("127.0.0.3", served.address))).await;
+    let others = served.hold("127.0.0.3", 2).await;
     served.counted("connections{listener=\"checks\"}", 5.0).await;
     let mut sixth = from("127.0.0.3", served.address).await;
     assert_eq!(rest(&mut sixth).await, "");
@@ -151,6 +172,53 @@ async fn connections_over_a_limit_are_closed_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_nobody_uses_make_room_for_others() {
+    // Strangers can send nothing, a part of a request, and requests that anybody may send.
+    for request in ["", "POST / HT", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let served = Served::start(ConnectionLimits { total: 6, per_source: 3 }, short(|_| {}));
+        let held = served.hold("127.0.0.2", 1).await;
+        let mut strangers = Vec::new();
+        for source in ["127.0.0.3", "127.0.0.3", "127.0.0.3", "127.0.0.4", "127.0.0.4"] {
+            let mut stranger = from(source, served.address).await;
+            stranger.write_all(request.as_bytes()).await.unwrap();
+            if request.ends_with("\r\n\r\n") {
+                let mut answer = [0; 4096];
+                assert!(stranger.read(&mut answer).await.unwrap() > 0);
+            }
+            strangers.push(stranger);
+        }
+        served.counted("connections{listener=\"checks\"}", 6.0).await;
+        // A request that is answered before the answer is counted keeps its connection for a moment.
+        for _ in 0..20 {
+            let mut caller = from("127.0.0.9", served.address).await;
+            let answer = exchange(&mut caller, b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.1;
+            assert!(answer.ends_with("ok"), "{request:?}: {answer}");
+        }
+        let ended = served.metric("connections_ended_total{listener=\"checks\",reason=\"shed\"}");
+        assert!(ended >= 1.0, "{request:?}: {ended}");
+        assert_eq!(served.metric("connections_rejected_total{listener=\"checks\",reason=\"limit\"}"), 0.0);
+        assert_eq!(rest(&mut strangers[0]).await, "", "the oldest of the source with the most is closed");
+        drop(held);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_of_a_known_caller_stays_when_others_need_room() {
+    let served = Served::start(ConnectionLimits { total: 2, per_source: 2 }, short(|_| {}));
+    let post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    let mut caller = from("127.0.0.2", served.address).await;
+    let mut answer = [0; 4096];
+    for _ in 0..3 {
+        caller.write_all(post).await.unwrap();
+        assert!(caller.read(&mut answer).await.unwrap() > 0);
+        let strangers = futures::future::join_all([(); 5].map(|()| from("127.0.0.3", served.address))).await;
+        drop(strangers);
+    }
+    let open = "connections{listener=\"checks\"}";
+    served.counted(open, 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_for_checks_leave_the_admin_listener_its_own() {
     let tenant = tenant().await;
     let options = ["--max-connections", "4", "--max-connections-per-source", "4"];
@@ -158,11 +226,10 @@ async fn connections_for_checks_leave_the_admin_listener_its_own() {
     let held = futures::future::join_all([(); 4].map(|()| TcpStream::connect(service.address))).await;
     let open = "session_checker_connections{listener=\"checks\"}";
     eventually("all are held", || async { service.metric(open).await == Some(4.0) }).await;
-    let request = service.http.post(format!("http://{}/check", service.address)).bearer_auth(TOKEN).json(&json!({}));
-    assert!(request.send().await.is_err());
     assert_eq!(service.admin("/livez").await, "ok");
+    assert_eq!(service.check("u1", APP, "s").await["block"], false, "one that sends nothing makes room");
     drop(held);
-    eventually("none is held", || async { service.metric(open).await == Some(0.0) }).await;
+    eventually("only the caller's is left", || async { service.metric(open).await == Some(1.0) }).await;
     assert_eq!(service.check("u", APP, "s").await["block"], false);
 }
 
@@ -239,6 +306,11 @@ async fn http2_connection_is_bounded_and_ended_when_idle() {
     assert_eq!(http.get(&url).send().await.unwrap().text().await.unwrap(), "ok", "the client was told with a GOAWAY");
     let large = http.get(&url).header("x", "x".repeat(20_000)).send().await;
     assert!(large.is_err() || large.is_ok_and(|answer| answer.status() == 431));
+    served.counted("header_lists_rejected_total{listener=\"checks\"}", 1.0).await;
+    let again = http.get(&url).header("x", "y".repeat(20_000)).send().await;
+    assert!(again.is_err() || again.is_ok_and(|answer| answer.status() == 431));
+    served.counted("header_lists_rejected_total{listener=\"checks\"}", 2.0).await;
+    assert_eq!(http.get(&url).send().await.unwrap().text().await.unwrap(), "ok");
 }
 
 #[tokio::test(flavor = "multi_thread")]

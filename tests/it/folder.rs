@@ -574,7 +574,8 @@ async fn certificate_is_reloaded_and_an_invalid_one_is_ignored() {
     provider();
     let folder = empty();
     let first = certificate(folder.path());
-    let tls = TlsFiles { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    let tls =
+        TlsFiles { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), client_ca: None };
     let config = tls.load().await.unwrap();
     let router = axum::Router::new().route("/check", axum::routing::post(|| async { "served" }));
     let listener =

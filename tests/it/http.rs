@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Request, Version};
 use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Auth0Metrics, QuotaConfig, UpstreamOptions};
+use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{CallerAccess, TokenDigest};
 use session_checker::readiness::Readiness;
@@ -61,7 +61,7 @@ impl Setup {
         let registry = MetricRegistry::new();
         let upstream = UpstreamOptions {
             endpoints: [].into(),
-            ca_pem: None,
+            cas: TrustedCas::default(),
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),

@@ -48,3 +48,19 @@ async fn outage_is_told_once_for_all_its_checks() {
         (&json!("WARN"), &json!(crate::common::DOMAIN), &json!(0))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_that_is_not_read_is_told_once() {
+    let tenant = tenant().await;
+    let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
+    write(folder.path(), "two.txt", &[policy("two", json!({}))]);
+    let options = ["--policy-dir", folder.path().to_str().unwrap()];
+    let (process, _) = Process::serve(&tenant, place(), &[], &options).await;
+    write(folder.path(), "three.txt", &[policy("three", json!({}))]);
+    let about = |name: &str| process.log().iter().filter(|line| line.to_string().contains(name)).count();
+    eventually("both are told", || async { about("two.txt") > 0 && about("three.txt") > 0 }).await;
+    // The lines of one change are written together, and this one comes after them.
+    write(folder.path(), "policies.yaml", &[credentials(), callers(), policy("four", json!({}))]);
+    eventually("the next change is told", || async { about("default/four") > 0 }).await;
+    assert_eq!((about("two.txt"), about("three.txt")), (1, 1), "{:?}", process.log());
+}

@@ -87,6 +87,10 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 {{- if .Values.auth0.ca.configMapName }}
 - name: SESSION_CHECKER_AUTH0_CA_FILE
   value: /etc/session-checker/auth0-ca/{{ .Values.auth0.ca.key }}
+{{- if .Values.auth0.ca.only }}
+- name: SESSION_CHECKER_AUTH0_CA_ONLY
+  value: "true"
+{{- end }}
 {{- end }}
 {{- with .Values.auth0.proxy }}
 {{- if .url }}
@@ -107,6 +111,10 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
   value: /etc/session-checker/tls/tls.crt
 - name: SESSION_CHECKER_TLS_KEY
   value: /etc/session-checker/tls/tls.key
+{{- if .Values.tls.clientCa.configMapName }}
+- name: SESSION_CHECKER_TLS_CLIENT_CA
+  value: /etc/session-checker/client-ca/{{ .Values.tls.clientCa.key }}
+{{- end }}
 {{- end }}
 - name: SESSION_CHECKER_LOG_FORMAT
   value: {{ .Values.log.format }}

@@ -3,6 +3,12 @@
 {{- if and .Values.watch.allNamespaces .Values.watch.namespaces }}
 {{- fail "watch: namespaces and allNamespaces are both set; set one of them, not both" }}
 {{- end }}
+{{- if and .Values.tls.clientCa.configMapName (not .Values.tls.secretName) }}
+{{- fail "tls.clientCa.configMapName is set, and tls.secretName is not; set tls.secretName, because client certificates need HTTPS" }}
+{{- end }}
+{{- if and .Values.auth0.ca.only (not .Values.auth0.ca.configMapName) }}
+{{- fail "auth0.ca.only is set, and auth0.ca.configMapName is not, so no tenant could be trusted; set auth0.ca.configMapName" }}
+{{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.hosts is empty: name at least one host" }}
 {{- end }}

@@ -57,6 +57,7 @@ pub struct TenantLimiter {
 
 impl TenantLimiter {
     pub(super) fn new(tenant: &str, quotas: &QuotaConfig, observer: Arc<dyn Observer>, total: TotalMemory) -> Self {
+        observer.begin(tenant);
         Self {
             tenant: tenant.into(),
             api: Arc::new(RateLimiter::new(tenant, quotas.clone())),

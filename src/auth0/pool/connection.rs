@@ -118,11 +118,10 @@ impl Connection {
                 .max_header_list_size(MAX_HEADER_BYTES)
                 .enable_push(false)
                 .handshake(io);
-            let (sender, mut connection) = timeout(PREFACE_TIMEOUT, handshake)
+            let (sender, connection) = timeout(PREFACE_TIMEOUT, handshake)
                 .await
                 .unwrap_or_else(|_| Err(h2::Error::from(h2::Reason::SETTINGS_TIMEOUT)))?;
-            let ping_pong = connection.ping_pong();
-            let driver = Driver::new(connection, ping_pong, round_trip, Arc::clone(&state), closed);
+            let driver = Driver::new(connection, round_trip, Arc::clone(&state), closed);
             tokio::spawn(driver.run());
             Protocol::Http2(sender)
         } else {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use rustls::ClientConfig;
@@ -57,7 +58,7 @@ pub(in crate::auth0) struct Connector {
     pub host: Box<str>,
     pub port: u16,
     /// `None` for plain HTTP.
-    pub tls: Option<Arc<ClientConfig>>,
+    pub tls: Option<Arc<ArcSwap<ClientConfig>>>,
     /// Resolves the host, or that of the proxy.
     pub resolver: Arc<Resolver>,
     pub proxy: Option<Arc<Proxy>>,
@@ -91,7 +92,7 @@ impl Connector {
         let to_tls = |error| ConnectError::Tls(Arc::new(error));
         let name = ServerName::try_from(self.host.trim_matches(['[', ']']))
             .map_err(|error| to_tls(io::Error::other(error)))?;
-        let stream = TlsConnector::from(Arc::clone(tls)).connect(name.to_owned(), stream).await.map_err(to_tls)?;
+        let stream = TlsConnector::from(tls.load_full()).connect(name.to_owned(), stream).await.map_err(to_tls)?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Opened { io: Box::new(stream), is_http2, round_trip })
     }

@@ -36,7 +36,7 @@ const MAX_STREAMS: usize = 250;
 /// Drives an HTTP/2 connection, and pings the peer.
 pub(super) struct Driver {
     connection: h2::client::Connection<WatchedIo, Bytes>,
-    ping_pong: Option<PingPong>,
+    ping_pong: PingPong,
     pong_time: Duration,
     state: Arc<ConnectionState>,
     closed: oneshot::Receiver<Infallible>,
@@ -50,12 +50,12 @@ pub(super) struct Driver {
 
 impl Driver {
     pub fn new(
-        connection: h2::client::Connection<WatchedIo, Bytes>,
-        ping_pong: Option<PingPong>,
+        mut connection: h2::client::Connection<WatchedIo, Bytes>,
         round_trip: Duration,
         state: Arc<ConnectionState>,
         closed: oneshot::Receiver<Infallible>,
     ) -> Self {
+        let ping_pong = connection.ping_pong().expect("nobody took it from this connection before");
         let alive_at = Instant::now();
         let pong_time = MIN_PONG_TIME.max(round_trip * ROUND_TRIPS_OF_PONG);
         let timer = Box::pin(sleep_until(alive_at + IDLE_PING));
@@ -115,7 +115,7 @@ impl Driver {
             self.alive_at = now;
         }
         (self.reads, self.is_busy) = (reads, is_busy);
-        let Some(ping_pong) = &mut self.ping_pong else { return Ok(now + IDLE_PING) };
+        let ping_pong = &mut self.ping_pong;
         if self.ping_sent_at.is_some() && ping_pong.poll_pong(cx).is_ready() {
             self.ping_sent_at = None;
         }

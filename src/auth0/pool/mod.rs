@@ -18,6 +18,7 @@
 
 mod connection;
 mod connector;
+mod count;
 mod driver;
 mod proxy;
 mod state;
@@ -33,15 +34,19 @@ use hyper::Request;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::observer::{ConnectionEnd, Observer};
+use super::observer::ConnectionEnd;
+use crate::backoff::backoff;
 use connection::{Connection, Place};
+use count::PoolShare;
 
 pub use proxy::{ProxyCredentials, ProxyLogin, ProxyOptions};
+pub use tls::{CaError, TrustedCas};
 
 pub(super) use connection::{Broken, Response};
 pub(super) use connector::{Connect, ConnectError, Connector};
+pub(super) use count::ConnectionCount;
 pub(super) use proxy::{Proxy, ProxyError};
-pub(super) use tls::{certificates, config as tls_config};
+pub(super) use tls::config as tls_config;
 
 /// The most HTTP/2 connections to a tenant: with the usual 100 requests each they carry the default of `--max-in-flight`
 /// (1,024) and half as many again.
@@ -67,19 +72,17 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 
 /// The connections to one tenant.
 pub(super) struct Pool {
-    tenant: Box<str>,
     connector: Box<dyn Connect>,
-    observer: Arc<dyn Observer>,
+    count: Arc<ConnectionCount>,
     state: Mutex<PoolState>,
     is_warm: AtomicBool,
     /// Wakes the task that keeps the pool warm: a connection ended, an attempt failed, or the pool is dropped.
     lost: Arc<Notify>,
-    this: Weak<Pool>,
 }
 
-#[derive(Default)]
 struct PoolState {
     connections: Vec<Pooled>,
+    share: PoolShare,
     /// How many attempts are under way.
     connecting: usize,
     waiting: VecDeque<oneshot::Sender<Result<PooledPlace, ConnectError>>>,
@@ -106,19 +109,20 @@ pub(super) struct PooledPlace {
 
 impl Pool {
     /// A pool without connections. `is_http2` is what the tenant probably speaks.
-    pub fn new(tenant: &str, connector: Box<dyn Connect>, is_http2: bool, observer: Arc<dyn Observer>) -> Arc<Self> {
-        observer.connections(tenant, 0);
+    pub fn new(connector: Box<dyn Connect>, is_http2: bool, count: Arc<ConnectionCount>) -> Arc<Self> {
         let (expected_places, max_connections) =
             if is_http2 { (USUAL_STREAMS, MAX_HTTP2_CONNECTIONS) } else { (1, MAX_HTTP1_CONNECTIONS) };
-        Arc::new_cyclic(|this| Self {
-            tenant: tenant.into(),
-            connector,
-            observer,
-            state: Mutex::new(PoolState { expected_places, max_connections, ..PoolState::default() }),
-            is_warm: AtomicBool::new(false),
-            lost: Arc::default(),
-            this: this.clone(),
-        })
+        let state = PoolState {
+            connections: Vec::new(),
+            share: count.share(),
+            connecting: 0,
+            waiting: VecDeque::new(),
+            expected_places,
+            max_connections,
+            short_lives: 0,
+        };
+        let (state, is_warm, lost) = (Mutex::new(state), AtomicBool::new(false), Arc::default());
+        Arc::new(Self { connector, count, state, is_warm, lost })
     }
 
     /// A place on a connection that takes a request.
@@ -136,7 +140,7 @@ impl Pool {
                         state.waiting.push_back(sender);
                         self.open_needed(&mut state);
                         if state.is_full() {
-                            self.observer.connection_wait(&self.tenant);
+                            self.count.observer().connection_wait(self.count.tenant());
                         }
                         Err(waiting)
                     }
@@ -167,20 +171,24 @@ impl Pool {
     /// Keeps one connection open from now on, until the pool is dropped.
     pub fn keep_warm(self: &Arc<Self>) {
         if !self.is_warm.swap(true, Ordering::Relaxed) {
-            tokio::spawn(keep_warm(Weak::clone(&self.this), Arc::clone(&self.lost)));
+            tokio::spawn(keep_warm(Arc::downgrade(self), Arc::clone(&self.lost)));
         }
     }
 
     /// Opens as many connections as the waiting requests need.
-    fn open_needed(&self, state: &mut PoolState) {
+    fn open_needed(self: &Arc<Self>, state: &mut PoolState) {
+        if state.is_full() || !state.needs_connections() {
+            return;
+        }
+        // Those that gave up need none. Only here they are worth looking for in the whole queue.
         state.waiting.retain(|waiting| !waiting.is_closed());
-        while state.connecting * state.expected_places < state.waiting.len() && !state.is_full() {
+        while !state.is_full() && state.needs_connections() {
             self.open(state);
         }
     }
 
-    fn open(&self, state: &mut PoolState) {
-        let Some(pool) = self.this.upgrade() else { return };
+    fn open(self: &Arc<Self>, state: &mut PoolState) {
+        let pool = Arc::clone(self);
         state.connecting += 1;
         tokio::spawn(async move {
             let connecting = timeout(CONNECT_TIMEOUT, pool.connect());
@@ -196,9 +204,9 @@ impl Pool {
         });
     }
 
-    async fn connect(&self) -> Result<Connection, ConnectError> {
+    async fn connect(self: &Arc<Self>) -> Result<Connection, ConnectError> {
         let opened = self.connector.connect().await?;
-        let this = Weak::clone(&self.this);
+        let this = Arc::downgrade(self);
         let on_change = Box::new(move || {
             if let Some(pool) = this.upgrade() {
                 pool.refresh();
@@ -213,7 +221,7 @@ impl Pool {
     }
 
     /// Tries a second connection beside one that takes long.
-    fn hedge(&self) {
+    fn hedge(self: &Arc<Self>) {
         let mut state = self.lock();
         let is_needed = state.waiting.iter().any(|waiting| !waiting.is_closed());
         if is_needed && state.connections.is_empty() && state.connecting < MAX_HEDGED_ATTEMPTS {
@@ -221,7 +229,7 @@ impl Pool {
         }
     }
 
-    fn attempt_ended(&self, connected: Result<Connection, ConnectError>) {
+    fn attempt_ended(self: &Arc<Self>, connected: Result<Connection, ConnectError>) {
         let failed = {
             let mut state = self.lock();
             state.connecting -= 1;
@@ -254,7 +262,7 @@ impl Pool {
     }
 
     /// Forgets connections that ended, and gives free places to those that wait.
-    fn refresh(&self) {
+    fn refresh(self: &Arc<Self>) {
         let mut lost = Vec::new();
         {
             let mut state = self.lock();
@@ -270,10 +278,11 @@ impl Pool {
             if let Some(newest) = state.connections.last() {
                 state.expected_places = newest.connection.limit().max(1);
             }
-            self.observer.connections(&self.tenant, state.connections.len());
+            let open = state.connections.len();
+            state.share.set(open);
         }
         for (_, end) in &lost {
-            self.observer.connection_ended(&self.tenant, *end);
+            self.count.observer().connection_ended(self.count.tenant(), *end);
         }
         if !lost.is_empty() {
             self.lost.notify_one();
@@ -282,10 +291,10 @@ impl Pool {
     }
 
     /// Gives free places to the requests that wait, the first first.
-    fn serve(&self) {
+    fn serve(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();
-            state.waiting.retain(|waiting| !waiting.is_closed());
+            while state.waiting.pop_front_if(|waiting| waiting.is_closed()).is_some() {}
             if state.waiting.is_empty() {
                 return;
             }
@@ -295,17 +304,15 @@ impl Pool {
             };
             let waiting = state.waiting.pop_front();
             drop(state);
-            let Some(pool) = self.this.upgrade() else { return };
-            let place = pool.pooled(place);
             // A request that gave up at this moment drops the place, which gives it to another.
             if let Some(waiting) = waiting {
-                drop(waiting.send(Ok(place)));
+                drop(waiting.send(Ok(self.pooled(place))));
             }
         }
     }
 
     /// Opens a connection when there is none and none is being opened. Returns how many in a row did not last.
-    fn open_first(&self) -> u32 {
+    fn open_first(self: &Arc<Self>) -> u32 {
         let mut state = self.lock();
         if state.connections.is_empty() && state.connecting == 0 {
             self.open(&mut state);
@@ -348,6 +355,11 @@ impl PoolState {
     fn is_full(&self) -> bool {
         self.connections.len() + self.connecting >= self.max_connections
     }
+
+    /// Whether more requests wait than the connections that are being opened will take.
+    fn needs_connections(&self) -> bool {
+        self.connecting * self.expected_places < self.waiting.len()
+    }
 }
 
 /// Keeps one connection open, and closes those that are not needed, for as long as the pool exists.
@@ -356,7 +368,7 @@ async fn keep_warm(pool: Weak<Pool>, lost: Arc<Notify>) {
     loop {
         let Some(short_lives) = pool.upgrade().map(|pool| pool.open_first()) else { return };
         tokio::select! {
-            () = lost.notified() => sleep(backoff(short_lives)).await,
+            () = lost.notified() => sleep(pause(short_lives)).await,
             _ = idle_checks.tick() => {
                 if let Some(pool) = pool.upgrade() {
                     pool.close_idle();
@@ -368,13 +380,11 @@ async fn keep_warm(pool: Weak<Pool>, lost: Arc<Notify>) {
 
 /// The pause after this many connections in a row that did not last. It is random, so that replicas whose connections end
 /// together do not come back together.
-fn backoff(short_lives: u32) -> Duration {
-    let (first, longest) = BACKOFF;
-    let pause = match short_lives {
-        0 => return Duration::from_millis(rand::random_range(0..100)),
-        lives => first.saturating_mul(1 << (lives - 1).min(16)).min(longest),
-    };
-    pause.mul_f64(rand::random_range(1.0..1.2))
+fn pause(short_lives: u32) -> Duration {
+    match short_lives {
+        0 => Duration::from_millis(rand::random_range(0..100)),
+        lives => backoff(BACKOFF, lives - 1).mul_f64(rand::random_range(1.0..1.2)),
+    }
 }
 
 impl PooledPlace {

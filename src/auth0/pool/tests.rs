@@ -9,7 +9,7 @@ use tokio::io::{copy, duplex, split};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::super::observer::Unobserved;
+use super::super::observer::{Observer, Unobserved};
 use super::connection::Opened;
 use super::driver::{BUSY_PING, IDLE_PING, MIN_PONG_TIME};
 use super::*;
@@ -41,7 +41,11 @@ impl Network {
     }
 
     fn pool(&self) -> Arc<Pool> {
-        Pool::new("acme.eu.auth0.com", Box::new(self.clone()), true, Arc::new(Unobserved))
+        self.pool_counted_by(&Arc::new(ConnectionCount::new("acme.eu.auth0.com", Arc::new(Unobserved))))
+    }
+
+    fn pool_counted_by(&self, count: &Arc<ConnectionCount>) -> Arc<Pool> {
+        Pool::new(Box::new(self.clone()), true, Arc::clone(count))
     }
 
     fn opened(&self) -> usize {
@@ -262,4 +266,32 @@ async fn failed_attempt_fails_those_that_wait() {
     assert_eq!(network.opened(), 2);
     network.fails.store(false, Ordering::SeqCst);
     ask(&pool).await.unwrap();
+}
+
+#[derive(Default)]
+struct Gauge(AtomicUsize);
+
+impl Observer for Gauge {
+    fn connections(&self, _: &str, count: usize) {
+        self.0.store(count, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_of_all_pools_of_a_tenant_are_counted() {
+    let (network, gauge) = (Network::new(Duration::ZERO), Arc::new(Gauge::default()));
+    let open = || gauge.0.load(Ordering::SeqCst);
+    let count = Arc::new(ConnectionCount::new("acme.eu.auth0.com", gauge.clone()));
+    let (first, second) = (network.pool_counted_by(&count), network.pool_counted_by(&count));
+    ask(&first).await.unwrap();
+    ask(&second).await.unwrap();
+    assert_eq!(open(), 2);
+    let _third = network.pool_counted_by(&count);
+    assert_eq!(open(), 2, "a new pool has none and takes none");
+    drop(first);
+    assert_eq!(open(), 1);
+    ask(&second).await.unwrap();
+    network.close_all();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(open(), 0);
 }

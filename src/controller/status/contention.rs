@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::backoff;
 use crate::crd::SessionPolicyStatus;
 use crate::policy::ObjectName;
 
@@ -53,11 +54,7 @@ impl Contention {
     pub fn due(&self, policy: &ObjectName, status: StatusDigest, now: Instant) -> Instant {
         match self.0.get(policy).filter(|written| written.status == status && !written.is_forgotten(now)) {
             Some(WrittenStatus { overwritten: 0, .. }) | None => now,
-            Some(written) => {
-                let (first, longest) = OVERWRITE_BACKOFF;
-                let doubled = first.saturating_mul(1 << (written.overwritten - 1).min(16)).min(longest);
-                (written.at + doubled).max(now)
-            }
+            Some(written) => (written.at + backoff(OVERWRITE_BACKOFF, written.overwritten - 1)).max(now),
         }
     }
 

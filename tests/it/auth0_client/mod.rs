@@ -19,7 +19,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value, json};
 use session_checker::auth0::{
     BreakerState, ConnectionEnd, Error, ListBound, MemoryBound, Observer, Operation, Outcome, QuotaConfig, RateLimit,
-    Revoked, TenantClient, Upstream, UpstreamOptions,
+    Revoked, TenantClient, TrustedCas, Upstream, UpstreamOptions,
 };
 use session_checker::policy::{Completeness, Failure, SessionList, Tenant};
 use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
@@ -269,7 +269,7 @@ pub(crate) fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observe
     let endpoints = endpoints.iter().map(|(domain, url)| ((*domain).to_owned(), url.parse().unwrap())).collect();
     Upstream::new(UpstreamOptions {
         endpoints,
-        ca_pem: ca_pem.map(|pem| pem.as_bytes().to_vec()),
+        cas: ca_pem.map(|pem| TrustedCas::parse(pem.as_bytes()).unwrap()).unwrap_or_default(),
         proxy: None,
         quotas: QuotaConfig::default(),
         observer,

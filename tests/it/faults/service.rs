@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Auth0Metrics, QuotaConfig, UpstreamOptions};
+use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
 use session_checker::readiness::Readiness;
 use session_checker::snapshot::ObservedState;
@@ -43,7 +43,7 @@ impl Service {
         let endpoints = endpoints.map(|(number, cell)| (domain(number), cell.url.parse().unwrap())).collect();
         let upstream = UpstreamOptions {
             endpoints,
-            ca_pem: Some(tenant::ca().as_bytes().to_vec()),
+            cas: TrustedCas::parse(tenant::ca().as_bytes()).unwrap(),
             proxy: None,
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),

@@ -83,6 +83,8 @@ pub enum End {
     Silence,
     /// These bytes, again and again.
     Repeat(Vec<u8>),
+    /// The same, as fast as they go, and what the client sends is never read.
+    Flood(Vec<u8>),
 }
 
 /// One answer.
@@ -394,6 +396,10 @@ async fn finish(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), end: &End) -
             while stream.read(&mut [0; 4096]).await? > 0 {}
             Ok(())
         }
+        End::Flood(bytes) => loop {
+            send(stream, bytes).await?;
+            tokio::task::yield_now().await;
+        },
         End::Repeat(bytes) => loop {
             let mut received = vec![0; 64 << 10];
             send(stream, bytes).await?;

@@ -59,6 +59,8 @@ fn abuse() -> Vec<Fault> {
     let is_dead = |fault: Fault| fault.reasons(TIMED_OUT, UNREACHABLE, UNREACHABLE);
     let stalls = |name, frames: &[u8]| is_dead(with(name, &[frames], End::Silence, TIMED_OUT));
     let repeats = |name, start: &[u8], again: Vec<u8>, reason| with(name, &[start], End::Repeat(again), reason);
+    // The answers to them cannot be written in the end, so the client stops reading: it finds the connection dead, and the next.
+    let floods = |name, bytes: Vec<u8>| with(name, &[], End::Flood(bytes), UNREACHABLE);
     let no_settings = |name, bytes: &[u8], end, reason| {
         Fault::new(ABUSE, name, Act::Raw(When::Requested, bytes.to_vec(), end), reason).over(Protocol::Http2)
     };
@@ -105,6 +107,8 @@ fn abuse() -> Vec<Fault> {
         fails("body shorter than announced", &[fields_of_length(9), frame(DATA, END_STREAM, FIRST, b"{}")].concat()),
         repeats("endless SETTINGS", b"", setting(3, 100).repeat(1_000), TIMED_OUT),
         repeats("endless PING", b"", frame(PING, 0, 0, &[0; 8]).repeat(1_000), TIMED_OUT),
+        floods("flood of SETTINGS that reads nothing", setting(3, 100).repeat(10_000)),
+        floods("flood of PING that reads nothing", frame(PING, 0, 0, &[0; 8]).repeat(10_000)),
         repeats("endless empty DATA", &ok, frame(DATA, 0, FIRST, b"").repeat(100), UNREACHABLE),
         repeats("endless frames of an unknown type", b"", frame(0xbe, 0, 0, &[0; 100]).repeat(100), TIMED_OUT),
         repeats(
