@@ -9,6 +9,7 @@ mod auth0_client;
 mod auth0_connections;
 mod auth0_proxy;
 mod auth0_retries;
+mod book;
 mod budget;
 mod check;
 mod cli;
