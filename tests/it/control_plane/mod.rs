@@ -157,10 +157,21 @@ impl ControlPlane {
         })
     }
 
+    /// A kubeconfig of the administrator, with this namespace where a command names none.
+    pub fn admin_kubeconfig(&self, namespace: &str) -> PathBuf {
+        let path = self.folder.join(format!("admin-{namespace}.kubeconfig"));
+        fs::write(&path, self.kubeconfig(&self.admin_token, namespace).to_string()).unwrap();
+        path
+    }
+
+    /// The folder of `kubectl`.
+    pub fn binaries(&self) -> &std::path::Path {
+        &self.binaries
+    }
+
     /// Runs `kubectl` as the administrator with `input` on its standard input.
     pub async fn kubectl(&self, arguments: &[&str], input: &str) -> CommandOutput {
-        let kubeconfig = self.folder.join("admin.kubeconfig");
-        fs::write(&kubeconfig, self.kubeconfig(&self.admin_token, "default").to_string()).unwrap();
+        let kubeconfig = self.admin_kubeconfig("default");
         let mut kubectl = Command::new(self.binaries.join("kubectl"));
         kubectl.arg("--kubeconfig").arg(kubeconfig).arg("--cache-dir").arg(self.folder.join("kubectl"));
         kubectl.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

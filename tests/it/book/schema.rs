@@ -1,0 +1,73 @@
+//! The JSON Schema of a `SessionPolicy` for editors, from the schema of the CustomResourceDefinition.
+
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+use session_checker::crd::{API_VERSION, KIND, SessionPolicy};
+
+use super::{assert_page, fences, root};
+
+const PATH: &str = "schemas/sessionpolicy.schema.json";
+
+/// The schema for editors. Unlike the API server, it rejects unknown fields: in a file they are typing errors.
+fn schema() -> Value {
+    let definition = serde_json::to_value(SessionPolicy::crd()).unwrap();
+    let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+    adapt(&mut schema);
+    let properties = schema["properties"].as_object_mut().unwrap();
+    properties.insert("apiVersion".to_owned(), json!({ "const": API_VERSION }));
+    properties.insert("kind".to_owned(), json!({ "const": KIND }));
+    properties.insert("metadata".to_owned(), json!({ "type": "object", "required": ["name"] }));
+    properties.remove("status");
+    schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
+    schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+    schema
+}
+
+/// Turns a schema of Kubernetes into one of JSON Schema, with all that is below it.
+fn adapt(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.retain(|key, _| !key.starts_with("x-kubernetes-"));
+            if map.remove("nullable") == Some(Value::Bool(true)) {
+                map.insert("type".to_owned(), json!([map["type"], "null"]));
+            }
+            if map.get("properties").is_some_and(Value::is_object) {
+                map.insert("additionalProperties".to_owned(), json!(false));
+            }
+            map.values_mut().for_each(adapt);
+        }
+        Value::Array(items) => items.iter_mut().for_each(adapt),
+        _ => {}
+    }
+}
+
+#[test]
+fn committed_schema_for_editors_is_that_of_the_types() {
+    assert_page(PATH, &format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap()));
+}
+
+#[test]
+fn schema_for_editors_accepts_the_examples_and_no_typing_error() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let mut accepted = 0;
+    for entry in std::fs::read_dir(root().join("examples/policies")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for policy in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            assert!(validator.is_valid(&policy), "{:?}", validator.iter_errors(&policy).next());
+            let mut typing_error = policy.clone();
+            typing_error["spec"]["limit"] = typing_error["spec"]["limits"].clone();
+            assert!(!validator.is_valid(&typing_error));
+            let mut too_many = policy;
+            too_many["spec"]["limits"]["perUser"] = json!(1001);
+            assert!(!validator.is_valid(&too_many));
+            accepted += 1;
+        }
+    }
+    assert!(accepted > 5, "{accepted}");
+}
+
+#[test]
+fn page_about_editors_names_the_schema() {
+    let page = std::fs::read_to_string(root().join("docs/editors.md")).unwrap();
+    assert!(fences(&page).iter().any(|(info, text)| info == "yaml" && text.contains(PATH)), "{PATH}");
+}
