@@ -11,6 +11,9 @@ mod auth0_connections;
 mod auth0_proxy;
 mod auth0_retries;
 mod authority;
+#[path = "../fixtures/broken_manifests.rs"]
+#[expect(dead_code, reason = "the lines and words are for the tests of `validate`")]
+mod broken_manifests;
 mod budget;
 mod check;
 mod cli;
@@ -23,6 +26,7 @@ mod connections;
 mod control_plane;
 mod crd;
 mod docs;
+mod doctor;
 mod endurance;
 mod environment;
 mod eviction;
