@@ -1,10 +1,13 @@
 //! The options of the commands and the exit codes. Every option has an environment variable; `PORT` and `AUTH0_…` keep the
 //! names of the Node demo.
 
+mod check;
+mod doctor;
 mod ledger;
 mod listen;
 mod probe;
 mod source;
+mod validate;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -14,10 +17,13 @@ use clap::builder::BoolishValueParser;
 use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::SecretString;
 
+pub use check::{CheckArgs, OutputFormat};
+pub use doctor::DoctorArgs;
 pub use ledger::LedgerArgs;
 pub use listen::ListenAddress;
 pub use probe::ProbeArgs;
 pub use source::SourceArgs;
+pub use validate::{ReportFormat, ValidateArgs};
 
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
@@ -26,6 +32,10 @@ use crate::telemetry::LogFormat;
 pub const BAD_USAGE: u8 = 64;
 /// The exit code for every other failure.
 pub const FAILED: u8 = 1;
+/// The exit code of `check` for a login that is blocked.
+pub const BLOCKED: u8 = 2;
+/// The exit code of `check` for a login that cannot be decided: the failure policy answers it.
+pub const UNDECIDED: u8 = 3;
 
 /// The port for probes and metrics when `--admin-listen` is not given.
 const ADMIN_PORT: u16 = 9090;
@@ -53,11 +63,15 @@ pub enum Command {
     /// Run the service on loopback with a simulated tenant and an example policy, and print requests to try.
     #[cfg(feature = "simulator")]
     Demo(DemoArgs),
-    /// Check one login and explain the decision. Changes nothing: no session is revoked, no login is recorded.
+    /// Check one login and explain the decision. Changes nothing: no session is revoked, no login is recorded. Exits with 0 when
+    /// the login is allowed, 2 when it is blocked, 3 when it cannot be decided.
     Check(Box<CheckArgs>),
     /// List or end the sessions of a user.
     #[command(subcommand)]
     Sessions(Box<SessionsCommand>),
+    /// Examine the policies, their tenants and the ledger step by step, and say what to do. Changes nothing. Exits with 1 when
+    /// there is a problem.
+    Doctor(Box<DoctorArgs>),
     /// Validate SessionPolicy YAML by the rules of the service and the API server.
     Validate(ValidateArgs),
     /// Ask a running service whether it is ready and answers checks, as `helm test` does.
@@ -174,41 +188,6 @@ pub struct DemoArgs {
     pub admin_listen: ListenAddress,
 }
 
-/// Options of `check`: the login to decide, as the Action would send it.
-#[derive(Debug, Group)]
-pub struct CheckArgs {
-    /// User id, such as auth0|507f1f77bcf86cd799439020.
-    #[arg(long, env = "SESSION_CHECKER_CHECK_USER", value_name = "ID")]
-    pub user: String,
-    /// Client id of the application.
-    #[arg(long, env = "SESSION_CHECKER_CHECK_CLIENT", value_name = "ID")]
-    pub client: String,
-    /// Session id of the login [default: the login has no session].
-    #[arg(long, env = "SESSION_CHECKER_CHECK_SID", value_name = "ID")]
-    pub sid: Option<String>,
-    /// Tenant domain. Required when policies of several tenants select the login.
-    #[arg(long, env = "SESSION_CHECKER_CHECK_TENANT", value_name = "DOMAIN")]
-    pub tenant: Option<String>,
-    /// Organization id.
-    #[arg(long, env = "SESSION_CHECKER_CHECK_ORGANIZATION", value_name = "ID")]
-    pub organization: Option<String>,
-    /// Connection name.
-    #[arg(long, env = "SESSION_CHECKER_CHECK_CONNECTION", value_name = "NAME")]
-    pub connection: Option<String>,
-    /// Protocol, such as oidc-basic-profile.
-    #[arg(long, env = "SESSION_CHECKER_CHECK_PROTOCOL", value_name = "NAME")]
-    pub protocol: Option<String>,
-    /// Role of the user; repeatable.
-    #[arg(long, env = "SESSION_CHECKER_CHECK_ROLE", value_name = "NAME", value_delimiter = ',')]
-    pub role: Vec<String>,
-    /// The user has passed a second factor.
-    #[arg(long, env = "SESSION_CHECKER_CHECK_MFA", value_parser = BoolishValueParser::new())]
-    pub mfa: bool,
-    /// Where policies come from.
-    #[command(flatten)]
-    pub source: SourceArgs,
-}
-
 /// The commands about a user's sessions.
 #[derive(Debug, Subcommand)]
 pub enum SessionsCommand {
@@ -253,16 +232,8 @@ pub struct EndArgs {
     pub all: bool,
 }
 
-/// Options of `validate`.
-#[derive(Debug, Group)]
-pub struct ValidateArgs {
-    /// Files, folders, or - for standard input.
-    #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-}
-
 /// The commands that read policies, and so the `.env` file that `serve` reads.
-const SOURCE_COMMANDS: [&str; 3] = ["serve", "check", "sessions"];
+const SOURCE_COMMANDS: [&str; 4] = ["serve", "check", "sessions", "doctor"];
 
 impl Args {
     /// Parses the process's arguments. Help and version end the process with 0, a bad command line ends it with 64.

@@ -30,9 +30,11 @@
 //! | [`service`] | the composition root: builds and runs what `serve` is made of |
 //! | [`server`] | HTTP: routers, handlers, errors, sockets, request ids |
 //! | [`check`] | the steps of a check, for the server and for the command line; session lists shared between checks |
+//! | [`validate`] | manifests before they are applied: problems with their lines, and what to write |
 //! | [`controller`] | policies and Secrets from a cluster; the Lease; the status of policies and its Events |
 //! | [`source`] | policies from a folder or from the Node demo's variables; files that options name |
 //! | [`snapshot`] | the active policies with their clients; how a new snapshot replaces the old one; credential probes |
+//! | [`doctor`] | an examination of policies, tenants and ledger, with remedies |
 //! | [`coverage`] | the audit of log streams: which of the logins that Auth0 reports were checked |
 //! | [`ledger`] | the logins that are not yet in Auth0's list, per user; in memory, or shared through `redis` |
 //! | [`auth0`] | the tenant client: list, revoke, token; rate limit, quota, circuit breaker; error classes |
@@ -55,6 +57,7 @@ pub mod cli;
 pub mod controller;
 pub mod coverage;
 pub mod crd;
+pub mod doctor;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod ledger;
@@ -71,3 +74,4 @@ pub mod shutdown;
 pub mod snapshot;
 pub mod source;
 pub mod telemetry;
+pub mod validate;

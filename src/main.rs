@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("the async runtime cannot be started: {error}"), FAILED),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error.to_string(), error.exit_code()),
     }
 }

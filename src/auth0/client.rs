@@ -115,6 +115,10 @@ impl TenantClient {
         self.endpoint.send(operation, priority, context, request).await
     }
 
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     pub(super) fn charge(&self) -> Charge {
         self.endpoint.charge()
     }

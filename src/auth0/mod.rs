@@ -34,6 +34,7 @@
 mod assertion;
 mod call;
 mod client;
+mod diagnosis;
 mod dns;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -55,12 +56,14 @@ mod upstream;
 
 pub use call::{CallContext, Operation};
 pub use client::TenantClient;
+pub use diagnosis::{Reach, ReachStep};
 pub use error::Error;
 pub use limiter::{QuotaConfig, TenantLimiter};
 pub use list::ReadList;
 pub use memory::Charge;
 pub use metrics::Auth0Metrics;
 pub use observer::{BreakerState, ConnectionEnd, ListBound, MemoryBound, Observer, Outcome, Unobserved};
+pub use parse::read_sessions;
 pub use pool::{CaError, ProxyCredentials, ProxyLogin, ProxyOptions, TrustedCas};
 pub use rate_limit_headers::RateLimit;
 pub use revoke::Revoked;

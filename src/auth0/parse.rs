@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Se
 
 use super::error::Error;
 use crate::loose_json::{Keep, Loose};
-use crate::policy::{Failure, ListedSession, parse_rfc3339};
+use crate::policy::{Failure, ListedSession, SessionList, parse_rfc3339};
 
 /// The most entries of a page that are kept: as many as a whole list may have.
 pub(super) const MAX_PAGE_ENTRIES: usize = 2_000;
@@ -37,6 +37,21 @@ impl Page {
             Error::new(Failure::UpstreamError, detail)
         })
     }
+}
+
+/// Reads a user's sessions from the body of Auth0's answer to `GET /users/{id}/sessions`, or from a list of such sessions.
+///
+/// # Errors
+/// When the text is neither, or an entry has no id.
+pub fn read_sessions(user_id: &str, body: &[u8]) -> Result<SessionList, Error> {
+    let is_list = body.trim_ascii_start().starts_with(b"[");
+    let wrapped = [&b"{\"sessions\":"[..], body, &b"}"[..]].concat();
+    let page = Page::read(if is_list { &wrapped } else { body })?;
+    if page.sessions.len() < page.entries {
+        let detail = format!("{} of {} sessions have no id", page.entries - page.sessions.len(), page.entries);
+        return Err(Error::new(Failure::UpstreamError, detail));
+    }
+    Ok(SessionList::new(user_id, page.sessions))
 }
 
 /// A key of any object that is read.

@@ -146,6 +146,11 @@ impl Endpoint {
         self.clock_difference.load(Ordering::Relaxed)
     }
 
+    /// How many requests the tenant's Management API takes now and at most, where that is known.
+    pub fn rate_limit_left(&self) -> Option<(u64, u64)> {
+        self.limiter.left()
+    }
+
     /// The connections for lists and revocations.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool

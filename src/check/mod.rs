@@ -7,6 +7,7 @@
 //!
 //! A dry run uses neither the ledger nor the recent holders, and it revokes nothing.
 
+mod dry_run;
 mod failure_log;
 mod metrics;
 pub mod session_lists;
@@ -24,6 +25,7 @@ use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
+pub use dry_run::{DryRun, Hypothesis, dry_run};
 pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
 use crate::auth0::{CallContext, Error, TenantClient};
@@ -33,7 +35,7 @@ use crate::ledger::{
 };
 use crate::policy::{
     Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Origins,
-    Policy, PolicyVersion, Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
+    Policy, PolicyVersion, Reason, Reentry, Resolution, Verdict,
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
@@ -63,19 +65,6 @@ pub struct Checker {
     coverage: Arc<Coverage>,
 }
 
-/// What a dry run saw before the answer. Nothing is seen of the steps that were not reached.
-#[derive(Default)]
-pub struct DryRun<'a> {
-    /// The policy that governs the login.
-    pub policy: Option<&'a PolicyVersion>,
-    /// The limits that apply, and the override that chose them.
-    pub limit_check: Option<LimitCheck<'a>>,
-    /// The user's sessions and the role of each, in the order of the list; or why they could not be listed.
-    pub sessions: Option<Result<(SessionList, Vec<SessionRole>), Error>>,
-    /// The ids of the sessions that Enforce would revoke.
-    pub victims: Vec<String>,
-}
-
 /// The state of a check, or of a dry run, between its steps.
 struct Walk<'a> {
     /// Has the ledger and the recent holders; `None` in a dry run.
@@ -90,14 +79,6 @@ struct Walk<'a> {
     seen: DryRun<'a>,
     /// Whether the tenant is not named but assumed: the check reads, and changes nothing.
     read_only: bool,
-}
-
-/// Takes the steps of a check without any effect, and returns the answer and what it saw. It decides by the tenant's list alone
-/// and does not read the ledger, so logins in progress do not count.
-pub async fn dry_run<'a>(snapshot: &'a Snapshot, view: &'a CallerView, login: &'a Login) -> (Answer, DryRun<'a>) {
-    let mut walk = Walk::new(None, snapshot, login, Instant::now());
-    let answer = walk.answer(view).await;
-    (answer, walk.seen)
 }
 
 impl Checker {
@@ -341,7 +322,7 @@ impl<'a> Walk<'a> {
     /// The verdict, when a step ends the check early.
     async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
         self.note_origins(policy).await;
-        let chosen_by = policy.matching_override(self.login, Timestamp::now());
+        let chosen_by = policy.matching_override(self.login, self.now());
         if let Some((checker, position)) = self.checker.zip(chosen_by) {
             checker.metrics.override_matched(policy, position);
         }
@@ -350,6 +331,9 @@ impl<'a> Walk<'a> {
             limit_check = limit_check.without_revoking();
         }
         self.seen.limit_check = Some(limit_check);
+        if let Some(decision) = self.decide_by_given(limit_check) {
+            return Ok(Verdict::from(&decision));
+        }
         let snapshot = self.snapshot;
         let credentials_missing = Verdict::failed(Failure::CredentialsMissing);
         let tenant = snapshot.tenant(&policy.scope.tenant).ok_or(credentials_missing)?;
@@ -421,31 +405,6 @@ impl<'a> Walk<'a> {
             }
             _ => Ok(verdict),
         }
-    }
-
-    /// Lists and decides without the ledger, and keeps what is seen.
-    async fn preview(
-        &mut self,
-        limit_check: LimitCheck<'a>,
-        client: &TenantClient,
-        call: &CallContext,
-    ) -> Result<Decision, Verdict> {
-        let sessions = match client.list_sessions(limit_check.user_id(), call).await {
-            Ok(sessions) => sessions,
-            Err(error) => {
-                let verdict = Verdict::failed(error.failure);
-                self.seen.sessions = Some(Err(error));
-                return Err(verdict);
-            }
-        };
-        let (revoked, origins, now) = (HashSet::new(), Origins::default(), Timestamp::now());
-        let inputs = LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, origins: &origins, now };
-        let (decision, roles) = (limit_check.decide(inputs), limit_check.explain(inputs));
-        if let Decision::Evict { victims, .. } = &decision {
-            self.seen.victims.clone_from(victims);
-        }
-        self.seen.sessions = Some(Ok((sessions, roles)));
-        Ok(decision)
     }
 }
 

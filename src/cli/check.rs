@@ -5,21 +5,29 @@
 //! not count here.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
-use super::sessions::describe;
+use serde_json::{Value, json};
+
+use super::sessions::{describe, describe_json};
 use super::source::source_config;
-use crate::args::CheckArgs;
-use crate::check::{DryRun, dry_run};
-use crate::policy::{Answer, LimitScope, Login, LoginContext, Reason, SessionRole};
+use crate::args::{BLOCKED, CheckArgs, OutputFormat, UNDECIDED};
+use crate::auth0::read_sessions;
+use crate::check::{DryRun, Hypothesis, dry_run};
+use crate::policy::{
+    Answer, LimitScope, Login, LoginContext, PolicyVersion, Reason, SessionList, SessionRole, SessionView,
+};
 use crate::service::RunError;
 use crate::snapshot::Snapshot;
 
-/// Decides a login and prints the explanation.
+/// Decides a login, prints the explanation, and returns the exit code: 0 when the login is allowed.
 ///
 /// # Errors
-/// When the policies cannot be read, or a field of the login is invalid.
+/// When the policies or the sessions cannot be read, or a field of the login is invalid.
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
-pub async fn run(args: CheckArgs) -> Result<(), RunError> {
+pub async fn run(args: CheckArgs) -> Result<u8, RunError> {
+    let sessions = args.sessions.as_deref().map(|path| given_sessions(path, &args.user)).transpose()?;
     let snapshot = source_config(args.source)?.read_once().await?;
     let context = LoginContext {
         protocol: args.protocol,
@@ -33,9 +41,142 @@ pub async fn run(args: CheckArgs) -> Result<(), RunError> {
     let login = Login::new(args.user, args.client, args.sid, context);
     let login = login.map_err(|error| RunError::Command(error.to_string()))?;
     let view = snapshot.policy_set.whole_view();
-    let (answer, seen) = dry_run(&snapshot, &view, &login).await;
-    print!("{}", explain(&snapshot, &answer, &seen));
-    Ok(())
+    let (answer, seen) = dry_run(&snapshot, &view, &login, Hypothesis { sessions, at: args.at }).await;
+    let outcome = LoginOutcome::of(&answer);
+    match args.output {
+        OutputFormat::Text => print!("{}", explain(&snapshot, &answer, &seen)),
+        OutputFormat::Json => println!("{:#}", json(&snapshot, &answer, &seen, outcome)),
+    }
+    Ok(outcome.exit_code())
+}
+
+/// The sessions of a file, or of standard input.
+fn given_sessions(path: &Path, user: &str) -> Result<SessionList, RunError> {
+    let mut text = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut text).map(drop)
+    } else {
+        std::fs::read(path).map(|bytes| text = bytes)
+    };
+    let file_error = |error| RunError::File("--sessions", PathBuf::from(path), error);
+    read.map_err(file_error)?;
+    read_sessions(user, &text).map_err(|error| file_error(std::io::Error::other(error.to_string())))
+}
+
+/// What becomes of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LoginOutcome {
+    Allowed,
+    Blocked,
+    /// The check could not be decided, or it is not known whose policy applies.
+    Undecided,
+}
+
+impl LoginOutcome {
+    fn of(answer: &Answer) -> Self {
+        match answer.audited_reason.unwrap_or(answer.reason) {
+            Reason::Failed(_) | Reason::TenantAmbiguous => Self::Undecided,
+            _ if answer.block => Self::Blocked,
+            _ => Self::Allowed,
+        }
+    }
+
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Allowed => 0,
+            Self::Blocked => BLOCKED,
+            Self::Undecided => UNDECIDED,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Blocked => "blocked",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// The policies that there are, each with the logins that it selects.
+fn policies(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for active_policy in snapshot.policy_set.active_policies() {
+        let scope = active_policy.version.scope();
+        let selector = &scope.selector;
+        let mut parts = vec![format!("tenant {}", scope.tenant.domain())];
+        for (name, values) in [
+            ("clientIds", &selector.clients),
+            ("organizations", &selector.organizations),
+            ("connections", &selector.connections),
+        ] {
+            if let Some(values) = values {
+                let mut values: Vec<&str> = values.iter().map(String::as_str).collect();
+                values.sort_unstable();
+                let more = values.len().saturating_sub(MAX_NAMED_VALUES);
+                values.truncate(MAX_NAMED_VALUES);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                parts.push(format!("{name} {}{more}", values.join(", ")));
+            }
+        }
+        let _ = writeln!(text, "  {}: {}", scope.name, parts.join("; "));
+    }
+    if text.is_empty() { "There are no policies.\n".to_owned() } else { format!("The policies are:\n{text}") }
+}
+
+/// How many values of a selector are named: enough to recognize it in a line.
+const MAX_NAMED_VALUES: usize = 5;
+
+/// The decision as JSON.
+fn json(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>, outcome: LoginOutcome) -> Value {
+    let scope = seen.policy.map(PolicyVersion::scope);
+    let (sessions, error) = match &seen.sessions {
+        None => (Value::Null, None),
+        Some(Err(error)) => (Value::Null, Some(error.to_string())),
+        Some(Ok((sessions, roles))) => {
+            (sessions.views().zip(roles).map(|(session, role)| session_json(&session, role)).collect(), None)
+        }
+    };
+    let known_user =
+        seen.sessions.as_ref().and_then(|list| list.as_ref().ok()).map(|(list, _)| !list.is_of_unknown_user());
+    let names = snapshot.policy_set.active_policies().iter().map(|policy| policy.version.scope().name.to_string());
+    json!({
+        "outcome": outcome.as_str(),
+        "block": answer.block,
+        "reason": answer.reason.as_str(),
+        "audited_reason": answer.audited_reason.map(Reason::as_str),
+        "message": answer.message,
+        "revoke_session": answer.revoke_session,
+        "policy": scope.map(|scope| scope.name.to_string()),
+        "tenant": scope.map(|scope| scope.tenant.domain()),
+        "limits": seen.limit_check.map(|limit_check| limit_check.limits().to_string()),
+        "override": seen.limit_check.and_then(|limit_check| {
+            Some(limit_check.policy().overrides[limit_check.chosen_by()?].name.clone())
+        }),
+        "limit": answer.count.map(|count| count.limit),
+        "limit_scope": answer.count.map(|count| count.limit_scope.as_str()),
+        "active_sessions": answer.count.map(|count| count.active),
+        "known_user": known_user,
+        "sessions": sessions,
+        "would_revoke": seen.victims,
+        "error": error,
+        "policies": if scope.is_none() { Some(names.collect::<Vec<_>>()) } else { None },
+    })
+}
+
+fn session_json(session: &SessionView<'_>, role: &SessionRole) -> Value {
+    let (counts_as, limits) = match role {
+        SessionRole::Current => ("current", &[][..]),
+        SessionRole::Ended => ("ended", &[][..]),
+        SessionRole::Revoked => ("revoked", &[][..]),
+        SessionRole::Delegated => ("delegated", &[][..]),
+        SessionRole::Inactive => ("inactive", &[][..]),
+        SessionRole::Counts(scopes) => ("other", scopes.as_slice()),
+    };
+    let mut value = describe_json(session);
+    value["role"] = counts_as.into();
+    value["limits"] = limits.iter().copied().map(LimitScope::as_str).collect();
+    value
 }
 
 fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
@@ -51,7 +192,7 @@ fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
             }
             _ => "No policy selects this login. It is allowed (no_policy).\n",
         };
-        return text.to_owned();
+        return text.to_owned() + &policies(snapshot);
     };
     let scope = policy.scope();
     let mut text = format!(
@@ -78,7 +219,10 @@ fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
             let _ = writeln!(text, "  The user's sessions could not be listed: {error}");
         }
         Some(Ok((sessions, roles))) => {
-            let _ = writeln!(text, "  Sessions at Auth0: {}.", sessions.len());
+            let _ = writeln!(text, "  Sessions: {}.", sessions.len());
+            if sessions.is_of_unknown_user() {
+                text += "  The tenant does not know this user: check the id, which begins with the connection's provider.\n";
+            }
             for (session, role) in sessions.views().zip(roles) {
                 let _ = writeln!(text, "    {:<44} {}", describe_role(role), describe(&session));
             }

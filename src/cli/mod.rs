@@ -4,6 +4,7 @@ mod check;
 mod crd;
 #[cfg(feature = "simulator")]
 mod demo;
+mod doctor;
 mod probe;
 mod serve;
 mod sessions;
@@ -16,32 +17,34 @@ use crate::telemetry::{LogFormat, Telemetry};
 
 pub use serve::service_config;
 
-/// Runs the command of the command line.
+/// Runs the command of the command line, and returns the exit code of a command that did not fail.
 ///
 /// # Errors
 /// When the command failed. The text is for the person who ran it.
-pub async fn run(args: Args) -> Result<(), RunError> {
+pub async fn run(args: Args) -> Result<u8, RunError> {
     let format = args.log_format();
-    match args.command {
+    let done = match args.command {
         Command::Crd => crd::print(),
         Command::Validate(args) => validate::run(&args),
         Command::Probe(args) => probe::run(args).await,
-        Command::Check(args) => with_telemetry(format, "warn", check::run(*args)).await,
+        Command::Check(args) => return with_telemetry(format, "warn", check::run(*args)).await,
+        Command::Doctor(args) => return with_telemetry(format, "error", doctor::run(*args)).await,
         Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(*command)).await,
         Command::Serve(args) => {
             with_telemetry(format, "info,kube_client=off,kube_runtime=off", serve::run(*args)).await
         }
         #[cfg(feature = "simulator")]
         Command::Demo(args) => with_telemetry(format, "warn,session_checker::check=info", demo::run(args)).await,
-    }
+    };
+    done.map(|()| 0)
 }
 
 /// Runs a command with logs and traces, and sends the last traces. `default_filter` applies without `RUST_LOG`.
-async fn with_telemetry(
+async fn with_telemetry<T>(
     format: LogFormat,
     default_filter: &str,
-    command: impl Future<Output = Result<(), RunError>>,
-) -> Result<(), RunError> {
+    command: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
     let telemetry = Telemetry::init(format, default_filter)?;
     let result = command.await;
     telemetry.flush().await;

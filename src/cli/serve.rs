@@ -77,7 +77,7 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
     })
 }
 
-fn redis_address(args: LedgerArgs) -> Option<RedisAddress> {
+pub(super) fn redis_address(args: LedgerArgs) -> Option<RedisAddress> {
     Some(RedisAddress {
         url: args.url.filter(is_set)?,
         sentinel_master: args.ledger_sentinel_master,
@@ -88,6 +88,6 @@ fn redis_address(args: LedgerArgs) -> Option<RedisAddress> {
 }
 
 /// Charts leave optional variables empty.
-fn is_set(secret: &SecretString) -> bool {
+pub(super) fn is_set(secret: &SecretString) -> bool {
     !secret.expose_secret().is_empty()
 }

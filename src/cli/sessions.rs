@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::source::source_config;
@@ -117,4 +118,15 @@ pub(super) fn describe(session: &SessionView<'_>) -> String {
         time(session.last_used_at),
         time(session.ends_at),
     )
+}
+
+/// One session as JSON.
+pub(super) fn describe_json(session: &SessionView<'_>) -> Value {
+    json!({
+        "id": session.id,
+        "created_at": session.created_at,
+        "last_used_at": session.last_used_at,
+        "ends_at": session.ends_at,
+        "clients": session.clients,
+    })
 }

@@ -1,93 +1,161 @@
-//! `session-checker validate`: validates the policies in files and folders.
+//! `session-checker validate`: validates the policies and Secrets in files and folders.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
-use crate::args::ValidateArgs;
-use crate::policy::{self, Policy, warnings};
+use crate::args::{ReportFormat, ValidateArgs};
+use crate::crd;
 use crate::service::RunError;
-use crate::source::{Document, read_documents, unread_policies, yaml_files};
+use crate::source::{unread_policies, yaml_files};
+use crate::validate::{InputFile, Problem, ProblemKind, Severity, Validation, validate};
 
-/// Validates every SessionPolicy in the files and folders, and prints a line for each policy and each problem.
+/// How many levels of subfolders are read: more than people nest, and a bound for links that form a circle.
+const MAX_DEPTH: usize = 16;
+
+/// Validates the files and folders, and prints each problem and each valid policy.
 ///
 /// # Errors
-/// When a file or a policy is invalid, or there is no policy.
+/// When a file, a policy or a Secret is invalid, or there is nothing to validate.
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
 pub fn run(args: &ValidateArgs) -> Result<(), RunError> {
-    let (mut policies, mut problems) = (0, 0);
-    for (name, text) in args.paths.iter().flat_map(|path| read(path)) {
-        for result in text.map_or_else(|error| vec![Err(error)], |text| validate(&text)) {
-            match result {
-                Ok(policy) => {
-                    policies += 1;
-                    println!("{name}: {policy}");
-                }
-                Err(problem) => {
-                    problems += 1;
-                    println!("{name}: {problem}");
-                }
+    let mut files = Vec::new();
+    for path in &args.paths {
+        read(path, args.recursive, 0, &mut files);
+    }
+    if args.skip_others {
+        files.retain(|file| file.content.as_ref().map_or(true, |bytes| mentions_us(bytes)));
+    }
+    let validation = validate(&files, Timestamp::now());
+    match args.output {
+        ReportFormat::Text => print!("{}", text(&validation)),
+        ReportFormat::Json => println!("{:#}", json(&validation)),
+        ReportFormat::Sarif => println!("{:#}", sarif(&validation)),
+    }
+    let errors = validation.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    match errors {
+        0 if validation.policies.is_empty() && !args.skip_others && !has_secrets(&files) => {
+            Err(RunError::Command("no SessionPolicy was found".to_owned()))
+        }
+        0 => Ok(()),
+        1 => Err(RunError::Command("1 problem was found".to_owned())),
+        _ => Err(RunError::Command(format!("{errors} problems were found"))),
+    }
+}
+
+/// Whether a file may hold a Secret of the service, which is worth validating without a policy.
+fn has_secrets(files: &[InputFile]) -> bool {
+    files.iter().any(|file| file.content.as_ref().is_ok_and(|bytes| mentions_us(bytes)))
+}
+
+/// Whether a file mentions the group or kind of the resource.
+fn mentions_us(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.contains(crd::GROUP) || text.contains(crd::KIND)
+}
+
+/// Reads the files of a path.
+fn read(path: &Path, is_recursive: bool, depth: usize, files: &mut Vec<InputFile>) {
+    let mut add = |path: &Path, content| files.push(InputFile { name: path.display().to_string(), content });
+    let unreadable = |error: io::Error| format!("the file cannot be read: {error}");
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        let read = io::stdin().read_to_end(&mut bytes);
+        return files
+            .push(InputFile { name: "standard input".to_owned(), content: read.map(|_| bytes).map_err(unreadable) });
+    }
+    if !path.is_dir() {
+        return add(path, std::fs::read(path).map_err(unreadable));
+    }
+    match yaml_files(path) {
+        Ok(names) => {
+            for file in names.into_iter().map(|name| path.join(name)) {
+                add(&file, std::fs::read(&file).map_err(unreadable));
             }
         }
+        Err(error) => return add(path, Err(unreadable(error))),
     }
-    match (policies, problems) {
-        (0, 0) => Err(RunError::Command("no SessionPolicy was found".to_owned())),
-        (_, 0) => Ok(()),
-        (_, 1) => Err(RunError::Command("1 problem was found".to_owned())),
-        _ => Err(RunError::Command(format!("{problems} problems were found"))),
-    }
-}
-
-/// The text of each file of a path, with the file's name for people.
-fn read(path: &Path) -> Vec<(String, Result<String, String>)> {
-    let show = |path: &Path| path.display().to_string();
-    let unreadable = |error: io::Error| format!("cannot be read: {error}");
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        let read = io::stdin().read_to_string(&mut text);
-        return vec![("standard input".to_owned(), read.map(|_| text).map_err(unreadable))];
-    }
-    let files: Result<Vec<PathBuf>, io::Error> = if path.is_dir() {
-        yaml_files(path).map(|names| names.into_iter().map(|name| path.join(name)).collect())
-    } else {
-        Ok(vec![path.to_owned()])
-    };
-    match files {
-        Ok(files) => {
-            let read = files.iter().map(|file| (show(file), std::fs::read_to_string(file).map_err(unreadable)));
-            let unread = if path.is_dir() { unread_policies(path) } else { Vec::new() };
-            read.chain(unread.iter().map(|(file, error)| (show(file), Err(error.to_string())))).collect()
+    if is_recursive {
+        for folder in subfolders(path).into_iter().filter(|_| depth < MAX_DEPTH) {
+            read(&folder, true, depth + 1, files);
         }
-        Err(error) => vec![(show(path), Err(unreadable(error)))],
+    }
+    if depth == 0 {
+        let is_read = |file: &PathBuf| files.iter().any(|other| other.name == file.display().to_string());
+        let unread: Vec<_> = unread_policies(path).into_iter().filter(|(file, _)| !is_read(file)).collect();
+        let hint = if is_recursive {
+            ""
+        } else {
+            ". Give --recursive if the folder is applied to a cluster with its subfolders"
+        };
+        files.extend(unread.into_iter().map(|(file, error)| InputFile {
+            name: file.display().to_string(),
+            content: Err(format!("the file {error}{hint}")),
+        }));
     }
 }
 
-/// For each policy of a text what is to be said of it, or each of its problems.
-fn validate(text: &str) -> Vec<Result<String, String>> {
-    let documents = match read_documents(text) {
-        Ok(documents) => documents,
-        Err(error) => return vec![Err(error.to_string())],
-    };
-    documents
-        .iter()
-        .flat_map(|document| match document {
-            Document::Policy(manifest) => match policy::validate(manifest) {
-                Ok(policy) => vec![Ok(valid(&policy))],
-                Err(errors) => {
-                    errors.iter().map(|error| Err(format!("SessionPolicy {}: {error}", manifest.name))).collect()
-                }
-            },
-            Document::UnknownType(manifest, error) => vec![Err(format!("{}: {error}", manifest.name))],
-            Document::Secret(_) | Document::Other { .. } => Vec::new(),
-        })
-        .collect()
+/// The subfolders of a folder that are not hidden, in the order of their names.
+fn subfolders(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let is_hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
+    let mut folders: Vec<PathBuf> = entries
+        .filter(|entry| !is_hidden(&entry.file_name()) && entry.path().is_dir())
+        .map(|entry| entry.path())
+        .collect();
+    folders.sort();
+    folders
 }
 
-/// Says that a policy is valid, with a line for each part of it that has no effect.
-fn valid(policy: &Policy) -> String {
-    let name = format!("SessionPolicy {}", policy.scope.name);
-    let warnings = warnings(policy, Some(Timestamp::now()));
-    let warnings: String = warnings.iter().map(|warning| format!("\n  warning: {warning}")).collect();
-    format!("{name} is valid{warnings}")
+fn text(validation: &Validation) -> String {
+    let problems = validation.problems.iter().map(|problem| format!("{problem}\n"));
+    let policies = validation
+        .policies
+        .iter()
+        .map(|policy| format!("{}:{}: SessionPolicy {} is valid\n", policy.file, policy.line, policy.name));
+    problems.chain(policies).collect()
+}
+
+fn json(validation: &Validation) -> Value {
+    let mut value = json!(validation);
+    value["valid"] = validation.is_valid().into();
+    value
+}
+
+/// The problems as SARIF 2.1.0, which GitHub, GitLab and Azure show beside the lines.
+fn sarif(validation: &Validation) -> Value {
+    let rules: Vec<Value> = ProblemKind::ALL
+        .iter()
+        .map(|kind| json!({ "id": kind.as_str(), "shortDescription": { "text": kind.description() } }))
+        .collect();
+    let results: Vec<Value> = validation.problems.iter().map(sarif_result).collect();
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "session-checker",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": rules,
+            } },
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    })
+}
+
+fn sarif_result(problem: &Problem) -> Value {
+    let parts = [problem.resource.as_deref(), problem.field.as_deref(), Some(problem.message.as_str())];
+    let message = parts.into_iter().flatten().collect::<Vec<_>>().join(": ");
+    json!({
+        "ruleId": problem.kind.as_str(),
+        "level": problem.severity,
+        "message": { "text": message },
+        "locations": [{ "physicalLocation": {
+            "artifactLocation": { "uri": problem.file.replace('\\', "/") },
+            "region": { "startLine": problem.line, "startColumn": problem.column },
+        } }],
+    })
 }

@@ -7,6 +7,7 @@ mod applied;
 mod enums;
 mod newer;
 mod read;
+mod structure;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,16 +17,16 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::read::{read, unknown_fields};
+use self::read::read;
+pub(crate) use self::structure::nearest;
+use self::structure::{Structure, UnknownFields};
 use super::limits::Limits;
 use super::messages::{LanguageMessages, is_language_tag};
 use super::model::{Enforcement, Override, Policy, PolicyScope, Selector};
 use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
-use super::written::{
-    Manifest, SpecError, is_label, misplaced_lists, readable_list, readable_messages, readable_text, without_null,
-};
+use super::written::{Manifest, SpecError, as_stored, is_label, readable_list, readable_messages, readable_text};
 use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, SessionPolicySpec, bounds};
 
 /// The lists by which an override selects logins.
@@ -46,7 +47,7 @@ pub struct FallbackPolicy {
 /// # Errors
 /// Every field that breaks a rule, in the order of the resource's fields.
 pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
-    compile_spec(manifest, &without_null(&manifest.spec), unknown_fields)
+    compile_spec(manifest, as_stored(&manifest.spec), UnknownFields::Rejected)
 }
 
 /// Compiles a manifest as `compile` does, and by the rules that only the API server has.
@@ -54,9 +55,15 @@ pub fn compile(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
 /// # Errors
 /// Every field that breaks a rule.
 pub fn validate(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
-    let policy = compile(manifest)?;
-    let errors = applied::errors(&manifest.spec);
-    if errors.is_empty() { Ok(policy) } else { Err(errors) }
+    let applied = applied::errors(&manifest.spec);
+    match compile(manifest) {
+        Ok(policy) if applied.is_empty() => Ok(policy),
+        Ok(_) => Err(applied),
+        Err(mut errors) => {
+            errors.extend(applied);
+            Err(errors)
+        }
+    }
 }
 
 /// Compiles a manifest as an API server holds it, whose definition may be newer than this program. Fields and words that are
@@ -65,9 +72,9 @@ pub fn validate(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
 /// # Errors
 /// Every field that breaks a rule, after those that are not known.
 pub fn compile_stored(manifest: &Manifest) -> Result<(Policy, Vec<SpecError>), Vec<SpecError>> {
-    let mut spec = without_null(&manifest.spec);
+    let mut spec = as_stored(&manifest.spec);
     let mut unknown = newer::without_unknown(&mut spec);
-    match compile_spec(manifest, &spec, |_| Vec::new()) {
+    match compile_spec(manifest, spec, UnknownFields::Ignored) {
         Ok(policy) => Ok((policy, unknown)),
         Err(errors) => {
             unknown.extend(errors);
@@ -76,18 +83,18 @@ pub fn compile_stored(manifest: &Manifest) -> Result<(Policy, Vec<SpecError>), V
     }
 }
 
-fn compile_spec(
-    manifest: &Manifest,
-    written: &Value,
-    unknown: fn(&Value) -> Vec<SpecError>,
-) -> Result<Policy, Vec<SpecError>> {
-    let lists = misplaced_lists(written);
-    if !lists.is_empty() {
-        return Err(lists);
-    }
-    let spec = read(written).map_err(|error| vec![error])?;
-    let mut errors = Errors(unknown(written));
-    let policy = build(manifest, &spec, &mut errors);
+fn compile_spec(manifest: &Manifest, mut written: Value, unknown: UnknownFields) -> Result<Policy, Vec<SpecError>> {
+    let structure = Structure::fit(&mut written, unknown);
+    let mut errors = Errors(Vec::new());
+    let policy = match read(&written) {
+        Ok(spec) => build(manifest, &spec, &mut errors),
+        Err(error) => {
+            errors.0.push(error);
+            None
+        }
+    };
+    errors.0.retain(|error| !structure.concerns(&error.field));
+    errors.0.splice(..0, structure.errors);
     match policy {
         Some(policy) if errors.0.is_empty() => Ok(policy),
         _ => Err(errors.0),

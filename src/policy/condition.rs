@@ -342,6 +342,14 @@ impl PolicyReport {
 }
 
 impl CredentialReport {
+    /// What is wrong with the Secret itself, when something is.
+    pub fn secret_problem(&self) -> Option<String> {
+        match self {
+            Self::Secret(problem) => Some(problem.describe("credential", CREDENTIALS_TYPE).2),
+            _ => None,
+        }
+    }
+
     fn describe(&self, tenant: &str) -> (ConditionStatus, ConditionReason, String) {
         let rest = if self.previous_in_use() { "; the previous credential stays in use" } else { "" };
         match self {

@@ -42,6 +42,7 @@ mod warnings;
 mod written;
 
 pub use answer::{Answer, Failure, Reason, Verdict};
+pub(crate) use compile::nearest;
 pub use compile::{FallbackPolicy, compile, compile_stored, fallback, validate};
 pub use condition::{
     ActiveVersion, CallersReport, Condition, ConditionStatus, ConditionType, CredentialReport, LogStreamReport,
@@ -69,5 +70,5 @@ pub use stop_rule::StopRule;
 pub use tenant::Tenant;
 pub use time::parse_rfc3339;
 pub use warnings::warnings;
-pub(crate) use written::is_label;
 pub use written::{Manifest, SpecError};
+pub(crate) use written::{as_stored, is_label};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde_ignored::Path;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::messages::LanguageMessages;
 use super::name::ObjectName;
@@ -59,30 +59,6 @@ pub(super) fn readable_messages(item: &Value) -> Option<LanguageMessages> {
     })
 }
 
-/// Finds lists where objects belong: Serde would read the items of a list as the fields of the object, by position.
-pub(super) fn misplaced_lists(spec: &Value) -> Vec<SpecError> {
-    let tenant = &spec["tenant"];
-    let objects = [
-        (String::new(), spec),
-        (".tenant".to_owned(), tenant),
-        (".tenant.credentialsSecretRef".to_owned(), &tenant["credentialsSecretRef"]),
-        (".callerSecretRef".to_owned(), &spec["callerSecretRef"]),
-        (".selector".to_owned(), &spec["selector"]),
-        (".limits".to_owned(), &spec["limits"]),
-    ];
-    let overrides = spec["overrides"].as_array().into_iter().flatten().enumerate().flat_map(|(position, entry)| {
-        let field = format!(".overrides[{position}]");
-        [(format!("{field}.limits"), &entry["limits"]), (field, entry)]
-    });
-    let messages = spec["messages"].as_array().into_iter().flatten().enumerate();
-    let messages = messages.map(|(position, item)| (format!(".messages[{position}]"), item));
-    let list = |(field, value): (String, &Value)| {
-        let message = "write an object with named fields, not a list".to_owned();
-        value.is_array().then(|| SpecError { field: format!("spec{field}"), message })
-    };
-    objects.into_iter().chain(overrides).chain(messages).filter_map(list).collect()
-}
-
 /// The path of a field in the notation of the other errors.
 pub(super) fn field_path(path: &Path<'_>) -> String {
     match path {
@@ -93,17 +69,27 @@ pub(super) fn field_path(path: &Path<'_>) -> String {
     }
 }
 
-/// Drops fields that are `null`: the API server treats them as left out.
-pub(super) fn without_null(value: &Value) -> Value {
+/// The largest whole number up to which a float is exact.
+const MAX_EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
+
+/// The spec as the API server takes it: a field that is `null` is left out, and `1.0` is the whole number 1.
+pub(crate) fn as_stored(value: &Value) -> Value {
     match value {
         Value::Object(fields) => fields
             .iter()
             .filter(|(_, value)| !value.is_null())
-            .map(|(name, value)| (name.clone(), without_null(value)))
+            .map(|(name, value)| (name.clone(), as_stored(value)))
             .collect(),
-        Value::Array(items) => items.iter().map(without_null).collect(),
+        Value::Array(items) => items.iter().map(as_stored).collect(),
+        Value::Number(number) if number.is_f64() => whole(number).unwrap_or_else(|| value.clone()),
         other => other.clone(),
     }
+}
+
+fn whole(number: &Number) -> Option<Value> {
+    let number = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= MAX_EXACT_FLOAT)?;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and within the bound")]
+    Some(Value::from(number as i64))
 }
 
 /// Whether a text is a label as in DNS: lower case letters, digits, and `-` between them.

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use address::CONNECT_TIMEOUT;
@@ -126,6 +126,17 @@ impl Redis {
             Err(failure) => server.recover(&failure),
         }
         Ok(Self(server))
+    }
+
+    /// Reads and writes as checks do, and returns how long that took.
+    ///
+    /// # Errors
+    /// What failed, or took longer than an operation may.
+    pub async fn round_trip(&self) -> Result<Duration, String> {
+        let connection = self.0.connection.load_full().map(|connection| RedisConnection::clone(&connection));
+        let started = Instant::now();
+        let probed = self.0.probe(connection).await;
+        probed.map(|_| started.elapsed()).map_err(|error| error.to_string())
     }
 
     /// Whether Redis failed and was not found to work again yet.

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::app::App;
+use crate::doctor::Observation;
 use crate::metrics::LiveSeries;
 use crate::policy::{Condition, PolicyReport, PolicyVersion, Selector};
 
@@ -56,6 +57,17 @@ pub(super) async fn policies(State(app): State<Arc<App>>) -> Json<Value> {
         "policies": policies,
         "broken_files": files,
     }))
+}
+
+/// An examination of the policies, their tenants and the ledger.
+pub(super) async fn doctor(State(app): State<Arc<App>>) -> Json<Value> {
+    let snapshot = app.checker.snapshot();
+    let observe = |report: &PolicyReport| Observation {
+        last_check: app.checker.last_check(&report.name),
+        enforcing: report.enforcing(app.coverage.evidence(&report.name)),
+    };
+    let examination = app.doctor.examine(&snapshot, Some(&observe)).await;
+    Json(json!(*examination))
 }
 
 fn describe(report: &PolicyReport, app: &App) -> Value {

@@ -9,6 +9,7 @@ use super::metrics::ServerMetrics;
 use super::rejections::Rejections;
 use crate::check::Checker;
 use crate::coverage::Coverage;
+use crate::doctor::Doctor;
 use crate::metrics::MetricRegistry;
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
@@ -24,6 +25,8 @@ pub struct App {
     pub coverage: Arc<Coverage>,
     /// The batches of log streams that may be read at once.
     pub log_batches: Semaphore,
+    /// Examines policies, tenants and the ledger, for `/debug/doctor`.
+    pub doctor: Doctor,
     /// Whether checks are answered yet, for `/check` and `/readyz`.
     pub readiness: Readiness,
     /// Whether connections should end after their answer.

@@ -81,6 +81,7 @@ pub fn admin_router(app: Arc<App>) -> Router {
         .route("/readyz", get(admin::readyz))
         .route("/metrics", get(admin::metrics))
         .route("/debug/policies", get(admin::policies))
+        .route("/debug/doctor", get(admin::doctor))
         .layer(middleware::from_fn(layers::require_host))
         .with_state(app)
 }

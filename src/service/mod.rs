@@ -26,6 +26,7 @@ use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
 use crate::controller::status::{Observations, start_status_writer};
+use crate::doctor::Doctor;
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
@@ -96,6 +97,7 @@ impl Service {
         let ledger = ledger(redis.clone(), &registry);
         let check_metrics = CheckMetrics::new(&registry);
         let coverage = coverage(&config, redis.clone(), &registry, check_metrics.last_checks());
+        let doctor = Doctor::new(redis.clone(), config.ledger_timeout, config.replicas);
         let quotas = QuotaConfig::new(redis, config.replicas);
         let proxy_file = config.source.read_proxy_credentials()?;
         let proxy = config.source.proxy.clone();
@@ -188,6 +190,7 @@ impl Service {
             checker: Checker::new(publisher.current(), ledger, check_metrics, log_hash_key, Arc::clone(&coverage)),
             coverage: Arc::clone(&coverage),
             log_batches: App::log_batches(),
+            doctor,
             readiness,
             shutdown: shutdown.clone(),
             metrics: ServerMetrics::new(&registry),

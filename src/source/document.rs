@@ -75,79 +75,125 @@ pub enum FileError {
     },
 }
 
+/// A resource of a document, with its place there.
+pub struct Resource {
+    /// The path of the resource in the document: empty, or that of an item of a `List`, such as `items[0]`.
+    pub path: String,
+    /// The resource, or why the document is not one, and what to write.
+    pub read: Result<Document, &'static str>,
+}
+
 /// Reads YAML (or JSON, which is YAML) with any number of documents. A `List` is replaced by its items.
 ///
 /// # Errors
 /// When the text is not YAML or a document is not a Kubernetes resource. An invalid spec is no error here: compiling the
 /// policy reports it.
 pub fn read_documents(text: &str) -> Result<Vec<Document>, FileError> {
-    // Without the snippet: it would quote lines of the file in the error, and the file may contain a Secret.
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_documents: MAX_DOCUMENTS, max_nodes: MAX_VALUES },
-    };
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| file_error(error.without_snippet()))?;
+    let values = parse_yaml(text).map_err(|error| FileError::from(&error))?;
     let mut documents = Vec::new();
     for (position, value) in values.into_iter().enumerate() {
-        read_resource(value, &mut documents)
-            .map_err(|problem| FileError::NotAResource { document: position + 1, problem })?;
+        for resource in resources(value) {
+            let read = resource.read;
+            documents.push(read.map_err(|problem| FileError::NotAResource { document: position + 1, problem })?);
+        }
     }
     Ok(documents)
 }
 
-fn file_error(error: &serde_saphyr::Error) -> FileError {
-    match error {
-        serde_saphyr::Error::Budget { breach, .. } => FileError::TooLarge(match breach {
-            BudgetBreach::Documents { .. } => format!("it has more than {MAX_DOCUMENTS} documents"),
-            BudgetBreach::Nodes { .. } => format!("it has more than {MAX_VALUES} values"),
-            _ => error.to_string(),
-        }),
-        other => FileError::NotYaml(other.to_string()),
+/// The values of a text of YAML. Documents without a value are left out.
+///
+/// # Errors
+/// When the text is not YAML or is larger than the parser may read. The error's snippet quotes lines of the text, which may
+/// contain a Secret.
+pub fn parse_yaml(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_documents: MAX_DOCUMENTS, max_nodes: MAX_VALUES },
+    };
+    serde_saphyr::from_multiple_with_options(text, options)
+}
+
+/// The resources of a document: one, or the items of a `List`.
+pub fn resources(value: Value) -> Vec<Resource> {
+    let mut found = Vec::new();
+    read_resource(value, String::new(), &mut found);
+    found
+}
+
+impl From<&serde_saphyr::Error> for FileError {
+    fn from(error: &serde_saphyr::Error) -> Self {
+        match error.without_snippet() {
+            serde_saphyr::Error::Budget { breach, .. } => Self::TooLarge(match breach {
+                BudgetBreach::Documents { .. } => format!("it has more than {MAX_DOCUMENTS} documents"),
+                BudgetBreach::Nodes { .. } => format!("it has more than {MAX_VALUES} values"),
+                _ => error.to_string(),
+            }),
+            other => Self::NotYaml(other.to_string()),
+        }
     }
 }
 
-fn read_resource(mut value: Value, documents: &mut Vec<Document>) -> Result<(), &'static str> {
-    let text = |value: &Value, key: &str| value[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let (Some(api_version), Some(kind)) = (text(&value, "apiVersion"), text(&value, "kind")) else {
-        return Err("has no apiVersion and kind: every document must be a Kubernetes resource");
-    };
-    let is_ours = is_meant_for_us(&api_version, &kind);
-    if let Some(item_kind) = kind.strip_suffix("List").filter(|_| is_ours || api_version == "v1") {
-        let Value::Array(items) = value["items"].take() else { return Err("is a List without items") };
-        for mut item in items {
-            // The items of a typed list, such as a SecretList, may leave their type out.
-            if let Some(fields) = item.as_object_mut().filter(|_| !item_kind.is_empty()) {
-                for (field, default) in [("apiVersion", api_version.as_str()), ("kind", item_kind)] {
-                    let written = fields.entry(field).or_insert(Value::Null);
-                    if written.is_null() {
-                        *written = default.into();
-                    }
-                }
+fn read_resource(mut value: Value, path: String, found: &mut Vec<Resource>) {
+    match list_items(&mut value) {
+        Ok(None) => found.push(Resource { path, read: read_single(value) }),
+        Ok(Some(items)) => {
+            let prefix = if path.is_empty() { "items".to_owned() } else { format!("{path}.items") };
+            for (position, item) in items.into_iter().enumerate() {
+                read_resource(item, format!("{prefix}[{position}]"), found);
             }
-            read_resource(item, documents)?;
         }
-        return Ok(());
+        Err(problem) => found.push(Resource { path, read: Err(problem) }),
     }
+}
+
+fn text(value: &Value, key: &str) -> Option<String> {
+    value[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn type_of(value: &Value) -> Result<(String, String), &'static str> {
+    match (text(value, "apiVersion"), text(value, "kind")) {
+        (Some(api_version), Some(kind)) => Ok((api_version, kind)),
+        _ => Err("has no apiVersion and kind: every document must be a Kubernetes resource"),
+    }
+}
+
+/// The items of a `List`; `None` for another resource.
+fn list_items(value: &mut Value) -> Result<Option<Vec<Value>>, &'static str> {
+    let (api_version, kind) = type_of(value)?;
+    let is_list = is_meant_for_us(&api_version, &kind) || api_version == "v1";
+    let Some(item_kind) = kind.strip_suffix("List").filter(|_| is_list) else { return Ok(None) };
+    let Value::Array(mut items) = value["items"].take() else { return Err("is a List without items") };
+    // The items of a typed list, such as a SecretList, may leave their type out.
+    for fields in items.iter_mut().filter_map(Value::as_object_mut).filter(|_| !item_kind.is_empty()) {
+        for (field, default) in [("apiVersion", api_version.as_str()), ("kind", item_kind)] {
+            let written = fields.entry(field).or_insert(Value::Null);
+            if written.is_null() {
+                *written = default.into();
+            }
+        }
+    }
+    Ok(Some(items))
+}
+
+fn read_single(mut value: Value) -> Result<Document, &'static str> {
+    let (api_version, kind) = type_of(&value)?;
     match (api_version.as_str(), kind.as_str()) {
-        (crd::API_VERSION, crd::KIND) => documents.push(Document::Policy(manifest(&mut value)?)),
-        _ if is_ours => {
+        (crd::API_VERSION, crd::KIND) => Ok(Document::Policy(manifest(&mut value)?)),
+        _ if is_meant_for_us(&api_version, &kind) => {
             let field = if kind == crd::KIND { "apiVersion" } else { "kind" };
             let message = format!(
                 "this version of the service does not know {kind} of {api_version}: write apiVersion: {} and kind: {}",
                 crd::API_VERSION,
                 crd::KIND
             );
-            documents
-                .push(Document::UnknownType(manifest(&mut value)?, SpecError { field: field.to_owned(), message }));
+            Ok(Document::UnknownType(manifest(&mut value)?, SpecError { field: field.to_owned(), message }))
         }
-        ("v1", "Secret") => documents.push(Document::Secret(SecretManifest {
+        ("v1", "Secret") => Ok(Document::Secret(SecretManifest {
             name: name(&value)?,
             kind: text(&value, "type").unwrap_or_else(|| "Opaque".to_owned()),
             data: secret_data(&value),
         })),
-        _ => documents.push(Document::Other { api_version, kind }),
+        _ => Ok(Document::Other { api_version, kind }),
     }
-    Ok(())
 }
 
 /// Whether somebody who writes this type means a resource of this service: the group or the kind is right, apart from its

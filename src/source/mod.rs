@@ -10,7 +10,7 @@ mod setting;
 mod unread;
 mod watched_file;
 
-pub use document::{Document, FileError, read_documents};
+pub use document::{Document, FileError, Resource, parse_yaml, read_documents, resources};
 pub use environment::{Environment, EnvironmentError, load_dotenv};
 pub use folder::{PolicyFolder, follow_folder, read_folder, unread_policies, yaml_files};
 pub use setting::{SettingFile, TokenFile, follow_setting, parse_switch, parse_tokens};

@@ -181,7 +181,13 @@ fn test_pod_asks_the_services_and_is_not_one_of_them() {
             assert_eq!(json!(url.port_or_known_default()), service["spec"]["ports"][0]["port"], "{url}");
         }
         assert_eq!(urls[1].is_none(), manifests.serve().tls_cert.is_some(), "{}", path.display());
+        let words = test["spec"]["containers"][1]["args"].as_array().unwrap().clone();
+        let args = manifests.args(&words.iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>());
+        let session_checker::args::Command::Doctor(doctor) = args.unwrap().command else { panic!("{words:?}") };
+        assert_eq!(doctor.admin_url, urls[0], "both ask the same admin port");
     }
+    let containers = with(&["tests.doctor=false"]).the("Pod")["spec"]["containers"].clone();
+    assert_eq!(containers.as_array().unwrap().len(), 1);
     assert!(with(&["tests.enabled=false"]).of("Pod").is_empty());
 }
 

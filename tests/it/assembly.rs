@@ -1,6 +1,7 @@
 //! The parts of a service between a check and its tenants, put together without sockets of the service's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use axum::Router;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use session_checker::auth0::{Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
 use session_checker::coverage::{Coverage, CoverageOptions};
+use session_checker::doctor::Doctor;
 use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::MetricRegistry;
 use session_checker::readiness::Readiness;
@@ -60,6 +62,7 @@ impl Assembly {
             checker: self.checker,
             coverage: self.coverage,
             log_batches: App::log_batches(),
+            doctor: Doctor::new(None, Duration::from_millis(50), 1),
             readiness,
             shutdown: Shutdown::default(),
             metrics: ServerMetrics::new(&self.registry),

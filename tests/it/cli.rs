@@ -25,6 +25,12 @@ async fn run(tenant: &Simulator, folder: &TempDir, arguments: &[&str]) -> (i32, 
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
+/// The JSON at the beginning of an output. What the program writes to standard error follows.
+fn first_json(output: &str) -> Value {
+    let first = serde_json::Deserializer::from_str(output).into_iter().next();
+    first.and_then(Result::ok).unwrap_or_else(|| panic!("no JSON: {output}"))
+}
+
 fn ids(tenant: &Simulator) -> Vec<String> {
     tenant.sessions_of(USER).iter().map(|session| session.id().to_owned()).collect()
 }
@@ -35,7 +41,7 @@ async fn check_explains_the_decision_and_changes_nothing() {
         scene(json!({ "overrides": [{ "name": "staff", "roles": ["staff"], "exempt": true }] })).await;
     let check = ["check", "--user", USER, "--client", APP, "--sid", "phone"];
     let (code, text) = run(&tenant, &folder, &check).await;
-    assert_eq!(code, 0, "{text}");
+    assert_eq!(code, 2, "{text}");
     for expected in [
         "Policy default/one applies to this login",
         "Limits: client=1.",
@@ -48,7 +54,8 @@ async fn check_explains_the_decision_and_changes_nothing() {
     assert_eq!((ids(&tenant).len(), tenant.count(Operation::Revoke)), (2, 0));
 
     let staff = [&check[..], &["--role", "staff"]].concat();
-    let (_, text) = run(&tenant, &folder, &staff).await;
+    let (code, text) = run(&tenant, &folder, &staff).await;
+    assert_eq!(code, 0, "{text}");
     assert!(text.contains("The login is allowed: exempt."), "{text}");
 }
 
@@ -66,7 +73,7 @@ async fn failed_check_prints_the_cause_and_the_failure_policys_answer() {
     let (tenant, folder) = scene(json!({ "failurePolicy": "Deny" })).await;
     tenant.fault(Operation::List, Fault::not_entitled());
     let (code, text) = run(&tenant, &folder, &["check", "--user", USER, "--client", APP, "--sid", "phone"]).await;
-    assert_eq!(code, 0, "{text}");
+    assert_eq!(code, 3, "{text}");
     assert!(text.contains("could not be listed") && text.contains("blocked: not_entitled"), "{text}");
     assert!(!text.contains("checker-secret"), "{text}");
 }
@@ -109,6 +116,141 @@ async fn one_of_several_tenants_has_to_be_named() {
     assert!(text.contains("--tenant: acme.eu.auth0.com, other.eu.auth0.com"), "{text}");
     let (code, text) = run(&tenant, &folder, &[&list[..], &["--tenant", DOMAIN]].concat()).await;
     assert_eq!((code, text.contains("laptop")), (0, true), "{text}");
-    let (_, text) = run(&tenant, &folder, &["check", "--user", USER, "--client", APP]).await;
+    let (code, text) = run(&tenant, &folder, &["check", "--user", USER, "--client", APP]).await;
+    assert_eq!(code, 3, "{text}");
     assert!(text.contains("Name the tenant with --tenant"), "{text}");
+}
+
+/// A file of a user's sessions as Auth0 lists them: a laptop since the morning, and the phone that logs in.
+fn sessions_file(folder: &TempDir) -> String {
+    let session = |id: &str, created: &str| {
+        json!({
+            "id": id, "user_id": USER, "created_at": created, "last_interacted_at": created,
+            "expires_at": "2026-03-02T08:00:00Z", "clients": [{ "client_id": APP }],
+        })
+    };
+    let sessions = [session("laptop", "2026-03-01T08:00:00Z"), session("phone", "2026-03-01T09:00:00Z")];
+    let path = folder.path().join("sessions.txt");
+    std::fs::write(&path, json!({ "sessions": sessions }).to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_decides_offline_at_a_time() {
+    let tenant = tenant().await;
+    // No Secret: a decision by given sessions needs no credential.
+    let folder = folder(&[policy("one", json!({ "activeWithin": "4h" }))]);
+    let file = sessions_file(&folder);
+    let check =
+        ["check", "--user", USER, "--client", APP, "--sid", "tablet", "--sessions", &file, "-o", "json", "--at"];
+    let mut found = Vec::new();
+    for time in ["2026-03-01T10:00:00Z", "2026-03-01T14:00:00Z", "2026-03-03T00:00:00Z"] {
+        let (code, text) = run(&tenant, &folder, &[&check[..], &[time]].concat()).await;
+        let decision = first_json(&text);
+        let roles: Vec<_> = decision["sessions"].as_array().unwrap().iter().map(|one| one["role"].clone()).collect();
+        found.push((code, decision["outcome"].clone(), decision["active_sessions"].clone(), json!(roles)));
+    }
+    let expected = [
+        (2, json!("blocked"), json!(2), json!(["other", "other"])),
+        (0, json!("allowed"), json!(0), json!(["inactive", "inactive"])),
+        (0, json!("allowed"), json!(0), json!(["ended", "ended"])),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(tenant.count(Operation::List), 0, "nobody asks the tenant");
+    assert_eq!(tenant.count(Operation::Token), 0, "nobody asks the tenant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_which_policies_there_are_when_none_governs() {
+    let (tenant, folder) = scene(json!({ "selector": { "clientIds": [APP] } })).await;
+    let check = ["check", "--user", USER, "--client", "another"];
+    let (code, text) = run(&tenant, &folder, &check).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(&format!("default/one: tenant {DOMAIN}; clientIds {APP}")), "{text}");
+    let (_, text) = run(&tenant, &folder, &[&check[..], &["-o", "json"]].concat()).await;
+    let decision = first_json(&text);
+    assert_eq!((&decision["reason"], &decision["policies"]), (&json!("no_policy"), &json!(["default/one"])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_rejects_a_file_that_holds_no_sessions() {
+    let (tenant, folder) = scene(json!({})).await;
+    let path = folder.path().join("sessions.txt");
+    for text in ["", "{", "[1]", "[{}]", "\"x\""] {
+        std::fs::write(&path, text).unwrap();
+        let check = ["check", "--user", USER, "--client", APP, "--sessions", path.to_str().unwrap()];
+        let (code, output) = run(&tenant, &folder, &check).await;
+        assert_eq!((code, output.contains("--sessions")), (64, true), "{text:?}: {output}");
+    }
+}
+
+/// Runs `validate` on a folder, and returns its exit code and its output.
+fn validate(folder: &TempDir, arguments: &[&str]) -> (i32, String) {
+    let path = folder.path().to_str().unwrap();
+    finish(&[], &[&["validate", path], arguments].concat())
+}
+
+#[test]
+fn validate_prints_places_as_compilers_do() {
+    let folder = folder(&[]);
+    let text = "apiVersion: sessionchecker.dev/v1alpha1\nkind: SessionPolicy\nmetadata: {name: one}\nspec:\n  tenant: \
+                {domain: acme.eu.auth0.com, credentialsSecretRef: {name: a}}\n  limits: {perUsr: 1}\n";
+    std::fs::write(folder.path().join("one.yaml"), text).unwrap();
+    let (code, output) = validate(&folder, &[]);
+    assert_eq!(code, 1, "{output}");
+    let expected =
+        "one.yaml:6:12: error: SessionPolicy default/one: spec.limits.perUsr: no such field: did you mean perUser?";
+    assert!(output.contains(expected) && output.contains("1 problem was found"), "{output}");
+
+    let (code, output) = validate(&folder, &["-o", "json"]);
+    let report = first_json(&output);
+    assert_eq!((code, &report["valid"], &report["policies"]), (1, &json!(false), &json!([])));
+    let problem = &report["problems"][0];
+    assert_eq!((&problem["line"], &problem["column"], &problem["kind"]), (&json!(6), &json!(12), &json!("field")));
+    assert_eq!(problem["field"], "spec.limits.perUsr");
+}
+
+#[test]
+fn validate_prints_sarif_that_its_schema_accepts() {
+    let users = json!({ "overrides": [{ "name": "vip", "users": ["ann@example.com"], "exempt": true }] });
+    let folder = folder(&[policy("one", users), policy("two", json!({ "limits": { "perClient": 0 } }))]);
+    let (_, output) = validate(&folder, &["--output", "sarif"]);
+    let sarif = first_json(&output);
+    let run = &sarif["runs"][0];
+    let rules: Vec<&Value> =
+        run["tool"]["driver"]["rules"].as_array().unwrap().iter().map(|rule| &rule["id"]).collect();
+    let results = run["results"].as_array().unwrap();
+    assert!(results.iter().all(|result| rules.contains(&&result["ruleId"])), "{sarif:#}");
+    let levels: Vec<&Value> = results.iter().map(|result| &result["level"]).collect();
+    assert!(levels.contains(&&json!("warning")) && levels.contains(&&json!("error")), "{sarif:#}");
+    for result in results {
+        let place = &result["locations"][0]["physicalLocation"];
+        assert!(place["artifactLocation"]["uri"].as_str().unwrap().ends_with("policies.yaml"), "{result:#}");
+        assert!(place["region"]["startLine"].as_u64() >= Some(1), "{result:#}");
+    }
+}
+
+#[test]
+fn subfolders_are_validated_when_asked_for() {
+    let folder = folder(&[policy("one", json!({}))]);
+    let sub = folder.path().join("team/shop");
+    std::fs::create_dir_all(&sub).unwrap();
+    crate::common::write(&sub, "one.yaml", &[policy("two", json!({ "selector": { "clientIds": ["x"] } }))]);
+    let (code, text) = validate(&folder, &[]);
+    assert!(code == 1 && text.contains("is not read") && text.contains("--recursive"), "{text}");
+    let (code, text) = validate(&folder, &["--recursive"]);
+    assert!(code == 0 && text.contains("default/two is valid"), "{text}");
+    crate::common::write(&sub, "two.yaml", &[policy("one", json!({}))]);
+    let (code, text) = validate(&folder, &["-R"]);
+    assert!(code == 1 && text.contains("SessionPolicy default/one is also in"), "{text}");
+}
+
+#[test]
+fn files_about_other_things_are_skipped_when_asked_for() {
+    let folder = folder(&[]);
+    std::fs::write(folder.path().join("chart.yaml"), "a: {{ .Values.a }}\n").unwrap();
+    assert_eq!(validate(&folder, &[]).0, 1);
+    assert_eq!(validate(&folder, &["--skip-others"]).0, 0);
+    crate::common::write(folder.path(), "one.yaml", &[policy("one", json!({ "limits": { "perClient": 0 } }))]);
+    assert_eq!(validate(&folder, &["--skip-others"]).0, 1);
 }

@@ -12,6 +12,9 @@ mod auth0_proxy;
 mod auth0_retries;
 mod authority;
 mod book;
+#[path = "../fixtures/broken_manifests.rs"]
+#[expect(dead_code, reason = "the lines and words are for the tests of `validate`")]
+mod broken_manifests;
 mod budget;
 mod ca_file;
 mod check;
@@ -26,6 +29,7 @@ mod connections;
 mod control_plane;
 mod crd;
 mod docs;
+mod doctor;
 mod endurance;
 mod environment;
 mod eviction;

@@ -6,7 +6,9 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, CustomResourceExt};
 use serde_json::{Value, json};
 use session_checker::crd::SessionPolicy;
+use session_checker::validate::{InputFile, validate};
 
+use crate::broken_manifests::{ApiServer, POLICY, broken_manifests, odd_spellings};
 use crate::control_plane::{self, Namespace, Rbac};
 use crate::session_policies::{broken_rules, full, invalid, valid, with};
 
@@ -359,4 +361,54 @@ async fn status_is_written_in_parts_and_without_the_spec() {
     // `Accepted` is the default of the schema.
     assert_eq!(reasons, [json!(["Accepted", "Pending"]), json!(["Ready", "Fine"]), json!(["Other", "Fine"])]);
     assert_eq!(kept.metadata.generation, Some(1));
+}
+
+/// Sends the text of a manifest to the API server as a dry run, in YAML as it is.
+async fn applied_text(client: &Client, text: &[u8]) -> Result<(), String> {
+    let url = "/apis/sessionchecker.dev/v1alpha1/namespaces/default/sessionpolicies?dryRun=All&fieldValidation=Strict";
+    let request =
+        axum::http::Request::post(url).header("content-type", "application/yaml").body(text.to_vec()).unwrap();
+    match client.request::<Value>(request).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => Err(status.message.clone()),
+        Err(other) => panic!("neither accepted nor rejected: {other}: {}", String::from_utf8_lossy(text)),
+    }
+}
+
+#[tokio::test]
+async fn validate_and_the_api_server_give_the_same_verdict() {
+    let Some(plane) = control_plane::shared().await else { return };
+    let admin = plane.admin().await;
+    let mut wrong = Vec::new();
+    let mut compare = async |name: &str, text: &[u8]| {
+        let file = InputFile { name: name.to_owned(), content: Ok(text.to_vec()) };
+        let validation = validate(&[file], jiff::Timestamp::now());
+        let server = applied_text(&admin, text).await;
+        if server.is_ok() != validation.is_valid() {
+            wrong.push(format!("{name}: the server says {server:?}, and validate {:#?}", validation.problems));
+        }
+        server.is_ok()
+    };
+    compare("good", POLICY.as_bytes()).await;
+    for text in odd_spellings() {
+        compare(&text, text.as_bytes()).await;
+    }
+    let mut expected = Vec::new();
+    for row in broken_manifests().into_iter().filter(|row| row.server != ApiServer::NotAsked) {
+        let accepted = compare(row.mistake, &row.text).await;
+        if accepted != (row.server == ApiServer::Accepts) {
+            expected.push(row.mistake);
+        }
+    }
+    for (pointer, value, ..) in invalid() {
+        compare(pointer, policy("a", &with(pointer, value)).to_string().as_bytes()).await;
+    }
+    for (pointer, value) in valid() {
+        compare(pointer, policy("a", &with(pointer, Some(value))).to_string().as_bytes()).await;
+    }
+    for (spec, words) in broken_rules() {
+        compare(words, policy("a", &spec).to_string().as_bytes()).await;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(expected, Vec::<&str>::new());
 }

@@ -74,6 +74,11 @@ impl TenantLimiter {
         self.api.set_quota(requests_per_second);
     }
 
+    /// How many requests the Management API takes now and at most, by its latest answer; `None` where it does not say.
+    pub(super) fn left(&self) -> Option<(u64, u64)> {
+        self.api.left()
+    }
+
     /// A charge on the memory for the tenant's answers.
     pub(super) fn charge(&self) -> Charge {
         self.memory.charge()

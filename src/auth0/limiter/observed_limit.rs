@@ -87,6 +87,14 @@ impl ObservedLimit {
         Some(self.burst).filter(|burst| *burst > 0)
     }
 
+    /// How many requests are certainly left, and how many a rested tenant takes.
+    pub fn left(&self) -> Option<(u64, u64)> {
+        match self.left {
+            Left::AtLeast(left) => Some((left, self.burst()?)),
+            Left::Unknown | Left::Unlimited => None,
+        }
+    }
+
     /// Whether the tenant has not answered anything yet.
     pub fn is_unknown(&self) -> bool {
         matches!(self.left, Left::Unknown)

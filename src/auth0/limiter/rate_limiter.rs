@@ -108,6 +108,11 @@ impl RateLimiter {
         });
     }
 
+    /// How many requests the tenant takes now and at most, where that is known.
+    pub fn left(&self) -> Option<(u64, u64)> {
+        self.lock().observed.left()
+    }
+
     /// When the next request may be sent, where that is known and not now.
     pub fn opens_at(&self) -> Option<Instant> {
         match self.lock().observed.availability(false, Instant::now()) {

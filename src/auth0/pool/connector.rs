@@ -51,6 +51,11 @@ pub(in crate::auth0) enum ConnectError {
 pub(in crate::auth0) trait Connect: Send + Sync {
     /// Opens one.
     fn connect(&self) -> BoxFuture<'_, Result<Opened, ConnectError>>;
+
+    /// The proxy on the way, as HOST:PORT.
+    fn proxy(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Connects to the host and port of a URL.
@@ -67,6 +72,10 @@ pub(in crate::auth0) struct Connector {
 impl Connect for Connector {
     fn connect(&self) -> BoxFuture<'_, Result<Opened, ConnectError>> {
         Box::pin(self.open())
+    }
+
+    fn proxy(&self) -> Option<String> {
+        self.proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()))
     }
 }
 

@@ -163,6 +163,11 @@ impl Pool {
         PooledPlace { place: Some(place), pool: Arc::clone(self) }
     }
 
+    /// The proxy on the way to the tenant, as HOST:PORT.
+    pub fn proxy(&self) -> Option<String> {
+        self.connector.proxy()
+    }
+
     /// Whether a connection is open.
     pub fn is_connected(&self) -> bool {
         !self.lock().connections.is_empty()
