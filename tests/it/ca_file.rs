@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use crate::auth0_client::{DOMAIN, certificate};
 use crate::auth0_connections::Peer;
-use crate::command::{LOOPBACK, Process, place};
 use crate::common::{APP, Running, credentials, eventually, folder, policy, serve_args};
+use crate::process::{LOOPBACK, Process, place};
 
 /// A policy that anybody may use, and a file of CAs beside it.
 fn with_ca(ca: &str) -> TempDir {
