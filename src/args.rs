@@ -1,6 +1,7 @@
 //! The options of the commands and the exit codes. Every option has an environment variable; `PORT` and `AUTH0_…` keep the
 //! names of the Node demo.
 
+mod caller_jwt;
 mod check;
 mod doctor;
 mod ledger;
@@ -17,6 +18,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::SecretString;
 
+pub use caller_jwt::CallerJwtArgs;
 pub use check::{CheckArgs, OutputFormat};
 pub use doctor::DoctorArgs;
 pub use ledger::LedgerArgs;
@@ -112,6 +114,9 @@ pub struct ServeArgs {
     /// read command lines.
     #[arg(long, env = "CALLER_TOKEN", hide = true, hide_env_values = true)]
     pub caller_token: Option<SecretString>,
+    /// Signed tokens of callers.
+    #[command(flatten)]
+    pub caller_jwt: CallerJwtArgs,
     /// Allow callers without a token to use policies without callerSecretRef.
     #[arg(long, env = "SESSION_CHECKER_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
     pub allow_anonymous: bool,
@@ -144,8 +149,8 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]
     pub max_in_flight: usize,
 
-    /// Maximum number of open connections for checks. Further connections are closed at once. Lowered, with a warning, when
-    /// the process may open too few files.
+    /// Maximum number of open connections for checks. At the maximum a new connection takes the room of one that nobody uses,
+    /// or is closed at once. Lowered, with a warning, when the process may open too few files.
     #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS", value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS, value_parser = connections)]
     pub max_connections: usize,
     /// The same from one source: an IPv4 address or an IPv6 /64, such as an ingress [default: half of --max-connections].

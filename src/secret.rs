@@ -1,6 +1,8 @@
 //! The types of Secret that a policy names: a tenant's credential, callers' tokens, and a log stream's. They are read from a type and a
 //! map of bytes, for Kubernetes and for a folder. Secret values are kept in `secrecy` types and never reach `Debug`, logs or
-//! answers.
+//! answers. `signed_tokens` has the callers' other tokens, which are no secret of the service.
+
+mod signed_tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +11,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rsa::KeyPair;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use secrecy::{ExposeSecret, SecretString};
+
+pub use signed_tokens::{IssuerKeys, SignedTokens};
 
 /// The type of a Secret that holds a tenant's credential.
 pub const CREDENTIALS_TYPE: &str = "sessionchecker.dev/credentials";

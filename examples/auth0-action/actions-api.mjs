@@ -25,11 +25,16 @@ export function login({ secrets, ...fields } = {}) {
 
 /**
  * Runs the Action on a login. `revoke` is what `api.session.revoke` does: 'works' (as on an Enterprise plan), 'missing'
- * or 'throws'. Returns what the Action did (`[['deny', message]]`, `[['revoke', message]]` or `[]`) and its console lines.
+ * or 'throws'. `cache` is what `api.cache` holds. Returns what the Action did (`[['deny', message]]`, `[['revoke', message]]` or `[]`) and its console lines.
  */
-export async function run(t, event, { revoke = 'works' } = {}) {
+export async function run(t, event, { revoke = 'works', cache = new Map() } = {}) {
   const done = [];
   const api = {
+    cache: {
+      get: (key) => cache.get(key),
+      set: (key, value, { ttl }) => cache.set(key, { value, expires_at: Date.now() + ttl }),
+      delete: (key) => cache.delete(key),
+    },
     access: { deny: (...message) => (done.push(['deny', ...message]), api) },
     session: {
       revoke: (...message) => {
@@ -50,7 +55,7 @@ export async function run(t, event, { revoke = 'works' } = {}) {
 
   const output = lines.join('\n');
   assert.ok(output.length <= 256, `Auth0 keeps 256 characters of output, not ${output.length}: ${output}`);
-  for (const secret of [event?.user?.user_id, event?.session?.id, event?.secrets?.SESSION_CHECKER_TOKEN]) {
+  for (const secret of [event?.user?.user_id, event?.session?.id, event?.secrets?.SESSION_CHECKER_TOKEN, event?.secrets?.SESSION_CHECKER_CLIENT_SECRET]) {
     // A shorter value can be part of an ordinary sentence.
     if (secret?.length >= 8) assert.ok(!output.includes(secret), `the output contains ${secret}: ${output}`);
   }

@@ -10,6 +10,12 @@
  *   TIMEOUT_MS             how long to wait for the answer, a second try included: 100 to 15000, default 4000
  *   TENANT_DOMAIN          only if the token is for policies of several tenants: acme.eu.auth0.com
  *
+ * In place of SESSION_CHECKER_TOKEN the Action can send a signed token that Auth0 issues to an application for it. Then
+ * set TENANT_DOMAIN, and:
+ *
+ *   SESSION_CHECKER_CLIENT_ID, SESSION_CHECKER_CLIENT_SECRET   the machine-to-machine application
+ *   SESSION_CHECKER_AUDIENCE                                   the API, as in the service's --caller-jwt-audience
+ *
  * It never throws: if an Action throws, Auth0 blocks the login and shows the error to the user.
  */
 
@@ -22,7 +28,7 @@ exports.onExecutePostLogin = async (event, api) => {
     const settings = readSettings(event?.secrets ?? {});
     let answer;
     try {
-      answer = await check(event, settings);
+      answer = await check(event, api, settings);
     } catch (error) {
       log(`${describe(error, settings)}; using FAIL_MODE ${settings.failMode}`);
       answer = { block: settings.failMode === 'deny', message: UNDECIDED };
@@ -53,7 +59,13 @@ function readSettings(secrets) {
     log('secret TENANT_DOMAIN is not a bare domain; sending no tenant');
   }
 
-  return { failMode, timeoutMs, tenant, url: secret('SESSION_CHECKER_URL'), token: secret('SESSION_CHECKER_TOKEN') };
+  const application = {
+    client_id: secret('SESSION_CHECKER_CLIENT_ID'),
+    client_secret: secret('SESSION_CHECKER_CLIENT_SECRET'),
+    audience: secret('SESSION_CHECKER_AUDIENCE'),
+  };
+  const token = secret('SESSION_CHECKER_TOKEN');
+  return { failMode, timeoutMs, tenant, url: secret('SESSION_CHECKER_URL'), token, application };
 }
 
 /**
@@ -62,19 +74,24 @@ function readSettings(secrets) {
  * A failure that may be over in a moment is tried again once. That is safe, also when the service has received the first
  * try: a check that is repeated gets the same decision.
  */
-async function check(event, settings) {
+async function check(event, api, settings) {
   const endsAt = Date.now() + settings.timeoutMs;
   const url = endpoint(settings.url);
-  const request = {
-    method: 'POST',
-    headers: headers(event, settings.token),
-    body: requestBody(event, settings.tenant),
-    redirect: 'manual', // the token must not go to another address
-    signal: AbortSignal.timeout(settings.timeoutMs), // for both tries together
+  const body = requestBody(event, settings.tenant);
+  const signal = AbortSignal.timeout(settings.timeoutMs); // for both tries together
+  const attempt = async () => {
+    const token = await callerToken(api, settings, signal);
+    try {
+      return await send(url, { body, headers: headers(event, token), signal });
+    } catch (error) {
+      // A signed token that the service does not accept is not kept.
+      if (settings.application.client_id && error?.response?.status === 401) api.cache?.delete(CACHE_KEY);
+      throw error;
+    }
   };
   let failure;
   try {
-    return await send(url, request);
+    return await attempt();
   } catch (error) {
     const pause = pauseMs(error);
     // The second try gets at least as long as the pause. A server that asks for more time is not ready in time.
@@ -84,7 +101,7 @@ async function check(event, settings) {
   }
   let answer;
   try {
-    answer = await send(url, request);
+    answer = await attempt();
   } catch (error) {
     throw new CheckError(`${failure}; second try: ${describe(error, settings)}`);
   }
@@ -94,15 +111,42 @@ async function check(event, settings) {
 
 /** Sends one request. Throws on anything but a 200 with a boolean `block`. */
 async function send(url, request) {
-  const response = await fetch(url, request);
-  if (response.status !== 200) {
-    await response.body?.cancel().catch(() => {});
-    const hint = response.status === 401 ? ', check the secret SESSION_CHECKER_TOKEN' : '';
-    throw new CheckError(`the service answered ${response.status}${hint}`, response);
-  }
-  const answer = JSON.parse(await read(response.body));
+  const answer = await post(url, request, 'the service', { 401: ', check the secret SESSION_CHECKER_TOKEN' });
   if (typeof answer?.block !== 'boolean') throw new CheckError('the answer has no boolean "block"');
   return answer;
+}
+
+/** Posts JSON and returns the JSON of the answer. Throws on anything but a 200. */
+async function post(url, request, peer, hints = {}) {
+  // A token must not go to another address.
+  const response = await fetch(url, { ...request, method: 'POST', redirect: 'manual' });
+  if (response.status !== 200) {
+    await response.body?.cancel().catch(() => {});
+    throw new CheckError(`${peer} answered ${response.status}${hints[response.status] ?? ''}`, response);
+  }
+  return JSON.parse(await read(response.body));
+}
+
+// Auth0 bills machine-to-machine tokens, and a login should not wait for one. Auth0 keeps the cache for a day at most.
+const CACHE_KEY = 'session-checker-token';
+const DAY_S = 86400;
+
+/** The caller's token: the secret, or a signed one that Auth0 issues to the Action's application. */
+async function callerToken(api, { token, tenant, application }, signal) {
+  if (!application.client_id) return token;
+  const cached = api.cache?.get(CACHE_KEY)?.value;
+  if (cached) return cached;
+  if (!tenant || !application.client_secret || !application.audience) {
+    throw new CheckError('a secret for signed tokens is missing (TENANT_DOMAIN, …_CLIENT_SECRET, …_AUDIENCE)');
+  }
+  const body = JSON.stringify({ grant_type: 'client_credentials', ...application });
+  const headers = { 'Content-Type': 'application/json', Accept: 'application/json' };
+  const issued = await post(new URL(`https://${tenant}/oauth/token`), { body, headers, signal }, 'Auth0');
+  if (typeof issued?.access_token !== 'string') throw new CheckError('Auth0 issued no token');
+  // It is renewed before it expires, in milliseconds.
+  const ttl = Math.min(Number(issued.expires_in) || 300, DAY_S) * 900;
+  api.cache?.set(CACHE_KEY, issued.access_token, { ttl });
+  return issued.access_token;
 }
 
 // A connection that could not be made or ended early: a proxy or a Pod that restarts.

@@ -134,6 +134,79 @@ test('URL works with and without /check', async (t) => {
   }
 });
 
+/** Sends requests for tokens to `url` in place of the tenant. */
+function redirectTokens(t, url) {
+  const original = globalThis.fetch;
+  t.mock.method(globalThis, 'fetch', (target, request) => {
+    const token = 'https://acme.eu.auth0.com/oauth/token';
+    return original(String(target) === token ? `${url}/oauth/token` : target, request);
+  });
+}
+
+const APPLICATION = {
+  SESSION_CHECKER_TOKEN: undefined,
+  SESSION_CHECKER_CLIENT_ID: 'the-actions-application',
+  SESSION_CHECKER_CLIENT_SECRET: 'a-client-secret-of-the-tests',
+  SESSION_CHECKER_AUDIENCE: 'https://sessions.example.com',
+  TENANT_DOMAIN: 'acme.eu.auth0.com',
+};
+
+test('signed token is issued once for many logins', async (t) => {
+  const service = await serve(t, allowed);
+  const auth0 = await serve(t, answer(200, { access_token: 'header.payload.signature', expires_in: 100000 }));
+  redirectTokens(t, auth0.url);
+  const cache = new Map();
+  for (let logins = 1; logins <= 3; logins += 1) {
+    const { lines } = await run(t, login({ secrets: { ...APPLICATION, SESSION_CHECKER_URL: service.url } }), { cache });
+    assert.deepEqual(lines, []);
+    assert.equal(service.requests.at(-1).headers.authorization, 'Bearer header.payload.signature');
+  }
+  assert.equal(auth0.requests.length, 1);
+  assert.deepEqual(auth0.requests[0].json, {
+    grant_type: 'client_credentials',
+    client_id: 'the-actions-application',
+    client_secret: 'a-client-secret-of-the-tests',
+    audience: 'https://sessions.example.com',
+  });
+  const [{ expires_at: expiresAt }] = cache.values();
+  assert.ok(expiresAt <= Date.now() + 86400 * 900, 'renewed before it expires, and kept no longer than Auth0 permits');
+});
+
+test('signed token that the service does not accept is not kept', async (t) => {
+  const service = await serve(t, answer(401, { error: 'unauthorized' }));
+  const auth0 = await serve(t, answer(200, { access_token: 'header.payload.signature', expires_in: 86400 }));
+  redirectTokens(t, auth0.url);
+  const cache = new Map();
+  for (let logins = 1; logins <= 2; logins += 1) {
+    const { done } = await run(t, login({ secrets: { ...APPLICATION, SESSION_CHECKER_URL: service.url } }), { cache });
+    assert.deepEqual(done, []);
+    assert.equal(auth0.requests.length, logins);
+  }
+});
+
+test('token that Auth0 does not issue leads to FAIL_MODE', async (t) => {
+  const service = await serve(t, allowed);
+  for (const [handler, line] of [
+    [answer(401, { error: 'access_denied' }), /Auth0 answered 401;/],
+    [answer(200, { expires_in: 86400 }), /Auth0 issued no token;/],
+    [answer(200, 'html'), /not JSON;/],
+  ]) {
+    const auth0 = await serve(t, handler);
+    redirectTokens(t, auth0.url);
+    const secrets = { ...APPLICATION, SESSION_CHECKER_URL: service.url, FAIL_MODE: 'deny' };
+    const { done, lines } = await run(t, login({ secrets }));
+    assert.equal(done[0][0], 'deny');
+    assert.match(lines.join(), line);
+    t.mock.restoreAll();
+  }
+  for (const missing of ['SESSION_CHECKER_CLIENT_SECRET', 'SESSION_CHECKER_AUDIENCE', 'TENANT_DOMAIN']) {
+    const secrets = { ...APPLICATION, SESSION_CHECKER_URL: service.url, [missing]: '' };
+    const { lines } = await run(t, login({ secrets }));
+    assert.match(lines.join(), /a secret for signed tokens is missing/);
+  }
+  assert.equal(service.requests.length, 0);
+});
+
 test('tenant comes only from the secret', async (t) => {
   assert.equal((await requestFor(t, login({ secrets: { TENANT_DOMAIN: ' acme.eu.auth0.com ' } }))).json.tenant, 'acme.eu.auth0.com');
   assert.ok(!('tenant' in (await requestFor(t, login())).json));

@@ -96,6 +96,7 @@ fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
         },
         caller_token_file: None,
         caller_token: None,
+        caller_jwt: None,
         allow_anonymous: false,
         ledger: None,
         ledger_key: None,

@@ -3,11 +3,11 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::source::source_config;
-use crate::args::{LedgerArgs, ServeArgs};
+use crate::args::{CallerJwtArgs, LedgerArgs, ServeArgs};
 use crate::coverage::CoverageTiming;
 use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
-use crate::service::{RunError, Service, ServiceConfig};
+use crate::service::{CallerJwtConfig, RunError, Service, ServiceConfig};
 use crate::shutdown::Signals;
 
 /// The variables by which other programs find a proxy for HTTPS.
@@ -59,6 +59,7 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
         source: source_config(args.source)?,
         caller_token_file: args.caller_token_file,
         caller_token: args.caller_token,
+        caller_jwt: caller_jwt(args.caller_jwt),
         allow_anonymous: args.allow_anonymous,
         ledger_key: args.ledger.ledger_key.take().filter(is_set),
         ledger_timeout: args.ledger.ledger_timeout,
@@ -75,6 +76,12 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
         shutdown_delay,
         drain_timeout: args.drain_timeout,
     })
+}
+
+/// The three options are given together, or none is.
+fn caller_jwt(args: CallerJwtArgs) -> Option<CallerJwtConfig> {
+    let (issuer, audience) = args.caller_jwt_issuer.zip(args.caller_jwt_audience)?;
+    Some(CallerJwtConfig { jwks_file: args.caller_jwks_file?, issuer, audience })
 }
 
 pub(super) fn redis_address(args: LedgerArgs) -> Option<RedisAddress> {

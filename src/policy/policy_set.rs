@@ -16,7 +16,7 @@ use super::login::Login;
 use super::model::{Enforcement, Policy, PolicyScope};
 use super::name::ObjectName;
 use super::tenant::{Tenant, is_canonical_domain, lower_case};
-use crate::secret::Credentials;
+use crate::secret::{Credentials, SignedTokens};
 
 /// The active policies and their callers.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct PolicySet {
     callers: HashMap<TokenDigest, Arc<CallerView>>,
     /// The policies for callers without a token; `None` when a token is required.
     anonymous: Option<Arc<CallerView>>,
+    /// Which signed tokens callers may present, and their policies: those that name no callers.
+    signed_tokens: Option<(Arc<SignedTokens>, Arc<CallerView>)>,
     log_streams: LogStreams,
     /// The policies of the tenants with a log stream.
     streamed: CallerView,
@@ -111,6 +113,8 @@ pub struct TokenDigest([u8; 32]);
 pub struct CallerAccess {
     /// The tokens that may use these policies.
     pub tokens: HashSet<TokenDigest>,
+    /// Which signed tokens may use them as well.
+    pub signed_tokens: Option<Arc<SignedTokens>>,
     /// Whether these policies may be used without a token.
     pub allow_anonymous: bool,
 }
@@ -194,12 +198,15 @@ impl PolicySet {
             Arc::clone(views.entry(positions.clone()).or_insert_with(make))
         };
         let all_name_callers = without_callers.is_empty() && !active_policies.is_empty();
-        let anonymous = (caller_access.allow_anonymous && !all_name_callers).then(|| view(without_callers));
+        let own = view(without_callers);
+        let signed_tokens = caller_access.signed_tokens.clone().map(|tokens| (tokens, Arc::clone(&own)));
+        let anonymous = (caller_access.allow_anonymous && !all_name_callers).then_some(own);
         let callers = usable.into_iter().map(|(token, positions)| (token, view(positions))).collect();
         Self {
             active_policies,
             callers,
             anonymous,
+            signed_tokens,
             log_streams: LogStreams::default(),
             streamed: CallerView::default(),
         }
@@ -251,7 +258,10 @@ impl PolicySet {
     /// none was presented and one is required.
     pub fn view(&self, token: Option<&str>) -> Option<&Arc<CallerView>> {
         match token {
-            Some(token) => self.callers.get(&TokenDigest::of(token)),
+            Some(token) => self.callers.get(&TokenDigest::of(token)).or_else(|| {
+                let (tokens, own) = self.signed_tokens.as_ref()?;
+                tokens.accepts(token).then_some(own)
+            }),
             None => self.anonymous.as_ref(),
         }
     }

@@ -256,7 +256,8 @@ impl Secrets {
     /// A report on the callers that a policy names.
     pub fn callers_of(&self, name: Option<&ObjectName>, caller_access: &CallerAccess) -> CallersReport {
         let Some(name) = name else {
-            let closed = caller_access.tokens.is_empty() && !caller_access.allow_anonymous;
+            let has_tokens = !caller_access.tokens.is_empty() || caller_access.signed_tokens.is_some();
+            let closed = !has_tokens && !caller_access.allow_anonymous;
             return if closed { CallersReport::Nobody } else { CallersReport::Ready };
         };
         self.tokens_problem(name, CALLERS_TYPE, None).map_or(CallersReport::Ready, CallersReport::Secret)

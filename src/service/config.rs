@@ -11,6 +11,17 @@ use crate::coverage::CoverageTiming;
 use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
 
+/// Which signed tokens (JWTs) are those of callers.
+#[derive(Clone)]
+pub struct CallerJwtConfig {
+    /// A JWK Set with the issuer's public keys. Followed.
+    pub jwks_file: PathBuf,
+    /// The value of `iss`.
+    pub issuer: String,
+    /// A value of `aud`.
+    pub audience: String,
+}
+
 /// Everything that [`Service::start`](super::Service::start) needs.
 pub struct ServiceConfig {
     /// The address for checks. Port 0 takes any free port.
@@ -31,6 +42,8 @@ pub struct ServiceConfig {
     pub caller_token_file: Option<PathBuf>,
     /// One such token.
     pub caller_token: Option<SecretString>,
+    /// Which signed tokens callers may present for the same policies.
+    pub caller_jwt: Option<CallerJwtConfig>,
     /// Allow callers without a token to use policies without callers of their own.
     pub allow_anonymous: bool,
     /// The Redis that replicas share.

@@ -29,7 +29,7 @@ pub enum RunError {
     Environment(#[from] EnvironmentError),
     /// No caller could send checks, and serving everyone on this address was not asked for.
     #[error(
-        "no caller authentication is configured for {0}: set CALLER_TOKEN, or give --caller-token-file FILE or --allow-anonymous. A token has at least {MIN_CALLER_TOKEN} characters"
+        "no caller authentication is configured for {0}: set CALLER_TOKEN, or give --caller-token-file FILE, --caller-jwks-file FILE or --allow-anonymous. A token has at least {MIN_CALLER_TOKEN} characters"
     )]
     NoCallers(ListenAddress),
     /// The file of an option cannot be used.

@@ -30,6 +30,7 @@ use crate::doctor::Doctor;
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
+use crate::secret::IssuerKeys;
 use crate::server::{
     App, ConnectionTimeouts, Listener, Rejections, ServeOptions, ServerMetrics, TlsFiles, admin_router, check_router,
     logs_router,
@@ -41,10 +42,12 @@ use crate::snapshot::{
 use crate::source::{follow_setting, parse_switch};
 use crate::telemetry;
 use descriptors::{ADMIN_LIMITS, LOGS_LIMITS, connection_limits};
-use parts::{caller_access, coverage, ledger, log_hash_key, redis, token_digest};
+use parts::{
+    CALLER_JWKS_FILE, caller_access, coverage, jwks_file, ledger, log_hash_key, redis, signed_tokens, token_digest,
+};
 use source::{CA_FILE, PROXY_CREDENTIALS, never_ends, setting};
 
-pub use config::ServiceConfig;
+pub use config::{CallerJwtConfig, ServiceConfig};
 pub use error::RunError;
 pub use source::{Source, SourceConfig};
 
@@ -85,7 +88,9 @@ impl Service {
     pub async fn start(config: ServiceConfig) -> Result<Self, RunError> {
         let registry = MetricRegistry::new();
         telemetry::register_metrics(&registry);
-        let (caller_access, token_file) = caller_access(&config)?;
+        let jwks_file = jwks_file(&config)?;
+        let accepted = jwks_file.as_ref().map(|(jwt, file)| signed_tokens(jwt, file.value()));
+        let (caller_access, token_file) = caller_access(&config, accepted)?;
         let audit_file = config
             .force_audit_file
             .as_ref()
@@ -159,6 +164,13 @@ impl Service {
             };
             let follower = follow_setting(file, "--caller-token-file", apply, Arc::clone(&publisher));
             background_tasks.spawn(never_ends("the reader of --caller-token-file", follower));
+        }
+        if let Some((jwt, file)) = jwks_file {
+            let apply = move |observed: &mut ObservedState, keys: &IssuerKeys| {
+                observed.caller_access.signed_tokens = Some(signed_tokens(&jwt, keys));
+            };
+            let follower = follow_setting(file, CALLER_JWKS_FILE, apply, Arc::clone(&publisher));
+            background_tasks.spawn(never_ends("the reader of --caller-jwks-file", follower));
         }
         if let Some(file) = audit_file {
             let apply = |observed: &mut ObservedState, on: &bool| observed.forced_audit.by_file = *on;

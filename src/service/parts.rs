@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use rand::Rng as _;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::config::ServiceConfig;
+use super::config::{CallerJwtConfig, ServiceConfig};
 use super::error::RunError;
 use super::source::{Source, setting};
 use crate::coverage::{Coverage, CoverageOptions, LastChecks};
@@ -14,26 +14,51 @@ use crate::ledger::{DEFAULT_CAPACITY, Failover, Ledger, Memory};
 use crate::metrics::MetricRegistry;
 use crate::policy::{CallerAccess, TokenDigest};
 use crate::redis::Redis;
-use crate::secret::Caller;
-use crate::source::{TokenFile, parse_tokens};
+use crate::secret::{Caller, IssuerKeys, SignedTokens};
+use crate::source::{SettingFile, TokenFile, parse_tokens};
 
 /// Who may send checks, apart from the callers that policies name. With the Node demo's variables as the source everyone
 /// may on loopback, unless a token is configured.
-pub(super) fn caller_access(config: &ServiceConfig) -> Result<(CallerAccess, Option<TokenFile>), RunError> {
+pub(super) fn caller_access(
+    config: &ServiceConfig,
+    signed_tokens: Option<Arc<SignedTokens>>,
+) -> Result<(CallerAccess, Option<TokenFile>), RunError> {
     let file =
         config.caller_token_file.as_ref().map(|path| setting("--caller-token-file", path, parse_tokens)).transpose()?;
     let mut tokens = file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
     tokens.extend(config.caller_token.as_ref().and_then(token_digest));
     let has_token_option = config.caller_token.is_some() || file.is_some();
-    let mut caller_access = CallerAccess { tokens, allow_anonymous: config.allow_anonymous };
+    let mut caller_access = CallerAccess { tokens, signed_tokens, allow_anonymous: config.allow_anonymous };
     let is_node_demo = matches!(config.source.policies, Source::Environment(_));
-    if is_node_demo && !caller_access.allow_anonymous && caller_access.tokens.is_empty() {
+    let has_tokens = !caller_access.tokens.is_empty() || caller_access.signed_tokens.is_some();
+    if is_node_demo && !caller_access.allow_anonymous && !has_tokens {
         if has_token_option || !config.listen.is_loopback() {
             return Err(RunError::NoCallers(config.listen.clone()));
         }
         caller_access.allow_anonymous = true;
     }
     Ok((caller_access, file))
+}
+
+/// The option that names the file with the keys of signed tokens.
+pub(super) const CALLER_JWKS_FILE: &str = "--caller-jwks-file";
+
+/// Reads the keys of signed tokens, and returns their file to be followed.
+///
+/// # Errors
+/// When the file cannot be read, or has no usable key.
+pub(super) fn jwks_file(
+    config: &ServiceConfig,
+) -> Result<Option<(CallerJwtConfig, SettingFile<IssuerKeys>)>, RunError> {
+    let Some(jwt) = &config.caller_jwt else { return Ok(None) };
+    let file = setting(CALLER_JWKS_FILE, &jwt.jwks_file, |_, text| IssuerKeys::parse(text))?;
+    Ok(Some((jwt.clone(), file)))
+}
+
+/// The signed tokens that callers may present.
+pub(super) fn signed_tokens(jwt: &CallerJwtConfig, keys: &IssuerKeys) -> Arc<SignedTokens> {
+    let (issuer, audience) = (jwt.issuer.clone(), jwt.audience.clone());
+    Arc::new(SignedTokens { issuer, audience, keys: keys.clone() })
 }
 
 /// The digest of `CALLER_TOKEN`; `None`, with a log line, when the token is too short.

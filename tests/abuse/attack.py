@@ -61,6 +61,11 @@ async def nothing(_, __):
     pass
 
 
+async def one_request(reader, writer):
+    await write(writer, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    await reader.read(4096)
+
+
 async def never_reads(_, writer):
     request = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
     while True:
@@ -187,6 +192,7 @@ async def main():
         ("the same on the admin port", admin, 900, unfinished_header),
         ("2000 connections, unfinished headers", checks, 2000, unfinished_header),
         ("2000 connections that send nothing", checks, 2000, nothing),
+        ("2000 connections with one request each", checks, 2000, one_request),
         ("400 HTTP/2 connections x 60 x 15 kB headers", checks, 400, http2(60, 15_000, False)),
         ("the same, no window for the answers", checks, 400, http2(60, 15_000, True)),
         ("300 connections that never read", checks, 300, never_reads),

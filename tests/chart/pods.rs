@@ -290,16 +290,32 @@ fn ways_to_log_in_to_the_ledger_are_given_to_the_service() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
-fn client_cas_are_a_mounted_file() {
-    let values = ["tls.secretName=tls", "tls.clientCa.configMapName=gateway-ca", "tls.clientCa.key=cas.pem"];
-    let manifests = with(&values);
-    let file = manifests.serve().tls_client_ca.unwrap();
+fn client_cas_and_keys_of_callers_are_mounted_files() {
+    let manifests = with(&[
+        "tls.secretName=tls",
+        "tls.clientCa.configMapName=gateway-ca",
+        "tls.clientCa.key=cas.pem",
+        "callerJwt.jwksConfigMapName=acme-keys",
+        "callerJwt.key=keys.json",
+        "callerJwt.issuer=https://acme.eu.auth0.com/",
+        "callerJwt.audience=https://sessions.example.com",
+    ]);
+    let serve = manifests.serve();
     let mounts = manifests.container()["volumeMounts"].as_array().unwrap().clone();
-    let mount = mounts.iter().find(|mount| mount["name"] == "client-ca").unwrap();
-    assert_eq!(file, std::path::Path::new(mount["mountPath"].as_str().unwrap()).join("cas.pem"));
     let volumes = manifests.pod()["volumes"].as_array().unwrap().clone();
-    assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == "gateway-ca"));
-    assert!(with(&["tls.secretName=tls"]).serve().tls_client_ca.is_none());
+    for (file, volume, config_map, key) in [
+        (serve.tls_client_ca, "client-ca", "gateway-ca", "cas.pem"),
+        (serve.caller_jwt.caller_jwks_file, "caller-jwks", "acme-keys", "keys.json"),
+    ] {
+        let mount = mounts.iter().find(|mount| mount["name"] == volume).unwrap();
+        assert_eq!(file.unwrap(), std::path::Path::new(mount["mountPath"].as_str().unwrap()).join(key));
+        let volume = volumes.iter().find(|it| it["name"] == volume).unwrap();
+        assert_eq!(volume["configMap"]["name"], config_map);
+    }
+    assert_eq!(serve.caller_jwt.caller_jwt_issuer.as_deref(), Some("https://acme.eu.auth0.com/"));
+    assert_eq!(serve.caller_jwt.caller_jwt_audience.as_deref(), Some("https://sessions.example.com"));
+    let without = with(&["tls.secretName=tls"]).serve();
+    assert!(without.tls_client_ca.is_none() && without.caller_jwt.caller_jwks_file.is_none());
 }
 
 #[test]

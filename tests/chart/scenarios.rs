@@ -30,6 +30,8 @@ fn contradictory_values_fail_with_a_remedy() {
         (&["watch.allNamespaces=true", "watch.namespaces={a}"][..], "not both"),
         (&["tls.clientCa.configMapName=ca"], "set tls.secretName, because client certificates need HTTPS"),
         (&["auth0.ca.only=true"], "set auth0.ca.configMapName"),
+        (&["callerJwt.jwksConfigMapName=keys", "callerJwt.audience=a"], "set all three"),
+        (&["callerJwt.issuer=https://acme.eu.auth0.com/"], "set all three"),
         (&["ingress.enabled=true"], "ingress.hosts is empty: name at least one host"),
         (&["httpRoute.enabled=true"], "httpRoute.parentRefs is empty: name at least one Gateway"),
         (&["metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true"], "not both"),

@@ -60,6 +60,7 @@ mod secrets;
 #[path = "../fixtures/session_policies.rs"]
 mod session_policies;
 mod shutdown;
+mod signed_tokens;
 mod simulator;
 mod soak;
 mod strategies;

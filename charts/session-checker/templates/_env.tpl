@@ -76,6 +76,16 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 - name: SESSION_CHECKER_CALLER_TOKEN_FILE
   value: /etc/session-checker/callers/{{ .Values.callerTokens.key }}
 {{- end }}
+{{- with .Values.callerJwt }}
+{{- if .jwksConfigMapName }}
+- name: SESSION_CHECKER_CALLER_JWKS_FILE
+  value: /etc/session-checker/caller-jwks/{{ .key }}
+- name: SESSION_CHECKER_CALLER_JWT_ISSUER
+  value: {{ .issuer | quote }}
+- name: SESSION_CHECKER_CALLER_JWT_AUDIENCE
+  value: {{ .audience | quote }}
+{{- end }}
+{{- end }}
 {{- with .Values.auth0.endpoints }}
 {{- $endpoints := list }}
 {{- range $domain, $url := . }}

@@ -6,6 +6,13 @@
 {{- if and .Values.tls.clientCa.configMapName (not .Values.tls.secretName) }}
 {{- fail "tls.clientCa.configMapName is set, and tls.secretName is not; set tls.secretName, because client certificates need HTTPS" }}
 {{- end }}
+{{- $jwt := .Values.callerJwt }}
+{{- if and $jwt.jwksConfigMapName (not (and $jwt.issuer $jwt.audience)) }}
+{{- fail "callerJwt.jwksConfigMapName is set, and callerJwt.issuer or callerJwt.audience is not; set all three" }}
+{{- end }}
+{{- if and (or $jwt.issuer $jwt.audience) (not $jwt.jwksConfigMapName) }}
+{{- fail "callerJwt.issuer or callerJwt.audience is set, and callerJwt.jwksConfigMapName is not; set all three" }}
+{{- end }}
 {{- if and .Values.auth0.ca.only (not .Values.auth0.ca.configMapName) }}
 {{- fail "auth0.ca.only is set, and auth0.ca.configMapName is not, so no tenant could be trusted; set auth0.ca.configMapName" }}
 {{- end }}
