@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use session_checker::args::{Args, Command, SessionsCommand, SourceArgs};
 
-use crate::render::{Manifests, scenarios, with, with_file};
+use crate::render::{Manifests, chart, scenarios, with, with_file};
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
@@ -247,6 +247,35 @@ fn replicas_option_is_the_highest_number_of_pods() {
     assert_eq!(replicas(&["replicaCount=5"]), (Some(5), 5));
     // The Deployment sets no number, because an upgrade would overwrite that of the autoscaler.
     assert_eq!(replicas(&["autoscaling.enabled=true", "autoscaling.maxReplicas=9"]), (None, 9));
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn autoscaler_scales_the_deployment() {
+    let manifests = with(&["autoscaling.enabled=true", "autoscaling.minReplicas=3", "autoscaling.maxReplicas=9"]);
+    let (deployment, spec) = (manifests.the("Deployment"), &manifests.the("HorizontalPodAutoscaler")["spec"]);
+    assert_eq!(spec["scaleTargetRef"]["name"], deployment["metadata"]["name"]);
+    assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&3.into(), &9.into()));
+    // A share of the CPU request, which therefore has to exist.
+    assert_eq!(spec["metrics"][0]["resource"]["name"], "cpu");
+    assert!(manifests.container()["resources"]["requests"]["cpu"].is_string());
+    assert!(with(&[]).of("HorizontalPodAutoscaler").is_empty());
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn pods_spread_over_nodes_and_zones() {
+    let manifests = with(&[]);
+    let constraints = manifests.pod()["topologySpreadConstraints"].as_array().unwrap();
+    let keys: Vec<_> = constraints.iter().map(|constraint| constraint["topologyKey"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]);
+    let selected = &manifests.the("Deployment")["spec"]["selector"];
+    for constraint in constraints {
+        assert_eq!(&constraint["labelSelector"], selected);
+        // A cluster of one node runs every Pod.
+        assert_eq!(constraint["whenUnsatisfiable"], "ScheduleAnyway");
+    }
+    assert!(with_file(&chart().join("ci/minimal-values.yaml")).pod()["topologySpreadConstraints"].is_null());
 }
 
 #[test]

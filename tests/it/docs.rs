@@ -1,6 +1,7 @@
 //! The documentation agrees with the program.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use clap::CommandFactory;
 use kube::CustomResourceExt;
@@ -22,6 +23,8 @@ const REASONS: &str = include_str!("../../docs/reasons.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const POLICY: &str = include_str!("../../docs/policy.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const KUBERNETES: &str = include_str!("../../docs/kubernetes.md");
+const MULTI_CLUSTER: &str = include_str!("../../docs/multi-cluster.md");
 
 #[test]
 fn reasons_of_answers_are_documented() {
@@ -138,11 +141,11 @@ fn examples_compile() {
     assert!(policies > 5);
 }
 
-#[test]
-fn tests_that_the_page_about_clusters_names_exist() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+/// The source of the program and of its tests.
+fn sources() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
-    let mut folders = vec![root.join("tests")];
+    let mut folders = vec![root.join("tests"), root.join("src")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -153,15 +156,44 @@ fn tests_that_the_page_about_clusters_names_exist() {
             }
         }
     }
-    let page = include_str!("../../docs/multi-cluster.md");
-    let named = page
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|word| word.matches('_').count() > 2 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
-    let named: BTreeSet<&str> = named.collect();
-    assert!(named.len() > 8, "{named:?}");
-    for test in named {
-        assert!(sources.contains(&format!("fn {test}(")), "docs/multi-cluster.md names {test}, which is no test");
+    sources
+}
+
+/// The last cells of the tables of a page whose last column says what shows a statement.
+fn places(page: &str) -> Vec<&str> {
+    let mut places = Vec::new();
+    let mut is_of_such_a_table = false;
+    for line in page.lines() {
+        let last = line.strip_suffix('|').and_then(|row| row.rsplit_once('|')).map(|(_, cell)| cell.trim());
+        match last {
+            None => is_of_such_a_table = false,
+            Some("shown by") => is_of_such_a_table = true,
+            Some(cell) if is_of_such_a_table && !cell.starts_with("---") => places.push(cell),
+            Some(_) => {}
+        }
+    }
+    places
+}
+
+#[test]
+fn places_that_show_a_statement_exist() {
+    let sources = sources();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makefile = std::fs::read_to_string(root.join("Makefile")).unwrap();
+    for (page, at_least) in [(KUBERNETES, 35), (MULTI_CLUSTER, 20)] {
+        let places = places(page);
+        assert!(places.len() >= at_least, "{}", places.len());
+        for cell in places {
+            let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!named.is_empty() || cell.contains("reasoning") || cell == "the same test", "{cell}");
+            for place in named {
+                let exists = match place.strip_prefix("make ") {
+                    Some(target) => makefile.contains(&format!("\n{target}: ")),
+                    None if place.contains('/') => root.join(place).exists(),
+                    None => sources.contains(&format!("fn {place}(")),
+                };
+                assert!(exists, "{place} is no test, no file and no target of make: {cell}");
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@ mod book;
 mod broken_manifests;
 mod budget;
 mod ca_file;
+mod cardinality;
 mod check;
 mod cli;
 mod client_certificates;

@@ -1,13 +1,16 @@
-//! The rotation of a credential while checks run.
+//! The rotation of a credential, and the replacement of Secrets, while checks run.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
 use serde_json::json;
 use simulator::{Application, Operation, Options, Simulator};
 
-use super::{Load, apply_all, replicas};
-use crate::common::{DOMAIN, credentials, eventually, tenant_with};
+use super::{Load, apply_all, replica, replicas};
+use crate::common::{DOMAIN, callers, credentials, eventually, tenant, tenant_with};
 use crate::control_plane::{Rbac, shared};
 
 /// The tokens that listed the sessions of a load's users, in the order of its checks.
@@ -58,5 +61,43 @@ async fn replaced_credential_fails_no_check_and_is_not_used_again() {
         assert!(tokens[first..].iter().all(is_new), "{name}: the old credential was used again");
         let used: HashSet<_> = tokens.iter().collect();
         assert_eq!(used.len(), 2, "{name}: one token for each credential");
+    }
+}
+
+/// A deleted Secret stays in use for longer than this.
+const IN_USE: Duration = Duration::from_secs(4);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secret_that_is_deleted_and_made_again_fails_no_check() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    apply_all(&team).await;
+    let replica = replica(&team, &tenant).await;
+    let expected = json!([format!("{}/one", team.name), 1, "within_limit"]);
+    replica.rule_becomes(expected.clone()).await;
+    let secrets = team.admin::<Secret>().await;
+    for (name, secret) in [("tenant", credentials()), ("callers", callers())] {
+        let mut shown = 0;
+        for _ in 0..50 {
+            let began = Instant::now();
+            secrets.delete(name, &DeleteParams::default()).await.unwrap();
+            let mut rules = Vec::new();
+            for check in 0..40 {
+                if check == 20 {
+                    team.apply(secret.clone()).await;
+                }
+                rules.push(replica.rule().await);
+            }
+            // On a busy machine all this may take longer than the deleted Secret stays in use. That round shows nothing.
+            if began.elapsed() < IN_USE {
+                assert!(rules.iter().all(|rule| *rule == expected), "{name}: {rules:?}");
+                shown += 1;
+            }
+            replica.rule_becomes(expected.clone()).await;
+            if shown == 3 {
+                break;
+            }
+        }
+        assert_eq!(shown, 3, "{name}: every round took too long");
     }
 }
