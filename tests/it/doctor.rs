@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use simulator::{Application, Fault, Operation, Simulator};
 use tempfile::TempDir;
 
-use crate::command::finish;
 use crate::common::{APP, DOMAIN, Running, callers, credentials, folder, policy, tenant};
+use crate::process::finish;
 
 /// Runs the command, and returns its exit code and its lines as `[subject, step, status]`, with the whole output.
 async fn doctor(options: &[&str]) -> (i32, Vec<[String; 3]>, String) {
