@@ -236,7 +236,7 @@ impl Checker {
         tracing::info!(
             policy = answer.policy.as_ref().map(tracing::field::display),
             client_id = login.client_id(),
-            user = format!("{user:016x}"),
+            user = %format_args!("{user:016x}"),
             block = answer.block,
             reason = answer.reason.as_str(),
             audited_reason = answer.audited_reason.map(Reason::as_str),
@@ -250,6 +250,9 @@ impl Checker {
         // After the line, which has these fields itself.
         let span = tracing::Span::current();
         span.record("session_checker.decision", if answer.block { "block" } else { "allow" });
+        if span.is_disabled() {
+            return;
+        }
         span.record("session_checker.reason", answer.reason.as_str());
         span.record("session_checker.tenant", tenant);
         if let Some(policy) = &answer.policy {
