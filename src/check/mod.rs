@@ -32,8 +32,8 @@ use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
 use crate::policy::{
-    Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Origins,
-    Policy, PolicyVersion, Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
+    Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, ObjectName,
+    Origins, Policy, PolicyVersion, Reason, Reentry, Resolution, SessionList, SessionRole, Verdict,
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
@@ -132,8 +132,8 @@ impl Checker {
     }
 
     /// When a policy last answered a check since this process started.
-    pub fn last_check(&self, policy: &crate::policy::ObjectName) -> Option<Timestamp> {
-        self.metrics.last_checks().get(&policy.to_string())
+    pub fn last_check(&self, policy: &ObjectName) -> Option<Timestamp> {
+        self.metrics.last_checks().get(policy.as_str())
     }
 
     /// Creates the series of the overrides of a snapshot, and ends those of others.
@@ -249,14 +249,14 @@ impl Checker {
         );
         // After the line, which has these fields itself.
         let span = tracing::Span::current();
-        span.record("session_checker.decision", if answer.block { "block" } else { "allow" });
         if span.is_disabled() {
             return;
         }
         span.record("session_checker.reason", answer.reason.as_str());
+        span.record("session_checker.decision", if answer.block { "block" } else { "allow" });
         span.record("session_checker.tenant", tenant);
         if let Some(policy) = &answer.policy {
-            span.record("session_checker.policy", tracing::field::display(policy));
+            span.record("session_checker.policy", policy.as_str());
         }
     }
 }

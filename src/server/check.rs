@@ -19,7 +19,7 @@ use super::connection::Peer;
 use super::error::{ApiError, ErrorKind};
 use super::request::{self, BodyError};
 use super::request_id::RequestId;
-use crate::policy::{Answer, Reason};
+use crate::policy::{Answer, ObjectName, Reason};
 
 /// The maximum size of a body in bytes. A check takes a few hundred; one with 128 roles of 100 characters fits.
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -33,7 +33,7 @@ struct AnswerBody<'a> {
     message: Option<&'a str>,
     revoke_session: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<String>,
+    policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ impl<'a> AnswerBody<'a> {
             reason: answer.reason.as_str(),
             message: answer.message.as_deref(),
             revoke_session: answer.revoke_session,
-            policy: answer.policy.as_ref().map(ToString::to_string),
+            policy: answer.policy.as_ref().map(ObjectName::as_str),
             limit: answer.count.map(|count| count.limit),
             limit_scope: answer.count.map(|count| count.limit_scope.as_str()),
             active_sessions: answer.count.map(|count| count.active),
