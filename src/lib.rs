@@ -42,6 +42,7 @@
 //! | [`secret`] | the types of Secret: credentials and caller tokens |
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
+//! | `continued` | work that is finished although nobody waits for it any more |
 //! | `sampler`, `loose_json` | bounds how often something happens; reads JSON of any shape |
 //!
 //! Modules import only modules below them in this order, and `tests/it/walls.rs` enforces this. The specification is in
@@ -51,6 +52,7 @@ pub mod args;
 pub mod auth0;
 pub mod check;
 pub mod cli;
+mod continued;
 pub mod controller;
 pub mod coverage;
 pub mod crd;

@@ -29,10 +29,12 @@
 //! A user who loops on purpose is blocked each time, at the cost of one list every few seconds. The counts and lists are
 //! those of this replica.
 //!
-//! A shared request is a separate task: it completes for those who wait when others leave, and goes on until the latest of their
-//! deadlines. A check waits until its own.
+//! The check that starts a request sends it, and the checks that join wait for the same future. When the first one leaves before
+//! the end, a task continues the request: it completes for those who wait, and goes on until the latest of their deadlines. A check
+//! waits until its own.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,9 +44,9 @@ use futures::future::{BoxFuture, Shared};
 use hashlink::LinkedHashMap;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument;
 
 use crate::auth0::{CallContext, Charge, Error, ReadList, TenantClient};
+use crate::continued::Continued;
 use crate::ledger::{KeyHash, KeyHasher, StoreTime, UserKey};
 use crate::policy::{Completeness, LimitCheck, PolicyVersion, SessionList, StopRule};
 
@@ -203,7 +205,12 @@ impl SessionLists {
             }
         };
         let deadline = request.call.deadline;
-        let result = match timeout_at(deadline, shared.pending.clone()).await {
+        let pending = shared.pending.clone();
+        let waited = match origin {
+            ListOrigin::Own => timeout_at(deadline, Continued::new(pending)).await,
+            ListOrigin::Coalesced | ListOrigin::Remembered => timeout_at(deadline, pending).await,
+        };
+        let result = match waited {
             Ok(result) => result,
             // The request ends at this very moment, and its error says what it was waiting for.
             Err(_) if lock(&shared.state).call.deadline <= deadline => shared.pending.await,
@@ -330,7 +337,8 @@ impl SharedRequest {
             let ReadList { sessions, charge } = client.read_list(user.user_id(), &call, is_enough).await?;
             Ok(Arc::new(SessionListing { sessions, since, requested_at: now, charge }))
         };
-        let result = tokio::spawn(task.in_current_span());
+        // A panic ends the request for all checks that wait. The panic hook has logged it.
+        let result = AssertUnwindSafe(task).catch_unwind();
         let pending = result.map(|ended| ended.unwrap_or_else(|_| Err(Error::ended()))).boxed().shared();
         Self { pending, state }
     }
