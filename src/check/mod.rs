@@ -124,6 +124,7 @@ impl Checker {
 
     /// Forgets holders that have expired, and users without a recent check.
     pub fn sweep(&self) {
+        self.ledger.sweep();
         self.holders.sweep();
         self.session_lists.sweep();
         self.failures.sweep();

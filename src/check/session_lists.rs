@@ -41,13 +41,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use hashlink::LinkedHashMap;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use crate::auth0::{CallContext, Charge, Error, ReadList, TenantClient};
 use crate::continued::Continued;
-use crate::ledger::{KeyHash, KeyHasher, StoreTime, UserKey};
+use crate::ledger::{HashedTable, StoreTime, UserKey, shrink};
 use crate::policy::{Completeness, LimitCheck, PolicyVersion, SessionList, StopRule};
 
 /// How many lists a user's checks get freshly requested within a [`HISTORY_SPAN`]: more than a person's logins need.
@@ -123,8 +122,7 @@ pub struct ListRequest<'a> {
 pub struct SessionLists {
     /// By credential and user, because the problem of one credential must not reach checks with another. The least recent checks
     /// come first.
-    users: Mutex<LinkedHashMap<KeyHash, UserHistory>>,
-    hasher: KeyHasher,
+    users: Mutex<HashedTable<UserHistory>>,
     memory: Arc<ListingMemory>,
 }
 
@@ -181,7 +179,7 @@ impl SessionLists {
     /// # Errors
     /// The error of the request, or a timeout at the deadline.
     pub async fn get(&self, request: ListRequest<'_>) -> (ListOrigin, ListResult) {
-        let key = self.hasher.hash(&(request.client.id(), request.user));
+        let key = request.user.hash().with(request.client.id());
         let now = Instant::now();
         let (origin, shared) = {
             let mut users = self.lock();
@@ -229,6 +227,7 @@ impl SessionLists {
         users.retain(|_, history| {
             history.checked_at.back().is_some_and(|last| now.duration_since(*last) < HISTORY_SPAN)
         });
+        shrink(&mut users);
         users.len()
     }
 
@@ -237,7 +236,7 @@ impl SessionLists {
         (self.memory.held.load(Ordering::Relaxed), self.memory.not_kept.load(Ordering::Relaxed))
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<KeyHash, UserHistory>> {
+    fn lock(&self) -> MutexGuard<'_, HashedTable<UserHistory>> {
         lock(&self.users)
     }
 }
@@ -363,7 +362,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Ledger, Memory, SessionKey, Terms};
+    use crate::ledger::{KeyHash, Ledger, Memory, SessionKey, Terms};
     use crate::policy::ListedSession;
 
     async fn listing(sessions: usize) -> Arc<SessionListing> {
