@@ -45,6 +45,7 @@
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
 //! | `sampler`, `backoff`, `loose_json` | bounds how often something happens; pauses between tries; reads JSON of any shape |
+//! | `continued` | work that is finished although nobody waits for it any more |
 //!
 //! Modules import only modules below them in this order, and `tests/it/walls.rs` enforces this. The specification is in
 //! `docs/design`: `architecture.md`, `decision.md` and `contract.md`.
@@ -54,6 +55,7 @@ pub mod auth0;
 mod backoff;
 pub mod check;
 pub mod cli;
+mod continued;
 pub mod controller;
 pub mod coverage;
 pub mod crd;

@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::grant;
-use super::parse::{MAX_PAGE_ENTRIES, Page};
+use super::parse::{MAX_PAGE_ENTRIES, Page, parsers_agree};
 use super::rate_limit_headers::RateLimit;
 use crate::policy::{ListedSession, SessionList};
 
@@ -16,6 +16,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Reads a page of the session list. `None` when it is none.
 pub(crate) fn page(body: &[u8]) -> Option<Vec<ListedSession>> {
+    parsers_agree(body);
     let page = Page::read(body).ok()?;
     assert!(page.sessions.len() <= page.entries.min(MAX_PAGE_ENTRIES));
     assert!(page.sessions.iter().all(|session| !session.id.is_empty()));

@@ -1,7 +1,10 @@
-//! The lenient parser of a page of sessions. It reads the page in one pass.
+//! The parsers of a page of sessions: a quick one for a page of the usual form, and a lenient one for any other. Each reads the
+//! page in one pass.
 //!
 //! Auth0 documents every member of a session as optional, some with several types, and the object as open. So a value of an
 //! unexpected shape costs at most its own entry. A page is an error only when it is not an object with a list in `sessions`.
+
+mod strict;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +19,7 @@ use crate::policy::{Failure, ListedSession, SessionList, parse_rfc3339};
 pub(super) const MAX_PAGE_ENTRIES: usize = 2_000;
 
 /// One page of a list.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     /// The readable ones of the first [`MAX_PAGE_ENTRIES`] entries.
     pub sessions: Vec<ListedSession>,
@@ -30,6 +33,10 @@ impl Page {
     /// Reads the body of a successful answer. A body that is not JSON, not an object, or whose `sessions` is neither a list,
     /// null nor absent is [`Failure::UpstreamError`].
     pub(super) fn read(body: &[u8]) -> Result<Self, Error> {
+        strict::page(body).map_or_else(|| Self::read_leniently(body), Ok)
+    }
+
+    fn read_leniently(body: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(body).map_err(|cause| {
             // The message of serde_json would repeat a part of the body.
             let (category, line, column) = (cause.classify(), cause.line(), cause.column());
@@ -52,6 +59,14 @@ pub fn read_sessions(user_id: &str, body: &[u8]) -> Result<SessionList, Error> {
         return Err(Error::new(Failure::UpstreamError, detail));
     }
     Ok(SessionList::new(user_id, page.sessions))
+}
+
+/// Reads a page by both parsers: the quick one reads what the lenient one reads, or nothing. Returns whether it read the page.
+#[cfg(any(test, fuzzing))]
+pub(super) fn parsers_agree(body: &[u8]) -> bool {
+    let Some(page) = strict::page(body) else { return false };
+    assert_eq!(Some(page), Page::read_leniently(body).ok());
+    true
 }
 
 /// A key of any object that is read.

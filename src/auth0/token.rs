@@ -12,11 +12,11 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::Instrument;
 
 use super::error::Error;
 use super::grant::AccessToken;
 use crate::policy::Failure;
+use crate::telemetry::in_current_request;
 
 /// The longest time that a fetch takes: longer than most checks wait, so that a slow token endpoint still gives a token to
 /// the checks that follow.
@@ -166,7 +166,7 @@ impl TokenCache {
             cache.store(&fetched);
             result.send_replace(Some(fetched));
         };
-        tokio::spawn(task.in_current_span());
+        tokio::spawn(in_current_request(task));
         fetching
     }
 

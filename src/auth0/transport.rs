@@ -253,9 +253,11 @@ impl Endpoint {
     ) -> Result<Reply, Retry> {
         let started = Instant::now();
         let span = self.span(operation, resend);
-        opentelemetry::global::get_text_map_propagator(|propagator| {
-            propagator.inject_context(&span.context(), &mut HeaderInjector(request.headers_mut()));
-        });
+        if !span.is_disabled() {
+            opentelemetry::global::get_text_map_propagator(|propagator| {
+                propagator.inject_context(&span.context(), &mut HeaderInjector(request.headers_mut()));
+            });
+        }
         let (result, is_connections_fault) = match request {
             TenantRequest::Token(request) => {
                 (self.fetch_token(deadline, request).instrument(span.clone()).await, false)

@@ -10,7 +10,7 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec}
 use super::session_lists::ListOrigin;
 use crate::coverage::LastChecks;
 use crate::metrics::{MetricRegistry, remove_series, to_i64};
-use crate::policy::{Answer, Policy, Reason};
+use crate::policy::{Answer, ObjectName, Policy, Reason};
 
 /// Distinct users are counted up to this number for each policy: enough to judge an audit by, and at most 1 MiB of hashes.
 const MAX_DISTINCT_USERS: usize = 100_000;
@@ -141,24 +141,24 @@ impl CheckMetrics {
     /// Counts a check.
     pub fn check(&self, record: CheckRecord<'_>) {
         let CheckRecord { answer, tenant, user, took } = record;
-        let policy = answer.policy.as_ref().map(ToString::to_string).unwrap_or_default();
+        let policy = answer.policy.as_ref().map_or("", ObjectName::as_str);
         let decision = if answer.block { "block" } else { "allow" };
-        self.last_checks.note(&policy);
-        self.checks.with_label_values(&[&policy, tenant, decision, answer.reason.as_str()]).inc();
+        self.last_checks.note(policy);
+        self.checks.with_label_values(&[policy, tenant, decision, answer.reason.as_str()]).inc();
         self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
         if let Some(reason) = answer.audited_reason {
-            self.would_blocks.with_label_values(&[&policy, tenant, reason.as_str()]).inc();
+            self.would_blocks.with_label_values(&[policy, tenant, reason.as_str()]).inc();
             let mut users = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
-            let users = users.entry(policy.clone()).or_default();
+            let users = users.entry(policy.to_owned()).or_default();
             if users.len() < MAX_DISTINCT_USERS {
                 users.insert(user);
             }
-            self.would_block_users.with_label_values(&[&policy, tenant]).set(to_i64(users.len()));
+            self.would_block_users.with_label_values(&[policy, tenant]).set(to_i64(users.len()));
         }
         if let (Reason::Failed(failure), _) | (_, Some(Reason::Failed(failure))) =
             (answer.reason, answer.audited_reason)
         {
-            self.failure_policy_uses.with_label_values(&[&policy, tenant, failure.as_str(), decision]).inc();
+            self.failure_policy_uses.with_label_values(&[policy, tenant, failure.as_str(), decision]).inc();
         }
     }
 
@@ -175,8 +175,8 @@ impl CheckMetrics {
     /// Counts a check whose limits an override chose.
     pub fn override_matched(&self, policy: &Policy, position: usize) {
         let Some(chosen) = policy.overrides.get(position) else { return };
-        let (scope, policy) = (&policy.scope, policy.scope.name.to_string());
-        self.override_checks.with_label_values(&[policy.as_str(), scope.tenant.domain(), &chosen.name]).inc();
+        let (scope, policy) = (&policy.scope, policy.scope.name.as_str());
+        self.override_checks.with_label_values(&[policy, scope.tenant.domain(), &chosen.name]).inc();
     }
 
     /// Creates the series of the overrides that can match, so that one that never does is seen, and ends all others.

@@ -34,8 +34,8 @@ use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
 use crate::policy::{
-    Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, Origins,
-    Policy, PolicyVersion, Reason, Reentry, Resolution, Verdict,
+    Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, ObjectName,
+    Origins, Policy, PolicyVersion, Reason, Reentry, Resolution, Verdict,
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
@@ -105,6 +105,7 @@ impl Checker {
 
     /// Forgets holders that have expired, and users without a recent check.
     pub fn sweep(&self) {
+        self.ledger.sweep();
         self.holders.sweep();
         self.session_lists.sweep();
         self.failures.sweep();
@@ -113,8 +114,8 @@ impl Checker {
     }
 
     /// When a policy last answered a check since this process started.
-    pub fn last_check(&self, policy: &crate::policy::ObjectName) -> Option<Timestamp> {
-        self.metrics.last_checks().get(&policy.to_string())
+    pub fn last_check(&self, policy: &ObjectName) -> Option<Timestamp> {
+        self.metrics.last_checks().get(policy.as_str())
     }
 
     /// Creates the series of the overrides of a snapshot, and ends those of others.
@@ -217,7 +218,7 @@ impl Checker {
         tracing::info!(
             policy = answer.policy.as_ref().map(tracing::field::display),
             client_id = login.client_id(),
-            user = format!("{user:016x}"),
+            user = %format_args!("{user:016x}"),
             block = answer.block,
             reason = answer.reason.as_str(),
             audited_reason = answer.audited_reason.map(Reason::as_str),
@@ -230,11 +231,14 @@ impl Checker {
         );
         // After the line, which has these fields itself.
         let span = tracing::Span::current();
-        span.record("session_checker.decision", if answer.block { "block" } else { "allow" });
+        if span.is_disabled() {
+            return;
+        }
         span.record("session_checker.reason", answer.reason.as_str());
+        span.record("session_checker.decision", if answer.block { "block" } else { "allow" });
         span.record("session_checker.tenant", tenant);
         if let Some(policy) = &answer.policy {
-            span.record("session_checker.policy", tracing::field::display(policy));
+            span.record("session_checker.policy", policy.as_str());
         }
     }
 }

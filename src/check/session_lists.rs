@@ -29,23 +29,24 @@
 //! A user who loops on purpose is blocked each time, at the cost of one list every few seconds. The counts and lists are
 //! those of this replica.
 //!
-//! A shared request is a separate task: it completes for those who wait when others leave, and goes on until the latest of their
-//! deadlines. A check waits until its own.
+//! The check that starts a request sends it, and the checks that join wait for the same future. When the first one leaves before
+//! the end, a task continues the request: it completes for those who wait, and goes on until the latest of their deadlines. A check
+//! waits until its own.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use hashlink::LinkedHashMap;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument;
 
 use crate::auth0::{CallContext, Charge, Error, ReadList, TenantClient};
-use crate::ledger::{KeyHash, KeyHasher, StoreTime, UserKey};
+use crate::continued::Continued;
+use crate::ledger::{HashedTable, StoreTime, UserKey, shrink};
 use crate::policy::{Completeness, LimitCheck, PolicyVersion, SessionList, StopRule};
 
 /// How many lists a user's checks get freshly requested within a [`HISTORY_SPAN`]: more than a person's logins need.
@@ -121,8 +122,7 @@ pub struct ListRequest<'a> {
 pub struct SessionLists {
     /// By credential and user, because the problem of one credential must not reach checks with another. The least recent checks
     /// come first.
-    users: Mutex<LinkedHashMap<KeyHash, UserHistory>>,
-    hasher: KeyHasher,
+    users: Mutex<HashedTable<UserHistory>>,
     memory: Arc<ListingMemory>,
 }
 
@@ -179,7 +179,7 @@ impl SessionLists {
     /// # Errors
     /// The error of the request, or a timeout at the deadline.
     pub async fn get(&self, request: ListRequest<'_>) -> (ListOrigin, ListResult) {
-        let key = self.hasher.hash(&(request.client.id(), request.user));
+        let key = request.user.hash().with(request.client.id());
         let now = Instant::now();
         let (origin, shared) = {
             let mut users = self.lock();
@@ -203,7 +203,12 @@ impl SessionLists {
             }
         };
         let deadline = request.call.deadline;
-        let result = match timeout_at(deadline, shared.pending.clone()).await {
+        let pending = shared.pending.clone();
+        let waited = match origin {
+            ListOrigin::Own => timeout_at(deadline, Continued::new(pending)).await,
+            ListOrigin::Coalesced | ListOrigin::Remembered => timeout_at(deadline, pending).await,
+        };
+        let result = match waited {
             Ok(result) => result,
             // The request ends at this very moment, and its error says what it was waiting for.
             Err(_) if lock(&shared.state).call.deadline <= deadline => shared.pending.await,
@@ -222,6 +227,7 @@ impl SessionLists {
         users.retain(|_, history| {
             history.checked_at.back().is_some_and(|last| now.duration_since(*last) < HISTORY_SPAN)
         });
+        shrink(&mut users);
         users.len()
     }
 
@@ -230,7 +236,7 @@ impl SessionLists {
         (self.memory.held.load(Ordering::Relaxed), self.memory.not_kept.load(Ordering::Relaxed))
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<KeyHash, UserHistory>> {
+    fn lock(&self) -> MutexGuard<'_, HashedTable<UserHistory>> {
         lock(&self.users)
     }
 }
@@ -330,7 +336,8 @@ impl SharedRequest {
             let ReadList { sessions, charge } = client.read_list(user.user_id(), &call, is_enough).await?;
             Ok(Arc::new(SessionListing { sessions, since, requested_at: now, charge }))
         };
-        let result = tokio::spawn(task.in_current_span());
+        // A panic ends the request for all checks that wait. The panic hook has logged it.
+        let result = AssertUnwindSafe(task).catch_unwind();
         let pending = result.map(|ended| ended.unwrap_or_else(|_| Err(Error::ended()))).boxed().shared();
         Self { pending, state }
     }
@@ -355,7 +362,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Ledger, Memory, SessionKey, Terms};
+    use crate::ledger::{KeyHash, Ledger, Memory, SessionKey, Terms};
     use crate::policy::ListedSession;
 
     async fn listing(sessions: usize) -> Arc<SessionListing> {

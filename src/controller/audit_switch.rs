@@ -37,7 +37,7 @@ pub(super) fn audit_switch(map: ConfigMap) -> (String, AuditSwitch) {
     if let Some((writer, at)) = writer.and_then(|entry| Some((entry.manager.as_deref()?, time(entry)?))) {
         source += &format!(", written by {writer} at {at}");
     }
-    (name.namespace, AuditSwitch { is_on, source })
+    (name.namespace().to_owned(), AuditSwitch { is_on, source })
 }
 
 fn time(entry: &ManagedFieldsEntry) -> Option<Timestamp> {

@@ -90,7 +90,7 @@ pub(super) fn secret(
     client: kube::Client,
     name: &ObjectName,
 ) -> impl Stream<Item = Result<Option<SecretManifest>, WatchError>> + Send + use<> {
-    one(Api::<Secret>::namespaced(client, &name.namespace), &name.name, objects::secret)
+    one(Api::<Secret>::namespaced(client, name.namespace()), name.name(), objects::secret)
 }
 
 /// Watches one object by its name, so that no right to other objects is needed. Yields `None` when the object does not

@@ -3,11 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashlink::LinkedHashMap;
 use jiff::Timestamp;
 
 use super::judge::KnownTime;
-use crate::ledger::{KeyHash, KeyHasher};
+use crate::ledger::{HashedTable, KeyHash, KeyHasher, shrink};
 
 /// How long a check is remembered. A stream that is later than this reports logins that are `unknown`.
 pub const RETENTION: Duration = Duration::from_secs(3600);
@@ -24,7 +23,7 @@ pub(super) struct Marks {
 
 struct Kept {
     /// The last check of each session and application, the oldest first.
-    checks: LinkedHashMap<KeyHash, Timestamp>,
+    checks: HashedTable<Timestamp>,
     /// Every check since then is kept.
     complete_since: Timestamp,
 }
@@ -35,7 +34,7 @@ impl Marks {
     }
 
     fn with_capacity(capacity: usize, now: Timestamp) -> Self {
-        let kept = Mutex::new(Kept { checks: LinkedHashMap::new(), complete_since: now });
+        let kept = Mutex::new(Kept { checks: HashedTable::default(), complete_since: now });
         Self { capacity, hasher: KeyHasher::default(), kept }
     }
 
@@ -71,6 +70,7 @@ impl Marks {
         while kept.checks.front().is_some_and(|(_, at)| *at < now - RETENTION) {
             kept.checks.pop_front();
         }
+        shrink(&mut kept.checks);
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -69,6 +69,10 @@ impl Store for Failover {
         self.redis.as_ref().map_or(Cow::Borrowed(sid), |redis| Cow::Owned(redis.hash(sid)))
     }
 
+    fn sweep(&self) {
+        self.memory.sweep();
+    }
+
     fn stats(&self) -> Stats {
         Stats {
             fallbacks: self.fallbacks.load(Ordering::Relaxed),

@@ -9,10 +9,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
-use super::key::{KeyHash, KeyHasher, SessionKey};
+use super::key::{HashedTable, KeyHash, KeyHasher, SessionKey, shrink};
 
 /// How many holders a replica remembers: as many as the ledger has entries. Each takes the same 150 bytes at most, whatever the
 /// length of its ids, so all take at most 15 MB.
@@ -23,7 +22,7 @@ pub struct RecentHolders<P> {
     capacity: usize,
     hasher: KeyHasher,
     /// By the hash of a session, a version of a policy and the override that chose the limits.
-    holders: Mutex<LinkedHashMap<KeyHash, Expiry<P>>>,
+    holders: Mutex<HashedTable<Expiry<P>>>,
 }
 
 struct Expiry<P> {
@@ -34,7 +33,7 @@ struct Expiry<P> {
 impl<P> RecentHolders<P> {
     /// Remembers at most `capacity` holders; the oldest are forgotten first.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, hasher: KeyHasher::default(), holders: Mutex::new(LinkedHashMap::new()) }
+        Self { capacity, hasher: KeyHasher::default(), holders: Mutex::default() }
     }
 
     /// Remembers for `recheck_after` that a list showed a holder of every limit and the policy allowed it.
@@ -64,6 +63,7 @@ impl<P> RecentHolders<P> {
         let now = Instant::now();
         let mut holders = self.lock();
         holders.retain(|_, expiry| expiry.at > now && expiry.policy.strong_count() > 0);
+        shrink(&mut holders);
         holders.len()
     }
 
@@ -72,7 +72,7 @@ impl<P> RecentHolders<P> {
         self.hasher.hash(&(Arc::as_ptr(policy).addr(), chosen_by, session))
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<KeyHash, Expiry<P>>> {
+    fn lock(&self) -> MutexGuard<'_, HashedTable<Expiry<P>>> {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

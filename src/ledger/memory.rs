@@ -1,17 +1,16 @@
 //! The ledger in this process's memory: maps in shards, each behind a lock that is never held across an await.
 //!
-//! The number of entries and their bytes are bounded. Writers sweep entries that have ended every few seconds; where that is not
-//! enough, the records that were written longest ago are forgotten and counted.
+//! The number of entries and their bytes are bounded. Entries that have ended are swept every few seconds, by writers and by the
+//! process's sweep; where that is not enough, the records that were written longest ago are forgotten and counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashlink::LinkedHashMap;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::codec::Encoded;
-use super::key::{KeyHash, KeyHasher, UserKey};
+use super::key::{HashedTable, KeyHash, UserKey, shrink};
 use super::record::Record;
 use super::store::{Clock, Stats, Store, StoreTime, Versioned};
 
@@ -40,14 +39,13 @@ pub struct Memory {
     shards: Box<[Mutex<Shard>]>,
     shard_capacity: usize,
     shard_bytes: usize,
-    hasher: KeyHasher,
     started: (Timestamp, Instant),
     forgotten: AtomicU64,
 }
 
 struct Shard {
     /// The least recently written first.
-    records: LinkedHashMap<KeyHash, Encoded>,
+    records: HashedTable<Encoded>,
     /// The sum of the records' numbers of entries.
     size: usize,
     /// The sum of the records' bytes.
@@ -66,12 +64,11 @@ impl Memory {
     pub fn new(capacity: usize) -> Self {
         let shards = (capacity / MIN_SHARD_CAPACITY).clamp(1, MAX_SHARDS);
         let started = (Timestamp::now(), Instant::now());
-        let shard = || Mutex::new(Shard { records: LinkedHashMap::new(), size: 0, bytes: 0, swept_at: started.0 });
+        let shard = || Mutex::new(Shard { records: HashedTable::default(), size: 0, bytes: 0, swept_at: started.0 });
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             shard_capacity: (capacity / shards).max(1),
             shard_bytes: MAX_BYTES / shards,
-            hasher: KeyHasher::default(),
             started,
             forgotten: AtomicU64::new(0),
         }
@@ -88,7 +85,7 @@ impl Memory {
 
     /// Stores a record, whatever is stored.
     pub(super) fn put(&self, user: &UserKey, record: Record) {
-        let (now, user) = (self.now(), self.hasher.hash(user));
+        let (now, user) = (self.now(), user.hash());
         self.put_in_shard(&mut self.shard(user), user, record, now);
     }
 
@@ -159,6 +156,7 @@ impl Shard {
             total_bytes += bytes(encoded);
             true
         });
+        shrink(&mut self.records);
         (self.size, self.bytes) = (size, total_bytes);
         self.swept_at = now;
     }
@@ -166,12 +164,12 @@ impl Shard {
 
 impl Store for Memory {
     async fn read(&self, user: &UserKey) -> Versioned {
-        let (now, user) = (self.now(), self.hasher.hash(user));
+        let (now, user) = (self.now(), user.hash());
         self.versioned(self.shard(user).records.get(&user), now)
     }
 
     async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
-        let (now, user) = (self.now(), self.hasher.hash(user));
+        let (now, user) = (self.now(), user.hash());
         let mut shard = self.shard(user);
         let stored = shard.records.get(&user);
         if stored.map_or(0, Encoded::revision) != expected.record.revision {
@@ -179,6 +177,11 @@ impl Store for Memory {
         }
         self.put_in_shard(&mut shard, user, next, now);
         Ok(())
+    }
+
+    fn sweep(&self) {
+        let now = self.now();
+        self.shards.iter().for_each(|shard| lock(shard).sweep(now));
     }
 
     fn stats(&self) -> Stats {

@@ -88,7 +88,7 @@ use user_locks::UserLocks;
 
 pub use failover::Failover;
 pub use holders::{DEFAULT_CAPACITY as DEFAULT_HOLDERS, RecentHolders};
-pub use key::{KeyHash, KeyHasher, SessionKey, UserKey};
+pub use key::{HashedTable, KeyHash, KeyHasher, SessionKey, UserKey, shrink};
 pub use memory::{DEFAULT_CAPACITY, MAX_BYTES, Memory};
 pub use record::{AdmissionEntry, MAX_LIST_AGE, OriginEntry, REVOKED_FOR, Record, RevocationEntry, Terms};
 pub use store::{Stats, Store, StoreTime, Versioned};
@@ -178,6 +178,11 @@ impl<S: Store> Ledger<S> {
             |read: &Versioned, next: &mut Record| next.note(&self.store.pseudonym(&key.sid), origin, read.now.at);
         let forgotten = self.edit(&key.user, note).await;
         self.origins_forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+    }
+
+    /// Forgets what has ended, and gives its memory back.
+    pub fn sweep(&self) {
+        self.store.sweep();
     }
 
     /// What the ledger and its store count.

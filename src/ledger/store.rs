@@ -66,6 +66,9 @@ pub trait Store: Send + Sync + 'static {
         Cow::Borrowed(sid)
     }
 
+    /// Forgets what has ended, where the store does not do so by itself.
+    fn sweep(&self) {}
+
     /// What the store counts.
     fn stats(&self) -> Stats;
 }

@@ -5,17 +5,20 @@
 //! it, and a check that gives up waiting leaves nothing behind.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::key::UserKey;
+use super::key::{KeyHash, TableHasher, UserKey};
 
 /// The locks that are held or waited for.
 #[derive(Default)]
 pub(super) struct UserLocks {
-    locks: Mutex<HashMap<UserKey, Arc<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<Locks>,
 }
+
+type Locks = HashMap<KeyHash, Arc<tokio::sync::Mutex<()>>, BuildHasherDefault<TableHasher>>;
 
 /// A held lock. It is released when dropped; the fields are dropped in this order.
 pub(super) struct UserLock<'a> {
@@ -26,19 +29,20 @@ pub(super) struct UserLock<'a> {
 /// A check that holds a lock or waits for it. The last one removes the lock.
 struct Usage<'a> {
     user_locks: &'a UserLocks,
-    user: &'a UserKey,
+    user: KeyHash,
     lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl UserLocks {
     /// Waits for the user's lock, first come first served.
-    pub(super) async fn lock<'a>(&'a self, user: &'a UserKey) -> UserLock<'a> {
-        let lock = Arc::clone(self.locks().entry(user.clone()).or_default());
+    pub(super) async fn lock(&self, user: &UserKey) -> UserLock<'_> {
+        let user = user.hash();
+        let lock = Arc::clone(self.locks().entry(user).or_default());
         let usage = Usage { user_locks: self, user, lock };
         UserLock { _guard: Arc::clone(&usage.lock).lock_owned().await, _usage: usage }
     }
 
-    fn locks(&self) -> MutexGuard<'_, HashMap<UserKey, Arc<tokio::sync::Mutex<()>>>> {
+    fn locks(&self) -> MutexGuard<'_, Locks> {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -48,7 +52,7 @@ impl Drop for Usage<'_> {
         let mut locks = self.user_locks.locks();
         // The map and this check: another check that comes takes its reference under the mutex that is held here.
         if Arc::strong_count(&self.lock) == 2 {
-            locks.remove(self.user);
+            locks.remove(&self.user);
         }
     }
 }

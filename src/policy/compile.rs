@@ -109,7 +109,7 @@ pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
     let tenant = Tenant::new(domain, custom_domain).or_else(|| Tenant::new(domain, None))?;
     let names = spec["tenant"]["customDomains"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let tenant = tenant.also_called(names);
-    let namespace = &manifest.name.namespace;
+    let namespace = manifest.name.namespace();
     let secret = |reference: &Value| Some(ObjectName::new(namespace, reference["name"].as_str()?));
     Some(FallbackPolicy {
         scope: PolicyScope {
@@ -330,7 +330,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
     errors.message(spec.message.as_ref(), "message");
     let messages = messages(errors, spec);
 
-    let namespace = &manifest.name.namespace;
+    let namespace = manifest.name.namespace();
     Some(Policy {
         scope: PolicyScope {
             name: manifest.name.clone(),

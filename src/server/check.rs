@@ -1,6 +1,5 @@
 //! `POST /check`: from a request to a decision.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -11,7 +10,6 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use super::app::App;
 use super::body;
@@ -19,7 +17,8 @@ use super::connection::Peer;
 use super::error::{ApiError, ErrorKind};
 use super::request::{self, BodyError};
 use super::request_id::RequestId;
-use crate::policy::{Answer, Reason};
+use crate::continued::Continued;
+use crate::policy::{Answer, ObjectName, Reason};
 
 /// The maximum size of a body in bytes. A check takes a few hundred; one with 128 roles of 100 characters fits.
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -33,7 +32,7 @@ struct AnswerBody<'a> {
     message: Option<&'a str>,
     revoke_session: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<String>,
+    policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +55,7 @@ impl<'a> AnswerBody<'a> {
             reason: answer.reason.as_str(),
             message: answer.message.as_deref(),
             revoke_session: answer.revoke_session,
-            policy: answer.policy.as_ref().map(ToString::to_string),
+            policy: answer.policy.as_ref().map(ObjectName::as_str),
             limit: answer.count.map(|count| count.limit),
             limit_scope: answer.count.map(|count| count.limit_scope.as_str()),
             active_sessions: answer.count.map(|count| count.active),
@@ -100,18 +99,16 @@ pub(super) async fn check(
         BodyError::Json(message) => ErrorKind::InvalidJson.with_message(message, &request_id),
         BodyError::Shape(message) => ErrorKind::InvalidRequest.with_message(message, &request_id),
     })?;
-    // In a separate task: when the caller disconnects, an eviction must not stop halfway, and the check is still counted.
+    // When the caller disconnects, the check continues: an eviction must not stop halfway, and the check is still counted.
     let check = {
-        let app = Arc::clone(&app);
-        async move { app.checker.check(&snapshot, &view, &login, arrived).await }
-    };
-    let answer = match app.checks.spawn(check.in_current_span()).await {
-        Ok(answer) => answer,
-        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-        Err(_) => {
-            return Err(ErrorKind::Internal.with_message("The service stopped before the check finished.", &request_id));
+        let (app, running) = (Arc::clone(&app), app.checks.token());
+        async move {
+            let answer = app.checker.check(&snapshot, &view, &login, arrived).await;
+            drop(running);
+            answer
         }
     };
+    let answer = Continued::new(Box::pin(check)).await;
     Ok(Json(AnswerBody::new(&answer, &request_id)).into_response())
 }
 

@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{SpanContext, TraceContextExt, TraceId};
 use opentelemetry_http::HeaderExtractor;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -25,6 +25,10 @@ use super::app::App;
 use super::connection::Peer;
 use super::error::{ErrorKind, Rejection};
 use super::request_id::{self, RequestId};
+use crate::telemetry::RequestContext;
+
+/// The header that carries the caller's trace (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 
 /// Gives a request its id and span, and counts it.
 pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
@@ -37,10 +41,22 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     let has_body = !request.body().is_end_stream();
     let method = method_label(request.method());
     let is_http1 = request.version() <= Version::HTTP_11;
-    let span = span(request.headers(), method, route, &request_id);
+    let (span, trace_id) = begin_span(request.headers(), method, route, &request_id);
+    let context = RequestContext::new(request_id.to_shared(), trace_id);
 
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
-    let mut response = handled.unwrap_or_else(|panic| span.in_scope(|| panicked(&*panic, &request_id)));
+    // A layer for the check of `Host` alone would cost four allocations.
+    let handled = async {
+        match has_required_host(&request) {
+            true => next.run(request).await,
+            false => host_error(&request_id),
+        }
+    };
+    let handled = context.scope(AssertUnwindSafe(handled).catch_unwind().instrument(span.clone())).await;
+    let in_request = |log: &dyn Fn()| context.sync_scope(|| span.in_scope(log));
+    let mut response = handled.unwrap_or_else(|panic| {
+        in_request(&|| log_panic(&*panic));
+        internal_error(&request_id)
+    });
 
     let rejection = response.extensions_mut().remove::<Rejection>();
     if let Some(rejection) = &rejection
@@ -48,7 +64,7 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     {
         let (error, detail) = (rejection.error, &rejection.message);
         let source = peer.map(|Peer(address)| tracing::field::display(address.ip()));
-        span.in_scope(|| tracing::info!(error, detail, source, suppressed, "request rejected"));
+        in_request(&|| tracing::info!(error, detail, source, suppressed, "request rejected"));
     }
     let status = response.status();
     span.record("http.response.status_code", i64::from(status.as_u16()));
@@ -66,16 +82,22 @@ pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     response
 }
 
-/// Rejects requests without `Host` and with several: what stands before this service may have understood another one.
+/// Rejects requests without `Host` and with several: what stands before this service may have understood another one. For
+/// routers without [`observe`], which does so itself.
 pub(super) async fn require_host(request: Request, next: Next) -> Response {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    let required = usize::from(request.version() == Version::HTTP_11);
-    if (required..=1).contains(&hosts) {
-        return next.run(request).await;
+    match has_required_host(&request) {
+        true => next.run(request).await,
+        false => host_error(&RequestId::of(request.headers())),
     }
-    let message = "The request must have exactly one Host header.";
-    let request_id = request.extensions().get().cloned().unwrap_or_else(|| RequestId::of(request.headers()));
-    ErrorKind::BadRequest.with_message(message, &request_id).into_response()
+}
+
+fn has_required_host(request: &Request) -> bool {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    (usize::from(request.version() == Version::HTTP_11)..=1).contains(&hosts)
+}
+
+fn host_error(request_id: &RequestId) -> Response {
+    ErrorKind::BadRequest.with_message("The request must have exactly one Host header.", request_id).into_response()
 }
 
 /// The route as a label. Callers choose the path: one that is not a route must not become a label. The prefix of a path and
@@ -89,8 +111,9 @@ fn route_label(path: &str) -> &'static str {
     }
 }
 
-/// A server span by the OpenTelemetry conventions for HTTP. It continues the caller's trace if the request has one.
-fn span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) -> Span {
+/// A server span by the OpenTelemetry conventions for HTTP, which continues the caller's trace if the request has one; and the
+/// id of the trace, if there is one. Without an exporter there is no span, and the caller's trace is still logged.
+fn begin_span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) -> (Span, Option<TraceId>) {
     let span = info_span!(
         "request",
         otel.name = format!("{method} {route}"),
@@ -101,23 +124,22 @@ fn span(headers: &HeaderMap, method: &str, route: &str, request_id: &RequestId) 
         http.response.status_code = Empty,
         error.type = Empty,
         request_id = request_id.as_str(),
-        trace_id = Empty,
         session_checker.decision = Empty,
         session_checker.reason = Empty,
         session_checker.policy = Empty,
         session_checker.tenant = Empty,
     );
+    if span.is_disabled() && !headers.contains_key(TRACEPARENT) {
+        return (span, None);
+    }
     let parent =
         opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
     let caller = parent.span().span_context().clone();
-    // This fails without an exporter, which is fine: the caller's trace id is still logged.
+    // This fails without an exporter.
     let _ = span.set_parent(parent);
     let ours = span.context().span().span_context().clone();
-    let known = [ours, caller].into_iter().find(opentelemetry::trace::SpanContext::is_valid);
-    if let Some(context) = known {
-        span.record("trace_id", context.trace_id().to_string());
-    }
-    span
+    let known = [ours, caller].into_iter().find(SpanContext::is_valid);
+    (span, known.map(|context| context.trace_id()))
 }
 
 /// The method as a label. Callers choose the method: others must not become labels.
@@ -134,10 +156,13 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// The answer for a panic, which would otherwise close the connection without one.
-fn panicked(panic: &(dyn Any + Send), request_id: &RequestId) -> Response {
+fn log_panic(panic: &(dyn Any + Send)) {
     let detail = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(detail, "handler panicked");
+}
+
+/// The answer for a panic, which would otherwise close the connection without one.
+fn internal_error(request_id: &RequestId) -> Response {
     ErrorKind::Internal
         .with_message("The service failed internally. Its log has the details under this request id.", request_id)
         .into_response()

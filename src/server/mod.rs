@@ -56,7 +56,6 @@ pub fn check_router(app: Arc<App>, path_prefix: &str) -> Router {
     let routes = if path_prefix.is_empty() { routes } else { routes.clone().nest(path_prefix, routes) };
     routes
         .fallback(check::not_found)
-        .layer(middleware::from_fn(layers::require_host))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
         .with_state(app)
 }
@@ -69,7 +68,6 @@ pub fn logs_router(app: Arc<App>) -> Router {
         .route("/healthz", get(admin::healthz))
         .method_not_allowed_fallback(logs::method_not_allowed)
         .fallback(logs::not_found)
-        .layer(middleware::from_fn(layers::require_host))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
         .with_state(app)
 }

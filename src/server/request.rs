@@ -5,9 +5,11 @@
 //! known to be JSON, so that a wrong type is always the second error. The depth is bounded by hand, because `serde_json`'s
 //! own bound does not reach into ignored fields.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::policy::{Login, LoginContext};
 
@@ -27,21 +29,47 @@ pub enum BodyError {
 
 /// The known fields. `null` is the same as a missing field.
 #[derive(Deserialize)]
-struct CheckFields {
-    user_id: Option<Value>,
-    client_id: Option<Value>,
-    sid: Option<Value>,
-    protocol: Option<Value>,
-    prompt: Option<Value>,
-    organization_id: Option<Value>,
-    connection: Option<Value>,
-    roles: Option<Value>,
-    mfa: Option<Value>,
-    amr: Option<Value>,
-    actor: Option<Value>,
-    session_transfer_token: Option<Value>,
-    tenant: Option<Value>,
-    locale: Option<Value>,
+struct CheckFields<'a> {
+    #[serde(borrow)]
+    user_id: Option<Field<'a>>,
+    #[serde(borrow)]
+    client_id: Option<Field<'a>>,
+    #[serde(borrow)]
+    sid: Option<Field<'a>>,
+    #[serde(borrow)]
+    protocol: Option<Field<'a>>,
+    #[serde(borrow)]
+    prompt: Option<Field<'a>>,
+    #[serde(borrow)]
+    organization_id: Option<Field<'a>>,
+    #[serde(borrow)]
+    connection: Option<Field<'a>>,
+    #[serde(borrow)]
+    roles: Option<Field<'a>>,
+    #[serde(borrow)]
+    mfa: Option<Field<'a>>,
+    #[serde(borrow)]
+    amr: Option<Field<'a>>,
+    #[serde(borrow)]
+    actor: Option<Field<'a>>,
+    #[serde(borrow)]
+    session_transfer_token: Option<Field<'a>>,
+    #[serde(borrow)]
+    tenant: Option<Field<'a>>,
+    #[serde(borrow)]
+    locale: Option<Field<'a>>,
+}
+
+/// What a check may have in a field. `serde_json::Value` would build all of it, and copy every text.
+enum Field<'a> {
+    Text(Cow<'a, str>),
+    Bool(bool),
+    /// The items: the texts among them.
+    List(Vec<Option<Cow<'a, str>>>),
+    /// An object, and the last `client_id` in it.
+    Object(Option<Box<Field<'a>>>),
+    Null,
+    Number,
 }
 
 /// Parses a check.
@@ -60,9 +88,9 @@ pub fn parse(body: &[u8]) -> Result<Login, BodyError> {
     }
     // A derived type would also accept an array of its fields.
     match text.trim_start().as_bytes().first() {
-        Some(b'{') => read::<CheckFields>(text)?.into_login(),
+        Some(b'{') => read::<CheckFields<'_>>(text)?.into_login(),
         Some(b'[') => read::<IgnoredAny>(text).and_then(|_| Err(not_an_object())),
-        _ => read::<Value>(text).and_then(|_| Err(not_an_object())),
+        _ => read::<Field<'_>>(text).and_then(|_| Err(not_an_object())),
     }
 }
 
@@ -85,6 +113,10 @@ fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, BodyError> {
 /// Whether arrays and objects are nested too deep. Only brackets outside of strings count. The answer for text that is not
 /// JSON may be wrong: the parser rejects that text anyway.
 fn is_too_deep(text: &str) -> bool {
+    // Nearly every body has too few brackets for it, and counting them is quick.
+    if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() <= MAX_DEPTH {
+        return false;
+    }
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in text.bytes() {
         match byte {
@@ -104,7 +136,72 @@ fn is_too_deep(text: &str) -> bool {
     false
 }
 
-impl CheckFields {
+impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct FieldVisitor;
+        impl<'de> Visitor<'de> for FieldVisitor {
+            type Value = Field<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any valid JSON value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Field<'de>, E> {
+                Ok(Field::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Field<'de>, E> {
+                Ok(Field::Bool(value))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Field<'de>, E> {
+                Ok(Field::Number)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Field<'de>, E> {
+                Ok(Field::Number)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Field<'de>, E> {
+                Ok(Field::Number)
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Field<'de>, E> {
+                Ok(Field::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Field<'de>, E> {
+                Ok(Field::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Field<'de>, A::Error> {
+                let mut items = Vec::new();
+                // Every item is read as a field, and none is ignored: ignored text may have escapes that mean no character.
+                while let Some(item) = list.next_element()? {
+                    items.push(if let Field::Text(text) = item { Some(text) } else { None });
+                }
+                Ok(Field::List(items))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Field<'de>, A::Error> {
+                let mut client_id = None;
+                while let Some((Key(key), value)) = object.next_entry::<Key<'de>, Field<'de>>()? {
+                    if key == "client_id" {
+                        client_id = Some(Box::new(value));
+                    }
+                }
+                Ok(Field::Object(client_id))
+            }
+        }
+        from.deserialize_any(FieldVisitor)
+    }
+}
+
+/// The key of an object, without a copy where it has no escape.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl CheckFields<'_> {
     fn into_login(self) -> Result<Login, BodyError> {
         let user_id = string("user_id", self.user_id)?.ok_or_else(|| missing("user_id"))?;
         let client_id = string("client_id", self.client_id)?.ok_or_else(|| missing("client_id"))?;
@@ -112,7 +209,7 @@ impl CheckFields {
         let context = LoginContext {
             protocol: string("protocol", self.protocol)?,
             prompt: match self.prompt {
-                Some(Value::String(one)) => vec![one],
+                Some(Field::Text(one)) => vec![one.into_owned()],
                 other => strings("prompt", other, "a string or a list of strings")?,
             },
             organization_id: string("organization_id", self.organization_id)?,
@@ -120,24 +217,24 @@ impl CheckFields {
             roles: strings("roles", self.roles, "a list of strings")?,
             mfa: match self.mfa {
                 None => false,
-                Some(Value::Bool(mfa)) => mfa,
+                Some(Field::Bool(mfa)) => mfa,
                 Some(_) => return Err(must_be("mfa", "true or false")),
             },
             amr: match self.amr {
-                Some(Value::String(one)) => vec![one],
+                Some(Field::Text(one)) => vec![one.into_owned()],
                 other => strings("amr", other, "a string or a list of strings")?,
             },
             actor: match self.actor {
                 None => false,
-                Some(Value::Bool(actor)) => actor,
+                Some(Field::Bool(actor)) => actor,
                 // Auth0's own object, which says who it is.
-                Some(Value::Object(_)) => true,
+                Some(Field::Object(_)) => true,
                 Some(_) => return Err(must_be("actor", "true, false or an object")),
             },
             opened_by: match self.session_transfer_token {
                 None => None,
-                Some(Value::Object(mut token)) => {
-                    let client = token.remove("client_id").filter(|client| !client.is_null());
+                Some(Field::Object(client)) => {
+                    let client = client.map(|client| *client).filter(|client| !matches!(client, Field::Null));
                     string("session_transfer_token.client_id", client)?
                 }
                 Some(_) => return Err(must_be("session_transfer_token", "an object with a client_id")),
@@ -149,22 +246,21 @@ impl CheckFields {
     }
 }
 
-fn string(field: &str, value: Option<Value>) -> Result<Option<String>, BodyError> {
+fn string(field: &str, value: Option<Field<'_>>) -> Result<Option<String>, BodyError> {
     match value {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Field::Text(text)) => Ok(Some(text.into_owned())),
         Some(_) => Err(must_be(field, "a string")),
     }
 }
 
-fn strings(field: &str, value: Option<Value>, expected: &str) -> Result<Vec<String>, BodyError> {
+fn strings(field: &str, value: Option<Field<'_>>, expected: &str) -> Result<Vec<String>, BodyError> {
     let items = match value {
         None => return Ok(Vec::new()),
-        Some(Value::Array(items)) => items,
+        Some(Field::List(items)) => items,
         Some(_) => return Err(must_be(field, expected)),
     };
-    let string = |item| if let Value::String(text) = item { Ok(text) } else { Err(must_be(field, expected)) };
-    items.into_iter().map(string).collect()
+    items.into_iter().map(|item| item.map(Cow::into_owned).ok_or_else(|| must_be(field, expected))).collect()
 }
 
 fn not_an_object() -> BodyError {
@@ -178,3 +274,6 @@ fn missing(field: &str) -> BodyError {
 fn must_be(field: &str, expected: &str) -> BodyError {
     BodyError::Shape(format!("{field} must be {expected}"))
 }
+
+#[cfg(test)]
+mod tests;

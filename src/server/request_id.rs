@@ -3,6 +3,8 @@
 //! `tower-http`'s request id layer is not used: it keeps any id that the caller sends, and the contract replaces an id that is
 //! not plain, so the validation below would stay and the layers would be added to it.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
@@ -11,18 +13,26 @@ pub static HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The caller's id when it is 1 to 64 characters of `[A-Za-z0-9._-]`, else a new UUID.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(String);
+pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// Takes the id of a request's headers.
     pub fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(&HEADER).and_then(|value| value.to_str().ok()).filter(|text| is_plain(text));
-        Self(given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned))
+        Self(
+            given
+                .map_or_else(|| Uuid::new_v4().hyphenated().encode_lower(&mut Uuid::encode_buffer()).into(), Arc::from),
+        )
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id for the request's log lines.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// The id as the value of the answer's header.

@@ -39,7 +39,7 @@ impl ForcedAudit {
 
     /// What forces a policy to audit, for people; `None` when nothing does.
     pub fn of(&self, policy: &ObjectName) -> Option<&str> {
-        let of_namespace = || self.namespaces.get(&policy.namespace).filter(|switch| switch.is_on);
+        let of_namespace = || self.namespaces.get(policy.namespace()).filter(|switch| switch.is_on);
         self.of_all().or_else(|| of_namespace().map(|switch| &*switch.source))
     }
 }

@@ -84,7 +84,7 @@ impl Environment {
             generation: 0,
             created_at: None::<Timestamp>,
             spec: json!({
-                "tenant": { "domain": self.domain, "credentialsSecretRef": { "name": name.name } },
+                "tenant": { "domain": self.domain, "credentialsSecretRef": { "name": name.name() } },
                 "limits": { "perClient": 1 },
                 "reentry": "CountOthers",
                 "failurePolicy": "Allow",

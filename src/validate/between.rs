@@ -68,7 +68,7 @@ fn references(
         let name = secret_name(manifest, name);
         let Some((written, secret)) = secrets.get(&name) else {
             if !secrets.is_empty() {
-                let elsewhere = secrets.keys().find(|other| other.name == name.name);
+                let elsewhere = secrets.keys().find(|other| other.name() == name.name());
                 let hint = elsewhere.map_or_else(
                     || "add it, or ignore this when the cluster has it".to_owned(),
                     |other| format!("{other} is in another namespace than the policy"),

@@ -372,7 +372,7 @@ fn no_effect(resource: &FileResource<'_>, warning: &str) -> Problem {
 
 /// The namespace and name of a Secret that a policy names.
 fn secret_name(manifest: &Manifest, name: &str) -> ObjectName {
-    ObjectName::new(&manifest.name.namespace, name)
+    ObjectName::new(manifest.name.namespace(), name)
 }
 
 #[cfg(test)]

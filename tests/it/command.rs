@@ -418,7 +418,7 @@ async fn check_log_line_has_the_request_id_and_the_callers_trace() {
     assert_eq!(response.headers()["x-request-id"], "my-request");
     let line = process.logged("check").await;
     assert_eq!((&line["level"], &line["reason"]), (&json!("INFO"), &json!("within_limit")), "{line}");
-    assert_eq!((&line["span"]["request_id"], &line["span"]["trace_id"]), (&json!("my-request"), &json!(trace)));
+    assert_eq!((&line["request_id"], &line["trace_id"]), (&json!("my-request"), &json!(trace)));
     assert_eq!(line["user"].as_str().map(str::len), Some(16), "{line}");
 }
 

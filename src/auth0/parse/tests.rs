@@ -1,5 +1,6 @@
 //! What the parser keeps of a page, and what it drops.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -209,4 +210,108 @@ fn actor_is_one_that_has_a_name() {
     {
         assert!(!has_actor(none.clone()), "{none}");
     }
+}
+
+/// The text of a JSON value, mostly of the kind that Auth0 sends for the key, sometimes of another, sometimes none.
+fn value() -> impl Strategy<Value = String> {
+    let texts = [
+        "\"s1\"",
+        "\"\"",
+        "\"auth0|1\"",
+        "\"2024-05-01T13:00:30.380Z\"",
+        "\"2024-05-01\"",
+        "\"\\u0073\"",
+        "\"a\\\"b\"",
+        "\"£\"",
+        "null",
+        "[]",
+        "{}",
+        "0",
+        "17",
+        "-1",
+        "1.5",
+        "01",
+        "1e3",
+        "123456789012345678901234567890",
+        "true",
+        "false",
+        "nul",
+        "\"\t\"",
+        "\"",
+        "\u{a0}1",
+        "[1,]",
+        "{\"a\":}",
+        "[[[[[[[[[[[1]]]]]]]]]]]",
+    ];
+    let leaf = prop::sample::select(texts.to_vec()).prop_map(str::to_owned);
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let key = prop::sample::select(vec![
+            "id",
+            "user_id",
+            "created_at",
+            "authenticated_at",
+            "last_interacted_at",
+            "idle_expires_at",
+            "expires_at",
+            "clients",
+            "actor",
+            "sub",
+            "client_id",
+            "device",
+            "sessions",
+            "next",
+            "i\\u0064",
+        ]);
+        let space = || prop::sample::select(vec!["", "", "", " ", "\n\t", "\u{c}"]);
+        let member = (space(), key, space(), inner.clone())
+            .prop_map(|(before, key, after, value)| format!("{before}\"{key}\"{after}:{before}{value}{after}"));
+        let object = prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(",")));
+        let list = prop::collection::vec(inner, 0..4).prop_map(|items| format!("[{}]", items.join(", ")));
+        prop_oneof![3 => object, 1 => list]
+    })
+}
+
+/// A page that is as documented but for a value here and there.
+fn page_text() -> impl Strategy<Value = String> {
+    let date = "\"2024-05-01T13:00:[0-6][0-9](\\.[0-9]{1,9})?Z\"";
+    let clients =
+        prop::collection::vec("\\{\"client_id\":\"[a-c]\"\\}", 0..3).prop_map(|all| format!("[{}]", all.join(",")));
+    let odd = prop_oneof![8 => Just(None), 1 => value().prop_map(Some)];
+    let session = ("\"s[0-9]\"", date, clients, odd, any::<bool>()).prop_map(|(id, date, clients, odd, has_actor)| {
+        let actor = if has_actor { "{\"sub\":\"x\"}" } else { "null" };
+        let device = r#"{"initial_ip":"203.0.113.7","initial_user_agent":null,"last_asn":"64496"}"#;
+        let odd = odd.map(|value| format!(",\"idle_expires_at\":{value}")).unwrap_or_default();
+        format!(
+            r#"{{"id":{id},"user_id":"u","created_at":{date},"expires_at":null,"clients":{clients},"actor":{actor},"device":{device}{odd}}}"#
+        )
+    });
+    (prop::collection::vec(session, 0..4), "\"[a-z]{0,3}\"|null|5")
+        .prop_map(|(sessions, next)| format!("{{\"sessions\":[{}],\"next\":{next}}}", sessions.join(",")))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    /// The quick parser reads a page as the lenient one does, or leaves it.
+    #[test]
+    fn quick_parser_agrees_with_the_lenient_one(page in prop_oneof![page_text(), value()], cut in 0usize..4_000) {
+        parsers_agree(page.as_bytes());
+        parsers_agree(format!("{{\"sessions\":[{page}]}}").as_bytes());
+        parsers_agree(&page.as_bytes()[..cut.min(page.len())]);
+    }
+}
+
+#[test]
+fn quick_parser_reads_pages_as_auth0_sends_them() {
+    let recorded = format!(r#"{{"sessions":[{}]}}"#, &recording("TestSessionManager_Read")[0]);
+    for body in [recorded, recording("TestUserManager_ListUserSessions")[1].clone()] {
+        assert!(parsers_agree(body.as_bytes()), "{body}");
+    }
+}
+
+#[test]
+fn quick_parser_leaves_what_is_not_utf_8() {
+    let body = b"{\"x\":\"\xff\",\"sessions\":[{\"id\":\"s1\"}]}";
+    assert!(!parsers_agree(body));
+    assert_eq!(Page::read(body).unwrap().sessions.len(), 1, "the lenient parser skips it");
 }

@@ -195,11 +195,11 @@ impl StatusWriter {
         }
         // A dynamic object: the response must parse even when the stored spec does not match the schema.
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &name.namespace, &ApiResource::erase::<SessionPolicy>(&()));
+            Api::namespaced_with(self.client.clone(), name.namespace(), &ApiResource::erase::<SessionPolicy>(&()));
         // With the uid: a policy that was deleted and created again does not receive the status of the old one.
         let patch = json!({
             "apiVersion": API_VERSION, "kind": KIND,
-            "metadata": { "name": name.name, "uid": observed.uid }, "status": status,
+            "metadata": { "name": name.name(), "uid": observed.uid }, "status": status,
         });
         let params = PatchParams::apply(&self.manager).force();
         let wait = self.candidate.request_timeout();
@@ -208,9 +208,9 @@ impl StatusWriter {
             if status.limits.is_none() && observed.status.limits.is_some() {
                 // A field that is left out stays when another manager owns it too, such as an earlier release.
                 let none = json!({ "metadata": { "uid": observed.uid }, "status": { "limits": null } });
-                api.patch_status(&name.name, &PatchParams::default(), &Patch::Merge(&none)).await?;
+                api.patch_status(name.name(), &PatchParams::default(), &Patch::Merge(&none)).await?;
             }
-            api.patch_status(&name.name, &params, &Patch::Apply(&patch)).await
+            api.patch_status(name.name(), &params, &Patch::Apply(&patch)).await
         };
         let result = match timeout(wait, write).await {
             Ok(Ok(written)) => {
@@ -295,8 +295,8 @@ impl StatusWriter {
         let policy = ObjectReference {
             api_version: Some(API_VERSION.to_owned()),
             kind: Some(KIND.to_owned()),
-            namespace: Some(name.namespace.clone()),
-            name: Some(name.name.clone()),
+            namespace: Some(name.namespace().to_owned()),
+            name: Some(name.name().to_owned()),
             uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         };

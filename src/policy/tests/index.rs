@@ -32,7 +32,7 @@ fn credential(secret: &str) -> SecretManifest {
 
 fn report(index: &Index, name: &str) -> PolicyReport {
     let (_, reports) = index.publish(&CallerAccess::default());
-    reports.into_iter().find(|report| report.name.name == name).unwrap()
+    reports.into_iter().find(|report| report.name.name() == name).unwrap()
 }
 
 /// The client secret that a policy uses.
@@ -41,7 +41,7 @@ fn secret_in_use(index: &Index, name: &str) -> Option<String> {
     let active_policy = policy_set
         .active_policies()
         .iter()
-        .find(|active_policy| active_policy.version.scope().name.name == name)?
+        .find(|active_policy| active_policy.version.scope().name.name() == name)?
         .clone();
     let credentials = active_policy.credentials.clone()?;
     match &credentials.client_auth {
@@ -282,7 +282,9 @@ fn recreated_policy_does_not_inherit_the_last_good_version() {
 }
 
 fn overshadowing(index: &Index, name: &str) -> Option<(String, Extent)> {
-    report(index, name).overshadowing.map(|overshadowing| (overshadowing.policy.name, overshadowing.extent))
+    report(index, name)
+        .overshadowing
+        .map(|overshadowing| (overshadowing.policy.name().to_owned(), overshadowing.extent))
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn tenant_of(index: &Index, token: &str) -> Option<String> {
 fn ready(index: &Index, namespace: &str) -> (ConditionStatus, ConditionReason, String) {
     let access = CallerAccess { allow_anonymous: true, ..CallerAccess::default() };
     let (_, reports) = index.publish(&access);
-    let ready = reports.iter().find(|report| report.name.namespace == namespace).unwrap().ready();
+    let ready = reports.iter().find(|report| report.name.namespace() == namespace).unwrap().ready();
     (ready.status, ready.reason, ready.message)
 }
 

@@ -2,9 +2,13 @@
 //!
 //! Logs are JSON or text on standard error, filtered by `RUST_LOG`. Traces are exported as OTLP over gRPC when
 //! one of the variables in `ENDPOINTS` is set; W3C trace context is then read from requests and added to requests. Otherwise
-//! there are no traces.
+//! there are no traces, and no spans.
 
-use std::io::{IsTerminal, Write};
+mod line;
+mod request;
+mod writer;
+
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,12 +20,16 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::metrics::MetricRegistry;
+use line::{JsonLine, TextFields};
+pub use request::{RequestContext, in_current_request};
+use writer::{LineWriter, StandardError};
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,9 +47,6 @@ pub struct Telemetry {
     /// Writes the last lines when it is dropped, for about a second at most.
     _log_writer: WorkerGuard,
 }
-
-/// How many log lines wait for standard error. A line takes less than 1 KiB, so they take less than 4 MiB.
-const MAX_WAITING_LINES: usize = 4096;
 
 /// Counts the lines that were dropped, once the log is set up.
 static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
@@ -80,12 +85,12 @@ impl Telemetry {
             let filter = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
             tracing_opentelemetry::layer().with_tracer(provider.tracer("session-checker")).with_filter(filter)
         });
-        let (writer, log_writer) = log_writer(std::io::stderr());
-        let _ = DROPPED_LINES.set(writer.error_counter());
-        let logs = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal());
+        let (writer, log_writer) = LineWriter::new(StandardError::new());
+        let _ = DROPPED_LINES.set(writer.dropped());
+        let logs = tracing_subscriber::fmt::layer().with_writer(writer);
         let logs = match format {
-            LogFormat::Json => logs.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
-            LogFormat::Text => logs.boxed(),
+            LogFormat::Json => logs.event_format(JsonLine).with_ansi(false).boxed(),
+            LogFormat::Text => logs.fmt_fields(TextFields).with_ansi(std::io::stderr().is_terminal()).boxed(),
         };
         let is_set = std::env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|filter| !filter.is_empty());
         let (filter, invalid_filter) = match EnvFilter::try_from_default_env() {
@@ -94,6 +99,8 @@ impl Telemetry {
             Ok(_) => (EnvFilter::new(default_filter), None),
             Err(error) => (EnvFilter::new(default_filter), is_set.then_some(error)),
         };
+        // Lines have no use for spans: without traces, none begins.
+        let filter = filter.and(filter_fn(|metadata| !metadata.is_span()));
         tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).init();
         if let Some(error) = invalid_filter {
             tracing::warn!(%error, default_filter, "RUST_LOG is invalid; the default filter applies");
@@ -116,12 +123,6 @@ impl Telemetry {
             Ok(Err(_)) | Err(_) => tracing::warn!("cannot export the last traces in time"),
         }
     }
-}
-
-/// A writer that never waits: a line is dropped, and counted, when too many wait for standard error. What nobody reads must
-/// not stop the service.
-fn log_writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING_LINES).thread_name("log").finish(to)
 }
 
 /// Writes a panic as a log line. The default hook writes to standard error itself, and so can wait for it.
@@ -203,9 +204,6 @@ fn tracer_provider(endpoint: &str) -> Result<SdkTracerProvider, ExporterBuildErr
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::mpsc;
-
     use super::*;
 
     #[test]
@@ -242,37 +240,5 @@ mod tests {
             assert_eq!(TraceDestination::new(variable), expected, "{more:?}");
         }
         assert_eq!(TraceDestination::new(|_| None), TraceDestination::Nowhere);
-    }
-
-    /// Standard error that nobody reads, until the sender is dropped.
-    struct Stuck(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
-
-    impl Write for Stuck {
-        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
-            let _ = self.1.send(data.to_vec());
-            Ok(data.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn lines_that_nobody_reads_are_dropped_and_counted() {
-        let (release, stuck) = mpsc::channel();
-        let (written, read) = mpsc::channel();
-        let (mut writer, guard) = log_writer(Stuck(stuck, written));
-        let counter = writer.error_counter();
-        for _ in 0..2 * MAX_WAITING_LINES {
-            writer.write_all(b"line\n").unwrap();
-        }
-        let dropped = counter.dropped_lines();
-        // The thread holds one more that it has taken, or not yet.
-        assert!((MAX_WAITING_LINES - 1..=MAX_WAITING_LINES).contains(&dropped), "{dropped}");
-        drop(release);
-        assert_eq!(read.iter().take(2 * MAX_WAITING_LINES - dropped).count(), 2 * MAX_WAITING_LINES - dropped);
-        drop(guard);
     }
 }
