@@ -23,7 +23,9 @@ pub async fn run(args: ServeArgs) -> Result<(), RunError> {
     if args.source.auth0_proxy.is_none() {
         warn_about_unused_proxy_variables(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     }
-    Service::start(service_config(args)?).await?.run(signals).await
+    // The start is a large future, and it is over when the service runs.
+    let service = Box::pin(Service::start(service_config(args)?)).await?;
+    service.run(signals).await
 }
 
 /// Warns when variables of the environment name a proxy, because other programs would use it. The service does not: such a
