@@ -143,7 +143,7 @@ mod tests {
         SignedTokens { issuer: ISSUER.to_owned(), audience: AUDIENCE.to_owned(), keys }
     }
 
-    fn claims(more: Value) -> Value {
+    fn claims(more: &Value) -> Value {
         let now = Timestamp::now().as_second();
         let mut claims = json!({ "iss": ISSUER, "aud": AUDIENCE, "exp": now + 3600, "iat": now, "sub": "action@clients", "gty": "x" });
         for (name, value) in more.as_object().unwrap() {
@@ -160,10 +160,10 @@ mod tests {
     #[test]
     fn token_of_the_issuer_for_the_audience_is_accepted() {
         let tokens = tokens(vec![jwk(&KEY, "one", Algorithm::RS256), jwk(&NEXT, "two", Algorithm::PS256)]);
-        let usual = claims(json!({}));
+        let usual = claims(&json!({}));
         assert!(tokens.accepts(&signed(&KEY, Some("one"), Algorithm::RS256, &usual)));
         assert!(tokens.accepts(&signed(&NEXT, Some("two"), Algorithm::PS256, &usual)));
-        let several = claims(json!({ "aud": ["https://acme.eu.auth0.com/userinfo", AUDIENCE] }));
+        let several = claims(&json!({ "aud": ["https://acme.eu.auth0.com/userinfo", AUDIENCE] }));
         assert!(tokens.accepts(&signed(&KEY, Some("one"), Algorithm::RS256, &several)));
     }
 
@@ -183,17 +183,17 @@ mod tests {
             json!({ "exp": "soon" }),
             json!({ "nbf": now + 120 }),
         ] {
-            let token = signed(&KEY, Some("one"), Algorithm::RS256, &claims(wrong.clone()));
+            let token = signed(&KEY, Some("one"), Algorithm::RS256, &claims(&wrong));
             assert!(!tokens.accepts(&token), "{wrong}");
         }
-        let skewed = claims(json!({ "exp": now - 30, "nbf": now + 30 }));
+        let skewed = claims(&json!({ "exp": now - 30, "nbf": now + 30 }));
         assert!(tokens.accepts(&signed(&KEY, Some("one"), Algorithm::RS256, &skewed)), "clocks differ a little");
     }
 
     #[test]
     fn signature_that_does_not_fit_is_not_accepted() {
         let tokens = tokens(vec![jwk(&KEY, "one", Algorithm::RS256), jwk(&NEXT, "two", Algorithm::RS256)]);
-        let usual = claims(json!({}));
+        let usual = claims(&json!({}));
         let good = signed(&KEY, Some("one"), Algorithm::RS256, &usual);
         let [header, payload, signature]: [&str; 3] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
         let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
@@ -209,7 +209,7 @@ mod tests {
             signed(&KEY, None, Algorithm::RS256, &usual),
             signed(&KEY, Some("one"), Algorithm::PS256, &usual),
             signed(&hmac, Some("one"), Algorithm::HS256, &usual),
-            format!("{header}.{}.{signature}", part(claims(json!({ "sub": "another" })))),
+            format!("{header}.{}.{signature}", part(claims(&json!({ "sub": "another" })))),
             format!("{header}.{payload}."),
             format!("{}.{payload}.", part(json!({ "alg": "none", "kid": "one" }))),
             format!("{}.{payload}.{signature}", part(json!({ "alg": "RS256", "kid": "one", "crit": ["b64"] }))),
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn token_without_a_key_id_is_of_the_only_key() {
         let tokens = tokens(vec![jwk(&KEY, "one", Algorithm::RS256)]);
-        assert!(tokens.accepts(&signed(&KEY, None, Algorithm::RS256, &claims(json!({})))));
+        assert!(tokens.accepts(&signed(&KEY, None, Algorithm::RS256, &claims(&json!({})))));
     }
 
     #[test]

@@ -86,7 +86,8 @@ fn table<'a>(options: impl Iterator<Item = &'a Arg>) -> String {
 
 /// How the option is written, with the name of its value. A hidden one is set by its variable alone.
 fn name(option: &Arg) -> Option<String> {
-    let values: Vec<&str> = option.get_value_names().unwrap_or_default().iter().map(|name| name.as_str()).collect();
+    let values: Vec<&str> =
+        option.get_value_names().unwrap_or_default().iter().map(clap::builder::Str::as_str).collect();
     match option.get_long() {
         _ if option.is_hide_set() => None,
         Some(long) if option.get_action().takes_values() => Some(format!("`--{long} {}`", values.join(" "))),
