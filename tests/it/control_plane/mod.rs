@@ -159,8 +159,15 @@ impl ControlPlane {
 
     /// A kubeconfig of the administrator, with this namespace where a command names none.
     pub fn admin_kubeconfig(&self, namespace: &str) -> PathBuf {
-        let path = self.folder.join(format!("admin-{namespace}.kubeconfig"));
-        fs::write(&path, self.kubeconfig(&self.admin_token, namespace).to_string()).unwrap();
+        self.write_kubeconfig(&format!("admin-{namespace}"), &self.admin_token, namespace)
+    }
+
+    /// Writes a kubeconfig whole: a program of another test may read it at the same time.
+    fn write_kubeconfig(&self, name: &str, token: &str, namespace: &str) -> PathBuf {
+        let path = self.folder.join(format!("{name}.kubeconfig"));
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder).unwrap();
+        file.write_all(self.kubeconfig(token, namespace).to_string().as_bytes()).unwrap();
+        file.persist(&path).unwrap();
         path
     }
 

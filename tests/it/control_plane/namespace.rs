@@ -115,9 +115,7 @@ impl<'a> Namespace<'a> {
 
     /// A kubeconfig of the service account, for another process. It is deleted with the control plane.
     pub fn kubeconfig(&self) -> PathBuf {
-        let path = self.plane.folder.join(format!("{}.kubeconfig", self.name));
-        fs::write(&path, self.plane.kubeconfig(&self.token, &self.name).to_string()).unwrap();
-        path
+        self.plane.write_kubeconfig(&self.name, &self.token, &self.name)
     }
 
     /// Creates or updates a resource in this namespace, as the administrator.
