@@ -234,8 +234,8 @@ impl Checker {
         if span.is_disabled() {
             return;
         }
-        span.record("session_checker.reason", answer.reason.as_str());
         span.record("session_checker.decision", if answer.block { "block" } else { "allow" });
+        span.record("session_checker.reason", answer.reason.as_str());
         span.record("session_checker.tenant", tenant);
         if let Some(policy) = &answer.policy {
             span.record("session_checker.policy", policy.as_str());
