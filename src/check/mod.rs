@@ -431,3 +431,22 @@ async fn evict(client: &TenantClient, victims: Vec<String>, call: &CallContext) 
     }
     (eviction, failure)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a call of the function would make, without the call.
+    fn future_size<T>(
+        _: impl FnOnce(&'static Checker, &'static Snapshot, &'static CallerView, &'static Login) -> T,
+    ) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn check_in_progress_takes_few_bytes() {
+        let now = Instant::now();
+        let size = future_size(|checker, snapshot, view, login| checker.check(snapshot, view, login, now));
+        assert!(size <= 6_000, "{size}");
+    }
+}
