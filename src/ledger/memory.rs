@@ -4,7 +4,7 @@
 //! process's sweep; where that is not enough, the records that were written longest ago are forgotten and counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -130,7 +130,9 @@ impl Memory {
     }
 
     fn versioned(&self, record: Option<&Encoded>, now: Timestamp) -> Versioned {
-        let record = record.map(|record| Arc::new(record.decode())).unwrap_or_default();
+        /// Most users have no record.
+        static EMPTY: LazyLock<Arc<Record>> = LazyLock::new(Arc::default);
+        let record = record.map_or_else(|| Arc::clone(&EMPTY), |record| Arc::new(record.decode()));
         Versioned { record, now: StoreTime { at: now, clock: Clock::Local } }
     }
 }

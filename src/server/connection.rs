@@ -151,14 +151,15 @@ impl ConnectionServer {
         match &self.tls {
             None => self.serve_http(stream, peer, begun, permit).await,
             Some(tls) => {
-                let handshake = TlsAcceptor::from(tls.get_inner()).accept(stream);
+                // Boxed, so that a connection without TLS has no place for it.
+                let handshake = Box::pin(TlsAcceptor::from(tls.get_inner()).accept(stream));
                 let stream = tokio::select! {
                     biased;
                     () = self.draining.cancelled() => return Ok(()),
-                    stream = timeout(self.timeouts.first_request, handshake) => stream,
+                    stream = timeout(self.timeouts.first_request, handshake) => stream.map(|done| done.map(Box::new)),
                 };
                 match stream {
-                    Ok(Ok(stream)) => self.serve_http(stream, peer, begun, permit).await,
+                    Ok(Ok(stream)) => Box::pin(self.serve_http(stream, peer, begun, permit)).await,
                     Ok(Err(error)) => Err(Ended::by_handshake(&error)),
                     Err(_) => Err(Ended::FirstRequestTimeout),
                 }
@@ -308,5 +309,22 @@ impl Drop for InFlight {
         if let Some(permit) = permit.upgrade() {
             permit.request_ended(*is_proof);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a call of the function would make, without the call.
+    fn future_size<T>(_: impl FnOnce(Arc<ConnectionServer>, TcpStream, ConnectionPermit) -> T) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn idle_connection_takes_few_bytes() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let size = future_size(|server, stream, permit| server.serve(stream, peer, permit));
+        assert!(size <= 4_000, "{size}");
     }
 }

@@ -107,8 +107,8 @@ impl Listener {
                 Ok(permit) => {
                     let has_shed = permit.has_shed;
                     let serve = Arc::clone(&server).serve(stream, peer, permit);
-                    let ended = ended.clone();
-                    tasks.spawn(async move { ended.run_until_cancelled(serve).await });
+                    // Without a block around it, which would hold the future twice.
+                    tasks.spawn(ended.clone().run_until_cancelled_owned(serve));
                     if has_shed {
                         // The one that made room closes its socket before the next one opens.
                         tokio::task::yield_now().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::metrics::MetricRegistry;
@@ -161,8 +162,8 @@ impl ServerMetrics {
     }
 
     /// Counts an answered HTTP request.
-    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
-        self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
+    pub fn request(&self, route: &str, method: &str, status: StatusCode, took: Duration) {
+        self.requests.with_label_values(&[route, method, status.as_str()]).inc();
         self.request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 }

@@ -54,10 +54,7 @@ pub fn check_router(app: Arc<App>, path_prefix: &str) -> Router {
         .route("/healthz", get(admin::healthz))
         .method_not_allowed_fallback(check::method_not_allowed);
     let routes = if path_prefix.is_empty() { routes } else { routes.clone().nest(path_prefix, routes) };
-    routes
-        .fallback(check::not_found)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
-        .with_state(app)
+    routes.fallback(check::not_found).layer(layers::observe(&app)).with_state(app)
 }
 
 /// The routes for log streams. They are public as those for checks are, and have tokens of their own.
@@ -68,7 +65,7 @@ pub fn logs_router(app: Arc<App>) -> Router {
         .route("/healthz", get(admin::healthz))
         .method_not_allowed_fallback(logs::method_not_allowed)
         .fallback(logs::not_found)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
+        .layer(layers::observe(&app))
         .with_state(app)
 }
 

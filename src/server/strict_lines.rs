@@ -55,7 +55,15 @@ impl<S> StrictLines<S> {
     fn check(&mut self, data: &mut [u8]) {
         let mut rest = data.len() as u64;
         if self.progress.in_header.load(Ordering::Relaxed) {
-            for byte in data {
+            let mut bytes = data.iter_mut();
+            loop {
+                // Most bytes are within a line.
+                let within = bytes.as_slice().iter().take_while(|byte| !matches!(byte, b'\r' | b'\n')).count();
+                if within > 0 {
+                    (self.after_return, self.is_blank) = (false, false);
+                    rest -= within as u64;
+                }
+                let Some(byte) = bytes.nth(within) else { break };
                 rest -= 1;
                 let after_return = std::mem::replace(&mut self.after_return, *byte == b'\r');
                 match *byte {
@@ -66,8 +74,7 @@ impl<S> StrictLines<S> {
                         break;
                     }
                     b'\n' => (self.has_line, self.is_blank) = (self.has_line || !self.is_blank, true),
-                    b'\r' => {}
-                    _ => self.is_blank = false,
+                    _ => {}
                 }
             }
         }

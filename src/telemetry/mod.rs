@@ -83,7 +83,7 @@ impl Telemetry {
         };
         let traces = provider.as_ref().map(|provider| {
             let filter = EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,reqwest=off,opentelemetry=off");
-            tracing_opentelemetry::layer().with_tracer(provider.tracer("session-checker")).with_filter(filter)
+            tracing_opentelemetry::layer().with_tracer(provider.tracer("session-checker")).with_filter(filter).boxed()
         });
         let (writer, log_writer) = LineWriter::new(StandardError::new());
         let _ = DROPPED_LINES.set(writer.dropped());
@@ -99,9 +99,10 @@ impl Telemetry {
             Ok(_) => (EnvFilter::new(default_filter), None),
             Err(error) => (EnvFilter::new(default_filter), is_set.then_some(error)),
         };
-        // Lines have no use for spans: without traces, none begins.
+        // Lines have no use for spans: without traces, none begins. An absent layer would take part in that, so there is none.
         let filter = filter.and(filter_fn(|metadata| !metadata.is_span()));
-        tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).init();
+        let layers: Vec<_> = traces.into_iter().chain([logs.with_filter(filter).boxed()]).collect();
+        tracing_subscriber::registry().with(layers).init();
         if let Some(error) = invalid_filter {
             tracing::warn!(%error, default_filter, "RUST_LOG is invalid; the default filter applies");
         }
