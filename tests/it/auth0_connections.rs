@@ -209,8 +209,9 @@ async fn burst(peer: &Arc<Peer>, client: &TenantClient, lists: usize) -> (usize,
     seen
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_connection_carries_what_the_peer_permits() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(100).await;
     let client = peer.client().await;
     list(&client).await.unwrap();
@@ -222,8 +223,9 @@ async fn one_connection_carries_what_the_peer_permits() {
     assert_eq!(peer.connections(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_connection_opens_when_the_streams_are_used_up() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(10).await;
     let client = peer.client().await;
     // The peer says how many it permits with the first answer.
@@ -232,8 +234,9 @@ async fn another_connection_opens_when_the_streams_are_used_up() {
     assert_eq!(burst(&peer, &client, 35).await, (35, 4));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn thousand_lists_at_once_wait_for_no_other() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(100).await;
     let client = peer.client().await;
     list(&client).await.unwrap();
@@ -242,8 +245,9 @@ async fn thousand_lists_at_once_wait_for_no_other() {
     assert_eq!(burst(&peer, &client, 1_000).await, (1_000, 10));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connections_are_bounded_and_the_surplus_waits() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(2).await;
     let recorder = Arc::new(Recorder::default());
     let client = peer.observed(Arc::clone(&recorder) as _).await;
@@ -314,8 +318,9 @@ async fn timeout_retires_the_connection() {
     assert_eq!(peer.connections(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connection_that_the_peer_closed_costs_no_retry() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(100).await;
     let recorder = Arc::new(Recorder::default());
     let client = peer.observed(Arc::clone(&recorder) as _).await;
@@ -332,8 +337,9 @@ async fn connection_that_the_peer_closed_costs_no_retry() {
     assert_eq!(peer.resumed.load(Ordering::SeqCst), 3, "all but the one for the token, whose session they resume");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connection_that_the_peer_drains_costs_no_retry() {
+    let _clock = drive(Step::new(10));
     let peer = Peer::start(100).await;
     let recorder = Arc::new(Recorder::default());
     let client = peer.observed(Arc::clone(&recorder) as _).await;

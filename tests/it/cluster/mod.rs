@@ -3,6 +3,7 @@
 
 mod connections;
 mod forced_audit;
+mod log_lines;
 mod log_streams;
 mod proxy;
 mod releases;
