@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use secrecy::SecretString;
 
 pub use caller_jwt::CallerJwtArgs;
@@ -80,6 +81,16 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Print the CustomResourceDefinition.
     Crd,
+    /// Print the completion script of a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages of the program and its commands into a folder.
+    Man {
+        /// The folder. It is created if it does not exist.
+        folder: PathBuf,
+    },
 }
 
 /// Options of `serve`.

@@ -5,6 +5,7 @@ mod crd;
 #[cfg(feature = "simulator")]
 mod demo;
 mod doctor;
+mod generate;
 mod probe;
 mod serve;
 mod sessions;
@@ -25,6 +26,8 @@ pub async fn run(args: Args) -> Result<u8, RunError> {
     let format = args.log_format();
     let done = match args.command {
         Command::Crd => crd::print(),
+        Command::Completion { shell } => generate::completion(shell),
+        Command::Man { folder } => generate::man_pages(&folder),
         Command::Validate(args) => validate::run(&args),
         Command::Probe(args) => probe::run(args).await,
         Command::Check(args) => return with_telemetry(format, "warn", check::run(*args)).await,

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::app::App;
+use super::openapi;
 use crate::doctor::Observation;
 use crate::metrics::LiveSeries;
 use crate::policy::{Condition, PolicyReport, PolicyVersion, Selector};
@@ -42,6 +43,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     snapshot.policy_set.log_stream_tenants().for_each(|tenant| app.coverage.metrics().begin(tenant));
     let live = LiveSeries::new(snapshot.reports.iter().map(|report| (report.name.to_string(), report.tenant())));
     ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.registry.scrape(&live)).into_response()
+}
+
+/// The OpenAPI document of the port for checks.
+pub(super) async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], openapi::DOCUMENT.as_str()).into_response()
 }
 
 /// The loaded policies, without secrets and user ids.

@@ -25,7 +25,7 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// The JSON of an answer.
 #[derive(Serialize)]
-struct AnswerBody<'a> {
+pub(super) struct AnswerBody<'a> {
     block: bool,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ struct AnswerBody<'a> {
 }
 
 impl<'a> AnswerBody<'a> {
-    fn new(answer: &'a Answer, request_id: &'a RequestId) -> Self {
+    pub(super) fn new(answer: &'a Answer, request_id: &'a RequestId) -> Self {
         Self {
             block: answer.block,
             reason: answer.reason.as_str(),

@@ -55,6 +55,22 @@ struct ErrorBody<'a> {
 }
 
 impl ErrorKind {
+    /// The errors of the port for checks.
+    pub(super) const OF_CHECKS: [Self; 12] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::NotReady,
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::TooManyRequests,
+        Self::UnsupportedMediaType,
+        Self::BodyTooLarge,
+        Self::RequestTimeout,
+        Self::InvalidJson,
+        Self::InvalidRequest,
+        Self::Internal,
+    ];
+
     /// Makes the error answer. `message` is for people: it says what is wrong and what to do.
     pub fn with_message(self, message: impl Into<String>, request_id: &RequestId) -> ApiError {
         ApiError { kind: self, message: message.into(), request_id: request_id.clone() }
@@ -79,7 +95,7 @@ impl ErrorKind {
     }
 
     /// The status and the word of the answer's `error`.
-    const fn status_and_word(self) -> (StatusCode, &'static str) {
+    pub(super) const fn status_and_word(self) -> (StatusCode, &'static str) {
         match self {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),

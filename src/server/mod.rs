@@ -12,6 +12,7 @@ mod layers;
 mod listener;
 mod logs;
 mod metrics;
+mod openapi;
 mod rejections;
 mod request;
 mod request_id;
@@ -29,6 +30,7 @@ pub use connection::ConnectionTimeouts;
 pub use connections::ConnectionLimits;
 pub use listener::{Listener, ServeOptions};
 pub use metrics::{ConnectionMetrics, ServerMetrics};
+pub use openapi::DOCUMENT as OPENAPI;
 pub use rejections::Rejections;
 pub use tls::{TlsError, TlsFiles};
 
@@ -77,6 +79,7 @@ pub fn admin_router(app: Arc<App>) -> Router {
         .route("/metrics", get(admin::metrics))
         .route("/debug/policies", get(admin::policies))
         .route("/debug/doctor", get(admin::doctor))
+        .route("/openapi.json", get(admin::openapi))
         .layer(middleware::from_fn(layers::require_host))
         .with_state(app)
 }

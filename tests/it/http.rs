@@ -223,6 +223,7 @@ async fn check_accepts_only_post_and_allow_lists_it() {
         "/readyz",
         "/metrics",
         "/debug/policies",
+        "/openapi.json",
     ] {
         let request = Request::post(path).body(Body::empty()).unwrap();
         assert_eq!(service.send(request).await.error(), (404, "not_found"), "{path}");

@@ -28,7 +28,7 @@ const RUNNERS: [(&str, Option<usize>); 5] = [
     // The test below.
     ("cluster", None),
     // It needs running Pods, or their log. `make e2e` does the same on a cluster with nodes, in words of its own.
-    ("nodes", Some(17)),
+    ("nodes", Some(18)),
     // It needs an image builder. The image job of CI builds and starts the image.
     ("builder", Some(2)),
     // It needs a published release.

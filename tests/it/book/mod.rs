@@ -7,6 +7,7 @@ mod fields;
 mod manifests;
 mod options;
 mod schema;
+mod shells;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,10 @@
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 use session_checker::crd::{API_VERSION, KIND, SessionPolicy};
+use session_checker::server::OPENAPI;
 
 use super::{assert_page, fences, root};
+use crate::common::{Running, callers, credentials, policy, tenant};
 
 const PATH: &str = "schemas/sessionpolicy.schema.json";
 
@@ -64,6 +66,15 @@ fn schema_for_editors_accepts_the_examples_and_no_typing_error() {
         }
     }
     assert!(accepted > 5, "{accepted}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_openapi_is_that_of_the_types_and_served() {
+    assert_page("schemas/openapi.json", &OPENAPI);
+    let tenant = tenant().await;
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+    assert_eq!(service.admin("/openapi.json").await, *OPENAPI);
+    service.stop().await.unwrap();
 }
 
 #[test]
