@@ -44,6 +44,7 @@
 //! | [`secret`] | the types of Secret: credentials and caller tokens |
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
+//! | [`clock`] | the time of decisions and of what is kept |
 //! | `sampler`, `backoff`, `loose_json` | bounds how often something happens; pauses between tries; reads JSON of any shape |
 //! | `continued` | work that is finished although nobody waits for it any more |
 //!
@@ -55,6 +56,7 @@ pub mod auth0;
 mod backoff;
 pub mod check;
 pub mod cli;
+pub mod clock;
 mod continued;
 pub mod controller;
 pub mod coverage;

@@ -1,14 +1,12 @@
 //! `session-checker demo`: a simulated tenant, an example policy and the service, all on loopback.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use simulator::{Application, Options, Session, Simulator};
 use url::Url;
 
-use crate::args::{DEFAULT_MAX_CONNECTIONS, DemoArgs};
-use crate::coverage::CoverageTiming;
+use crate::args::DemoArgs;
+use crate::clock::ServiceClock;
 use crate::service::{RunError, Service, ServiceConfig, Source, SourceConfig};
 use crate::shutdown::Signals;
 
@@ -79,38 +77,14 @@ fn add_users(tenant: &Simulator) {
 
 /// The service with the example policy, its tenant at `endpoint`. The environment configures `serve`, not the demo.
 fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
-    ServiceConfig {
-        listen: args.listen.clone(),
-        admin_listen: args.admin_listen.clone(),
-        logs_listen: None,
-        coverage_timing: CoverageTiming::default(),
-        path_prefix: String::new(),
-        tls: None,
-        source: SourceConfig {
-            policies: Source::Text(MANIFESTS),
-            endpoints: [(DOMAIN.to_owned(), endpoint)].into(),
-            ca_file: None,
-            ca_only: false,
-            proxy: None,
-            proxy_credentials_file: None,
-        },
-        caller_token_file: None,
-        caller_token: None,
-        caller_jwt: None,
-        allow_anonymous: false,
-        ledger: None,
-        ledger_key: None,
-        ledger_timeout: Duration::ZERO,
-        replicas: 1,
-        lease_name: String::new(),
-        lease_duration: Duration::ZERO,
-        force_audit: false,
-        force_audit_file: None,
-        max_in_flight: 1024,
-        max_connections: DEFAULT_MAX_CONNECTIONS,
-        max_connections_per_source: None,
-        log_hash_key: None,
-        shutdown_delay: Duration::ZERO,
-        drain_timeout: Duration::from_secs(5),
-    }
+    let source = SourceConfig {
+        policies: Source::Text(MANIFESTS.into()),
+        endpoints: [(DOMAIN.to_owned(), endpoint)].into(),
+        ca_file: None,
+        ca_only: false,
+        proxy: None,
+        proxy_credentials_file: None,
+    };
+    let loopback = ServiceConfig::on_loopback(source, ServiceClock::default());
+    ServiceConfig { listen: args.listen.clone(), admin_listen: args.admin_listen.clone(), ..loopback }
 }
