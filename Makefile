@@ -2,7 +2,7 @@
 # nginx and wrk. If a tool is missing, the target says what it skipped; with CI=true it fails.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench bench-controller demo action-test crd chart chart-test alerts-test image-lint e2e-build e2e book ci
+.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench bench-controller demo action-test browser-test crd chart chart-test alerts-test image-lint e2e-build e2e book ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -81,6 +81,12 @@ action-test: ## Test the Auth0 Action against the service
 	@if command -v node >/dev/null; then \
 	  $(CARGO) build --locked && cd examples/auth0-action && SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test; \
 	else $(call missing,node,Node.js 20); fi
+
+browser-test: ## Test the playground in Chromium (SCREENSHOTS=1 takes the pictures of the documentation)
+	@if command -v npm >/dev/null && command -v $(or $(CHROMIUM),chromium) >/dev/null; then \
+	  $(CARGO) build --locked && cd tests/browser && npm ci --no-audit --no-fund --silent && \
+	  SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker CHROMIUM=$$(command -v $(or $(CHROMIUM),chromium)) node --test; \
+	else $(call missing,npm or chromium,Node.js 20 and apt-get install chromium); fi
 
 crd: ## Generate crds/ and the charts' copies from the Rust types
 	$(CARGO) run --locked --quiet -- crd > crds/sessionpolicies.yaml.new

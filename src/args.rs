@@ -63,7 +63,7 @@ pub struct Args {
 pub enum Command {
     /// Run the service.
     Serve(Box<ServeArgs>),
-    /// Run the service on loopback with a simulated tenant and an example policy, and print requests to try.
+    /// Run the service on loopback with a simulated tenant and an example policy: a page to click, and requests to try.
     #[cfg(feature = "simulator")]
     Demo(DemoArgs),
     /// Check one login and explain the decision. Changes nothing: no session is revoked, no login is recorded. Exits with 0 when
@@ -202,6 +202,12 @@ pub struct DemoArgs {
     /// Address for probes and metrics.
     #[arg(long, env = "SESSION_CHECKER_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     pub admin_listen: ListenAddress,
+    /// Loopback address for the playground, a page to click [default: 127.0.0.1:3001, or a free port].
+    #[arg(long, env = "SESSION_CHECKER_PLAYGROUND_LISTEN", value_name = "ADDRESS")]
+    pub playground_listen: Option<ListenAddress>,
+    /// Open the playground in the browser.
+    #[arg(long, env = "SESSION_CHECKER_OPEN", value_parser = BoolishValueParser::new())]
+    pub open: bool,
 }
 
 /// The commands about a user's sessions.

@@ -43,7 +43,9 @@
 //! | [`crd`] | the `SessionPolicy` resource: types, schema, rules of the API server |
 //! | [`secret`] | the types of Secret: credentials and caller tokens |
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
+//! | `scenario`, `playground` | the demo's: a scenario format and its player; the page |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
+//! | [`clock`] | the time of decisions and of what is kept |
 //! | `sampler`, `backoff`, `loose_json` | bounds how often something happens; pauses between tries; reads JSON of any shape |
 //! | `continued` | work that is finished although nobody waits for it any more |
 //!
@@ -55,6 +57,7 @@ pub mod auth0;
 mod backoff;
 pub mod check;
 pub mod cli;
+pub mod clock;
 mod continued;
 pub mod controller;
 pub mod coverage;
@@ -65,10 +68,14 @@ pub mod fuzzing;
 pub mod ledger;
 mod loose_json;
 pub mod metrics;
+#[cfg(feature = "simulator")]
+pub mod playground;
 pub mod policy;
 pub mod readiness;
 pub mod redis;
 mod sampler;
+#[cfg(feature = "simulator")]
+pub mod scenario;
 pub mod secret;
 pub mod server;
 pub mod service;

@@ -1,8 +1,8 @@
-//! The tenant's clock. A test can stop it and move it forward.
+//! The tenant's clock. A test can stop it and move it forward; a scenario lets it run while a step runs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,9 +12,16 @@ pub struct Clock(Arc<Time>);
 
 #[derive(Debug, Default)]
 struct Time {
-    stopped_at: Option<Timestamp>,
+    stopped: Option<Stopped>,
     /// Nanoseconds by which the clock was moved forward.
     ahead: AtomicI64,
+}
+
+#[derive(Debug)]
+struct Stopped {
+    at: Timestamp,
+    /// Since when it runs all the same.
+    running_since: Mutex<Option<Instant>>,
 }
 
 impl Clock {
@@ -25,7 +32,8 @@ impl Clock {
 
     /// A clock that shows `time` until it is moved.
     pub fn stopped_at(time: Timestamp) -> Self {
-        Self(Arc::new(Time { stopped_at: Some(time), ahead: AtomicI64::new(0) }))
+        let stopped = Stopped { at: time, running_since: Mutex::default() };
+        Self(Arc::new(Time { stopped: Some(stopped), ahead: AtomicI64::new(0) }))
     }
 
     /// Moves the clock forward.
@@ -34,9 +42,41 @@ impl Clock {
         self.0.ahead.fetch_add(nanos, Ordering::SeqCst);
     }
 
+    /// Lets a stopped clock run until [`Self::stop`]. The machine's clock always runs.
+    pub fn run(&self) {
+        if let Some(stopped) = &self.0.stopped {
+            stopped.running_since().get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Stops a clock that runs, at the next whole second: what happens in the same order shows the same times, however
+    /// long it takes within a second.
+    pub fn stop(&self) {
+        let Some(stopped) = &self.0.stopped else { return };
+        let mut running_since = stopped.running_since();
+        let Some(since) = running_since.take() else { return };
+        let ahead = SignedDuration::from_nanos(self.0.ahead.load(Ordering::SeqCst));
+        let shown = stopped.at + ahead + SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::ZERO);
+        let second = 1_000_000_000;
+        let rest = i64::from(shown.subsec_nanosecond()).rem_euclid(second);
+        let next = shown + SignedDuration::from_nanos((second - rest) % second);
+        let moved = i64::try_from(next.duration_since(stopped.at).as_nanos()).unwrap_or(i64::MAX);
+        self.0.ahead.store(moved, Ordering::SeqCst);
+    }
+
     /// The time that it shows.
     pub fn now(&self) -> Timestamp {
-        let base = self.0.stopped_at.unwrap_or_else(Timestamp::now);
-        base + SignedDuration::from_nanos(self.0.ahead.load(Ordering::SeqCst))
+        let ahead = || SignedDuration::from_nanos(self.0.ahead.load(Ordering::SeqCst));
+        let Some(stopped) = &self.0.stopped else { return Timestamp::now() + ahead() };
+        // Held while `ahead` is read: a clock that is being stopped must not seem to go back.
+        let running_since = stopped.running_since();
+        let running = running_since.map(|since| since.elapsed()).unwrap_or_default();
+        stopped.at + ahead() + SignedDuration::try_from(running).unwrap_or(SignedDuration::ZERO)
+    }
+}
+
+impl Stopped {
+    fn running_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.running_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

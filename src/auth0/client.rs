@@ -11,7 +11,7 @@ use super::error::Error;
 use super::grant::{AccessToken, Grant};
 use super::memory::Charge;
 use super::observer::Observer;
-use super::token::TokenCache;
+use super::token::{Fetch, TokenCache};
 use super::transport::{Endpoint, Reply};
 use super::upstream::Upstream;
 use crate::policy::{Failure, Tenant};
@@ -33,10 +33,11 @@ impl TenantClient {
         credentials.allows(tenant.domain(), tenant.custom_domain())?;
         let endpoint = Arc::new(upstream.endpoint(tenant));
         let grant = Arc::new(Grant::new(Arc::clone(&endpoint), tenant, credentials));
-        let tokens = TokenCache::new(Box::new(move |deadline| {
+        let fetch: Fetch = Box::new(move |deadline| {
             let grant = Arc::clone(&grant);
             Box::pin(async move { grant.fetch(deadline).await })
-        }));
+        });
+        let tokens = TokenCache::new(fetch, endpoint.clock().clone());
         Ok(Self { endpoint, tokens: Arc::new(tokens) })
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::http::header::HeaderValue;
-use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -70,7 +69,7 @@ impl Grant {
     }
 
     async fn request_token(&self, deadline: Instant) -> Result<AccessToken, Error> {
-        let (issued_at, context) = (Instant::now(), deadline.into());
+        let (issued_at, context) = (self.endpoint.clock().instant(), deadline.into());
         let difference = self.endpoint.clock_difference();
         let send = || self.endpoint.send(Operation::Token, Priority::Login, &context, || self.request());
         let mut reply = send().await?;
@@ -98,7 +97,8 @@ impl Grant {
         match &self.credentials.client_auth {
             ClientAuth::ClientSecret(secret) => form.push(("client_secret", secret.expose_secret())),
             ClientAuth::PrivateKey { key, algorithm, key_id } => {
-                let now = Timestamp::now().as_second().saturating_add(self.endpoint.clock_difference());
+                let now =
+                    self.endpoint.clock().timestamp().as_second().saturating_add(self.endpoint.clock_difference());
                 assertion = assertion::sign(client_id, &self.issuer, key, *algorithm, key_id.as_deref(), now)?;
                 form.extend([("client_assertion_type", assertion::TYPE), ("client_assertion", assertion.as_str())]);
             }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::error::Error;
 use super::grant::AccessToken;
+use crate::clock::ServiceClock;
 use crate::policy::Failure;
 use crate::telemetry::in_current_request;
 
@@ -39,6 +40,8 @@ type FetchResult = Result<Arc<AccessToken>, Error>;
 
 pub(super) struct TokenCache {
     fetch: Fetch,
+    /// All times of the state are of this clock.
+    clock: ServiceClock,
     state: Mutex<CacheState>,
     is_kept_fresh: AtomicBool,
 }
@@ -61,8 +64,8 @@ struct CachedToken {
 }
 
 impl TokenCache {
-    pub fn new(fetch: Fetch) -> Self {
-        Self { fetch, state: Mutex::default(), is_kept_fresh: AtomicBool::new(false) }
+    pub fn new(fetch: Fetch, clock: ServiceClock) -> Self {
+        Self { fetch, clock, state: Mutex::default(), is_kept_fresh: AtomicBool::new(false) }
     }
 
     /// A usable token, fetched when there is none.
@@ -75,7 +78,7 @@ impl TokenCache {
             let result = self.get_or_fetch(deadline).await;
             match result.as_ref().err().and_then(|error| error.retry_at) {
                 // The token endpoint is rate limited, for less time than this check has.
-                Some(at) if at < deadline => sleep_until(at).await,
+                Some(at) if self.clock.timer_time(at) < deadline => sleep_until(self.clock.timer_time(at)).await,
                 _ => return result,
             }
         }
@@ -84,7 +87,7 @@ impl TokenCache {
     async fn get_or_fetch(self: &Arc<Self>, deadline: Instant) -> FetchResult {
         let mut fetching = {
             let mut state = self.lock();
-            let now = Instant::now();
+            let now = self.clock.instant();
             if let Some(cached) = state.usable(now) {
                 let token = Arc::clone(&cached.token);
                 if now >= cached.refresh_at && state.pause(now).is_none() {
@@ -113,7 +116,7 @@ impl TokenCache {
     pub fn reject(&self, token: &Arc<AccessToken>, error: Error) {
         let mut state = self.lock();
         if state.cached.take_if(|cached| Arc::ptr_eq(&cached.token, token)).is_some() {
-            state.rejected = Some((Instant::now() + REJECTED_PAUSE, error));
+            state.rejected = Some((self.clock.instant() + REJECTED_PAUSE, error));
         }
     }
 
@@ -122,10 +125,10 @@ impl TokenCache {
         if self.is_kept_fresh.swap(true, Ordering::Relaxed) {
             return;
         }
-        let cache = Arc::downgrade(self);
+        let (cache, clock) = (Arc::downgrade(self), self.clock.clone());
         tokio::spawn(async move {
             while let Some(next) = cache.upgrade().map(|cache| cache.refresh_if_due()) {
-                sleep_until(next).await;
+                sleep_until(clock.timer_time(next)).await;
             }
         });
     }
@@ -137,7 +140,7 @@ impl TokenCache {
     /// Starts a refresh when one is due. Returns when to look again.
     fn refresh_if_due(self: &Arc<Self>) -> Instant {
         let mut state = self.lock();
-        let now = Instant::now();
+        let now = self.clock.instant();
         let latest = now + FRESHNESS_INTERVAL;
         // Without a usable token the probe of the credential fetches the next one, with its pauses.
         let Some(cached) = state.usable(now) else { return latest };
@@ -172,7 +175,7 @@ impl TokenCache {
 
     fn store(&self, fetched: &FetchResult) {
         let mut state = self.lock();
-        let now = Instant::now();
+        let now = self.clock.instant();
         state.fetching = None;
         state.rejected = None;
         state.rate_limited = fetched.as_ref().err().filter(|error| error.retry_at.is_some()).cloned();

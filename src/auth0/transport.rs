@@ -13,7 +13,6 @@ use bytes::Bytes;
 use hyper::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::http::{HeaderMap, Method, StatusCode, Uri};
-use jiff::Timestamp;
 use opentelemetry_http::HeaderInjector;
 use reqwest::{Client, Url};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -29,6 +28,7 @@ use super::memory::Charge;
 use super::observer::{ConnectionEnd, Observer, Outcome};
 use super::pool::{Broken, ConnectError, Pool, PooledPlace, ProxyError, Response};
 use super::rate_limit_headers::{RateLimit, date};
+use crate::clock::ServiceClock;
 use crate::policy::Failure;
 
 /// How the service names itself to tenants.
@@ -127,6 +127,11 @@ impl Endpoint {
         limiter: Arc<TenantLimiter>,
     ) -> Self {
         Self { http, pool, base, origin, tenant, observer, limiter, clock_difference: AtomicI64::new(0) }
+    }
+
+    /// The clock by which tokens and limits expire.
+    pub fn clock(&self) -> &ServiceClock {
+        self.limiter.clock()
     }
 
     pub fn tenant(&self) -> &str {
@@ -326,7 +331,7 @@ impl Endpoint {
         operation: Operation,
         mut answer: UnreadAnswer<'_>,
     ) -> Result<(Reply, RateLimit), TransportError> {
-        let now = Timestamp::now();
+        let now = self.clock().timestamp();
         let (status, headers) = answer.head();
         if let Some(date) = date(headers) {
             self.clock_difference.store(date.as_second() - now.as_second(), Ordering::Relaxed);

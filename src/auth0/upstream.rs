@@ -16,6 +16,7 @@ use super::memory::TotalMemory;
 use super::observer::Observer;
 use super::pool::{ConnectionCount, Connector, Pool, Proxy, ProxyOptions, TrustedCas, tls_config};
 use super::transport::{Endpoint, PRODUCT};
+use crate::clock::ServiceClock;
 use crate::policy::Tenant;
 
 /// How long connecting for a token may take: as long as its fetch.
@@ -63,6 +64,7 @@ pub struct Upstream {
     connection_counts: InUse<String, ConnectionCount>,
     observer: Arc<dyn Observer>,
     memory: TotalMemory,
+    clock: ServiceClock,
 }
 
 /// Values that all callers share while any of them keeps its value.
@@ -125,6 +127,7 @@ impl Upstream {
             connection_counts: InUse::default(),
             observer: options.observer,
             memory: TotalMemory::default(),
+            clock: ServiceClock::default(),
         })
     }
 
@@ -145,11 +148,17 @@ impl Upstream {
         Ok(())
     }
 
+    /// Lets tokens, limits and circuit breakers follow this clock in place of the system's.
+    #[must_use]
+    pub fn with_clock(self, clock: ServiceClock) -> Self {
+        Self { clock, ..self }
+    }
+
     /// The limiter of a tenant. All callers get the same one while any of them keeps it.
     pub fn limiter(&self, tenant: &Tenant) -> Arc<TenantLimiter> {
         self.limiters.get_or_make(tenant.domain().to_owned(), || {
             let (observer, memory) = (Arc::clone(&self.observer), Arc::clone(&self.memory));
-            Arc::new(TenantLimiter::new(tenant.domain(), &self.quotas, observer, memory))
+            Arc::new(TenantLimiter::new(tenant.domain(), &self.quotas, observer, memory, self.clock.clone()))
         })
     }
 

@@ -54,7 +54,8 @@ pub async fn dry_run<'a>(
 impl<'a> Walk<'a> {
     /// The time by which a policy decides.
     pub(super) fn now(&self) -> Timestamp {
-        self.seen.given.at.unwrap_or_else(Timestamp::now)
+        let now = || self.checker.map_or_else(Timestamp::now, |checker| checker.clock.timestamp());
+        self.seen.given.at.unwrap_or_else(now)
     }
 
     /// Decides by the sessions that are given; `None` when none are.

@@ -29,6 +29,7 @@ pub use dry_run::{DryRun, Hypothesis, dry_run};
 pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
 use crate::auth0::{CallContext, Error, TenantClient};
+use crate::clock::ServiceClock;
 use crate::coverage::Coverage;
 use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
@@ -62,6 +63,7 @@ pub struct Checker {
     ledger: Arc<Ledger>,
     holders: RecentHolders<PolicyVersion>,
     session_lists: SessionLists,
+    clock: ServiceClock,
     coverage: Arc<Coverage>,
 }
 
@@ -99,7 +101,19 @@ impl Checker {
             ledger,
             holders: RecentHolders::new(DEFAULT_HOLDERS),
             session_lists: SessionLists::default(),
+            clock: ServiceClock::default(),
             coverage,
+        }
+    }
+
+    /// Lets decisions, recent holders and lists follow this clock in place of the system's.
+    #[must_use]
+    pub fn with_clock(self, clock: ServiceClock) -> Self {
+        Self {
+            holders: RecentHolders::new(DEFAULT_HOLDERS).with_clock(clock.clone()),
+            session_lists: SessionLists::with_clock(clock.clone()),
+            clock,
+            ..self
         }
     }
 
@@ -203,7 +217,7 @@ impl Checker {
         }
         let sessions = &listing.sessions;
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
-            limit_check.decide(LimitInputs { sessions, admissions, revoked, origins, now: Timestamp::now() })
+            limit_check.decide(LimitInputs { sessions, admissions, revoked, origins, now: self.clock.timestamp() })
         };
         let decision = attempt.admit(sessions, listing.since, request.call.deadline, decide).await;
         Ok((decision, listing))

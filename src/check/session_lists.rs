@@ -41,10 +41,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use crate::auth0::{CallContext, Charge, Error, ReadList, TenantClient};
+use crate::clock::ServiceClock;
 use crate::continued::Continued;
 use crate::ledger::{HashedTable, StoreTime, UserKey, shrink};
 use crate::policy::{Completeness, LimitCheck, PolicyVersion, SessionList, StopRule};
@@ -120,6 +120,7 @@ pub struct ListRequest<'a> {
 /// The requests under way, and the last lists of users who check often.
 #[derive(Default)]
 pub struct SessionLists {
+    clock: ServiceClock,
     /// By credential and user, because the problem of one credential must not reach checks with another. The least recent checks
     /// come first.
     users: Mutex<HashedTable<UserHistory>>,
@@ -174,13 +175,18 @@ struct RequestState {
 }
 
 impl SessionLists {
+    /// Lets lists age by this clock in place of the system's.
+    pub fn with_clock(clock: ServiceClock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// The user's sessions, by the deadline of the call.
     ///
     /// # Errors
     /// The error of the request, or a timeout at the deadline.
     pub async fn get(&self, request: ListRequest<'_>) -> (ListOrigin, ListResult) {
         let key = request.user.hash().with(request.client.id());
-        let now = Instant::now();
+        let now = self.clock.instant();
         let (origin, shared) = {
             let mut users = self.lock();
             let mut history = users.remove(&key).unwrap_or_default();
@@ -191,7 +197,7 @@ impl SessionLists {
             let remembered = kept.filter(|_| too_often).filter(is_young).map(Arc::clone);
             let found = match remembered {
                 Some(list) => Err(list),
-                None => Ok(history.join_or_start(&request, now)),
+                None => Ok(history.join_or_start(&request, &self.clock)),
             };
             users.insert(key, history);
             if users.len() > MAX_USERS {
@@ -222,7 +228,7 @@ impl SessionLists {
 
     /// Forgets users without a recent check, and returns how many are left.
     pub fn sweep(&self) -> usize {
-        let now = Instant::now();
+        let now = self.clock.instant();
         let mut users = self.lock();
         users.retain(|_, history| {
             history.checked_at.back().is_some_and(|last| now.duration_since(*last) < HISTORY_SPAN)
@@ -274,14 +280,14 @@ impl UserHistory {
     }
 
     /// Joins the latest request if it was not sent yet, or starts one.
-    fn join_or_start(&mut self, request: &ListRequest<'_>, now: Instant) -> (ListOrigin, SharedRequest) {
+    fn join_or_start(&mut self, request: &ListRequest<'_>, clock: &ServiceClock) -> (ListOrigin, SharedRequest) {
         if let Some(shared) = &self.latest
             && shared.join(request.call)
         {
             return (ListOrigin::Coalesced, shared.clone());
         }
         self.predecessor = self.latest.take().map(|shared| shared.pending);
-        let shared = SharedRequest::start(request, now, self.predecessor.clone());
+        let shared = SharedRequest::start(request, clock, self.predecessor.clone());
         (ListOrigin::Own, self.latest.insert(shared).clone())
     }
 }
@@ -314,17 +320,18 @@ fn bytes(sessions: &SessionList) -> usize {
 }
 
 impl SharedRequest {
-    fn start(request: &ListRequest<'_>, now: Instant, predecessor: Option<PendingList>) -> Self {
+    fn start(request: &ListRequest<'_>, clock: &ServiceClock, predecessor: Option<PendingList>) -> Self {
         let sent = predecessor.is_none();
         let stop_rule = request.enough_for.and_then(|(version, limit_check)| StopRule::new(version, &limit_check));
         let state = Arc::new(Mutex::new(RequestState { call: request.call.clone(), stop_rule, sent }));
         let (client, user, since) = (request.client.clone(), request.user.clone(), request.since);
         let first_deadline = request.call.deadline;
-        let state_of_task = Arc::clone(&state);
+        let (state_of_task, clock, requested_at) = (Arc::clone(&state), clock.clone(), clock.instant());
+        let wait_until = first_deadline.min(Instant::now() + PREDECESSOR_TIMEOUT);
         let task = async move {
             if let Some(predecessor) = predecessor {
                 // Whether it ended or not: the wait is over.
-                let _ = timeout_at(first_deadline.min(now + PREDECESSOR_TIMEOUT), predecessor).await;
+                let _ = timeout_at(wait_until, predecessor).await;
             }
             let (call, stop_rule) = {
                 let mut state = lock(&state_of_task);
@@ -332,9 +339,9 @@ impl SharedRequest {
                 (state.call.clone(), state.stop_rule.take())
             };
             let is_enough =
-                |list: &SessionList| stop_rule.as_ref().is_some_and(|rule| rule.is_met(list, Timestamp::now()));
+                |list: &SessionList| stop_rule.as_ref().is_some_and(|rule| rule.is_met(list, clock.timestamp()));
             let ReadList { sessions, charge } = client.read_list(user.user_id(), &call, is_enough).await?;
-            Ok(Arc::new(SessionListing { sessions, since, requested_at: now, charge }))
+            Ok(Arc::new(SessionListing { sessions, since, requested_at, charge }))
         };
         // A panic ends the request for all checks that wait. The panic hook has logged it.
         let result = AssertUnwindSafe(task).catch_unwind();

@@ -224,7 +224,7 @@ fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
                 text += "  The tenant does not know this user: check the id, which begins with the connection's provider.\n";
             }
             for (session, role) in sessions.views().zip(roles) {
-                let _ = writeln!(text, "    {:<44} {}", describe_role(role), describe(&session));
+                let _ = writeln!(text, "    {:<44} {}", role.to_string(), describe(&session));
             }
         }
     }
@@ -232,22 +232,6 @@ fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
         let _ = writeln!(text, "  Sessions that would be revoked: {}.", seen.victims.join(", "));
     }
     text + &sentence(answer)
-}
-
-fn describe_role(role: &SessionRole) -> String {
-    match role {
-        SessionRole::Current => "is the session of this login".to_owned(),
-        SessionRole::Ended => "has ended".to_owned(),
-        SessionRole::Revoked => "was revoked".to_owned(),
-        SessionRole::Delegated => "belongs to somebody who acts as the user".to_owned(),
-        SessionRole::Inactive => "is unused for longer than activeWithin".to_owned(),
-        SessionRole::Counts(scopes) if scopes.is_empty() => "does not count towards a limit".to_owned(),
-        SessionRole::Counts(scopes) => {
-            let scopes: Vec<&str> = scopes.iter().copied().map(LimitScope::as_str).collect();
-            let limits = if scopes.len() == 1 { "limit" } else { "limits" };
-            format!("counts towards the {} {limits}", scopes.join(" and "))
-        }
-    }
 }
 
 /// The answer as the service would give it, as a sentence.

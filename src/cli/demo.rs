@@ -1,14 +1,21 @@
-//! `session-checker demo`: a simulated tenant, an example policy and the service, all on loopback.
+//! `session-checker demo`: a simulated tenant, an example policy and the service, all on loopback, and the playground.
+//!
+//! The requests that it prints go to a tenant and a service on the machine's clock. The playground has a tenant and a service
+//! of its own, with the clock of its scenario, so that clicking does not change what the printed requests show.
 
-use std::time::Duration;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use simulator::{Application, Options, Session, Simulator};
+use tokio::net::TcpListener;
 use url::Url;
 
-use crate::args::{DEFAULT_MAX_CONNECTIONS, DemoArgs};
-use crate::coverage::CoverageTiming;
+use crate::args::{DemoArgs, ListenAddress};
+use crate::clock::ServiceClock;
+use crate::playground::Playground;
 use crate::service::{RunError, Service, ServiceConfig, Source, SourceConfig};
 use crate::shutdown::Signals;
 
@@ -16,6 +23,8 @@ const DOMAIN: &str = "demo.eu.auth0.com";
 const MANIFESTS: &str = include_str!("../../examples/demo.yaml");
 const TOKEN: &str = "demo-caller-token";
 const CLIENT_ID: &str = "demo-app";
+/// The usual port of the playground.
+const PLAYGROUND_PORT: u16 = 3001;
 
 /// Logins to try: a title, the user, the session and the protocol.
 const LOGINS: [(&str, &str, &str, Option<&str>); 4] = [
@@ -32,12 +41,18 @@ const LOGINS: [(&str, &str, &str, Option<&str>); 4] = [
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
 pub async fn run(args: DemoArgs) -> Result<(), RunError> {
     let signals = Signals::listen().map_err(RunError::Signals)?;
-    let failed = |error: std::io::Error| RunError::Command(format!("the simulated tenant cannot be started: {error}"));
+    let failed = |error: io::Error| RunError::Command(format!("the simulated tenant cannot be started: {error}"));
     let tenant = Simulator::start(Options::new(DOMAIN)).await.map_err(failed)?;
     add_users(&tenant);
+    let (page, page_address) = playground(args.playground_listen.as_ref()).await?;
     let endpoint = tenant.url().parse().map_err(|error| RunError::Command(format!("the tenant's URL: {error}")))?;
     let service = Service::start(service_config(&args, endpoint)).await?;
 
+    let page_url = format!("http://{page_address}/");
+    println!(
+        "Playground: {page_url}  Open it in a browser: sign people in by clicks, and see what is decided and why."
+    );
+    println!();
     println!("A simulated Auth0 tenant, {DOMAIN}, runs at {}.", tenant.url());
     println!("The policy is examples/demo.yaml: one session per application.");
     println!(
@@ -63,7 +78,45 @@ pub async fn run(args: DemoArgs) -> Result<(), RunError> {
     }
     println!();
     println!("Every decision is logged below. Ctrl-C ends the demo.");
-    service.run(signals).await
+    if args.open {
+        open_in_browser(&page_url);
+    }
+    tokio::select! {
+        ended = service.run(signals) => ended,
+        ended = Playground::new().serve(page) => {
+            let error = ended.err().map_or_else(|| "it stopped".to_owned(), |error| error.to_string());
+            Err(RunError::Command(format!("the playground: {error}")))
+        }
+    }
+}
+
+/// Binds the socket of the playground: the given address; else the usual port; else, when another program has it, any.
+async fn playground(listen: Option<&ListenAddress>) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |error: io::Error| RunError::Command(format!("the playground cannot listen: {error}"));
+    let listener = match listen {
+        Some(listen) if !listen.is_loopback() => {
+            let problem = "--playground-listen must be a loopback address, such as 127.0.0.1:3001: anybody who reaches the \
+                           playground can use it";
+            return Err(RunError::Command(problem.to_owned()));
+        }
+        Some(listen) => TcpListener::bind(&*listen.resolve().await.map_err(failed)?).await,
+        None => match TcpListener::bind((Ipv4Addr::LOCALHOST, PLAYGROUND_PORT)).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
+            bound => bound,
+        },
+    };
+    let listener = listener.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Opens the page with the program of the desktop. Where there is none, the address is printed all the same.
+fn open_in_browser(url: &str) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let (input, output, errors) = (Stdio::null(), Stdio::null(), Stdio::null());
+    if let Err(error) = Command::new(program).arg(url).stdin(input).stdout(output).stderr(errors).spawn() {
+        tracing::warn!(%error, program, "no browser was opened: open the address yourself");
+    }
 }
 
 /// Adds users below, at and above the limit.
@@ -79,38 +132,14 @@ fn add_users(tenant: &Simulator) {
 
 /// The service with the example policy, its tenant at `endpoint`. The environment configures `serve`, not the demo.
 fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
-    ServiceConfig {
-        listen: args.listen.clone(),
-        admin_listen: args.admin_listen.clone(),
-        logs_listen: None,
-        coverage_timing: CoverageTiming::default(),
-        path_prefix: String::new(),
-        tls: None,
-        source: SourceConfig {
-            policies: Source::Text(MANIFESTS),
-            endpoints: [(DOMAIN.to_owned(), endpoint)].into(),
-            ca_file: None,
-            ca_only: false,
-            proxy: None,
-            proxy_credentials_file: None,
-        },
-        caller_token_file: None,
-        caller_token: None,
-        caller_jwt: None,
-        allow_anonymous: false,
-        ledger: None,
-        ledger_key: None,
-        ledger_timeout: Duration::ZERO,
-        replicas: 1,
-        lease_name: String::new(),
-        lease_duration: Duration::ZERO,
-        force_audit: false,
-        force_audit_file: None,
-        max_in_flight: 1024,
-        max_connections: DEFAULT_MAX_CONNECTIONS,
-        max_connections_per_source: None,
-        log_hash_key: None,
-        shutdown_delay: Duration::ZERO,
-        drain_timeout: Duration::from_secs(5),
-    }
+    let source = SourceConfig {
+        policies: Source::Text(MANIFESTS.into()),
+        endpoints: [(DOMAIN.to_owned(), endpoint)].into(),
+        ca_file: None,
+        ca_only: false,
+        proxy: None,
+        proxy_credentials_file: None,
+    };
+    let loopback = ServiceConfig::on_loopback(source, ServiceClock::default());
+    ServiceConfig { listen: args.listen.clone(), admin_listen: args.admin_listen.clone(), ..loopback }
 }

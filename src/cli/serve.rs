@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::source::source_config;
 use crate::args::{CallerJwtArgs, LedgerArgs, ServeArgs};
+use crate::clock::ServiceClock;
 use crate::coverage::CoverageTiming;
 use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
@@ -77,6 +78,7 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
         log_hash_key: args.log_hash_key.filter(is_set),
         shutdown_delay,
         drain_timeout: args.drain_timeout,
+        clock: ServiceClock::default(),
     })
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::key::{HashedTable, KeyHash, KeyHasher, SessionKey, shrink};
+use crate::clock::ServiceClock;
 
 /// How many holders a replica remembers: as many as the ledger has entries. Each takes the same 150 bytes at most, whatever the
 /// length of its ids, so all take at most 15 MB.
@@ -20,6 +21,7 @@ pub const DEFAULT_CAPACITY: usize = 100_000;
 /// The holders that were allowed recently, by versions `P` of policies: each compiled version is a separate allocation.
 pub struct RecentHolders<P> {
     capacity: usize,
+    clock: ServiceClock,
     hasher: KeyHasher,
     /// By the hash of a session, a version of a policy and the override that chose the limits.
     holders: Mutex<HashedTable<Expiry<P>>>,
@@ -33,12 +35,19 @@ struct Expiry<P> {
 impl<P> RecentHolders<P> {
     /// Remembers at most `capacity` holders; the oldest are forgotten first.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, hasher: KeyHasher::default(), holders: Mutex::default() }
+        let (clock, hasher) = (ServiceClock::default(), KeyHasher::default());
+        Self { capacity, clock, hasher, holders: Mutex::default() }
+    }
+
+    /// Lets holders expire by this clock in place of the system's.
+    #[must_use]
+    pub fn with_clock(self, clock: ServiceClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Remembers for `recheck_after` that a list showed a holder of every limit and the policy allowed it.
     pub fn add(&self, policy: &Arc<P>, chosen_by: Option<usize>, session: &SessionKey, recheck_after: Duration) {
-        let now = Instant::now();
+        let now = self.clock.instant();
         let Some(at) = now.checked_add(recheck_after).filter(|at| *at > now) else { return };
         let mut holders = self.lock();
         holders.insert(self.key(policy, chosen_by, session), Expiry { at, policy: Arc::downgrade(policy) });
@@ -51,7 +60,7 @@ impl<P> RecentHolders<P> {
     pub fn contains(&self, policy: &Arc<P>, chosen_by: Option<usize>, session: &SessionKey) -> bool {
         let key = self.key(policy, chosen_by, session);
         let mut holders = self.lock();
-        let contains = holders.get(&key).is_some_and(|expiry| expiry.at > Instant::now());
+        let contains = holders.get(&key).is_some_and(|expiry| expiry.at > self.clock.instant());
         if !contains {
             holders.remove(&key);
         }
@@ -60,7 +69,7 @@ impl<P> RecentHolders<P> {
 
     /// Removes entries that have expired or whose policy is gone, and returns how many are left.
     pub fn sweep(&self) -> usize {
-        let now = Instant::now();
+        let now = self.clock.instant();
         let mut holders = self.lock();
         holders.retain(|_, expiry| expiry.at > now && expiry.policy.strong_count() > 0);
         shrink(&mut holders);

@@ -13,6 +13,7 @@ use super::codec::Encoded;
 use super::key::{HashedTable, KeyHash, UserKey, shrink};
 use super::record::Record;
 use super::store::{Clock, Stats, Store, StoreTime, Versioned};
+use crate::clock::ServiceClock;
 
 /// How many admissions and revocations a replica keeps: more than 4,000 logins a second leave behind, in about 20 MB.
 pub const DEFAULT_CAPACITY: usize = 100_000;
@@ -39,6 +40,7 @@ pub struct Memory {
     shards: Box<[Mutex<Shard>]>,
     shard_capacity: usize,
     shard_bytes: usize,
+    clock: ServiceClock,
     started: (Timestamp, Instant),
     forgotten: AtomicU64,
 }
@@ -62,13 +64,19 @@ impl Default for Memory {
 impl Memory {
     /// Keeps at most `capacity` admissions and revocations, at least one, in at most [`MAX_BYTES`].
     pub fn new(capacity: usize) -> Self {
+        Self::with_clock(capacity, ServiceClock::default())
+    }
+
+    /// The same, by this clock in place of the system's.
+    pub fn with_clock(capacity: usize, clock: ServiceClock) -> Self {
         let shards = (capacity / MIN_SHARD_CAPACITY).clamp(1, MAX_SHARDS);
-        let started = (Timestamp::now(), Instant::now());
+        let started = (clock.timestamp(), clock.instant());
         let shard = || Mutex::new(Shard { records: HashedTable::default(), size: 0, bytes: 0, swept_at: started.0 });
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             shard_capacity: (capacity / shards).max(1),
             shard_bytes: MAX_BYTES / shards,
+            clock,
             started,
             forgotten: AtomicU64::new(0),
         }
@@ -77,7 +85,7 @@ impl Memory {
     /// The wall clock of the start, advanced by the monotonic clock: it never jumps.
     pub(super) fn now(&self) -> Timestamp {
         let (at, instant) = self.started;
-        SignedDuration::try_from(instant.elapsed())
+        SignedDuration::try_from(self.clock.instant().duration_since(instant))
             .ok()
             .and_then(|elapsed| at.checked_add(elapsed).ok())
             .unwrap_or(Timestamp::MAX)

@@ -1,5 +1,7 @@
 //! Explains a decision session by session, with the same [`Evaluation`] that [`decide`](super::decide) counts with.
 
+use std::fmt::{self, Display, Formatter};
+
 use super::evaluation::Evaluation;
 use super::limit_check::{LimitCheck, LimitInputs};
 use super::limits::LimitScope;
@@ -20,6 +22,31 @@ pub enum SessionRole {
     /// It counts towards these limits. There are none when no limit counts its applications, or when it came after a place
     /// that is kept.
     Counts(Vec<LimitScope>),
+}
+
+impl SessionRole {
+    /// Whether it takes a place of a limit.
+    pub fn takes_place(&self) -> bool {
+        matches!(self, Self::Counts(scopes) if !scopes.is_empty())
+    }
+}
+
+impl Display for SessionRole {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Current => f.write_str("is the session of this login"),
+            Self::Ended => f.write_str("has ended"),
+            Self::Revoked => f.write_str("was revoked"),
+            Self::Delegated => f.write_str("belongs to somebody who acts as the user"),
+            Self::Inactive => f.write_str("is unused for longer than activeWithin"),
+            Self::Counts(scopes) if scopes.is_empty() => f.write_str("does not count towards a limit"),
+            Self::Counts(scopes) => {
+                let scopes: Vec<&str> = scopes.iter().copied().map(LimitScope::as_str).collect();
+                let limits = if scopes.len() == 1 { "limit" } else { "limits" };
+                write!(f, "counts towards the {} {limits}", scopes.join(" and "))
+            }
+        }
+    }
 }
 
 impl LimitCheck<'_> {

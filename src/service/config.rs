@@ -6,7 +6,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::source::SourceConfig;
+#[cfg(feature = "simulator")]
+use crate::args::DEFAULT_MAX_CONNECTIONS;
 use crate::args::ListenAddress;
+use crate::clock::ServiceClock;
 use crate::coverage::CoverageTiming;
 use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
@@ -74,4 +77,42 @@ pub struct ServiceConfig {
     pub shutdown_delay: Duration,
     /// How long open connections may take to finish after that.
     pub drain_timeout: Duration,
+    /// The clock of decisions and of what is kept. The system's, except in the demo.
+    pub clock: ServiceClock,
+}
+
+#[cfg(feature = "simulator")]
+impl ServiceConfig {
+    /// A service by itself on free ports of loopback, with the policies of `source` and the clock of its simulated tenant.
+    /// The environment configures `serve`, not this.
+    pub fn on_loopback(source: SourceConfig, clock: ServiceClock) -> Self {
+        Self {
+            listen: ListenAddress::loopback(0),
+            admin_listen: ListenAddress::loopback(0),
+            logs_listen: None,
+            coverage_timing: CoverageTiming::default(),
+            path_prefix: String::new(),
+            tls: None,
+            source,
+            caller_token_file: None,
+            caller_token: None,
+            caller_jwt: None,
+            allow_anonymous: false,
+            ledger: None,
+            ledger_key: None,
+            ledger_timeout: Duration::ZERO,
+            replicas: 1,
+            lease_name: String::new(),
+            lease_duration: Duration::ZERO,
+            force_audit: false,
+            force_audit_file: None,
+            max_in_flight: 1024,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections_per_source: None,
+            log_hash_key: None,
+            shutdown_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(5),
+            clock,
+        }
+    }
 }

@@ -99,7 +99,7 @@ impl Service {
         let by_file = audit_file.as_ref().is_some_and(|file| *file.value());
         let forced_audit = ForcedAudit { by_service: config.force_audit, by_file, ..ForcedAudit::default() };
         let redis = redis(&config).await?;
-        let ledger = ledger(redis.clone(), &registry);
+        let ledger = ledger(redis.clone(), &registry, config.clock.clone());
         let check_metrics = CheckMetrics::new(&registry);
         let coverage = coverage(&config, redis.clone(), &registry, check_metrics.last_checks());
         let doctor = Doctor::new(redis.clone(), config.ledger_timeout, config.replicas);
@@ -108,7 +108,7 @@ impl Service {
         let proxy = config.source.proxy.clone();
         let ca_file = config.source.read_cas()?;
         let cas = ca_file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
-        let upstream = config.source.upstream(cas, quotas, &registry)?;
+        let upstream = config.source.upstream(cas, quotas, &registry)?.with_clock(config.clock.clone());
         let observed = ObservedState { caller_access, forced_audit, ..ObservedState::default() };
         let snapshot_metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, observed, config.max_in_flight, snapshot_metrics));
@@ -199,7 +199,8 @@ impl Service {
 
         let log_hash_key = log_hash_key(config.log_hash_key.as_ref(), config.ledger_key.as_ref());
         let app = Arc::new(App {
-            checker: Checker::new(publisher.current(), ledger, check_metrics, log_hash_key, Arc::clone(&coverage)),
+            checker: Checker::new(publisher.current(), ledger, check_metrics, log_hash_key, Arc::clone(&coverage))
+                .with_clock(config.clock),
             coverage: Arc::clone(&coverage),
             log_batches: App::log_batches(),
             doctor,

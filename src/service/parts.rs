@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::config::{CallerJwtConfig, ServiceConfig};
 use super::error::RunError;
 use super::source::{Source, setting};
+use crate::clock::ServiceClock;
 use crate::coverage::{Coverage, CoverageOptions, LastChecks};
 use crate::ledger::{DEFAULT_CAPACITY, Failover, Ledger, Memory};
 use crate::metrics::MetricRegistry;
@@ -120,9 +121,9 @@ pub(super) fn coverage(
 }
 
 /// The ledger and its metrics: in Redis when replicas share one, else in this process's memory.
-pub(super) fn ledger(redis: Option<Redis>, registry: &MetricRegistry) -> Arc<Ledger> {
+pub(super) fn ledger(redis: Option<Redis>, registry: &MetricRegistry, clock: ServiceClock) -> Arc<Ledger> {
     let shared = redis.is_some();
-    let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(DEFAULT_CAPACITY), redis)));
+    let ledger = Arc::new(Ledger::new(Failover::new(Memory::with_clock(DEFAULT_CAPACITY, clock), redis)));
     let counted = Arc::clone(&ledger);
     crate::ledger::metrics::register(registry, shared, move || counted.stats());
     ledger

@@ -1,5 +1,6 @@
 //! Where policies come from: followed for the service, or read once for a command.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ pub enum Source {
     /// A Kubernetes cluster. Followed.
     Cluster(Cluster),
     /// YAML that never changes.
-    Text(&'static str),
+    Text(Cow<'static, str>),
 }
 
 /// Opens the file that an option names.
@@ -165,7 +166,7 @@ impl Source {
                 return Ok(Some((connection, observed)));
             }
             Self::Text(manifests) => {
-                let documents = read_documents(manifests).map_err(|error| RunError::Command(error.to_string()))?;
+                let documents = read_documents(&manifests).map_err(|error| RunError::Command(error.to_string()))?;
                 publisher.update(|observed| documents.iter().for_each(|document| document.feed(&mut observed.index)));
             }
         }

@@ -49,6 +49,7 @@ mod origins;
 mod overrides;
 mod panics;
 mod partial_lists;
+mod playground;
 mod plot;
 mod ports;
 mod probe;
@@ -57,6 +58,7 @@ mod rbac;
 mod redis_proxy;
 mod redis_server;
 mod resource;
+mod scenario;
 mod secrets;
 #[path = "../fixtures/session_policies.rs"]
 mod session_policies;

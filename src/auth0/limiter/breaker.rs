@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::auth0::observer::{BreakerState, Observer, Outcome};
+use crate::clock::ServiceClock;
 
 /// This many failures in a row open the breaker. A call sends a request at most twice, so at least five calls failed.
 const MAX_CONSECUTIVE_FAILURES: u32 = 10;
@@ -32,6 +33,7 @@ const MIN_ATTEMPT_TIME: Duration = Duration::from_millis(100);
 pub(super) struct Breaker {
     tenant: Box<str>,
     observer: Arc<dyn Observer>,
+    clock: ServiceClock,
     phase: Mutex<Phase>,
 }
 
@@ -57,9 +59,9 @@ struct Second {
 }
 
 impl Breaker {
-    pub fn new(tenant: &str, observer: Arc<dyn Observer>) -> Self {
+    pub fn new(tenant: &str, observer: Arc<dyn Observer>, clock: ServiceClock) -> Self {
         observer.breaker(tenant, BreakerState::Closed);
-        Self { tenant: tenant.into(), observer, phase: Mutex::new(Phase::Closed(Tally::default())) }
+        Self { tenant: tenant.into(), observer, clock, phase: Mutex::new(Phase::Closed(Tally::default())) }
     }
 
     /// Whether [`allow`](Self::allow) would allow no request.
@@ -97,7 +99,7 @@ impl Breaker {
             Outcome::Timeout | Outcome::Unreachable | Outcome::ServerError => true,
             _ => false,
         };
-        let now = Instant::now();
+        let now = self.clock.instant();
         let mut phase = self.lock();
         let opened = Phase::Open { until: now + OPEN_DURATION };
         match &mut *phase {
@@ -116,7 +118,7 @@ impl Breaker {
     /// Lets the next request be the probe, because this one ended without an outcome.
     pub fn cancel_probe(&self) {
         let mut phase = self.lock();
-        self.change(&mut phase, Phase::Open { until: Instant::now() });
+        self.change(&mut phase, Phase::Open { until: self.clock.instant() });
     }
 
     fn change(&self, phase: &mut Phase, next: Phase) {
@@ -181,7 +183,7 @@ mod tests {
     use crate::auth0::observer::Unobserved;
 
     fn breaker() -> Breaker {
-        Breaker::new("acme.eu.auth0.com", Arc::new(Unobserved))
+        Breaker::new("acme.eu.auth0.com", Arc::new(Unobserved), ServiceClock::default())
     }
 
     /// Sends a request that ends like this. False when the breaker does not allow it.

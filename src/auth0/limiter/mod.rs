@@ -41,6 +41,7 @@ use super::call::{CallContext, Operation, Priority};
 use super::error::Error;
 use super::memory::{Charge, TenantMemory, TotalMemory};
 use super::observer::Observer;
+use crate::clock::ServiceClock;
 use crate::policy::Failure;
 use breaker::Breaker;
 use rate_limiter::RateLimiter;
@@ -53,19 +54,32 @@ pub struct TenantLimiter {
     breaker: Arc<Breaker>,
     observer: Arc<dyn Observer>,
     memory: Arc<TenantMemory>,
+    clock: ServiceClock,
 }
 
 impl TenantLimiter {
-    pub(super) fn new(tenant: &str, quotas: &QuotaConfig, observer: Arc<dyn Observer>, total: TotalMemory) -> Self {
+    pub(super) fn new(
+        tenant: &str,
+        quotas: &QuotaConfig,
+        observer: Arc<dyn Observer>,
+        total: TotalMemory,
+        clock: ServiceClock,
+    ) -> Self {
         observer.begin(tenant);
         Self {
             tenant: tenant.into(),
-            api: Arc::new(RateLimiter::new(tenant, quotas.clone())),
-            token_endpoint: Arc::new(RateLimiter::new(tenant, QuotaConfig::default())),
-            breaker: Arc::new(Breaker::new(tenant, Arc::clone(&observer))),
+            api: Arc::new(RateLimiter::new(tenant, quotas.clone(), clock.clone())),
+            token_endpoint: Arc::new(RateLimiter::new(tenant, QuotaConfig::default(), clock.clone())),
+            breaker: Arc::new(Breaker::new(tenant, Arc::clone(&observer), clock.clone())),
             memory: Arc::new(TenantMemory::new(tenant, total, Arc::clone(&observer))),
             observer,
+            clock,
         }
+    }
+
+    /// The clock by which tokens and limits expire.
+    pub(super) fn clock(&self) -> &ServiceClock {
+        &self.clock
     }
 
     /// Sets the most requests a second that all replicas together send to the tenant's Management API. `None` = as many as
@@ -84,7 +98,7 @@ impl TenantLimiter {
         self.memory.charge()
     }
 
-    /// When the token endpoint takes the next request, where that is known and not now.
+    /// When the token endpoint takes the next request by the [clock](Self::clock), where that is known and not now.
     pub(super) fn token_endpoint_opens_at(&self) -> Option<Instant> {
         self.token_endpoint.opens_at()
     }
@@ -101,7 +115,7 @@ impl TenantLimiter {
         context: &CallContext,
     ) -> Result<Permit, Error> {
         // While the breaker is open, waiting for the budget would be for nothing.
-        if self.breaker.is_open(Instant::now()) {
+        if self.breaker.is_open(self.clock.instant()) {
             return Err(circuit_open());
         }
         let rate_limiter = if operation == Operation::Token { &self.token_endpoint } else { &self.api };

@@ -24,6 +24,7 @@ use crate::auth0::call::{CallContext, Priority};
 use crate::auth0::error::Error;
 use crate::auth0::observer::Outcome;
 use crate::auth0::rate_limit_headers::RateLimit;
+use crate::clock::ServiceClock;
 use crate::policy::Failure;
 
 /// This many requests may always wait, so that a tenant at rest does not fail a small burst.
@@ -37,6 +38,8 @@ const QUEUE_SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct RateLimiter {
     tenant: Box<str>,
     quotas: QuotaConfig,
+    /// All times of the state are of this clock.
+    clock: ServiceClock,
     state: Mutex<LimiterState>,
     /// Wakes the task that serves the queue: a request joined it, or one ended.
     changed: Notify,
@@ -85,8 +88,8 @@ enum NextStep {
 }
 
 impl RateLimiter {
-    pub fn new(tenant: &str, quotas: QuotaConfig) -> Self {
-        let now = Instant::now();
+    pub fn new(tenant: &str, quotas: QuotaConfig, clock: ServiceClock) -> Self {
+        let now = clock.instant();
         let state = LimiterState {
             observed: ObservedLimit::new(now),
             quota: None,
@@ -95,12 +98,12 @@ impl RateLimiter {
             swept_at: now,
             throughput: Throughput { began: now, second: 0, counts: [0; RECENT_SECONDS] },
         };
-        Self { tenant: tenant.into(), quotas, state: Mutex::new(state), changed: Notify::new() }
+        Self { tenant: tenant.into(), quotas, clock, state: Mutex::new(state), changed: Notify::new() }
     }
 
     /// Sets the quota of all replicas together. `None` removes it.
     pub fn set_quota(&self, requests_per_second: Option<u32>) {
-        let (now, replicas) = (Instant::now(), self.quotas.replicas.max(1));
+        let (now, replicas) = (self.clock.instant(), self.quotas.replicas.max(1));
         let mut state = self.lock();
         state.quota = requests_per_second.map(|rate| match state.quota.take() {
             Some(quota) => quota.resized(rate, replicas, now),
@@ -113,9 +116,9 @@ impl RateLimiter {
         self.lock().observed.left()
     }
 
-    /// When the next request may be sent, where that is known and not now.
+    /// When the next request may be sent by the clock, where that is known and not now.
     pub fn opens_at(&self) -> Option<Instant> {
-        match self.lock().observed.availability(false, Instant::now()) {
+        match self.lock().observed.availability(false, self.clock.instant()) {
             Availability::At(at) => Some(at),
             Availability::Now | Availability::Unknown(_) => None,
         }
@@ -126,19 +129,19 @@ impl RateLimiter {
     /// The error is [`Failure::RateLimited`] when there is no room before the deadline, at once where that is known, and
     /// [`Failure::UpstreamTimeout`] when the tenant has not answered any request by then.
     pub async fn acquire(self: &Arc<Self>, priority: Priority, context: &CallContext) -> (Result<Permit, Error>, bool) {
-        let now = Instant::now();
+        let (now, deadline) = (self.clock.instant(), self.clock.clock_time(context.deadline));
         let waiting = {
             let mut state = self.lock();
             if state.queue.len() == 0 && state.take(priority, now, self.is_shared()) {
                 return (Ok(self.permit(&mut state, priority, now)), false);
             }
             if let Availability::At(at) = state.observed.availability(priority.uses_reserve(), now)
-                && at >= context.deadline
+                && at >= deadline
             {
                 return (Err(no_room()), false);
             }
             let (waiter, waiting) = oneshot::channel();
-            state.queue.push(priority, context.policy.as_ref(), context.deadline, waiter);
+            state.queue.push(priority, context.policy.as_ref(), deadline, waiter);
             if std::mem::replace(&mut state.is_served, true) {
                 self.changed.notify_one();
             } else {
@@ -181,7 +184,7 @@ impl RateLimiter {
                 NextStep::Wait(until) => {
                     let time_comes = async {
                         match until {
-                            Some(until) => sleep_until(until).await,
+                            Some(until) => sleep_until(self.clock.timer_time(until)).await,
                             None => std::future::pending().await,
                         }
                     };
@@ -199,7 +202,7 @@ impl RateLimiter {
 
     /// Adds to `served` all requests that can be sent now, and returns those that cannot be sent in time.
     fn step(self: &Arc<Self>, served: &mut Vec<(Waiter, Permit)>) -> (NextStep, Vec<Waiter>) {
-        let now = Instant::now();
+        let now = self.clock.instant();
         let shared = self.is_shared();
         let mut state = self.lock();
         let mut late = Vec::new();
@@ -254,18 +257,18 @@ impl RateLimiter {
             // Redis failed, which `shared` knows from now on: this replica's own bucket replaces it.
             return;
         };
-        let more_at = Instant::now() + taken.more_in;
+        let more_at = self.clock.instant() + taken.more_in;
         let too_late = {
             let mut state = self.lock();
             if taken.count > 0 {
-                state.quota.iter_mut().for_each(|quota| quota.prepaid.add(taken.count, Instant::now()));
+                state.quota.iter_mut().for_each(|quota| quota.prepaid.add(taken.count, self.clock.instant()));
                 return;
             }
             state.queue.take_out(more_at, Waiter::is_closed)
         };
         dismiss(too_late);
         tokio::select! {
-            () = sleep_until(more_at) => {}
+            () = sleep_until(self.clock.timer_time(more_at)) => {}
             () = self.changed.notified() => {}
         }
     }
@@ -330,7 +333,7 @@ impl Throughput {
 impl Permit {
     /// Makes the permit one of the breaker too. An open breaker cancels it.
     pub(super) fn checked_by(mut self, breaker: &Arc<Breaker>) -> Option<Self> {
-        self.is_probe = breaker.allow(Instant::now())?;
+        self.is_probe = breaker.allow(self.rate_limiter.clock.instant())?;
         self.breaker = Some(Arc::clone(breaker));
         Some(self)
     }
@@ -345,7 +348,8 @@ impl Permit {
             return;
         }
         if let Some(sent) = self.sent.take() {
-            self.update(|observed| observed.answered(sent, outcome, limits, Instant::now()));
+            let now = self.rate_limiter.clock.instant();
+            self.update(|observed| observed.answered(sent, outcome, limits, now));
         }
     }
 

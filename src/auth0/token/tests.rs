@@ -28,7 +28,7 @@ impl Script {
             let endpoint = Arc::clone(&endpoint);
             Box::pin(async move { endpoint.answer().await })
         });
-        (script, Arc::new(TokenCache::new(fetch)))
+        (script, Arc::new(TokenCache::new(fetch, ServiceClock::default())))
     }
 
     async fn answer(&self) -> Result<AccessToken, Error> {

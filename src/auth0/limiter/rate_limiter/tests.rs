@@ -9,7 +9,7 @@ use crate::policy::ObjectName;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn limiter() -> Arc<RateLimiter> {
-    Arc::new(RateLimiter::new("acme.eu.auth0.com", QuotaConfig::default()))
+    Arc::new(RateLimiter::new("acme.eu.auth0.com", QuotaConfig::default(), ServiceClock::default()))
 }
 
 fn context(policy: &str, timeout: Duration) -> CallContext {
@@ -90,7 +90,7 @@ async fn silent_tenant_gets_ten_requests_and_the_others_time_out() {
 #[tokio::test(start_paused = true)]
 async fn quota_allows_its_rate_and_no_more() {
     for (rate, replicas) in [(1, 1), (10, 1), (30, 3), (100, 1)] {
-        let limiter = Arc::new(RateLimiter::new("t", QuotaConfig { shared: None, replicas }));
+        let limiter = Arc::new(RateLimiter::new("t", QuotaConfig { shared: None, replicas }, ServiceClock::default()));
         limiter.set_quota(Some(rate));
         let part = rate / replicas;
         // The bucket fills up, and then more is requested than it holds.
@@ -194,7 +194,7 @@ async fn dropped_permit_is_a_cancellation() {
     // Of four, one is the reserve.
     let limiter = known(4, 60).await;
     let availability = || limiter.lock().observed.availability(false, Instant::now());
-    let breaker = Arc::new(Breaker::new("acme.eu.auth0.com", Arc::new(Unobserved)));
+    let breaker = Arc::new(Breaker::new("acme.eu.auth0.com", Arc::new(Unobserved), ServiceClock::default()));
     for _ in 0..10 {
         breaker.record(false, Outcome::Unreachable, SECOND);
     }

@@ -1,0 +1,120 @@
+//! The clock of the service: the one place from which it takes the time of day and the age of what it keeps.
+//!
+//! `serve` has the system's clock, which this type only passes on. The demo follows the clock of its simulated tenant, which
+//! stands still between the steps of a scenario and jumps when hours are to pass, so that both agree on the time.
+//!
+//! *What follows the clock*: decisions (`activeWithin`, `expiresAt` of an override), the ledger in memory, recent holders and
+//! lists, tokens, the rate limit of a tenant and its circuit breaker. *What does not*: deadlines and timers. A request that
+//! may take three seconds may take three seconds of the machine's time, whatever the scenario's clock shows, because a real
+//! socket answers it. Where one is compared with the other, [`ServiceClock::clock_time`] and [`ServiceClock::timer_time`]
+//! convert. A timer that waits for a moment of the clock therefore does not see a jump; what it would have refreshed is found
+//! out of date by the next check.
+//!
+//! Work that no check depends on (the probe of credentials, the status writer, followed files, the audit of log streams) runs
+//! on the machine's time.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+/// The time of day, and a monotonic time that agrees with it. Clones are the same clock. The default is the system's.
+#[derive(Clone, Default)]
+pub struct ServiceClock(Option<Arc<Followed>>);
+
+/// A time that something else decides.
+struct Followed {
+    source: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    began: (Timestamp, Instant),
+}
+
+impl ServiceClock {
+    /// The clock that shows what `source` returns, which must never go backwards.
+    pub fn follow(source: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        let began = (source(), Instant::now());
+        Self(Some(Arc::new(Followed { source: Box::new(source), began })))
+    }
+
+    /// The time of day.
+    pub fn timestamp(&self) -> Timestamp {
+        match &self.0 {
+            None => Timestamp::now(),
+            Some(followed) => (followed.source)(),
+        }
+    }
+
+    /// The monotonic time, for ages and expiries.
+    pub fn instant(&self) -> Instant {
+        match &self.0 {
+            None => Instant::now(),
+            Some(followed) => {
+                let (timestamp, instant) = followed.began;
+                shift(instant, (followed.source)().duration_since(timestamp))
+            }
+        }
+    }
+
+    /// The moment of this clock at which a timer for `at` ends.
+    pub fn clock_time(&self, at: Instant) -> Instant {
+        if self.0.is_none() { at } else { shift(self.instant(), difference(at, Instant::now())) }
+    }
+
+    /// The moment for which a timer has to be set that ends at `at` of this clock.
+    pub fn timer_time(&self, at: Instant) -> Instant {
+        if self.0.is_none() { at } else { shift(Instant::now(), difference(at, self.instant())) }
+    }
+}
+
+/// How long `later` is after `earlier`; negative when it is before.
+fn difference(later: Instant, earlier: Instant) -> SignedDuration {
+    let length = |from, to: Instant| SignedDuration::try_from(to.duration_since(from)).unwrap_or(SignedDuration::MAX);
+    if later >= earlier { length(earlier, later) } else { -length(later, earlier) }
+}
+
+/// The instant moved by a duration. One that cannot be represented does not move.
+fn shift(instant: Instant, by: SignedDuration) -> Instant {
+    let moved =
+        if by.is_negative() { instant.checked_sub(by.unsigned_abs()) } else { instant.checked_add(by.unsigned_abs()) };
+    moved.unwrap_or(instant)
+}
+
+impl fmt::Debug for ServiceClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "ServiceClock(followed)" } else { "ServiceClock(system)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn followed_clock_jumps_and_its_timers_do_not() {
+        let seconds = Arc::new(AtomicI64::new(1_000));
+        let shown = Arc::clone(&seconds);
+        let clock =
+            ServiceClock::follow(move || Timestamp::from_second(shown.load(Ordering::Relaxed)).expect("in range"));
+        let (began, deadline) = (clock.instant(), Instant::now() + Duration::from_secs(3));
+        seconds.fetch_add(7_200, Ordering::Relaxed);
+        assert_eq!(clock.instant() - began, Duration::from_secs(7_200));
+        assert_eq!(clock.timestamp(), Timestamp::from_second(8_200).unwrap());
+        assert_eq!(clock.clock_time(deadline) - clock.instant(), Duration::from_secs(3));
+        assert_eq!(clock.timer_time(clock.instant() + Duration::from_secs(3)), deadline);
+        assert_eq!(clock.timer_time(clock.clock_time(deadline)), deadline);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.instant() - began, Duration::from_secs(7_200), "it stands still while the machine's runs");
+        assert_eq!(clock.clock_time(deadline) - clock.instant(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn system_clock_is_the_timers_clock() {
+        let (clock, at) = (ServiceClock::default(), Instant::now());
+        assert_eq!((clock.instant(), clock.clock_time(at), clock.timer_time(at)), (at, at, at));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.instant() - at, Duration::from_secs(2));
+    }
+}

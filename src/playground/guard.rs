@@ -1,0 +1,112 @@
+//! Which requests the playground takes, and the headers of its answers.
+//!
+//! Any website can make a browser on this machine send requests to loopback. A name of its own that resolves to loopback
+//! gives it another `Host`, and its requests have another origin: both are rejected. The page itself may be opened from
+//! anywhere, because opening it changes nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+/// Nothing is loaded but this page's own files, nothing frames it, and no script makes markup of text.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
+
+/// The `Host` values of this page.
+#[derive(Clone)]
+pub(super) struct Origins(Arc<[String]>);
+
+impl Origins {
+    /// Those of the page at `address`, a loopback address.
+    pub fn of(address: SocketAddr) -> Self {
+        let port = address.port();
+        Self([format!("{address}"), format!("localhost:{port}"), format!("127.0.0.1:{port}")].into())
+    }
+
+    fn allow(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), &'static str> {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text(HOST).unwrap_or_default();
+        if !self.0.iter().any(|known| known == host) {
+            return Err("this is not the Host of the playground: open the address that `demo` printed");
+        }
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        if is_read && path == "/" {
+            return Ok(());
+        }
+        let is_own = match (text(HeaderName::from_static("sec-fetch-site")), text(ORIGIN)) {
+            (Some("same-origin"), _) => true,
+            // Typed into the address bar.
+            (Some("none"), _) => is_read,
+            (Some(_), _) => false,
+            (None, Some(origin)) => origin.strip_prefix("http://") == Some(host),
+            // `curl`, and browsers that send neither: they may look.
+            (None, None) => is_read,
+        };
+        if is_own { Ok(()) } else { Err("only the playground's own page may send this request") }
+    }
+}
+
+/// Rejects requests of others, and adds the headers.
+pub(super) async fn check(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    let mut response = match origins.allow(request.method(), request.uri().path(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("x-content-type-options"), "nosniff"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_other_origins_are_rejected() {
+        let origins = Origins::of(([127, 0, 0, 1], 3001).into());
+        let allow = |method: Method, path: &str, headers: &[(&'static str, &'static str)]| {
+            let headers =
+                headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            origins.allow(&method, path, &headers.collect()).is_ok()
+        };
+        let (host, site) = (("host", "127.0.0.1:3001"), "sec-fetch-site");
+        assert!(allow(Method::GET, "/", &[host, (site, "cross-site")]), "a link from elsewhere");
+        assert!(allow(Method::GET, "/", &[("host", "localhost:3001")]));
+        assert!(allow(Method::GET, "/api/events", &[host, (site, "same-origin")]));
+        assert!(allow(Method::GET, "/api/state", &[host]), "curl");
+        assert!(allow(Method::POST, "/api/step", &[host, (site, "same-origin")]));
+        assert!(allow(Method::POST, "/api/step", &[host, ("origin", "http://127.0.0.1:3001")]));
+
+        assert!(!allow(Method::GET, "/", &[("host", "rebound.example:3001")]));
+        assert!(!allow(Method::GET, "/", &[]));
+        assert!(!allow(Method::GET, "/", &[("host", "127.0.0.1:3000")]), "another port");
+        assert!(!allow(Method::GET, "/api/events", &[host, (site, "cross-site")]));
+        assert!(!allow(Method::GET, "/api/events", &[host, (site, "same-site")]));
+        assert!(!allow(Method::GET, "/api/events", &[host, ("origin", "https://evil.example")]));
+        for headers in [
+            &[host][..],
+            &[host, (site, "none")],
+            &[host, (site, "cross-site")],
+            &[host, (site, "same-site"), ("origin", "http://127.0.0.1:3001")],
+            &[host, ("origin", "http://localhost:3001")],
+            &[host, ("origin", "null")],
+        ] {
+            assert!(!allow(Method::POST, "/api/step", headers), "{headers:?}");
+        }
+    }
+}

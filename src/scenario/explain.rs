@@ -1,0 +1,45 @@
+//! Why a decision came about, session by session: what `session-checker check` would say just before the login.
+
+use super::setup::SimulatedSetup;
+use super::state::{ExplainedSession, Explanation};
+use super::{Person, SignIn};
+use crate::check::{Hypothesis, dry_run};
+use crate::policy::{Login, LoginContext, PolicyVersion};
+
+/// Decides the login without any effect, and says how each session counts. `None` when no policy limits it, or the list is
+/// not there.
+pub(super) async fn explain(
+    setup: &SimulatedSetup,
+    person: &Person,
+    sign_in: &SignIn,
+    sid: &str,
+) -> Option<Explanation> {
+    let context = LoginContext {
+        protocol: Some("oidc-basic-profile".to_owned()),
+        connection: Some("Username-Password-Authentication".to_owned()),
+        roles: person.roles.clone(),
+        mfa: sign_in.mfa,
+        ..LoginContext::default()
+    };
+    let login = Login::new(person.user_id.clone(), sign_in.application.clone(), Some(sid.to_owned()), context).ok()?;
+    let given = Hypothesis { at: Some(setup.clock.now()), ..Hypothesis::default() };
+    let view = setup.explainer.policy_set.whole_view();
+    let (_, seen) = dry_run(&setup.explainer, &view, &login, given).await;
+    let limit_check = seen.limit_check?;
+    let policy = seen.policy.and_then(|version| match version {
+        PolicyVersion::Compiled(policy) => Some(policy),
+        PolicyVersion::Invalid(_) => None,
+    })?;
+    let (sessions, roles) = seen.sessions?.ok()?;
+    let sessions = sessions.views().zip(&roles).map(|(session, role)| ExplainedSession {
+        id: session.id.to_owned(),
+        counts: role.takes_place(),
+        role: role.to_string(),
+        would_end: seen.victims.iter().any(|victim| victim == session.id),
+    });
+    Some(Explanation {
+        limits: limit_check.limits().to_string(),
+        chosen_by: limit_check.chosen_by().map(|position| policy.overrides[position].name.to_string()),
+        sessions: sessions.collect(),
+    })
+}

@@ -1,0 +1,151 @@
+//! The policy of a scenario: a `spec`, or a whole `SessionPolicy`, in which the run's own tenant, credential and callers
+//! replace those that it names.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::crd;
+use crate::policy::{self, Manifest, ObjectName, SpecError};
+
+/// The tenant's domain.
+pub(super) const DOMAIN: &str = "demo.eu.auth0.com";
+/// The credential of the service at the tenant.
+pub(super) const CLIENT: (&str, &str) = ("demo-client", "demo-secret");
+/// The Action's bearer token.
+pub(super) const TOKEN: &str = "demo-caller-token";
+/// The policy's name.
+const NAME: &str = "playground";
+/// The most values in the YAML of a policy.
+const MAX_VALUES: usize = 4_000;
+
+/// What the validation of a policy says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PolicyMessages {
+    /// Why the policy cannot be used. Empty when it can.
+    pub problems: Vec<PolicyProblem>,
+    /// Parts of it that have no effect.
+    pub warnings: Vec<String>,
+}
+
+/// One reason why a policy cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyProblem {
+    /// The line of the text, from 1, where it is known.
+    pub line: Option<u64>,
+    /// The field and what is wrong with it.
+    pub message: String,
+}
+
+/// Validates the policy of a scenario by the rules of the service, as `validate` does.
+pub fn check_policy(text: &str, now: Timestamp) -> PolicyMessages {
+    let spec = match read(text) {
+        Ok(spec) => spec,
+        Err(problem) => return PolicyMessages { problems: vec![problem], warnings: Vec::new() },
+    };
+    let manifest = Manifest { name: ObjectName::new("default", NAME), generation: 0, created_at: None, spec };
+    match policy::validate(&manifest) {
+        Ok(policy) => PolicyMessages { problems: Vec::new(), warnings: policy::warnings(&policy, Some(now)) },
+        Err(errors) => {
+            let problems = errors.iter().map(|error| located(error, text)).collect();
+            PolicyMessages { problems, warnings: Vec::new() }
+        }
+    }
+}
+
+/// The policy and the Secrets as the service reads them.
+///
+/// # Errors
+/// The text is no YAML of a policy.
+pub(super) fn manifests(text: &str) -> Result<String, PolicyProblem> {
+    let spec = read(text)?;
+    let secret = |name: &str, kind: &str, data: Value| {
+        let kind = format!("{}/{kind}", crd::GROUP);
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "type": kind, "stringData": data })
+    };
+    let policy =
+        json!({ "apiVersion": crd::API_VERSION, "kind": crd::KIND, "metadata": { "name": NAME }, "spec": spec });
+    let (client_id, client_secret) = CLIENT;
+    let credentials = json!({ "domain": DOMAIN, "clientId": client_id, "clientSecret": client_secret });
+    let credentials = secret("demo-tenant", "credentials", credentials);
+    let callers = secret("demo-callers", "callers", json!({ "action": TOKEN }));
+    Ok([policy, credentials, callers].map(|document| document.to_string()).join("\n---\n"))
+}
+
+/// The spec, with the run's own references.
+fn read(text: &str) -> Result<Value, PolicyProblem> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_documents: 1, max_nodes: MAX_VALUES },
+    };
+    let mut value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| PolicyProblem {
+        line: error.location().map(|location| location.line()),
+        message: format!("is not YAML: {}", error.without_snippet()),
+    })?;
+    if value["kind"] == crd::KIND {
+        value = value["spec"].take();
+    }
+    let Some(spec) = value.as_object_mut() else {
+        let message = "is no policy: write the fields of its spec, such as `limits:` with `perClient: 1` below";
+        return Err(PolicyProblem { line: Some(1), message: message.to_owned() });
+    };
+    let tenant = spec.entry("tenant").or_insert_with(|| json!({}));
+    if let Some(tenant) = tenant.as_object_mut() {
+        tenant.insert("domain".to_owned(), DOMAIN.into());
+        tenant.insert("credentialsSecretRef".to_owned(), json!({ "name": "demo-tenant" }));
+        for field in ["customDomain", "customDomains"] {
+            tenant.remove(field);
+        }
+    }
+    spec.insert("callerSecretRef".to_owned(), json!({ "name": "demo-callers" }));
+    Ok(value)
+}
+
+fn located(error: &SpecError, text: &str) -> PolicyProblem {
+    PolicyProblem { line: line_of(&error.field, text), message: error.to_string() }
+}
+
+/// The line of a field such as `spec.overrides[0].limits`: that of the deepest key of the path that is written, each below
+/// the one before.
+fn line_of(field: &str, text: &str) -> Option<u64> {
+    let keys = field.split(['.', '[', ']']).filter(|key| !key.is_empty() && *key != "spec");
+    let mut lines = text.lines().zip(1..);
+    let mut found = None;
+    for key in keys.filter(|key| key.parse::<usize>().is_err()) {
+        let is_key = |line: &str| {
+            let line = line.trim_start_matches([' ', '-', '{', '"']);
+            line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches('"').starts_with(':'))
+        };
+        match lines.find(|(line, _)| is_key(line)) {
+            Some((_, number)) => found = Some(number),
+            None => break,
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(text: &str) -> PolicyMessages {
+        check_policy(text, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn spec_needs_no_tenant_and_a_whole_resource_keeps_its_limits() {
+        assert_eq!(messages("limits:\n  perClient: 1\n"), PolicyMessages::default());
+        let whole = include_str!("../../examples/demo.yaml").split("---").next().unwrap();
+        assert_eq!(messages(whole), PolicyMessages::default());
+        let manifests = manifests(whole).unwrap();
+        assert!(manifests.contains(r#""perClient":1"#) && manifests.contains("demo-caller-token"), "{manifests}");
+    }
+
+    #[test]
+    fn problem_names_its_line() {
+        let lines = |text: &str| messages(text).problems.iter().map(|problem| problem.line).collect::<Vec<_>>();
+        assert_eq!(lines("# two\nlimits:\n  perClient: 0\n"), [Some(3)]);
+        assert_eq!(lines("limits:\n  perClient: 1\nstrategy: Maybe\n"), [Some(3)]);
+        assert_eq!(lines("mode: Audit\nlimits: {,}\n").len(), 1);
+        assert_eq!(lines("just text"), [Some(1)]);
+    }
+}

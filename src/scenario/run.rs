@@ -1,0 +1,305 @@
+//! Plays a scenario, step by step.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use simulator::{Login, Operation};
+
+use super::action::{self, act};
+use super::explain::explain;
+use super::lanes::Lanes;
+use super::setup::SimulatedSetup;
+use super::state::{DeviceState, LoginRecord, PersonState, RunState, StepRecord};
+use super::{
+    Auth0Condition, Expectation, ExpectedLogin, FailMode, OnDevice, Scenario, ScenarioEvent, ScenarioStep, SignIn,
+    check_policy,
+};
+use crate::service::RunError;
+
+/// A scenario that is being played: its tenant, its service, and the people's browsers.
+pub struct ScenarioRun {
+    scenario: Scenario,
+    setup: SimulatedSetup,
+    http: reqwest::Client,
+    /// The cookies: which session a browser has.
+    cookies: HashMap<OnDevice, String>,
+    lanes: Lanes,
+    records: Vec<StepRecord>,
+    auth0: Auth0Condition,
+    is_service_up: bool,
+    warnings: Vec<String>,
+}
+
+impl ScenarioRun {
+    /// Starts a tenant and a service for the scenario. No step is played yet: [`play`](Self::play) does that.
+    ///
+    /// # Errors
+    /// The policy is invalid, or a socket cannot be bound.
+    pub async fn start(scenario: &Scenario) -> Result<Self, RunError> {
+        let messages = check_policy(&scenario.policy, scenario.start);
+        if let Some(problem) = messages.problems.first() {
+            return Err(RunError::Command(format!("the policy: {}", problem.message)));
+        }
+        let setup = SimulatedSetup::start(scenario).await?;
+        // Without a proxy of the environment: the service is on loopback.
+        let http = reqwest::Client::builder().no_proxy().build();
+        let http = http.map_err(|error| RunError::Command(format!("the HTTP client cannot be built: {error}")))?;
+        Ok(Self {
+            scenario: Scenario { steps: Vec::new(), ..scenario.clone() },
+            setup,
+            http,
+            cookies: HashMap::new(),
+            lanes: Lanes::default(),
+            records: Vec::new(),
+            auth0: Auth0Condition::default(),
+            is_service_up: true,
+            warnings: messages.warnings,
+        })
+    }
+
+    /// Starts a run and plays all steps.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn of(scenario: &Scenario) -> Result<Self, RunError> {
+        let mut run = Self::start(scenario).await?;
+        for step in &scenario.steps {
+            run.play(step.clone()).await;
+        }
+        Ok(run)
+    }
+
+    /// Stops tenant and service.
+    pub async fn stop(self) {
+        drop(self.http);
+        self.setup.stop().await;
+    }
+
+    /// The scenario with the steps that were played.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// The steps that were played.
+    pub fn records(&self) -> &[StepRecord] {
+        &self.records
+    }
+
+    /// The time of tenant and service.
+    pub fn now(&self) -> Timestamp {
+        self.setup.clock.now()
+    }
+
+    /// Plays a step and adds it to the scenario. What goes wrong is part of the record.
+    pub async fn play(&mut self, step: ScenarioStep) {
+        let requests =
+            |run: &Self| [Operation::List, Operation::Revoke].map(|operation| run.setup.tenant.count(operation));
+        let at = self.now();
+        let mut record = StepRecord {
+            sentence: step.event.sentence(),
+            at,
+            logins: Vec::new(),
+            lists: 0,
+            revocations: 0,
+            note: None,
+            expected: step.expect.as_ref().map(ToString::to_string),
+            met: None,
+        };
+        match &step.event {
+            ScenarioEvent::SignIn(_) | ScenarioEvent::AtOnce(_) => {
+                self.setup.clock.run();
+                let begun = self.begin(step.event.logins());
+                // A session may end within the step.
+                self.lanes.update(&self.setup.tenant, &self.scenario.people, at, |_| "expired");
+                let explanations = self.explanations(&begun).await;
+                let before = requests(self);
+                record.logins = self.check(begun).await;
+                let after = requests(self);
+                (record.lists, record.revocations) = (after[0] - before[0], after[1] - before[1]);
+                for (login, explanation) in record.logins.iter_mut().zip(explanations) {
+                    login.explanation = explanation;
+                }
+                self.setup.clock.stop();
+            }
+            ScenarioEvent::SignOut(at) => {
+                record.note = self.sign_out(at);
+                self.setup.clock.advance(Duration::from_secs(1));
+            }
+            ScenarioEvent::CloseBrowser(at) => {
+                let closed = self.cookies.remove(at);
+                let note = if closed.is_some() { "The session stays at Auth0." } else { "It had no session." };
+                record.note = Some(note.to_owned());
+                self.setup.clock.advance(Duration::from_secs(1));
+            }
+            ScenarioEvent::Pass(time) => self.setup.clock.advance(*time),
+            ScenarioEvent::Auth0(condition) => {
+                self.setup.set_auth0(*condition);
+                self.auth0 = *condition;
+            }
+            ScenarioEvent::Service(is_up) => self.is_service_up = *is_up,
+        }
+        let now = self.now();
+        self.lanes.update(&self.setup.tenant, &self.scenario.people, now, |sid| {
+            let is_own = record.logins.iter().any(|login| login.sid == sid && login.blocked);
+            match step.event {
+                ScenarioEvent::SignOut(_) => "signed out",
+                _ if is_own => "ended by the Action, because the login was blocked",
+                _ => "ended by session-checker, for another login",
+            }
+        });
+        record.met = step.expect.as_ref().map(|expect| expect.is_met_by(&record.logins));
+        self.records.push(record);
+        self.scenario.steps.push(step);
+    }
+
+    /// What there is to see.
+    pub fn state(&self) -> RunState {
+        let scenario = &self.scenario;
+        let device = |person: &str, device: &String| DeviceState {
+            name: device.clone(),
+            sid: self.cookies.get(&OnDevice { person: person.to_owned(), device: device.clone() }).cloned(),
+        };
+        let people = scenario.people.iter().map(|person| PersonState {
+            name: person.name.clone(),
+            user_id: person.user_id.clone(),
+            devices: person.devices.iter().map(|name| device(&person.name, name)).collect(),
+        });
+        RunState {
+            title: scenario.title.clone(),
+            hint: scenario.hint.clone(),
+            start: scenario.start,
+            now: self.now(),
+            policy: scenario.policy.clone(),
+            warnings: self.warnings.clone(),
+            fail_mode: scenario.fail_mode.as_str(),
+            auth0: self.auth0.as_str(),
+            service: self.is_service_up,
+            check_url: format!("http://{}/check", self.setup.address),
+            people: people.collect(),
+            applications: scenario.applications.clone(),
+            sessions: self.lanes.all().to_vec(),
+            steps: self.records.clone(),
+            scenario: scenario.to_yaml(),
+            expectations: self.with_expectations().to_yaml(),
+        }
+    }
+
+    /// Sets what the Action does from now on when the service gives no answer.
+    pub fn set_fail_mode(&mut self, fail_mode: FailMode) {
+        self.scenario.fail_mode = fail_mode;
+    }
+
+    /// The scenario, where every login is expected to end as it did.
+    fn with_expectations(&self) -> Scenario {
+        let mut scenario = self.scenario.clone();
+        for (step, record) in scenario.steps.iter_mut().zip(&self.records) {
+            let expected =
+                |login: &LoginRecord| ExpectedLogin { blocked: login.blocked, reason: Some(login.reason.clone()) };
+            if !record.logins.is_empty() {
+                step.expect = Some(Expectation(record.logins.iter().map(expected).collect()));
+            }
+        }
+        scenario
+    }
+
+    /// The people authenticate: each login has its session.
+    fn begin(&mut self, sign_ins: &[SignIn]) -> Vec<(SignIn, Login)> {
+        let begin = |sign_in: &SignIn| {
+            let person = self.scenario.person(&sign_in.at.person)?;
+            let cookie = self.cookies.get(&sign_in.at).map(String::as_str);
+            let login = self.setup.tenant.begin_login(&person.user_id, &sign_in.application, cookie);
+            self.lanes.begins(login.sid(), &sign_in.at);
+            Some((sign_in.clone(), login))
+        };
+        sign_ins.iter().filter_map(begin).collect()
+    }
+
+    /// Why the decisions of the logins will come about. Nothing can be listed while Auth0 does not answer.
+    async fn explanations(&self, begun: &[(SignIn, Login)]) -> Vec<Option<super::Explanation>> {
+        let mut explanations = Vec::new();
+        for (sign_in, login) in begun {
+            let can_list = self.auth0 == Auth0Condition::Works && self.is_service_up;
+            explanations.push(match self.scenario.person(&sign_in.at.person).filter(|_| can_list) {
+                Some(person) => explain(&self.setup, person, sign_in, login.sid()).await,
+                None => None,
+            });
+        }
+        explanations
+    }
+
+    /// Runs the checks of all logins at the same time, and lets the Action end each login.
+    async fn check(&mut self, begun: Vec<(SignIn, Login)>) -> Vec<LoginRecord> {
+        let address = self.is_service_up.then_some(self.setup.address);
+        let requests: Vec<_> = begun
+            .iter()
+            .filter_map(|(sign_in, login)| {
+                let person = self.scenario.person(&sign_in.at.person)?;
+                Some(action::request(person, login, sign_in.mfa))
+            })
+            .collect();
+        let answers = join_all(requests.iter().map(|request| action::check(&self.http, address, request))).await;
+        let mut records = Vec::new();
+        for (((sign_in, login), request), answer) in begun.into_iter().zip(requests).zip(answers) {
+            let mut calls = act(&answer, self.scenario.fail_mode);
+            let (sid, resumed) = (login.sid().to_owned(), login.is_resumed());
+            let cookie = match (calls.block, calls.revoke) {
+                (true, true) => {
+                    login.revoke();
+                    None
+                }
+                (true, false) => login.deny(),
+                (false, _) => login.complete(),
+            };
+            if cookie.is_none() && !calls.block {
+                calls.calls.push("Auth0 found the session ended and failed the login".to_owned());
+            }
+            match cookie {
+                Some(sid) => self.cookies.insert(sign_in.at.clone(), sid),
+                None => self.cookies.remove(&sign_in.at),
+            };
+            let reason = answer.as_ref().ok().and_then(|answer| answer["reason"].as_str()).unwrap_or("no_answer");
+            records.push(LoginRecord {
+                person: sign_in.at.person,
+                device: sign_in.at.device,
+                application: sign_in.application,
+                sid,
+                resumed,
+                blocked: calls.block,
+                reason: reason.to_owned(),
+                message: calls.message,
+                request,
+                error: answer.as_ref().err().cloned(),
+                answer: answer.ok(),
+                action: calls.calls,
+                explanation: None,
+            });
+        }
+        records
+    }
+
+    /// Ends the session of a browser. Returns what there is to say.
+    fn sign_out(&mut self, at: &OnDevice) -> Option<String> {
+        let ended = self.cookies.remove(at).is_some_and(|sid| self.setup.tenant.end_session(&sid));
+        (!ended).then(|| "There was no session to end.".to_owned())
+    }
+}
+
+impl Expectation {
+    /// Whether the logins ended so, in any order.
+    fn is_met_by(&self, logins: &[LoginRecord]) -> bool {
+        let fits = |expected: &ExpectedLogin, login: &LoginRecord| {
+            expected.blocked == login.blocked && expected.reason.as_ref().is_none_or(|reason| *reason == login.reason)
+        };
+        let mut left: Vec<&LoginRecord> = logins.iter().collect();
+        // The ones with a reason first: they fit fewer logins.
+        let mut expected: Vec<&ExpectedLogin> = self.0.iter().collect();
+        expected.sort_by_key(|expected| expected.reason.is_none());
+        let met = expected.iter().all(|expected| {
+            let found = left.iter().position(|login| fits(expected, login));
+            found.map(|position| left.swap_remove(position)).is_some()
+        });
+        met && left.is_empty()
+    }
+}

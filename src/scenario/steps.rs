@@ -1,0 +1,191 @@
+//! Steps, as a file and a page write them: one key that says what happens, and `expect`.
+
+use serde_json::{Map, Value, json};
+
+use super::names::alternatives;
+use super::{
+    Auth0Condition, Expectation, ExpectedLogin, OnDevice, Scenario, ScenarioEvent, ScenarioStep, SignIn, duration,
+};
+
+/// The most logins at once: more than a person has devices.
+const MAX_AT_ONCE: usize = 8;
+
+/// The keys of steps.
+const KEYS: [&str; 7] = ["sign in", "sign out", "close browser", "at once", "pass", "auth0", "service"];
+
+const LOGIN_FORM: &str = "write PERSON on DEVICE, PERSON on DEVICE to APPLICATION, or the same and `with mfa`";
+
+impl ScenarioStep {
+    /// Reads a step. The people, devices and applications must be the scenario's.
+    ///
+    /// # Errors
+    /// What is wrong, and what to write instead.
+    pub fn read(value: &Value, scenario: &Scenario) -> Result<Self, String> {
+        let keys = || KEYS.map(|key| format!("`{key}:`")).join(", ");
+        let fields =
+            value.as_object().ok_or_else(|| format!("a step is a key and its value: write one of {}", keys()))?;
+        let mut events = fields.iter().filter(|(key, _)| *key != "expect");
+        let (key, value) = events.next().ok_or_else(|| format!("the step says nothing: write one of {}", keys()))?;
+        if let Some((second, _)) = events.next() {
+            return Err(format!("a step is one thing, and this is `{key}` and `{second}`: write a step for each"));
+        }
+        let event = match key.as_str() {
+            "sign in" => ScenarioEvent::SignIn(login(text(value, LOGIN_FORM)?, scenario)?),
+            "sign out" => ScenarioEvent::SignOut(on_device(value, scenario)?),
+            "close browser" => ScenarioEvent::CloseBrowser(on_device(value, scenario)?),
+            "at once" => ScenarioEvent::AtOnce(at_once(value, scenario)?),
+            "pass" => ScenarioEvent::Pass(duration::parse(text(value, "write a duration such as 2h")?)?),
+            "auth0" => ScenarioEvent::Auth0(auth0(value)?),
+            "service" => match value.as_str() {
+                Some("works") => ScenarioEvent::Service(true),
+                Some("down") => ScenarioEvent::Service(false),
+                _ => return Err("write `service: works` or `service: down`".to_owned()),
+            },
+            other => return Err(format!("`{other}` is no step: write one of {}", keys())),
+        };
+        let expect = fields.get("expect").map(|value| expectation(value, event.logins().len())).transpose()?;
+        Ok(Self { event, expect })
+    }
+
+    /// The step as a value that [`read`](Self::read) reads.
+    pub fn to_value(&self) -> Value {
+        let (key, value) = match &self.event {
+            ScenarioEvent::SignIn(login) => ("sign in", login.to_string().into()),
+            ScenarioEvent::AtOnce(logins) => ("at once", logins.iter().map(ToString::to_string).collect()),
+            ScenarioEvent::SignOut(at) => ("sign out", at.to_string().into()),
+            ScenarioEvent::CloseBrowser(at) => ("close browser", at.to_string().into()),
+            ScenarioEvent::Pass(time) => ("pass", duration::write(*time).into()),
+            ScenarioEvent::Auth0(condition) => ("auth0", condition.as_str().into()),
+            ScenarioEvent::Service(works) => ("service", if *works { "works" } else { "down" }.into()),
+        };
+        let mut fields = Map::from_iter([(key.to_owned(), value)]);
+        if let Some(expect) = &self.expect {
+            fields.insert("expect".to_owned(), json!(expect.to_string()));
+        }
+        Value::Object(fields)
+    }
+}
+
+impl ScenarioEvent {
+    /// The logins of the step.
+    pub fn logins(&self) -> &[SignIn] {
+        match self {
+            Self::SignIn(login) => std::slice::from_ref(login),
+            Self::AtOnce(logins) => logins,
+            _ => &[],
+        }
+    }
+
+    /// The step as a sentence.
+    pub fn sentence(&self) -> String {
+        let sign_in = |login: &SignIn| {
+            let mfa = if login.mfa { " with a second factor" } else { "" };
+            format!("{} signs in to {} on {}{mfa}", login.at.person, login.application, login.at.device)
+        };
+        match self {
+            Self::SignIn(login) => sign_in(login),
+            Self::AtOnce(logins) => format!("At once: {}", logins.iter().map(sign_in).collect::<Vec<_>>().join("; ")),
+            Self::SignOut(at) => format!("{} signs out on {}", at.person, at.device),
+            Self::CloseBrowser(at) => format!("{} closes the browser on {}", at.person, at.device),
+            Self::Pass(time) => format!("{} pass", duration::write(*time)),
+            Self::Auth0(Auth0Condition::Works) => "Auth0 works again".to_owned(),
+            Self::Auth0(Auth0Condition::Slow) => "Auth0 becomes slow".to_owned(),
+            Self::Auth0(Auth0Condition::Limited) => "Auth0's rate limit is used up".to_owned(),
+            Self::Auth0(Auth0Condition::Down) => "Auth0's Management API goes down".to_owned(),
+            Self::Service(true) => "session-checker can be reached again".to_owned(),
+            Self::Service(false) => "session-checker cannot be reached".to_owned(),
+        }
+    }
+}
+
+fn text<'a>(value: &'a Value, form: &str) -> Result<&'a str, String> {
+    value.as_str().ok_or_else(|| form.to_owned())
+}
+
+fn auth0(value: &Value) -> Result<Auth0Condition, String> {
+    let known = Auth0Condition::ALL.into_iter().find(|condition| value.as_str() == Some(condition.as_str()));
+    known.ok_or_else(|| {
+        format!("write `auth0:` and one of {}", alternatives(Auth0Condition::ALL.map(Auth0Condition::as_str)))
+    })
+}
+
+fn at_once(value: &Value, scenario: &Scenario) -> Result<Vec<SignIn>, String> {
+    let logins = value.as_array().filter(|logins| (2..=MAX_AT_ONCE).contains(&logins.len()));
+    let logins = logins.ok_or_else(|| {
+        format!("write a list of 2 to {MAX_AT_ONCE} logins, such as `at once: [Carla on laptop, Carla on phone]`")
+    })?;
+    let logins = logins.iter().map(|value| login(text(value, LOGIN_FORM)?, scenario));
+    let logins = logins.collect::<Result<Vec<_>, String>>()?;
+    for (position, login) in logins.iter().enumerate() {
+        if logins[..position].iter().any(|other| other.at == login.at) {
+            return Err(format!("`{}` logs in twice at once: a browser does one login at a time", login.at));
+        }
+    }
+    Ok(logins)
+}
+
+fn on_device(value: &Value, scenario: &Scenario) -> Result<OnDevice, String> {
+    const FORM: &str = "write PERSON on DEVICE";
+    match text(value, FORM)?.split_whitespace().collect::<Vec<_>>()[..] {
+        [person, "on", device] => place(person, device, scenario),
+        _ => Err(format!("{value} is not understood: {FORM}")),
+    }
+}
+
+fn login(text: &str, scenario: &Scenario) -> Result<SignIn, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (words, mfa) = match &words[..] {
+        [words @ .., "with", "mfa"] => (words, true),
+        words => (words, false),
+    };
+    let (person, device, application) = match *words {
+        [person, "on", device] => (person, device, None),
+        [person, "on", device, "to", application] => (person, device, Some(application)),
+        _ => return Err(format!("`{text}` is not understood: {LOGIN_FORM}")),
+    };
+    let known = scenario.applications.iter().find(|known| application.is_none_or(|name| name == *known));
+    let application = known.cloned().ok_or_else(|| {
+        let known = alternatives(scenario.applications.iter().map(String::as_str));
+        format!("there is no application `{}`: write {known}", application.unwrap_or_default())
+    })?;
+    Ok(SignIn { at: place(person, device, scenario)?, application, mfa })
+}
+
+fn place(person: &str, device: &str, scenario: &Scenario) -> Result<OnDevice, String> {
+    let found = scenario.person(person).ok_or_else(|| {
+        let known = alternatives(scenario.people.iter().map(|person| person.name.as_str()));
+        format!("there is no person `{person}`: write {known}")
+    })?;
+    if !found.devices.iter().any(|known| known == device) {
+        let known = alternatives(found.devices.iter().map(String::as_str));
+        return Err(format!("{} has no device `{device}`: write {known}", found.name));
+    }
+    Ok(OnDevice { person: found.name.clone(), device: device.to_owned() })
+}
+
+fn expectation(value: &Value, logins: usize) -> Result<Expectation, String> {
+    const FORM: &str = "write allowed or blocked, and the reason if it matters: `blocked limit_exceeded`";
+    if logins == 0 {
+        return Err("`expect` is for logins: write it beside `sign in` or `at once`".to_owned());
+    }
+    let expected = text(value, FORM)?.split(',').map(|login| {
+        let (outcome, reason) = match login.split_whitespace().collect::<Vec<_>>()[..] {
+            [outcome] => (outcome, None),
+            [outcome, reason] => (outcome, Some(reason.to_owned())),
+            _ => return Err(format!("{value} is not understood: {FORM}")),
+        };
+        match outcome {
+            "allowed" => Ok(ExpectedLogin { blocked: false, reason }),
+            "blocked" => Ok(ExpectedLogin { blocked: true, reason }),
+            _ => Err(format!("{value} is not understood: {FORM}")),
+        }
+    });
+    let expected = expected.collect::<Result<Vec<_>, _>>()?;
+    if expected.len() != logins {
+        return Err(format!(
+            "`expect` names {} logins and the step has {logins}: write one outcome for each, with commas",
+            expected.len()
+        ));
+    }
+    Ok(Expectation(expected))
+}
