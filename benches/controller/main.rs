@@ -10,7 +10,7 @@
 //! For each number of policies, measures:
 //!
 //! * how long a replica takes from its start until it is ready,
-//! * how much memory it needs,
+//! * how much memory it needs: when it is ready, at most, and after a time without changes,
 //! * how long a changed policy and a changed credential take from the API server's answer until a check uses them,
 //! * what the replica requests from the API server while nothing changes.
 //!
@@ -95,5 +95,6 @@ async fn measure(scene: &Scene<'_>, changes: usize, quiet: Duration) -> Result<F
     }
     eprintln!("counting requests for {} s without changes", quiet.as_secs());
     let quiet = scene.quiet(quiet).await;
-    Ok(Figures { policies, ready, statuses, at_start, peak: replica.peak()?, changed, rotated, quiet })
+    let (settled, peak) = (replica.resident().await?, replica.peak()?);
+    Ok(Figures { policies, ready, statuses, at_start, settled, peak, changed, rotated, quiet })
 }
