@@ -1,8 +1,9 @@
 //! The clients for the watches of Secrets, which share connections.
 //!
-//! There is one watch for each Secret that a policy names, and a connection with TLS for each of them would take half of the
-//! memory of a replica with many tenants. HTTP/2 carries many watches over one connection. Everything else has another client:
-//! a watch keeps its stream, an API server limits the streams of a connection, and a renewal of the Lease must not wait for one.
+//! There is one watch for each Secret that a policy names. A connection with TLS for each of them would be hundreds of sockets
+//! of each replica, and as many at the API server. HTTP/2 carries many watches over one connection. Everything else has another
+//! client: a watch keeps its stream, an API server limits the streams of a connection, and a renewal of the Lease must not wait
+//! for one.
 
 use std::sync::Arc;
 use std::time::Duration;
