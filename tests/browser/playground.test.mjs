@@ -139,6 +139,9 @@ test('every button does what it says', { skip }, async () => {
   await page.getByText(/expired Thu 5 Mar/).first().waitFor();
   await click(page, 'Sign in to shop: Carla on phone');
   assert.equal(await outcome(page), 'Allowed within_limit', 'the session has expired');
+  await click(page, 'Until the next session expires');
+  await page.getByRole('region', { name: 'People and devices' }).getByText('Its session has expired.').first().waitFor();
+  await click(page, 'Sign in to shop: Carla on phone');
   await click(page, 'Sign out: Carla on phone');
   await click(page, 'Sign Anna in: all devices at once');
   const badges = await page.locator('.steps > li').last().locator('.badge').allInnerTexts();

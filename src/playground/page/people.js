@@ -67,7 +67,16 @@ function Choice({ legend, options, value, busy, choose }) {
     </fieldset>`;
 }
 
+/** In how many seconds the next session expires. Undefined when none is alive. */
+function nextExpiry(run) {
+  const now = Date.parse(run.now);
+  const ends = run.sessions.filter((lane) => !lane.ended && lane.expires).map((lane) => Date.parse(lane.expires));
+  const next = Math.min(...ends.filter((end) => end > now));
+  return Number.isFinite(next) ? Math.ceil((next - now) / 1000) : undefined;
+}
+
 export function People({ run, act, busy, mfa, setMfa, setFailMode }) {
+  const next = nextExpiry(run);
   return html`
     <section class="panel" aria-labelledby="people-title">
       <h2 id="people-title">People and devices</h2>
@@ -82,7 +91,10 @@ export function People({ run, act, busy, mfa, setMfa, setFailMode }) {
         ${JUMPS.map((jump) => html`
           <button type="button" key=${jump} disabled=${busy} onClick=${() => act({ pass: jump })}>${jump}</button>`)}
       </div>
-      <p class="note">Moves the one clock of tenant and service.</p>
+      <div class="buttons">
+        <button type="button" disabled=${busy || !next} onClick=${() => act({ pass: `${next}s` })}>Until the next session expires</button>
+      </div>
+      <p class="note">Moves the one clock of tenant and service.${!next && ' No session is alive.'}</p>
     </section>
     <section class="panel" aria-labelledby="accidents-title">
       <h2 id="accidents-title">Accidents</h2>

@@ -11,27 +11,60 @@ const FIELDS = [
   { key: 'failurePolicy', label: 'When undecided', options: ['Deny', 'Allow'] },
 ];
 
-const pattern = (key, parent) => new RegExp(`^${parent ? '[ ]+' : ''}${key}:[ ]*([^#\\n]*?)[ ]*(#.*)?$`, 'm');
+/** A line `key: value # comment`, with this indent. */
+const entry = (indent, key) => new RegExp(`^(${indent}${key}:[ ]*)([^#\\n]*?)([ ]*(?:#.*)?)$`, 'm');
+
+/** Where the fields of `parent` are: the lines below it that are indented. Undefined when it has no such lines. */
+function block(yaml, parent) {
+  const opened = new RegExp(`^${parent}:[ ]*(?:#.*)?\\n`, 'm').exec(yaml);
+  if (!opened) return undefined;
+  const start = opened.index + opened[0].length;
+  const length = /^(?:[ ]+.*\n?|#.*\n?|[ ]*\n)*/.exec(yaml.slice(start))[0].length;
+  return { start, end: start + length };
+}
+
+/** The fields of `parent` in braces on its line: `limits: { perClient: 1 }`. */
+const braces = (parent) => new RegExp(`^(${parent}:[ ]*\\{)([^{}\\n]*)(\\}.*)$`, 'm');
+
+const pairs = (text) => text.split(',').map((pair) => pair.split(':').map((part) => part.trim())).filter(([key]) => key);
 
 /** The value of a field, as it is written. Empty when it is not. */
-export const read = (yaml, { key, parent }) => pattern(key, parent).exec(yaml)?.[1] ?? '';
+export function read(yaml, { key, parent }) {
+  if (!parent) return entry('', key).exec(yaml)?.[2] ?? '';
+  const flow = braces(parent).exec(yaml);
+  if (flow) return pairs(flow[2]).find(([name]) => name === key)?.[1] ?? '';
+  const within = block(yaml, parent);
+  return (within && entry('[ ]+', key).exec(yaml.slice(within.start, within.end))?.[2]) ?? '';
+}
 
 /** The YAML with another value of a field. Empty removes it. Comments and all other lines stay. */
 export function write(yaml, { key, parent }, value) {
-  const found = pattern(key, parent).exec(yaml);
-  if (found) {
-    const indent = /^ */.exec(found[0])[0];
-    const line = value ? `${indent}${key}: ${value}${found[2] ? ` ${found[2]}` : ''}` : null;
-    const [before, after] = [yaml.slice(0, found.index), yaml.slice(found.index + found[0].length)];
-    return line === null ? before + after.replace(/^\n/, '') : before + line + after;
+  if (!parent) return set(yaml, '', key, value);
+  const flow = braces(parent).exec(yaml);
+  if (flow) {
+    const others = pairs(flow[2]).filter(([name]) => name !== key);
+    const all = value ? [...others, [key, value]] : others;
+    const text = all.map(([name, written]) => `${name}: ${written}`).join(', ');
+    return yaml.replace(braces(parent), (line, before, fields, after) => `${before}${text ? ` ${text} ` : ''}${after}`);
   }
-  if (!value) return yaml;
-  const end = yaml === '' || yaml.endsWith('\n') ? yaml : `${yaml}\n`;
-  if (!parent) return `${end}${key}: ${value}\n`;
-  const opened = new RegExp(`^${parent}:[ ]*(#.*)?$`, 'm');
-  return opened.test(end)
-    ? end.replace(opened, (line) => `${line}\n  ${key}: ${value}`)
-    : `${end}${parent}:\n  ${key}: ${value}\n`;
+  const within = block(yaml, parent);
+  if (!within) return value ? `${ended(yaml)}${parent}:\n  ${key}: ${value}\n` : yaml;
+  const fields = yaml.slice(within.start, within.end);
+  const indent = /^[ ]+(?=\S)/m.exec(fields)?.[0] ?? '  ';
+  return yaml.slice(0, within.start) + set(fields, indent, key, value) + yaml.slice(within.end);
+}
+
+const ended = (text) => (text === '' || text.endsWith('\n') ? text : `${text}\n`);
+
+/** The lines with another value of a key. A new one comes first below a parent, and last otherwise. */
+function set(lines, indent, key, value) {
+  const pattern = entry(indent, key);
+  if (!pattern.test(lines)) {
+    if (!value) return lines;
+    return indent ? `${indent}${key}: ${value}\n${lines}` : `${ended(lines)}${key}: ${value}\n`;
+  }
+  if (value) return lines.replace(pattern, (line, before, written, after) => `${before}${value}${after}`);
+  return lines.replace(new RegExp(`${pattern.source}\\n?`, 'm'), '');
 }
 
 function Field({ field, yaml, change }) {
