@@ -2,7 +2,7 @@
 # nginx and wrk. If a tool is missing, the target says what it skipped; with CI=true it fails.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench bench-controller demo action-test browser-test crd chart chart-test alerts-test image-lint e2e-build e2e book ci
+.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench instructions bench-controller demo action-test browser-test crd chart chart-test alerts-test image-lint e2e-build e2e book ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -65,10 +65,14 @@ advisories: ## Check the dependencies against the RustSec database, if it can be
 	  $(CARGO) deny --locked check advisories; \
 	else echo "SKIPPED $@: the database cannot be reached, so NO ADVISORY WAS CHECKED" >&2; fi
 
-bench: ## Measure the ledger, and the service under load compared with nginx (BENCH_SECONDS=15 BENCH_CONNECTIONS=32)
+bench: ## Measure the ledger, and the service compared with nginx; write the figures into the documentation (BENCH_SECONDS=10 BENCH_CONNECTIONS=32 BENCH_QUIET=60)
 	@if command -v wrk >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null; then \
-	  $(CARGO) bench --locked --bench ledger -- --quick && $(CARGO) bench --locked --bench load; \
+	  $(CARGO) bench --locked --bench ledger -- --quick && BENCH_DOCUMENT=$(abspath docs/performance.md) BENCH_README=$(abspath README.md) $(CARGO) bench --locked --bench load; \
 	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
+
+instructions: ## Count the instructions of a check, and fail when they are more than committed (BENCH_COMMIT=1 writes the figure)
+	@if command -v valgrind >/dev/null; then $(CARGO) bench --locked --profile release --bench load -- instructions; \
+	else $(call missing,valgrind,apt-get install valgrind); fi
 
 bench-controller: ## Measure a replica in a cluster with many policies (BENCH_POLICIES=1000,10000 BENCH_CHANGES=200 BENCH_QUIET=240)
 	@if command -v go >/dev/null || test -n "$$KUBEBUILDER_ASSETS"; then $(CARGO) bench --locked --bench controller; \

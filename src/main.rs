@@ -7,7 +7,7 @@ use session_checker::args::{Args, BAD_USAGE, FAILED};
 use session_checker::cli::run;
 use session_checker::source::load_dotenv;
 
-/// A check allocates about 140 times, and one worker often frees what another allocated: the system's allocator took a
+/// A check allocates about 90 times, and one worker often frees what another allocated: the system's allocator took a
 /// fifth of a check's CPU time. Without huge pages, which more than double the resident memory of a Pod with many
 /// watches.
 #[global_allocator]

@@ -23,14 +23,23 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts the service for `tenant`, with its log (one line per check) in a file, and waits until it is ready.
+    /// Starts the service for `tenant`, with its log as in the chart (a line of JSON for each check), and waits until it is ready.
     pub fn start(directory: &Path, tenant: &Tenant) -> Result<Self> {
+        Self::start_at(directory, tenant, &tenant.url, &[])
+    }
+
+    /// The same with another URL of the tenant, and as a program that the command `wrapper` runs.
+    pub fn start_at(directory: &Path, tenant: &Tenant, url: &str, wrapper: &[&str]) -> Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
-        let mut command = process::command(Path::new(env!("CARGO_BIN_EXE_session-checker")));
+        let program =
+            std::env::var("BENCH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_session-checker").to_owned());
+        let words: Vec<&str> = wrapper.iter().copied().chain([&*program]).collect();
+        let mut command = process::command(Path::new(words[0]));
         command
+            .args(&words[1..])
             .arg("serve")
-            .args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()])
-            .args(["--auth0-endpoint", &format!("{}={}", tenant::DOMAIN, tenant.url)])
+            .args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string(), "--log-format", "json"])
+            .args(["--auth0-endpoint", &format!("{}={url}", tenant::DOMAIN)])
             .arg("--auth0-ca-file")
             .arg(&tenant.ca)
             .env_clear()
@@ -41,7 +50,7 @@ impl Service {
             .env("CALLER_TOKEN", CALLER_TOKEN)
             // This folder has no `.env` file that the service would read.
             .current_dir(directory);
-        let mut process = Process::start(&mut command, directory.join("service.log"))?;
+        let mut process = Process::start(&mut command, directory.join(format!("service-{}.log", address.port())))?;
         process.wait_until_ready(admin, "/readyz")?;
         eprintln!("session-checker runs as process {}", process.id());
         Ok(Self { address, admin, process })

@@ -1,8 +1,8 @@
-//! The processes of a run. Each ends with the benchmark. CPU time and memory come from `/proc`.
+//! The processes of a run. Each ends with the benchmark. CPU time, memory and context switches come from `/proc`.
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -30,11 +30,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command of [`command`], with its output in the file `log`.
+    /// Starts a command of [`command`], with its output in the file `log`. The output goes through a pipe, as it does in a container.
     pub fn start(command: &mut Command, log: PathBuf) -> Result<Self> {
-        let file = File::options().append(true).create(true).open(&log)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        Ok(Self { child: spawn(command)?, log: Some(log) })
+        let mut file = File::create(&log)?;
+        let (mut output, writer) = io::pipe()?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let child = spawn(command)?;
+        // Only the child writes: its end is the end of the output.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        thread::spawn(move || io::copy(&mut output, &mut file));
+        Ok(Self { child, log: Some(log) })
     }
 
     /// Starts a command of [`command`]. Returns its standard input and output as well.
@@ -61,9 +66,28 @@ impl Process {
         self.family()?.into_iter().map(peak_memory).sum()
     }
 
-    /// Requests `path` from `address` until the status is 200, for at most 30 s.
+    /// Resident memory in bytes (`VmRSS`) of the process and its children.
+    pub fn memory(&self) -> Result<u64> {
+        self.family()?.into_iter().map(|process| kibibytes(process, "VmRSS:").map(|kibibytes| kibibytes * 1024)).sum()
+    }
+
+    /// Context switches up to now of all threads of the process and its children.
+    pub fn context_switches(&self) -> Result<u64> {
+        let mut switches = 0;
+        for process in self.family()? {
+            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+                let status = fs::read_to_string(thread?.path().join("status"))?;
+                let counts = status.lines().filter_map(|line| line.split_once("_ctxt_switches:"));
+                switches +=
+                    counts.map(|(_, count)| count.trim().parse::<u64>()).sum::<std::result::Result<u64, _>>()?;
+            }
+        }
+        Ok(switches)
+    }
+
+    /// Requests `path` from `address` until the status is 200, for at most two minutes: with valgrind a start takes many seconds.
     pub fn wait_until_ready(&mut self, address: SocketAddr, path: &str) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let problem = match (self.child.try_wait()?, ask(address, "GET", path, &[], "")) {
                 (None, Ok(answer)) if answer.starts_with("HTTP/1.1 200") => return Ok(()),
@@ -72,8 +96,8 @@ impl Process {
                     thread::sleep(Duration::from_millis(20));
                     continue;
                 }
-                (None, Ok(answer)) => format!("{path} is not ready after 30 s: {answer}"),
-                (None, Err(error)) => format!("{path} does not answer after 30 s: {error}"),
+                (None, Ok(answer)) => format!("{path} is not ready after two minutes: {answer}"),
+                (None, Err(error)) => format!("{path} does not answer after two minutes: {error}"),
             };
             let log = self.log.as_ref().map(fs::read_to_string).transpose()?.unwrap_or_default();
             let end = log.lines().rev().take(10).collect::<Vec<_>>().into_iter().rev();
@@ -125,10 +149,15 @@ fn ticks(process: u32) -> Result<u64> {
 }
 
 fn peak_memory(process: u32) -> Result<u64> {
+    kibibytes(process, "VmHWM:").map(|kibibytes| kibibytes * 1024)
+}
+
+/// A size in `/proc/PID/status`.
+fn kibibytes(process: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/PID/status")?;
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kibibytes * 1024)
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.ok_or_else(|| format!("no {name} in /proc/PID/status"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// A loopback address with a free port. Another process may take the port before its use; the start then fails.

@@ -15,7 +15,7 @@ use h2::client::SendRequest;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, HOST};
+use hyper::header::HOST;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
@@ -220,11 +220,6 @@ impl Place {
                 (head, Body::Http1(body))
             }
             Sender::Http2(sender) => {
-                // A sensitive value is never put into HPACK's table: the token would be coded and sent again with each request.
-                // The table compares whole values, so what a caller makes the service send reveals nothing of the token.
-                if let Some(token) = request.headers_mut().get_mut(AUTHORIZATION) {
-                    token.set_sensitive(false);
-                }
                 let response = match sender.send_request(request, true) {
                     Ok((response, _)) => response.await,
                     Err(error) => Err(error),
