@@ -7,8 +7,10 @@ mod doctor;
 mod ledger;
 mod listen;
 mod probe;
+mod sessions;
 mod source;
 mod validate;
+mod why;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -25,8 +27,10 @@ pub use doctor::DoctorArgs;
 pub use ledger::LedgerArgs;
 pub use listen::ListenAddress;
 pub use probe::ProbeArgs;
+pub use sessions::{EndArgs, ListArgs, SessionsCommand, UserArgs};
 pub use source::SourceArgs;
 pub use validate::{ReportFormat, ValidateArgs};
+pub use why::{HashArgs, WhyArgs};
 
 use crate::crd::GoDuration;
 use crate::telemetry::LogFormat;
@@ -75,6 +79,10 @@ pub enum Command {
     /// Examine the policies, their tenants and the ledger step by step, and say what to do. Changes nothing. Exits with 1 when
     /// there is a problem.
     Doctor(Box<DoctorArgs>),
+    /// Ask a running service why it decided as it did: the latest decisions about a user or a request.
+    Why(WhyArgs),
+    /// Ask a running service for the hash under which a user appears in its log lines and decisions.
+    Hash(HashArgs),
     /// Validate SessionPolicy YAML by the rules of the service and the API server.
     Validate(ValidateArgs),
     /// Ask a running service whether it is ready and answers checks, as `helm test` does.
@@ -180,7 +188,7 @@ pub struct ServeArgs {
     pub tls_client_ca: Option<PathBuf>,
 
     /// Key for the hashes of users in logs. Set the same key on all replicas to get the same hashes [default: made from
-    /// --ledger-key, else random].
+    /// --ledger-key, else kept in the shared ledger, else random].
     #[arg(long, env = "SESSION_CHECKER_LOG_HASH_KEY", value_name = "KEY", hide_env_values = true)]
     pub log_hash_key: Option<SecretString>,
     /// Keep serving for this time after SIGTERM, so that load balancers can stop sending requests [default: 5s in a cluster,
@@ -208,50 +216,6 @@ pub struct DemoArgs {
     /// Open the playground in the browser.
     #[arg(long, env = "SESSION_CHECKER_OPEN", value_parser = BoolishValueParser::new())]
     pub open: bool,
-}
-
-/// The commands about a user's sessions.
-#[derive(Debug, Subcommand)]
-pub enum SessionsCommand {
-    /// List the user's sessions at Auth0.
-    List(UserArgs),
-    /// End sessions together with their refresh tokens. The user has to log in again.
-    End(EndArgs),
-}
-
-/// The user whose sessions are listed or ended.
-#[derive(Debug, Group)]
-pub struct UserArgs {
-    /// User id, such as auth0|507f1f77bcf86cd799439020.
-    #[arg(long, env = "SESSION_CHECKER_SESSIONS_USER", value_name = "ID")]
-    pub user: String,
-    /// Tenant domain. Required when there are policies of several tenants.
-    #[arg(long, env = "SESSION_CHECKER_SESSIONS_TENANT", value_name = "DOMAIN")]
-    pub tenant: Option<String>,
-    /// Where policies and the tenants' credentials come from.
-    #[command(flatten)]
-    pub source: SourceArgs,
-}
-
-/// The sessions to end.
-#[derive(Debug, Group)]
-pub struct EndArgs {
-    /// The user whose sessions end.
-    #[command(flatten)]
-    pub user: UserArgs,
-    /// Id of a session to end; repeatable.
-    #[arg(
-        long,
-        env = "SESSION_CHECKER_SESSIONS_SID",
-        value_name = "ID",
-        value_delimiter = ',',
-        required_unless_present = "all",
-        conflicts_with = "all"
-    )]
-    pub sid: Vec<String>,
-    /// End all sessions of the user.
-    #[arg(long, env = "SESSION_CHECKER_SESSIONS_ALL", value_parser = BoolishValueParser::new())]
-    pub all: bool,
 }
 
 /// The commands that read policies, and so the `.env` file that `serve` reads.

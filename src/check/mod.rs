@@ -8,6 +8,7 @@
 //! A dry run uses neither the ledger nor the recent holders, and it revokes nothing.
 
 mod dry_run;
+mod evict;
 mod failure_log;
 mod metrics;
 pub mod session_lists;
@@ -19,33 +20,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::hmac;
 use futures::FutureExt;
-use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 pub use dry_run::{DryRun, Hypothesis, dry_run};
 pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
-use crate::auth0::{CallContext, Error, TenantClient};
+use crate::auth0::CallContext;
 use crate::clock::ServiceClock;
 use crate::coverage::Coverage;
+use crate::decisions::{DecisionLog, RecordedCheck};
 use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
 use crate::policy::{
     Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, ObjectName,
-    Origins, Policy, PolicyVersion, Reason, Reentry, Resolution, Verdict,
+    Origins, Policy, PolicyVersion, Reason, Reentry, Resolution, SessionRole, Verdict,
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
+use evict::evict;
 use failure_log::{FailureLog, Task};
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
-
-/// The maximum number of concurrent revocations of one check. A production tenant accepts bursts of 50, so other checks still get
-/// requests.
-const MAX_CONCURRENT_REVOCATIONS: usize = 8;
 
 /// The warnings about unknown tenants that are written at once: one for each of a few Actions.
 const UNKNOWN_TENANT_LINES: u32 = 5;
@@ -56,7 +53,7 @@ const UNKNOWN_TENANT_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Checker {
     current: Arc<ArcSwap<Snapshot>>,
     metrics: CheckMetrics,
-    log_hash_key: hmac::Key,
+    decisions: Arc<DecisionLog>,
     /// Bounds the warnings about tenants that no policy knows: an Action sends the same name with every login.
     unknown_tenants: LogSampler,
     failures: FailureLog,
@@ -65,6 +62,13 @@ pub struct Checker {
     session_lists: SessionLists,
     clock: ServiceClock,
     coverage: Arc<Coverage>,
+}
+
+/// The sessions that a decision counted.
+struct CountedSessions {
+    listing: Arc<SessionListing>,
+    /// The role of each session, in the order of the list.
+    roles: Vec<SessionRole>,
 }
 
 /// The state of a check, or of a dry run, between its steps.
@@ -79,23 +83,25 @@ struct Walk<'a> {
     /// The sessions it revoked or could not revoke.
     eviction: Eviction,
     seen: DryRun<'a>,
+    /// The sessions by which a check stopped the login or ended others.
+    counted: Option<CountedSessions>,
     /// Whether the tenant is not named but assumed: the check reads, and changes nothing.
     read_only: bool,
 }
 
 impl Checker {
-    /// Answers by the current snapshot. `log_hash_key` keys the hash under which users appear in logs.
+    /// Answers by the current snapshot. `decisions` has the key of the hash under which users appear in logs.
     pub fn new(
         current: Arc<ArcSwap<Snapshot>>,
         ledger: Arc<Ledger>,
         metrics: CheckMetrics,
-        log_hash_key: hmac::Key,
+        decisions: Arc<DecisionLog>,
         coverage: Arc<Coverage>,
     ) -> Self {
         Self {
             current,
             metrics,
-            log_hash_key,
+            decisions,
             unknown_tenants: LogSampler::new(UNKNOWN_TENANT_LINES, UNKNOWN_TENANT_INTERVAL),
             failures: FailureLog::default(),
             ledger,
@@ -125,6 +131,12 @@ impl Checker {
         self.failures.sweep();
         self.metrics.kept_lists(self.session_lists.kept());
         self.coverage.sweep();
+        self.decisions.sweep();
+    }
+
+    /// The records of decisions.
+    pub fn decisions(&self) -> &DecisionLog {
+        &self.decisions
     }
 
     /// When a policy last answered a check since this process started.
@@ -149,11 +161,33 @@ impl Checker {
 
     /// Answers a login that arrived at `arrived`, by the policies that its caller may use. The policy's
     /// timeout starts at `arrived`.
-    pub async fn check(&self, snapshot: &Snapshot, view: &CallerView, login: &Login, arrived: Instant) -> Answer {
+    pub async fn check(
+        &self,
+        snapshot: &Snapshot,
+        view: &CallerView,
+        login: &Login,
+        request_id: &str,
+        arrived: Instant,
+    ) -> Answer {
         let mut walk = Walk::new(Some(self), snapshot, login, arrived);
         let answer = walk.answer(view).await;
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         self.record(login, &answer, tenant, arrived);
+        let check = RecordedCheck {
+            request_id,
+            user_id: login.user_id(),
+            client_id: login.client_id(),
+            tenant,
+            generation: walk.seen.policy.and_then(PolicyVersion::generation),
+            limit_check: walk.seen.limit_check,
+            took: arrived.elapsed(),
+        };
+        let counted = walk.counted.iter();
+        self.decisions.note(
+            &answer,
+            &check,
+            counted.flat_map(|counted| counted.listing.sessions.views().zip(&counted.roles)),
+        );
         self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
         answer
     }
@@ -168,17 +202,17 @@ impl Checker {
         version: &Arc<PolicyVersion>,
         limit_check: LimitCheck<'_>,
         request: ListRequest<'_>,
-    ) -> Result<Decision, Verdict> {
+    ) -> Result<(Decision, Option<CountedSessions>), Verdict> {
         let policy = limit_check.policy();
         let enough_for = Some((version, limit_check));
         let mut decided = self.decide(attempt, limit_check, ListRequest { enough_for, ..request }).await?;
-        if let (Err(Verdict::Failed { failure: Failure::UpstreamError, .. }), listing) = &decided
+        if let (Err(Verdict::Failed { failure: Failure::UpstreamError, .. }), listing, _) = &decided
             && listing.sessions.completeness() == Completeness::Enough
         {
             // A session that counted while the list was read has ended, or this service revoked it.
             decided = self.decide(attempt, limit_check, request).await?;
         }
-        let (decision, listing) = decided;
+        let (decision, listing, roles) = decided;
         let (decision, sessions) = (decision?, &listing.sessions);
         // Only a place that the list shows (decision 3.4) is remembered: a login that the ledger alone knows may never complete.
         if let Decision::Within { holder: true, .. } = decision
@@ -187,10 +221,11 @@ impl Checker {
         {
             self.holders.add(version, limit_check.chosen_by(), attempt.key(), policy.recheck_after);
         }
-        Ok(decision)
+        Ok((decision, roles.map(|roles| CountedSessions { listing, roles })))
     }
 
-    /// Lists the sessions, and decides by them and the ledger. The inner error is the verdict of the ledger.
+    /// Lists the sessions, and decides by them and the ledger. The inner error is the verdict of the ledger. A decision that stops
+    /// or ends a session has the roles of the listed ones.
     ///
     /// # Errors
     /// The verdict, when the sessions could not be listed.
@@ -199,7 +234,7 @@ impl Checker {
         attempt: &mut Attempt,
         limit_check: LimitCheck<'_>,
         request: ListRequest<'_>,
-    ) -> Result<(Result<Decision, Verdict>, Arc<SessionListing>), Verdict> {
+    ) -> Result<(Result<Decision, Verdict>, Arc<SessionListing>, Option<Vec<SessionRole>>), Verdict> {
         let policy = limit_check.policy();
         let (origin, listing) = self.session_lists.get(request).await;
         if origin != ListOrigin::Own {
@@ -216,17 +251,21 @@ impl Checker {
             tracing::info!(tenant, failures, "users' sessions can be listed again");
         }
         let sessions = &listing.sessions;
+        let mut roles = None;
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
-            limit_check.decide(LimitInputs { sessions, admissions, revoked, origins, now: self.clock.timestamp() })
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.clock.timestamp() };
+            let decision = limit_check.decide(inputs);
+            let is_notable = matches!(decision, Decision::Exceeded { .. } | Decision::Evict { .. });
+            roles = is_notable.then(|| limit_check.explain(inputs));
+            decision
         };
         let decision = attempt.admit(sessions, listing.since, request.call.deadline, decide).await;
-        Ok((decision, listing))
+        Ok((decision, listing, roles))
     }
 
     /// Counts the check and writes its log line.
     fn record(&self, login: &Login, answer: &Answer, tenant: &str, arrived: Instant) {
-        let tag = hmac::sign(&self.log_hash_key, login.user_id().as_bytes());
-        let user = u64::from_be_bytes(tag.as_ref()[..8].try_into().expect("a tag is longer than that"));
+        let user = self.decisions.hash_number(login.user_id());
         let took = arrived.elapsed();
         self.metrics.check(CheckRecord { answer, tenant, user, took });
         tracing::info!(
@@ -260,7 +299,7 @@ impl Checker {
 impl<'a> Walk<'a> {
     fn new(checker: Option<&'a Checker>, snapshot: &'a Snapshot, login: &'a Login, arrived: Instant) -> Self {
         let (eviction, seen) = (Eviction::default(), DryRun::default());
-        Self { checker, snapshot, login, arrived, attempt: None, eviction, seen, read_only: false }
+        Self { checker, snapshot, login, arrived, attempt: None, eviction, seen, counted: None, read_only: false }
     }
 
     /// Takes all steps.
@@ -399,7 +438,9 @@ impl<'a> Walk<'a> {
                     call: &call,
                     enough_for: None,
                 };
-                checker.admit(attempt, version, limit_check, request).await?
+                let (decision, counted) = checker.admit(attempt, version, limit_check, request).await?;
+                self.counted = counted;
+                decision
             }
             _ => self.preview(limit_check, client, &call).await?,
         };
@@ -426,26 +467,6 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Revokes sessions, several at a time. It tries all of them, and returns the first error.
-async fn evict(client: &TenantClient, victims: Vec<String>, call: &CallContext) -> (Eviction, Option<Error>) {
-    let revoke = |sid: String| async move {
-        let result = client.revoke_session(&sid, call).await;
-        (sid, result)
-    };
-    let mut results = stream::iter(victims).map(revoke).buffer_unordered(MAX_CONCURRENT_REVOCATIONS);
-    let (mut eviction, mut failure) = (Eviction::default(), None);
-    while let Some((sid, result)) = results.next().await {
-        match result {
-            Ok(_) => eviction.revoked.push(sid),
-            Err(error) => {
-                eviction.not_revoked.push(sid);
-                failure.get_or_insert(error);
-            }
-        }
-    }
-    (eviction, failure)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -460,7 +481,7 @@ mod tests {
     #[test]
     fn check_in_progress_takes_few_bytes() {
         let now = Instant::now();
-        let size = future_size(|checker, snapshot, view, login| checker.check(snapshot, view, login, now));
+        let size = future_size(|checker, snapshot, view, login| checker.check(snapshot, view, login, "id", now));
         assert!(size <= 6_000, "{size}");
     }
 }

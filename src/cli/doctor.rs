@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, redirect};
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
+use super::admin::ask;
 use super::serve::{is_set, redis_address};
 use super::source::source_config;
 use crate::args::{DoctorArgs, FAILED, OutputFormat};
@@ -58,31 +58,11 @@ async fn examine(mut args: DoctorArgs) -> Result<Examination, RunError> {
 /// Asks a running service until it answers or the time is over.
 async fn ask_until(admin: &Url, end: Instant) -> Result<Examination, RunError> {
     loop {
-        match ask(admin).await {
+        match ask(admin, "/debug/doctor", &[], REQUEST_TIMEOUT).await {
             Err(_) if Instant::now() + INTERVAL <= end => sleep(INTERVAL).await,
             answered => return answered,
         }
     }
-}
-
-/// Lets a running service examine itself.
-async fn ask(admin: &Url) -> Result<Examination, RunError> {
-    let failed = |error: String| RunError::Command(format!("{admin}: {error}"));
-    let url = admin.join("/debug/doctor").map_err(|error| failed(error.to_string()))?;
-    let client = Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none()).build();
-    let client = client.map_err(|error| failed(error.to_string()))?;
-    let response = client.get(url).send().await.map_err(|error| {
-        let cause = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-        failed(cause.map_or_else(String::new, ToString::to_string))
-    })?;
-    let status = response.status();
-    let body = response.text().await.map_err(|error| failed(error.to_string()))?;
-    if status != StatusCode::OK {
-        return Err(failed(format!(
-            "the service answered {status}: is this the admin port, and is the service of this version?"
-        )));
-    }
-    serde_json::from_str(&body).map_err(|error| failed(format!("the answer cannot be read: {error}")))
 }
 
 fn text(examination: &Examination, quiet: bool) -> String {

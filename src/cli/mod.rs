@@ -1,5 +1,6 @@
 //! Runs the commands. Each command is one file; `source` turns the options that they share into a configuration.
 
+mod admin;
 mod check;
 mod crd;
 #[cfg(feature = "simulator")]
@@ -11,6 +12,7 @@ mod serve;
 mod sessions;
 mod source;
 mod validate;
+mod why;
 
 use crate::args::{Args, Command};
 use crate::service::RunError;
@@ -30,6 +32,8 @@ pub async fn run(args: Args) -> Result<u8, RunError> {
         Command::Man { folder } => generate::man_pages(&folder),
         Command::Validate(args) => validate::run(&args),
         Command::Probe(args) => probe::run(args).await,
+        Command::Why(args) => why::run(args).await,
+        Command::Hash(args) => why::hash(args).await,
         Command::Check(args) => return with_telemetry(format, "warn", check::run(*args)).await,
         Command::Doctor(args) => return with_telemetry(format, "error", doctor::run(*args)).await,
         Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(*command)).await,

@@ -1,6 +1,7 @@
 //! `session-checker sessions`: lists or ends the sessions of a user.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::source::source_config;
-use crate::args::{EndArgs, SessionsCommand, UserArgs};
-use crate::auth0::{Revoked, TenantClient};
-use crate::policy::{SessionList, SessionView};
+use crate::args::{EndArgs, ListArgs, OutputFormat, SessionsCommand, UserArgs};
+use crate::auth0::{Error, Revoked, TenantClient};
+use crate::policy::{Failure, PolicyVersion, SessionList, SessionView};
 use crate::service::RunError;
 use crate::snapshot::Snapshot;
 
@@ -28,29 +29,49 @@ pub async fn run(command: SessionsCommand) -> Result<(), RunError> {
     }
 }
 
-/// The user's sessions, and the client that listed them.
-async fn fetch(args: UserArgs) -> Result<(TenantClient, SessionList), RunError> {
+/// The user's sessions, and the client that listed them. With `ends` it is the one of the policy that needs the most scopes,
+/// which is one that may end sessions when there is one.
+async fn fetch(args: UserArgs, ends: bool) -> Result<(TenantClient, SessionList), RunError> {
     let snapshot = source_config(args.source)?.read_once().await?;
-    let client = client_of(&snapshot, args.tenant.as_deref())?;
+    let client = client_of(&snapshot, args.tenant.as_deref(), ends)?;
     let sessions = client.list_sessions(&args.user, &(Instant::now() + REQUEST_TIMEOUT).into()).await;
-    let sessions = sessions.map_err(|error| RunError::Command(format!("the sessions could not be listed: {error}")))?;
+    let sessions = sessions.map_err(|error| {
+        let remedy = scope_remedy(&error, "read:sessions");
+        RunError::Command(format!("the sessions could not be listed: {error}{remedy}"))
+    })?;
     Ok((client, sessions))
 }
 
+/// What to do about an error of a missing scope.
+fn scope_remedy(error: &Error, scopes: &str) -> String {
+    if error.failure == Failure::InsufficientScope {
+        format!(". Grant {scopes} to the application of the credential, under APIs, Auth0 Management API")
+    } else {
+        String::new()
+    }
+}
+
 /// A client of the named tenant, or of the only one.
-fn client_of(snapshot: &Snapshot, tenant: Option<&str>) -> Result<TenantClient, RunError> {
-    let mut tenants: BTreeMap<&str, &TenantClient> = BTreeMap::new();
+fn client_of(snapshot: &Snapshot, tenant: Option<&str>, ends: bool) -> Result<TenantClient, RunError> {
+    let mut tenants: BTreeMap<&str, (usize, &TenantClient)> = BTreeMap::new();
     for active_policy in snapshot.policy_set.active_policies() {
         let scope = active_policy.version.scope();
         if tenant.is_none_or(|name| scope.tenant.is_called(name))
             && let Some(client) = snapshot.client(&scope.name)
         {
-            tenants.entry(scope.tenant.domain()).or_insert(client);
+            let scopes = match &*active_policy.version {
+                PolicyVersion::Compiled(policy) if ends => policy.oauth_scopes().len(),
+                _ => 0,
+            };
+            let chosen = tenants.entry(scope.tenant.domain()).or_insert((scopes, client));
+            if scopes > chosen.0 {
+                *chosen = (scopes, client);
+            }
         }
     }
     let mut found = tenants.values();
     match (found.next(), found.next(), tenant) {
-        (Some(client), None, _) => Ok(TenantClient::clone(client)),
+        (Some((_, client)), None, _) => Ok(TenantClient::clone(client)),
         (None, _, Some(name)) => Err(RunError::Command(format!("no policy has a credential for the tenant {name}"))),
         (None, _, None) => Err(RunError::Command("no policy has a credential for its tenant".to_owned())),
         _ => {
@@ -64,25 +85,65 @@ fn client_of(snapshot: &Snapshot, tenant: Option<&str>) -> Result<TenantClient, 
 }
 
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
-async fn list(args: UserArgs) -> Result<(), RunError> {
-    let (_, sessions) = fetch(args).await?;
-    for session in sessions.views() {
-        println!("{}", describe(&session));
-    }
-    if sessions.is_empty() {
-        println!("The user has no sessions.");
+async fn list(args: ListArgs) -> Result<(), RunError> {
+    let (_, sessions) = fetch(args.user, false).await?;
+    match args.output {
+        OutputFormat::Json => {
+            let views: Vec<Value> = sessions.views().map(|session| describe_json(&session)).collect();
+            println!("{:#}", json!({ "known_user": !sessions.is_of_unknown_user(), "sessions": views }));
+        }
+        OutputFormat::Text if sessions.is_of_unknown_user() => println!("The tenant does not know this user."),
+        OutputFormat::Text if sessions.is_empty() => println!("The user has no sessions."),
+        OutputFormat::Text => print!("{}", table(&sessions)),
     }
     Ok(())
 }
 
+/// The sessions as a table, the latest used first.
+fn table(sessions: &SessionList) -> String {
+    let mut views: Vec<SessionView<'_>> = sessions.views().collect();
+    views.sort_by_key(|session| std::cmp::Reverse(session.last_used_at));
+    let head = ["SESSION", "BEGAN", "LAST USED", "ENDS", "APPLICATIONS"].map(str::to_owned);
+    let row = |session: &SessionView<'_>| {
+        [
+            session.id.to_owned(),
+            time(session.created_at),
+            time(session.last_used_at),
+            time(session.ends_at),
+            applications(session),
+        ]
+    };
+    let rows: Vec<[String; 5]> = [head].into_iter().chain(views.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    let line = |row: &[String; 5]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
 async fn end(args: EndArgs) -> Result<(), RunError> {
-    let (client, sessions) = fetch(args.user).await?;
-    let chosen: Vec<&str> =
-        if args.all { sessions.ids().collect() } else { args.sid.iter().map(String::as_str).collect() };
+    let user = args.user.user.clone();
+    let (client, sessions) = fetch(args.user, true).await?;
+    let kept = args.others_than.as_deref();
+    let named: Vec<&str> = args.sid.iter().map(String::as_str).chain(kept).collect();
     // Before the first session is ended: a mistyped id must not leave the command half done.
-    if let Some(unknown) = chosen.iter().find(|sid| !sessions.ids().any(|id| id == **sid)) {
+    if let Some(unknown) = named.iter().find(|sid| !sessions.ids().any(|id| id == **sid)) {
         return Err(RunError::Command(format!("{unknown} is not a session of the user. No session was ended")));
+    }
+    let chosen: Vec<&str> = if args.all || kept.is_some() {
+        sessions.ids().filter(|id| kept != Some(*id)).collect()
+    } else {
+        args.sid.iter().map(String::as_str).collect()
+    };
+    if chosen.is_empty() {
+        println!("The user has no {}sessions.", if kept.is_some() { "other " } else { "" });
+        return Ok(());
+    }
+    if !args.yes && !confirm(&format!("End {} of {} sessions of {user}?", chosen.len(), sessions.len()))? {
+        return Err(RunError::Command("no session was ended".to_owned()));
     }
     let mut failed = 0;
     for sid in &chosen {
@@ -91,12 +152,10 @@ async fn end(args: EndArgs) -> Result<(), RunError> {
             Ok(Revoked::AlreadyGone) => println!("{sid} had already ended"),
             Err(error) => {
                 failed += 1;
-                println!("{sid} could not be ended: {error}");
+                let remedy = scope_remedy(&error, "delete:sessions and delete:refresh_tokens");
+                println!("{sid} could not be ended: {error}{remedy}");
             }
         }
-    }
-    if chosen.is_empty() {
-        println!("The user has no sessions.");
     }
     if failed > 0 {
         return Err(RunError::Command(format!("{failed} of {} sessions could not be ended", chosen.len())));
@@ -104,13 +163,34 @@ async fn end(args: EndArgs) -> Result<(), RunError> {
     Ok(())
 }
 
-/// One session as a line of text.
-pub(super) fn describe(session: &SessionView<'_>) -> String {
-    let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
-    let clients = session.clients.as_ref().map_or_else(
+/// Asks at the terminal, and returns whether the answer is yes.
+#[expect(clippy::print_stderr, reason = "the question is not the output of the command")]
+fn confirm(question: &str) -> Result<bool, RunError> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(RunError::Command("there is no terminal to ask at: give --yes. No session was ended".to_owned()));
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let read = stdin.lock().read_line(&mut answer);
+    read.map_err(|error| RunError::Command(format!("the answer could not be read: {error}")))?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
+}
+
+fn applications(session: &SessionView<'_>) -> String {
+    session.clients.as_ref().map_or_else(
         || "unknown".to_owned(),
         |clients| if clients.is_empty() { "none".to_owned() } else { clients.join(",") },
-    );
+    )
+}
+
+/// One session as a line of text.
+pub(super) fn describe(session: &SessionView<'_>) -> String {
+    let clients = applications(session);
     format!(
         "{} began {} last used {} ends {} applications {clients}",
         session.id,

@@ -146,6 +146,14 @@ impl fmt::Debug for TokenDigest {
 }
 
 impl PolicyVersion {
+    /// The generation of a version that compiles.
+    pub fn generation(&self) -> Option<i64> {
+        match self {
+            Self::Compiled(policy) => Some(policy.generation),
+            Self::Invalid(_) => None,
+        }
+    }
+
     /// What the policy governs.
     pub fn scope(&self) -> &PolicyScope {
         match self {

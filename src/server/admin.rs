@@ -3,17 +3,23 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::app::App;
 use super::openapi;
+use crate::decisions::DecisionQuery;
 use crate::doctor::Observation;
 use crate::metrics::LiveSeries;
 use crate::policy::{Condition, PolicyReport, PolicyVersion, Selector};
+
+/// How many decisions are shown unless the request says so.
+const DEFAULT_DECISIONS: usize = 20;
 
 /// Answers while the process runs.
 pub(super) async fn livez() -> &'static str {
@@ -74,6 +80,43 @@ pub(super) async fn doctor(State(app): State<Arc<App>>) -> Json<Value> {
     };
     let examination = app.doctor.examine(&snapshot, Some(&observe)).await;
     Json(json!(*examination))
+}
+
+/// Which decisions to show.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DecisionParameters {
+    /// The user id.
+    user: Option<String>,
+    /// The hash of the user, as in log lines.
+    user_hash: Option<String>,
+    request_id: Option<String>,
+    since: Option<Timestamp>,
+    limit: Option<usize>,
+}
+
+/// The records of decisions, the latest first.
+pub(super) async fn decisions(State(app): State<Arc<App>>, Query(asked): Query<DecisionParameters>) -> Json<Value> {
+    let decisions = app.checker.decisions();
+    let query = DecisionQuery {
+        user: asked.user.map(|user| decisions.hash(&user)).or(asked.user_hash),
+        request_id: asked.request_id,
+        since: asked.since,
+        limit: asked.limit.unwrap_or(DEFAULT_DECISIONS),
+    };
+    let (records, shared) = decisions.find(&query).await;
+    Json(json!({ "shared": shared, "decisions": records }))
+}
+
+/// The user whose hash to show.
+#[derive(Deserialize)]
+pub(super) struct HashParameters {
+    user: String,
+}
+
+/// The hash under which a user appears in log lines and records.
+pub(super) async fn hash(State(app): State<Arc<App>>, Query(asked): Query<HashParameters>) -> Json<Value> {
+    Json(json!({ "hash": app.checker.decisions().hash(&asked.user) }))
 }
 
 fn describe(report: &PolicyReport, app: &App) -> Value {

@@ -102,8 +102,9 @@ pub(super) async fn check(
     // When the caller disconnects, the check continues: an eviction must not stop halfway, and the check is still counted.
     let check = {
         let (app, running) = (Arc::clone(&app), app.checks.token());
+        let request_id = request_id.clone();
         async move {
-            let answer = app.checker.check(&snapshot, &view, &login, arrived).await;
+            let answer = app.checker.check(&snapshot, &view, &login, request_id.as_str(), arrived).await;
             drop(running);
             answer
         }

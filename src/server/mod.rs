@@ -79,6 +79,8 @@ pub fn admin_router(app: Arc<App>) -> Router {
         .route("/metrics", get(admin::metrics))
         .route("/debug/policies", get(admin::policies))
         .route("/debug/doctor", get(admin::doctor))
+        .route("/debug/decisions", get(admin::decisions))
+        .route("/debug/hash", get(admin::hash))
         .route("/openapi.json", get(admin::openapi))
         .layer(middleware::from_fn(layers::require_host))
         .with_state(app)

@@ -26,6 +26,7 @@ use crate::check::{CheckMetrics, Checker};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
 use crate::controller::status::{Observations, start_status_writer};
+use crate::decisions::DecisionLog;
 use crate::doctor::Doctor;
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
@@ -102,6 +103,7 @@ impl Service {
         let ledger = ledger(redis.clone(), &registry, config.clock.clone());
         let check_metrics = CheckMetrics::new(&registry);
         let coverage = coverage(&config, redis.clone(), &registry, check_metrics.last_checks());
+        let shared_store = redis.clone();
         let doctor = Doctor::new(redis.clone(), config.ledger_timeout, config.replicas);
         let quotas = QuotaConfig::new(redis, config.replicas);
         let proxy_file = config.source.read_proxy_credentials()?;
@@ -197,9 +199,19 @@ impl Service {
             None => (None, None),
         };
 
-        let log_hash_key = log_hash_key(config.log_hash_key.as_ref(), config.ledger_key.as_ref());
+        let log_hash_key =
+            log_hash_key(config.log_hash_key.as_ref(), config.ledger_key.as_ref(), shared_store.as_ref()).await;
+        let decisions = Arc::new(DecisionLog::new(log_hash_key, shared_store, &registry));
+        if decisions.is_shared() {
+            let decisions = Arc::clone(&decisions);
+            let writer = async move {
+                decisions.share().await;
+                Ok(std::future::pending().await)
+            };
+            background_tasks.spawn(never_ends("the writer of decision records", writer));
+        }
         let app = Arc::new(App {
-            checker: Checker::new(publisher.current(), ledger, check_metrics, log_hash_key, Arc::clone(&coverage))
+            checker: Checker::new(publisher.current(), ledger, check_metrics, decisions, Arc::clone(&coverage))
                 .with_clock(config.clock),
             coverage: Arc::clone(&coverage),
             log_batches: App::log_batches(),

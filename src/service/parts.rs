@@ -1,6 +1,7 @@
 //! Builds the parts of the service from its configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use rand::Rng as _;
@@ -73,9 +74,18 @@ pub(super) fn token_digest(token: &SecretString) -> Option<TokenDigest> {
     }
 }
 
+/// The name of the register with the key of the hashes in logs. No user is named like it.
+const LOG_HASH_KEY: &str = "/log-hash-key";
+/// How long the key is kept after the last start of a replica.
+const LOG_HASH_KEY_TTL: Duration = Duration::from_secs(400 * 24 * 3600);
+
 /// The key of the hashes of users in logs: the configured one; else one made from the ledger's key, which all replicas have;
-/// else a random one.
-pub(super) fn log_hash_key(configured: Option<&SecretString>, ledger_key: Option<&SecretString>) -> hmac::Key {
+/// else one that the replicas keep in the shared store; else a random one.
+pub(super) async fn log_hash_key(
+    configured: Option<&SecretString>,
+    ledger_key: Option<&SecretString>,
+    store: Option<&Redis>,
+) -> hmac::Key {
     if let Some(key) = configured {
         return hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
     }
@@ -87,7 +97,30 @@ pub(super) fn log_hash_key(configured: Option<&SecretString>, ledger_key: Option
     }
     let mut key = [0; 32];
     rand::rng().fill_bytes(&mut key);
-    hmac::Key::new(hmac::HMAC_SHA256, &key)
+    let Some(store) = store else { return hmac::Key::new(hmac::HMAC_SHA256, &key) };
+    let own: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let shared = shared_log_hash_key(store, &own).await;
+    if shared.is_none() {
+        tracing::warn!(
+            "the shared store did not answer: the hashes of users in the logs of this replica differ from those of others until it \
+             restarts"
+        );
+    }
+    hmac::Key::new(hmac::HMAC_SHA256, shared.unwrap_or(own).as_bytes())
+}
+
+/// The key in the shared store, which is `own` when there is none. `None` when the store does not answer.
+async fn shared_log_hash_key(store: &Redis, own: &str) -> Option<String> {
+    let mut stored = store.read(LOG_HASH_KEY).await?;
+    loop {
+        let text = if stored.text.is_empty() { own.to_owned() } else { stored.text };
+        // Also when it is there: each start keeps it for another year.
+        let revision = stored.revision.wrapping_add(1).max(1);
+        match store.compare_exchange(LOG_HASH_KEY, stored.revision, revision, &text, LOG_HASH_KEY_TTL).await? {
+            Ok(()) => return Some(text),
+            Err(other) => stored = other,
+        }
+    }
 }
 
 /// The Redis that replicas share, when a URL is configured.

@@ -52,7 +52,7 @@ fn sources_in_the_pod(manifests: &Manifests) -> Vec<SourceArgs> {
     .map(|line| match manifests.args(line).unwrap().command {
         Command::Check(check) => check.source,
         Command::Sessions(sessions) => match *sessions {
-            SessionsCommand::List(list) => list.source,
+            SessionsCommand::List(list) => list.user.source,
             SessionsCommand::End(end) => end.user.source,
         },
         other => panic!("{other:?}"),

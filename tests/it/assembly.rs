@@ -9,6 +9,7 @@ use serde_json::Value;
 use session_checker::auth0::{Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
 use session_checker::coverage::{Coverage, CoverageOptions};
+use session_checker::decisions::DecisionLog;
 use session_checker::doctor::Doctor;
 use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::MetricRegistry;
@@ -49,10 +50,11 @@ impl Assembly {
         });
         let ledger = Arc::new(Ledger::new(Failover::new(Memory::new(LEDGER_ENTRIES), None)));
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"tests");
+        let decisions = Arc::new(DecisionLog::new(key, None, &registry));
         let metrics = CheckMetrics::new(&registry);
         let last_checks = Arc::clone(metrics.last_checks());
         let coverage = Arc::new(Coverage::new(CoverageOptions::default(), None, &registry, last_checks));
-        let checker = Checker::new(publisher.current(), ledger, metrics, key, Arc::clone(&coverage));
+        let checker = Checker::new(publisher.current(), ledger, metrics, decisions, Arc::clone(&coverage));
         Self { registry, checker, coverage }
     }
 

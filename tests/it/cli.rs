@@ -84,9 +84,14 @@ async fn sessions_end_only_for_their_user() {
     tenant.add_session("auth0|bert", Session::new("bert", tenant.now()));
     let (code, text) = run(&tenant, &folder, &["sessions", "list", "--user", USER]).await;
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("laptop began") && text.contains(&format!("applications {APP}")), "{text}");
+    assert!(text.contains("LAST USED") && text.contains("laptop") && text.contains(APP), "{text}");
+    let (_, text) = run(&tenant, &folder, &["sessions", "list", "--user", USER, "-o", "json"]).await;
+    assert_eq!(first_json(&text)["sessions"][0]["clients"], json!([APP]), "{text}");
 
     let end = ["sessions", "end", "--user", USER];
+    let (code, text) = run(&tenant, &folder, &[&end[..], &["--all"]].concat()).await;
+    assert_eq!((code, text.contains("give --yes")), (1, true), "nobody can be asked: {text}");
+    let end = ["sessions", "end", "--user", USER, "--yes"];
     let (code, text) = run(&tenant, &folder, &[&end[..], &["--sid", "laptop", "--sid", "bert"]].concat()).await;
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("bert is not a session of the user. No session was ended"), "{text}");
@@ -100,6 +105,34 @@ async fn sessions_end_only_for_their_user() {
 
     let (code, text) = run(&tenant, &folder, &end).await;
     assert_eq!((code, text.contains("--sid")), (64, true), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sessions_end_by_the_credential_that_may() {
+    let (tenant, folder) = scene(json!({})).await;
+    // The credential of the first policy may only read.
+    let read = simulator::Application::with_secret("reader", "reader-secret").scopes(["read:sessions"]);
+    tenant.add_application(read);
+    let mut reader = credentials();
+    reader["metadata"]["name"] = "reader".into();
+    (reader["stringData"]["clientId"], reader["stringData"]["clientSecret"]) =
+        ("reader".into(), "reader-secret".into());
+    let spec = json!({ "tenant": { "credentialsSecretRef": { "name": "reader" } }, "priority": 1 });
+    let evicts = policy("two", json!({ "strategy": "RevokeOldest" }));
+    crate::common::write(
+        folder.path(),
+        "policies.yaml",
+        &[reader.clone(), policy("one", spec.clone()), credentials(), evicts],
+    );
+    let end = ["sessions", "end", "--user", USER, "--yes", "--others-than"];
+    let (code, text) = run(&tenant, &folder, &[&end[..], &["nobody"]].concat()).await;
+    assert_eq!((code, text.contains("No session was ended")), (1, true), "{text}");
+    let (code, text) = run(&tenant, &folder, &[&end[..], &["phone"]].concat()).await;
+    assert_eq!((code, ids(&tenant)), (0, vec!["phone".to_owned()]), "{text}");
+    // A credential that may not names the scopes.
+    crate::common::write(folder.path(), "policies.yaml", &[reader, policy("one", spec)]);
+    let (code, text) = run(&tenant, &folder, &["sessions", "end", "--user", USER, "--yes", "--all"]).await;
+    assert_eq!((code, text.contains("Grant delete:sessions and delete:refresh_tokens")), (1, true), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

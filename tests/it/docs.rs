@@ -12,6 +12,7 @@ use session_checker::check::CheckMetrics;
 use session_checker::controller::metrics::ControllerMetrics;
 use session_checker::coverage::CoverageMetrics;
 use session_checker::crd::SessionPolicy;
+use session_checker::decisions::DecisionMetrics;
 use session_checker::ledger::Stats;
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{ConditionReason, Reason, compile};
@@ -45,6 +46,7 @@ fn documented_metrics_are_those_of_the_registry() {
     let registry = MetricRegistry::new();
     CheckMetrics::new(&registry);
     CoverageMetrics::new(&registry);
+    DecisionMetrics::new(&registry);
     ServerMetrics::new(&registry);
     session_checker::telemetry::register_metrics(&registry);
     SnapshotMetrics::new(&registry);

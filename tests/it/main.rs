@@ -74,3 +74,4 @@ mod unread;
 mod user_ids;
 mod walls;
 mod warmth;
+mod why;

@@ -54,7 +54,7 @@ impl Service {
         let view = snapshot.policy_set.view(Some(TOKEN)).unwrap();
         let context = LoginContext::default();
         let login = Login::new("u".to_owned(), APP.to_owned(), Some(sid.to_owned()), context).unwrap();
-        self.assembly.checker.check(&snapshot, view, &login, Instant::now()).await
+        self.assembly.checker.check(&snapshot, view, &login, "test", Instant::now()).await
     }
 }
 

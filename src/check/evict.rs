@@ -1,0 +1,34 @@
+//! The revocations of a check.
+
+use futures::stream::{self, StreamExt};
+
+use crate::auth0::{CallContext, Error, TenantClient};
+use crate::ledger::Eviction;
+
+/// The maximum number of concurrent revocations of one check. A production tenant accepts bursts of 50, so other checks still get
+/// requests.
+const MAX_CONCURRENT_REVOCATIONS: usize = 8;
+
+/// Revokes sessions, several at a time. It tries all of them, and returns the first error.
+pub(super) async fn evict(
+    client: &TenantClient,
+    victims: Vec<String>,
+    call: &CallContext,
+) -> (Eviction, Option<Error>) {
+    let revoke = |sid: String| async move {
+        let result = client.revoke_session(&sid, call).await;
+        (sid, result)
+    };
+    let mut results = stream::iter(victims).map(revoke).buffer_unordered(MAX_CONCURRENT_REVOCATIONS);
+    let (mut eviction, mut failure) = (Eviction::default(), None);
+    while let Some((sid, result)) = results.next().await {
+        match result {
+            Ok(_) => eviction.revoked.push(sid),
+            Err(error) => {
+                eviction.not_revoked.push(sid);
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    (eviction, failure)
+}

@@ -1,0 +1,109 @@
+//! `session-checker why` and `hash`: the decisions of a running service, of one replica and of several.
+
+use serde_json::{Value, json};
+use simulator::{Session, Simulator};
+
+use crate::common::{APP, Running, callers, credentials, eventually, policy, tenant};
+use crate::process::finish;
+use crate::redis_server::RedisServer;
+
+const USER: &str = "auth0|anna";
+
+/// Runs the program, and returns its exit code and its output.
+async fn program(arguments: &[&str]) -> (i32, String) {
+    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    let run = move || finish(&[], &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// The decisions that `why` prints as JSON.
+async fn why(service: &Running, arguments: &[&str]) -> Vec<Value> {
+    let admin = format!("http://{}", service.admin_address);
+    let (code, text) = program(&[&["why", "-o", "json", "--admin-url", &admin], arguments].concat()).await;
+    assert_eq!(code, 0, "{text}");
+    serde_json::from_str::<Value>(&text).unwrap()["decisions"].as_array().unwrap().clone()
+}
+
+/// A tenant in which Anna has a session on her laptop.
+async fn scene() -> Simulator {
+    let tenant = tenant().await;
+    tenant.add_session(USER, Session::new("laptop", tenant.now()).client(APP));
+    tenant
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_login_is_explained_by_user_and_by_request() {
+    let tenant = scene().await;
+    let documents = [credentials(), callers(), policy("one", json!({ "message": "One seat." }))];
+    let service = Running::folder(&tenant, &documents, &[]).await;
+    let answer = service.check(USER, APP, "phone").await;
+    assert_eq!(answer["reason"], "limit_exceeded");
+    let request = answer["request_id"].as_str().unwrap();
+    for arguments in [["--user", USER], ["--request-id", request]] {
+        let decisions = why(&service, &arguments).await;
+        let decision = &decisions[0];
+        assert_eq!((&decision["request_id"], &decision["policy"]), (&answer["request_id"], &json!("default/one")));
+        assert_eq!((&decision["active_sessions"], &decision["limit"]), (&json!(1), &json!(1)));
+        assert_eq!(
+            (&decision["message"], &decision["sessions"][0]["limits"]),
+            (&json!("One seat."), &json!(["client"]))
+        );
+    }
+    assert_eq!(why(&service, &["--user", "auth0|bert"]).await, Vec::<Value>::new());
+    let admin = format!("http://{}", service.admin_address);
+    let (_, text) = program(&["why", "--user", USER, "--since", "1h", "--admin-url", &admin]).await;
+    for expected in [
+        "blocked: limit_exceeded",
+        "1 other sessions counted towards the client limit of 1",
+        "the user read: One seat.",
+        "counted towards client; began",
+        "These are the decisions of one replica",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("anna") && !text.contains("laptop"), "{text}");
+
+    let (code, hash) = program(&["hash", USER, "--admin-url", &admin]).await;
+    assert_eq!(code, 0, "{hash}");
+    assert_eq!(why(&service, &["--user-hash", hash.trim()]).await.len(), 1);
+    service.stop().await.unwrap();
+    let (code, text) = program(&["why", "--user", USER, "--admin-url", &admin]).await;
+    assert!(code == 1 && text.contains("127.0.0.1"), "{text}");
+    let (code, text) = program(&["why"]).await;
+    assert!(code == 64 && text.contains("--user"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_with_a_shared_store_share_decisions_and_hashes() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let tenant = scene().await;
+    let documents = [credentials(), callers(), policy("one", json!({}))];
+    let url = redis.url("redis");
+    let options = ["--ledger", url.as_str(), "--ledger-timeout", "5s"];
+    let first = Running::folder(&tenant, &documents, &options).await;
+    let second = Running::folder(&tenant, &documents, &options).await;
+    assert_eq!(first.check(USER, APP, "phone").await["reason"], "limit_exceeded");
+    let seen = || async { why(&second, &["--user", USER]).await.len() == 1 };
+    eventually("the other replica knows the decision", seen).await;
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+    // A new replica knows both the decision and the hash.
+    let third = Running::folder(&tenant, &documents, &options).await;
+    assert_eq!(why(&third, &["--user", USER]).await.len(), 1);
+    third.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evicted_and_audited_logins_are_recorded_and_plain_ones_hardly() {
+    let tenant = scene().await;
+    let audit = json!({ "mode": "Audit", "selector": { "clientIds": ["other"] }, "limits": { "perUser": 1 } });
+    let documents =
+        [credentials(), callers(), policy("one", json!({ "strategy": "RevokeOldest" })), policy("two", audit)];
+    let service = Running::folder(&tenant, &documents, &[]).await;
+    assert_eq!(service.check(USER, "other", "tablet").await["reason"], "audit");
+    assert_eq!(service.check(USER, APP, "phone").await["reason"], "evicted");
+    let reasons: Vec<Value> =
+        why(&service, &["--user", USER]).await.iter().map(|decision| decision["reason"].clone()).collect();
+    assert_eq!(reasons, ["evicted", "audit"]);
+    service.stop().await.unwrap();
+}
