@@ -8,6 +8,7 @@
 //!             connection    router                    token_endpoint ──▶ applications, assertions, tokens
 //!  socket ──▶ (reset, …) ──▶ record ─▶ fault? ─▶ rate ─┤
 //!                                                      management ─────▶ users and their sessions
+//!  browser ──▶ login_host ──▶ Action ──▶ callback           ▲
 //!                                                                          ▲
 //!  test, demo ──▶ Simulator: sessions, logins, faults, clock ──────────────┘
 //!                                       └──▶ log_stream ──▶ webhook
@@ -31,6 +32,7 @@ mod connection;
 mod faults;
 mod log_stream;
 mod login;
+mod login_host;
 mod management;
 mod operation;
 mod options;
@@ -160,6 +162,12 @@ impl Simulator {
     /// new session. An unknown user is added.
     pub fn begin_login(&self, user_id: &str, client_id: &str, cookie: Option<&str>) -> Login {
         Login::begin(Arc::clone(&self.0.tenant), user_id, client_id, cookie)
+    }
+
+    /// Runs Actions in browsers' logins: each handler is sent to this URL as JSON of `handler` and `event`, and the answer has
+    /// `redirect`, `revoke` or `deny` with its URL or message, or none of them. Without this, no login has an Action.
+    pub fn run_actions_at(&self, url: &str) {
+        self.0.tenant.login_host.run_actions_at(url);
     }
 
     /// Starts a log stream: it reports the logins that end from now on.

@@ -19,7 +19,7 @@ use super::connection::ConnectionFault;
 use super::faults::{Fault, InjectedFault};
 use super::operation::{Operation, Target};
 use super::tenant::Tenant;
-use super::{management, token_endpoint};
+use super::{login_host, management, token_endpoint};
 
 /// The longest body that is read, in bytes (Auth0 accepts 1 MB).
 const MAX_BODY: usize = 1_000_000;
@@ -37,12 +37,15 @@ pub(super) async fn answer(State(tenant): State<Arc<Tenant>>, request: Request) 
     response
 }
 
-async fn answer_request(tenant: &Tenant, request: Request) -> Response {
+async fn answer_request(tenant: &Arc<Tenant>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let connection = parts.extensions.remove::<ConnectionFault>();
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
         return management_error(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", None);
     };
+    if let Some(response) = login_host::answer(tenant, &parts).await {
+        return response;
+    }
     let target = Target::of(&parts.method, parts.uri.path());
     tenant.requests.record(target.as_ref().ok().map(|target| target.operation), &parts, &body);
     let target = match target {

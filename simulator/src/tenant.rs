@@ -11,6 +11,7 @@ use super::application::Application;
 use super::assertion::UsedAssertions;
 use super::faults::Faults;
 use super::log_stream::LogStreams;
+use super::login_host::LoginHost;
 use super::options::Options;
 use super::rate_limit::Bucket;
 use super::requests::Requests;
@@ -29,6 +30,7 @@ pub(super) struct Tenant {
     pub faults: Faults,
     pub requests: Requests,
     pub log_streams: LogStreams,
+    pub login_host: LoginHost,
 }
 
 impl Tenant {
@@ -44,6 +46,7 @@ impl Tenant {
             faults: Faults::default(),
             requests: Requests::new(options.recorded_requests),
             log_streams: LogStreams::default(),
+            login_host: LoginHost::default(),
             options,
         }
     }
@@ -66,6 +69,10 @@ impl Tenant {
 
     pub fn token_lifetime(&self) -> SignedDuration {
         SignedDuration::try_from(self.options.token_lifetime).unwrap_or(SignedDuration::MAX)
+    }
+
+    pub fn domain(&self) -> &str {
+        &self.options.domain
     }
 
     /// The identifier of the Management API. It always has the canonical domain.
