@@ -3,6 +3,7 @@
 
 mod caller_jwt;
 mod check;
+mod choose;
 mod doctor;
 mod ledger;
 mod listen;
@@ -23,6 +24,7 @@ use secrecy::SecretString;
 
 pub use caller_jwt::CallerJwtArgs;
 pub use check::{CheckArgs, OutputFormat};
+pub use choose::ChooseArgs;
 pub use doctor::DoctorArgs;
 pub use ledger::LedgerArgs;
 pub use listen::ListenAddress;
@@ -116,6 +118,10 @@ pub struct ServeArgs {
     /// Address for Auth0's log streams, which show whether logins are checked: POST /logs [default: none].
     #[arg(long, env = "SESSION_CHECKER_LOGS_LISTEN", value_name = "ADDRESS")]
     pub logs_listen: Option<ListenAddress>,
+
+    /// The page on which people choose sessions to end.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
 
     /// Answer /check and /healthz under this path as well, for an ingress that does not rewrite paths, such as /sessions.
     #[arg(long, env = "SESSION_CHECKER_PATH_PREFIX", value_name = "PATH", default_value = "", hide_default_value = true, value_parser = path_prefix)]

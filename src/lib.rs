@@ -57,6 +57,7 @@ pub mod args;
 pub mod auth0;
 mod backoff;
 pub mod check;
+pub mod choose;
 pub mod cli;
 pub mod clock;
 mod continued;

@@ -2,7 +2,7 @@
 // Action does with the login.
 
 import assert from 'node:assert/strict';
-import { onExecutePostLogin } from './session-limit.js';
+import { onContinuePostLogin, onExecutePostLogin } from './session-limit.js';
 
 export const TOKEN = 'a-bearer-token-of-the-tests';
 
@@ -25,9 +25,11 @@ export function login({ secrets, ...fields } = {}) {
 
 /**
  * Runs the Action on a login. `revoke` is what `api.session.revoke` does: 'works' (as on an Enterprise plan), 'missing'
- * or 'throws'. `cache` is what `api.cache` holds. Returns what the Action did (`[['deny', message]]`, `[['revoke', message]]` or `[]`) and its console lines.
+ * or 'throws'. `cache` is what `api.cache` holds. `redirect` is whether Auth0 can redirect the login, or 'throws', or 'missing'. `continued` runs the handler for a
+ * user who comes back from a page. Returns what the Action did (`[['deny', message]]`, `[['revoke', message]]`,
+ * `[['redirect', url]]` or `[]`) and its console lines.
  */
-export async function run(t, event, { revoke = 'works', cache = new Map() } = {}) {
+export async function run(t, event, { revoke = 'works', cache = new Map(), redirect = false, continued = false } = {}) {
   const done = [];
   const api = {
     cache: {
@@ -44,11 +46,20 @@ export async function run(t, event, { revoke = 'works', cache = new Map() } = {}
     },
   };
   if (revoke === 'missing') delete api.session;
+  api.redirect = {
+    canRedirect: () => redirect === true || redirect === 'throws',
+    sendUserTo: (...url) => {
+      if (redirect === 'throws') throw new TypeError('not here');
+      return done.push(['redirect', ...url]), api;
+    },
+  };
+  if (redirect === 'missing') delete api.redirect;
 
   const lines = [];
   const console_ = t.mock.method(console, 'log', (line) => lines.push(line));
   try {
-    assert.equal(await onExecutePostLogin(event, api), undefined);
+    const handler = continued ? onContinuePostLogin : onExecutePostLogin;
+    assert.equal(await handler(event, api), undefined);
   } finally {
     console_.mock.restore();
   }

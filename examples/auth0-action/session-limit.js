@@ -1,5 +1,6 @@
 /**
- * Session limit: asks session-checker whether this login exceeds a limit, and blocks the login if so.
+ * Session limit: asks session-checker whether this login exceeds a limit, and blocks the login if so. Under a policy with
+ * strategy Ask, the user first chooses which sessions to end, on a page of session-checker.
  *
  * Paste this whole file into a custom Action of the post-login trigger (Node 18 or 22, no dependencies). Put the Action
  * last in the flow, and set its secrets:
@@ -21,23 +22,56 @@
 
 const BLOCKED = 'You are already signed in elsewhere. Sign out there and try again.';
 const UNDECIDED = 'Your sign-in could not be checked. Please try again in a moment.';
+const LOCAL = ['localhost', '127.0.0.1', '[::1]']; // plain http is for tests on one machine
 const MAX_BYTES = 16384; // for the request (the service accepts no more) and for the answer
 
-exports.onExecutePostLogin = async (event, api) => {
+exports.onExecutePostLogin = (event, api) => limit(event, api, false);
+
+// The user comes back from the page. The login is checked again, and not sent to the page a second time.
+exports.onContinuePostLogin = (event, api) => limit(event, api, true);
+
+/** Checks the login. `continued` says that it comes back from the page. */
+async function limit(event, api, continued) {
   try {
     const settings = readSettings(event?.secrets ?? {});
     let answer;
     try {
-      answer = await check(event, api, settings);
+      answer = await check(event, api, settings, redirection(event, api, continued));
     } catch (error) {
       log(`${describe(error, settings)}; using FAIL_MODE ${settings.failMode}`);
       answer = { block: settings.failMode === 'deny', message: UNDECIDED };
     }
-    if (answer.block) await block(api, answer);
+    if (answer.block && (continued || !ask(api, answer))) await block(api, answer);
   } catch (error) {
     log(`unexpected error (${error?.name}); the login continues`);
   }
-};
+}
+
+/** What the service has to know about redirects: whether Auth0 can redirect this login, and where it returns to. */
+function redirection({ request }, api, continued) {
+  let canRedirect = false;
+  try {
+    canRedirect = api.redirect.canRedirect() === true;
+  } catch {
+    // A tenant without redirects.
+  }
+  return { can_redirect: canRedirect || undefined, continued: continued || undefined, hostname: text(request?.hostname) };
+}
+
+/** Sends the user to the page that the answer names. Returns false if there is none, and the login has to be blocked. */
+function ask(api, { choose }) {
+  if (typeof choose?.url !== 'string' || typeof api.redirect?.sendUserTo !== 'function') return false;
+  try {
+    const { protocol, hostname } = new URL(choose.url);
+    if (protocol !== 'https:' && !(protocol === 'http:' && LOCAL.includes(hostname))) return false;
+    api.redirect.sendUserTo(choose.url);
+    log('the user chooses which sessions to end');
+    return true;
+  } catch (error) {
+    log(`cannot send the user to the page (${error?.name}); blocking the login`);
+    return false;
+  }
+}
 
 /** Reads the secrets. Logs an invalid value and replaces it. `endpoint` checks the URL. */
 function readSettings(secrets) {
@@ -74,10 +108,10 @@ function readSettings(secrets) {
  * A failure that may be over in a moment is tried again once. That is safe, also when the service has received the first
  * try: a check that is repeated gets the same decision.
  */
-async function check(event, api, settings) {
+async function check(event, api, settings, redirect) {
   const endsAt = Date.now() + settings.timeoutMs;
   const url = endpoint(settings.url);
-  const body = requestBody(event, settings.tenant);
+  const body = requestBody(event, settings.tenant, redirect);
   const signal = AbortSignal.timeout(settings.timeoutMs); // for both tries together
   const attempt = async () => {
     const token = await callerToken(api, settings, signal);
@@ -184,8 +218,7 @@ function endpoint(text) {
   } catch {
     throw new CheckError('secret SESSION_CHECKER_URL is missing or not a URL');
   }
-  const local = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && local)) {
+  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && LOCAL.includes(url.hostname))) {
     throw new CheckError('secret SESSION_CHECKER_URL is not an https URL');
   }
   url.pathname = `${url.pathname.replace(/\/+$/, '').replace(/\/check$/, '')}/check`;
@@ -203,7 +236,7 @@ function headers(event, token) {
 }
 
 /** The body of the request: the login, and the context that selectors and overrides use. */
-function requestBody(event, tenant) {
+function requestBody(event, tenant, redirect) {
   const methods = [event.authentication?.methods].flat().map((method) => method?.name);
   const fields = {
     user_id: event.user?.user_id,
@@ -221,6 +254,7 @@ function requestBody(event, tenant) {
     actor: event.session?.actor ? true : undefined, // somebody else acts as the user
     session_transfer_token: openedBy(event.session_transfer_token), // an app opened this login as a web view
     locale: locale(event),
+    ...redirect,
     tenant, // not event.tenant.id, which is a name and not a domain
   };
   const body = JSON.stringify(fields);

@@ -555,3 +555,50 @@ test('Action never throws because of the api', async (t) => {
     assert.match(lines.at(-1), /unexpected error/);
   }
 });
+
+const PAGE = 'https://sessions.example.com/choose?ticket=abc';
+const asks = (fields = {}) =>
+  answer(200, { block: true, reason: 'limit_exceeded', message: 'Full.', revoke_session: false, choose: { url: PAGE }, ...fields });
+
+test('a login that is asked is sent to the page and not blocked', async (t) => {
+  const { url, requests } = await serve(t, asks());
+  const secrets = { SESSION_CHECKER_URL: url };
+  const event = login({ secrets, request: { hostname: 'login.acme.com' } });
+  const { done, lines } = await run(t, event, { redirect: true });
+  assert.deepEqual(done, [['redirect', PAGE]]);
+  assert.deepEqual(lines, ['session-limit: the user chooses which sessions to end']);
+  const { can_redirect: canRedirect, hostname, continued } = requests[0].json;
+  assert.deepEqual([canRedirect, hostname, continued], [true, 'login.acme.com', undefined]);
+});
+
+test('a login that comes back is checked again and never sent to the page', async (t) => {
+  const { url, requests } = await serve(t, asks({ revoke_session: true }));
+  const { done } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }), { redirect: true, continued: true });
+  assert.deepEqual(done, [['revoke', 'Full.']]);
+  assert.equal(requests[0].json.continued, true);
+  const allowed = await serve(t, answer(200, { block: false, reason: 'within_limit' }));
+  const { done: nothing } = await run(t, login({ secrets: { SESSION_CHECKER_URL: allowed.url } }), { continued: true });
+  assert.deepEqual(nothing, []);
+});
+
+test('a login that cannot be sent to the page is blocked', async (t) => {
+  for (const [redirect, fields] of [
+    ['missing', {}],
+    ['throws', {}],
+    [true, { choose: { url: 'http://sessions.example.com/choose' } }],
+    [true, { choose: { url: 'javascript:alert(1)' } }],
+    [true, { choose: { url: 7 } }],
+    [true, { choose: 'x' }],
+    [true, { choose: null }],
+  ]) {
+    const { url } = await serve(t, asks(fields));
+    const { done } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }), { redirect });
+    assert.deepEqual(done, [['deny', 'Full.']], JSON.stringify([redirect, fields]));
+  }
+});
+
+test('a login that cannot be redirected says nothing of redirects', async (t) => {
+  const { url, requests } = await serve(t, answer(200, { block: false, reason: 'within_limit' }));
+  for (const redirect of [false, 'missing']) await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }), { redirect });
+  for (const { json } of requests) assert.deepEqual(Object.keys(json).filter((key) => /redirect|hostname|continued/.test(key)), []);
+});

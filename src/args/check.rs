@@ -47,6 +47,12 @@ pub struct CheckArgs {
     /// The user has passed a second factor.
     #[arg(long, env = "SESSION_CHECKER_CHECK_MFA", value_parser = BoolishValueParser::new())]
     pub mfa: bool,
+    /// Auth0 can send the browser of the login to another page (strategy Ask).
+    #[arg(long, env = "SESSION_CHECKER_CHECK_CAN_REDIRECT", value_parser = BoolishValueParser::new())]
+    pub can_redirect: bool,
+    /// Host of the login page (strategy Ask) [default: the one of --tenant].
+    #[arg(long, env = "SESSION_CHECKER_CHECK_HOSTNAME", value_name = "HOST")]
+    pub hostname: Option<String>,
     /// Decide by the sessions of this JSON file, and do not ask the tenant: the answer of Auth0's GET /api/v2/users/ID/sessions,
     /// or a list of such sessions. - reads standard input. The file is read once: a change needs a restart of the command.
     #[arg(long, env = "SESSION_CHECKER_CHECK_SESSIONS", value_name = "FILE")]

@@ -17,6 +17,7 @@ use super::observer::ListBound;
 use super::parse::{MAX_PAGE_ENTRIES, Page};
 use super::path;
 use super::transport::Reply;
+use super::user_agents::{self, UserAgents};
 use crate::policy::{Completeness, Failure, SessionList};
 
 /// The largest page of Auth0's public cloud.
@@ -48,6 +49,8 @@ static LARGE_PARSES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaph
 pub struct ReadList {
     /// The sessions.
     pub sessions: SessionList,
+    /// The user agents of the sessions, when they were asked for.
+    pub user_agents: UserAgents,
     /// Counts the memory until it is released.
     pub charge: Charge,
 }
@@ -72,15 +75,35 @@ impl TenantClient {
         context: &CallContext,
         is_enough: impl Fn(&SessionList) -> bool,
     ) -> Result<ReadList, Error> {
+        self.read_pages(user_id, context, false, is_enough).await
+    }
+
+    /// Lists all sessions of a user, with their user agents.
+    ///
+    /// # Errors
+    /// As for `read_list`.
+    pub async fn read_devices(&self, user_id: &str, context: &CallContext) -> Result<ReadList, Error> {
+        self.read_pages(user_id, context, true, |_| false).await
+    }
+
+    async fn read_pages(
+        &self,
+        user_id: &str,
+        context: &CallContext,
+        with_user_agents: bool,
+        is_enough: impl Fn(&SessionList) -> bool,
+    ) -> Result<ReadList, Error> {
+        let mut agents = with_user_agents.then(UserAgents::new);
         let path = path::sessions_of(user_id)?;
         let (mut list, mut charge) = (SessionList::default(), self.charge());
         let (mut pages, mut entries, mut bytes, mut unreadable) = (0, 0, 0, 0);
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
         loop {
-            let Some((page, page_bytes)) = self.page(&path, from.as_deref(), context).await? else {
+            let Some((page, page_bytes)) = self.page(&path, from.as_deref(), context, &mut agents).await? else {
                 self.observer().unknown_user(self.tenant());
-                return Ok(ReadList { sessions: SessionList::of_unknown_user(), charge });
+                let sessions = SessionList::of_unknown_user();
+                return Ok(ReadList { sessions, user_agents: UserAgents::new(), charge });
             };
             charge.grow(memory_of(&page))?;
             pages += 1;
@@ -119,6 +142,8 @@ impl TenantClient {
             }
             cursors.insert(cursor.clone());
         }
+        let agent_bytes = |agents: &UserAgents| agents.iter().map(|(id, agent)| id.len() + agent.len()).sum::<usize>();
+        charge.grow(agents.as_ref().map_or(0, agent_bytes))?;
         match unreadable + list.dropped() {
             0 => {}
             dropped => self.observer().dropped_entries(self.tenant(), dropped),
@@ -127,7 +152,7 @@ impl TenantClient {
             0 => {}
             unusual => self.observer().unusual_ids(self.tenant(), unusual),
         }
-        Ok(ReadList { sessions: list, charge })
+        Ok(ReadList { sessions: list, user_agents: agents.unwrap_or_default(), charge })
     }
 
     fn cap(&self, list: &mut SessionList, bound: ListBound) {
@@ -141,6 +166,7 @@ impl TenantClient {
         path: &str,
         from: Option<&str>,
         context: &CallContext,
+        agents: &mut Option<UserAgents>,
     ) -> Result<Option<(Page, usize)>, Error> {
         let target = path::page(path, PAGE_SIZE, from);
         let priority = match from {
@@ -154,12 +180,16 @@ impl TenantClient {
                 let bytes = reply.body.len();
                 // The charge goes with the body, also when the check is given up while it is parsed.
                 let Reply { body, charge, .. } = reply;
+                let mut taken = agents.take();
                 let read = move || {
                     let page = Page::read(&body);
+                    taken.iter_mut().for_each(|agents| user_agents::add(&body, agents));
                     drop((body, charge));
-                    page
+                    (page, taken)
                 };
-                Ok(Some((apart(bytes, read).await??, bytes)))
+                let (page, taken) = apart(bytes, read).await?;
+                *agents = taken;
+                Ok(Some((page?, bytes)))
             }
             // On a later page it is not the user who is unknown.
             StatusCode::NOT_FOUND if from.is_none() && is_of_api(reply.status, &reply.body) => Ok(None),

@@ -16,7 +16,7 @@
 //!   │                 what all tenants share            upstream.rs
 //!   │                 private addresses are rejected    dns.rs
 //!   ▼
-//! answer ────────── status to failure, lenient parser   error.rs, parse.rs
+//! answer ────────── status to failure, lenient parser   error.rs, parse.rs, user_agents.rs
 //!                     bounds on memory                  memory.rs
 //! ```
 //!
@@ -53,6 +53,7 @@ mod revoke;
 mod token;
 mod transport;
 mod upstream;
+mod user_agents;
 
 pub use call::{CallContext, Operation};
 pub use client::TenantClient;
@@ -68,3 +69,4 @@ pub use pool::{CaError, ProxyCredentials, ProxyLogin, ProxyOptions, TrustedCas};
 pub use rate_limit_headers::RateLimit;
 pub use revoke::Revoked;
 pub use upstream::{SetupError, Upstream, UpstreamOptions};
+pub use user_agents::UserAgents;

@@ -21,6 +21,7 @@ pub struct CheckMetrics {
     duration: HistogramVec,
     would_blocks: IntCounterVec,
     would_block_users: IntGaugeVec,
+    would_asks: IntCounterVec,
     failure_policy_uses: IntCounterVec,
     lists_shared: IntCounterVec,
     kept_list_bytes: IntGauge,
@@ -101,6 +102,11 @@ impl CheckMetrics {
                 "Distinct users in would_blocks_total since this process started, at most 100000 for each policy.",
                 &["policy", "tenant"],
             ),
+            would_asks: registry.counters(
+                "would_asks_total",
+                "Logins of would_blocks_total whose users Enforce would have asked which sessions to end (strategy Ask).",
+                &["policy", "tenant"],
+            ),
             failure_policy_uses: registry.counters(
                 "failure_policy_uses_total",
                 "Checks that could not be decided. The failure policy answered them.",
@@ -148,6 +154,9 @@ impl CheckMetrics {
         self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
         if let Some(reason) = answer.audited_reason {
             self.would_blocks.with_label_values(&[policy, tenant, reason.as_str()]).inc();
+            if answer.asks {
+                self.would_asks.with_label_values(&[policy, tenant]).inc();
+            }
             let mut users = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
             let users = users.entry(policy.to_owned()).or_default();
             if users.len() < MAX_DISTINCT_USERS {

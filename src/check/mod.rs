@@ -7,6 +7,7 @@
 //!
 //! A dry run uses neither the ledger nor the recent holders, and it revokes nothing.
 
+mod choice;
 mod dry_run;
 mod evict;
 mod failure_log;
@@ -24,10 +25,12 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
+pub use choice::{Choices, Chosen, ListedDevices};
 pub use dry_run::{DryRun, Hypothesis, dry_run};
 pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
 use crate::auth0::CallContext;
+use crate::choose::{Chooser, TicketUses};
 use crate::clock::ServiceClock;
 use crate::coverage::Coverage;
 use crate::decisions::{DecisionLog, RecordedCheck};
@@ -62,6 +65,11 @@ pub struct Checker {
     session_lists: SessionLists,
     clock: ServiceClock,
     coverage: Arc<Coverage>,
+    /// The page on which people choose sessions to end, when there is one.
+    chooser: Option<Arc<Chooser>>,
+    ticket_uses: TicketUses<ListedDevices>,
+    /// Bounds the warnings about policies that ask, without a page to ask on.
+    missing_page: LogSampler,
 }
 
 /// The sessions that a decision counted.
@@ -109,6 +117,9 @@ impl Checker {
             session_lists: SessionLists::default(),
             clock: ServiceClock::default(),
             coverage,
+            chooser: None,
+            ticket_uses: TicketUses::default(),
+            missing_page: LogSampler::new(1, UNKNOWN_TENANT_INTERVAL),
         }
     }
 
@@ -123,6 +134,11 @@ impl Checker {
         }
     }
 
+    /// The same, with a page on which people choose sessions to end.
+    pub fn with_chooser(self, chooser: Option<Arc<Chooser>>) -> Self {
+        Self { chooser, ..self }
+    }
+
     /// Forgets holders that have expired, and users without a recent check.
     pub fn sweep(&self) {
         self.ledger.sweep();
@@ -132,6 +148,8 @@ impl Checker {
         self.metrics.kept_lists(self.session_lists.kept());
         self.coverage.sweep();
         self.decisions.sweep();
+        let tickets = self.ticket_uses.sweep();
+        self.chooser.iter().for_each(|chooser| chooser.metrics().tickets(tickets));
     }
 
     /// The records of decisions.
@@ -170,7 +188,10 @@ impl Checker {
         arrived: Instant,
     ) -> Answer {
         let mut walk = Walk::new(Some(self), snapshot, login, arrived);
-        let answer = walk.answer(view).await;
+        let mut answer = walk.answer(view).await;
+        if answer.block && answer.asks {
+            answer.choose_url = walk.seen.limit_check.and_then(|limit_check| self.choose_url(login, limit_check));
+        }
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         self.record(login, &answer, tenant, arrived);
         let check = RecordedCheck {
@@ -386,6 +407,9 @@ impl<'a> Walk<'a> {
         let mut limit_check = policy.pre_checks_by(chosen_by, self.login)?;
         if self.read_only {
             limit_check = limit_check.without_revoking();
+        }
+        if let Some(checker) = self.checker.filter(|checker| checker.chooser.is_none()) {
+            limit_check = checker.without_page(limit_check);
         }
         self.seen.limit_check = Some(limit_check);
         if let Some(decision) = self.decide_by_given(limit_check) {

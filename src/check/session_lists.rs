@@ -340,7 +340,7 @@ impl SharedRequest {
             };
             let is_enough =
                 |list: &SessionList| stop_rule.as_ref().is_some_and(|rule| rule.is_met(list, clock.timestamp()));
-            let ReadList { sessions, charge } = client.read_list(user.user_id(), &call, is_enough).await?;
+            let ReadList { sessions, charge, .. } = client.read_list(user.user_id(), &call, is_enough).await?;
             Ok(Arc::new(SessionListing { sessions, since, requested_at, charge }))
         };
         // A panic ends the request for all checks that wait. The panic hook has logged it.

@@ -35,6 +35,8 @@ pub async fn run(args: CheckArgs) -> Result<u8, RunError> {
         connection: args.connection,
         roles: args.role,
         mfa: args.mfa,
+        can_redirect: args.can_redirect,
+        hostname: args.hostname.or_else(|| args.tenant.clone()),
         tenant: args.tenant,
         ..LoginContext::default()
     };
@@ -253,6 +255,10 @@ fn sentence(answer: &Answer) -> String {
             LimitScope::User => write!(text, " The user has {active} other {sessions}"),
         };
         let _ = write!(text, "; the limit is {limit}.");
+    }
+    if answer.asks {
+        let would = if answer.block { "is" } else { "would be" };
+        let _ = write!(text, " The user {would} asked which sessions to end.");
     }
     if answer.revoke_session {
         text += " The Action ends the session.";

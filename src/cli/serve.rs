@@ -3,12 +3,12 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::source::source_config;
-use crate::args::{CallerJwtArgs, LedgerArgs, ServeArgs};
+use crate::args::{CallerJwtArgs, ChooseArgs, LedgerArgs, ServeArgs};
 use crate::clock::ServiceClock;
 use crate::coverage::CoverageTiming;
 use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
-use crate::service::{CallerJwtConfig, RunError, Service, ServiceConfig};
+use crate::service::{CallerJwtConfig, ChooseConfig, RunError, Service, ServiceConfig};
 use crate::shutdown::Signals;
 
 /// The variables by which other programs find a proxy for HTTPS.
@@ -52,6 +52,7 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
         listen,
         admin_listen,
         logs_listen: args.logs_listen,
+        choose: choose_config(args.choose),
         coverage_timing: CoverageTiming::default(),
         path_prefix: args.path_prefix,
         tls: args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles {
@@ -79,6 +80,15 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
         shutdown_delay,
         drain_timeout: args.drain_timeout,
         clock: ServiceClock::default(),
+    })
+}
+
+fn choose_config(args: ChooseArgs) -> Option<ChooseConfig> {
+    Some(ChooseConfig {
+        listen: args.choose_listen?,
+        url: args.choose_url?,
+        ticket_key_file: args.ticket_key_file,
+        page_dir: args.choose_page_dir,
     })
 }
 

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 pub use duration::GoDuration;
 pub use session_policy::{
-    ActorsSpec, AllowDenySpec, LimitsSpec, MessagesSpec, ModeSpec, OverrideSpec, ReentrySpec, SecretRef, SelectorSpec,
-    SessionPolicy, SessionPolicySpec, StrategySpec, TenantSpec,
+    ActorsSpec, AllowDenySpec, AskSpec, LimitsSpec, MessagesSpec, ModeSpec, OtherwiseSpec, OverrideSpec, ReentrySpec,
+    SecretRef, SelectorSpec, SessionPolicy, SessionPolicySpec, StrategySpec, TenantSpec,
 };
 pub use status::SessionPolicyStatus;
 

@@ -36,7 +36,9 @@ use super::{GoDuration, SessionPolicyStatus, bounds};
     validation = Rule::new("!has(self.limits.perGroup) || has(self.selector.clientIds)")
         .message("limits.perGroup counts over the clients of the selector: name them in selector.clientIds, or use perUser"),
     validation = Rule::new("self.overrides.all(o, !has(o.limits) || !has(o.limits.perGroup) || has(self.selector.clientIds))")
-        .message("limits.perGroup of an override counts over the clients of the selector: name them in selector.clientIds, or use perUser")
+        .message("limits.perGroup of an override counts over the clients of the selector: name them in selector.clientIds, or use perUser"),
+    validation = Rule::new("self.strategy != 'Ask' || !self.revokeRequiresMfa || !has(self.ask) || self.ask.requireMfa")
+        .message("ask.requireMfa is false and revokeRequiresMfa is true: leave one of them out")
 )]
 #[schemars(transform = without_null)]
 #[serde(rename_all = "camelCase")]
@@ -72,6 +74,9 @@ pub struct SessionPolicySpec {
     /// What happens to a login over a limit.
     #[serde(default)]
     pub strategy: StrategySpec,
+    /// How `strategy: Ask` asks. It has no effect with another strategy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<AskSpec>,
     /// Revoke other sessions only for logins with two factors, and block the others, so that a stolen password alone cannot
     /// sign its owner out.
     #[serde(default)]
@@ -351,6 +356,40 @@ pub enum StrategySpec {
     RevokeLeastRecentlyUsed,
     /// The sessions that would expire first are revoked.
     RevokeNextToExpire,
+    /// The person at the login page chooses which sessions are revoked.
+    Ask,
+}
+
+/// How the person at the login page is asked which sessions to end.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AskSpec {
+    /// Ask only after a login with two factors. With `false`, a stolen password is enough to see and to end its owner's sessions.
+    #[serde(default = "default_require_mfa")]
+    pub require_mfa: bool,
+    /// What happens to a login over a limit that cannot be asked, such as one without a browser.
+    #[serde(default)]
+    pub otherwise: OtherwiseSpec,
+}
+
+/// What happens to a login over a limit that cannot be asked.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtherwiseSpec {
+    /// The login is blocked.
+    #[default]
+    Deny,
+    /// The sessions that were created first are revoked.
+    RevokeOldest,
+    /// The sessions whose last use is longest ago are revoked.
+    RevokeLeastRecentlyUsed,
+    /// The sessions that would expire first are revoked.
+    RevokeNextToExpire,
+}
+
+impl Default for AskSpec {
+    fn default() -> Self {
+        Self { require_mfa: default_require_mfa(), otherwise: OtherwiseSpec::default() }
+    }
 }
 
 /// Whether answers take effect.
@@ -385,6 +424,10 @@ pub enum AllowDenySpec {
 
 fn default_skip_protocols() -> Vec<String> {
     vec!["oauth2-refresh-token".to_owned()]
+}
+
+fn default_require_mfa() -> bool {
+    true
 }
 
 fn default_timeout() -> GoDuration {

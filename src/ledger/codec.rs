@@ -6,17 +6,18 @@
 
 use jiff::Timestamp;
 
-use super::record::{AdmissionEntry, OriginEntry, Record, RevocationEntry};
+use super::record::{AdmissionEntry, OriginEntry, Record, RevocationEntry, TicketEntry};
 use crate::policy::Origin;
 
 /// A record in few bytes:
 ///
 /// ```text
 /// revision   8 bytes, little endian
-/// counts     admissions, revocations, origins
-/// admission  sid, client_id, admitted_at, counts_until, kept_until, 1 or 0 for a mark or none, the mark
+/// counts     admissions, revocations, origins, tickets
+/// admission  sid, client_id, admitted_at, counts_until, kept_until, 1 for a mark + 2 if it is claimable, the mark
 /// revocation sid, until
 /// origin     sid, 0 for a delegated session or 1 for a web view, the client id of a web view, until
+/// ticket     id, browser, 1 or 0 for a choice or none, the choice, until
 /// ```
 ///
 /// Numbers have seven bits a byte, lowest first; texts are length and bytes; times are seconds, zigzag, and nanoseconds.
@@ -29,13 +30,14 @@ impl Encoded {
         to.number(record.admissions.len() as u64);
         to.number(record.revoked.len() as u64);
         to.number(record.origins.len() as u64);
+        to.number(record.tickets.len() as u64);
         for entry in &record.admissions {
             to.text(&entry.sid);
             to.text(&entry.client_id);
             to.time(entry.admitted_at);
             to.time(entry.counts_until);
             to.time(entry.kept_until);
-            to.number(u64::from(entry.seen_at.is_some()));
+            to.number(u64::from(entry.seen_at.is_some()) + 2 * u64::from(entry.claimable));
             entry.seen_at.into_iter().for_each(|seen| to.time(seen));
         }
         for revoked in &record.revoked {
@@ -53,18 +55,26 @@ impl Encoded {
             }
             to.time(entry.until);
         }
+        for ticket in &record.tickets {
+            to.text(&ticket.id);
+            to.text(&ticket.browser);
+            to.number(u64::from(ticket.choice.is_some()));
+            ticket.choice.iter().for_each(|choice| to.text(choice));
+            to.time(ticket.until);
+        }
         Self(to.0.into())
     }
 
     pub fn decode(&self) -> Record {
         let mut from = Decoder(&self.0);
         let revision = from.revision();
-        let (admissions, revoked, origins) = (from.number(), from.number(), from.number());
+        let [admissions, revoked, origins, tickets] = from.counts();
         Record {
             revision,
             admissions: (0..admissions).map(|_| from.entry()).collect(),
             revoked: (0..revoked).map(|_| RevocationEntry { sid: from.text(), until: from.time() }).collect(),
             origins: (0..origins).map(|_| from.origin()).collect(),
+            tickets: (0..tickets).map(|_| from.ticket()).collect(),
         }
     }
 
@@ -78,11 +88,11 @@ impl Encoded {
         self.0.len()
     }
 
-    /// The number of admissions, revocations and origins, without decoding them.
+    /// The number of admissions, revocations, origins and tickets, without decoding them.
     pub fn len(&self) -> usize {
         let mut from = Decoder(&self.0);
         from.revision();
-        (from.number() + from.number() + from.number()) as usize
+        from.counts().iter().sum::<u64>() as usize
     }
 }
 
@@ -135,6 +145,10 @@ impl Decoder<'_> {
         }
     }
 
+    fn counts(&mut self) -> [u64; 4] {
+        [(); 4].map(|()| self.number())
+    }
+
     fn text(&mut self) -> String {
         let length = self.number() as usize;
         String::from_utf8(self.take(length).to_vec()).expect("it was encoded from text")
@@ -151,15 +165,21 @@ impl Decoder<'_> {
         OriginEntry { sid, origin, until: self.time() }
     }
 
-    fn entry(&mut self) -> AdmissionEntry {
-        AdmissionEntry {
-            sid: self.text(),
-            client_id: self.text(),
-            admitted_at: self.time(),
-            counts_until: self.time(),
-            kept_until: self.time(),
-            seen_at: (self.number() == 1).then(|| self.time()),
+    fn ticket(&mut self) -> TicketEntry {
+        TicketEntry {
+            id: self.text(),
+            browser: self.text(),
+            choice: (self.number() == 1).then(|| self.text()),
+            until: self.time(),
         }
+    }
+
+    fn entry(&mut self) -> AdmissionEntry {
+        let (sid, client_id) = (self.text(), self.text());
+        let [admitted_at, counts_until, kept_until] = [(); 3].map(|()| self.time());
+        let flags = self.number();
+        let seen_at = (flags & 1 == 1).then(|| self.time());
+        AdmissionEntry { sid, client_id, admitted_at, counts_until, kept_until, seen_at, claimable: flags & 2 == 2 }
     }
 }
 
@@ -186,9 +206,9 @@ mod tests {
     prop_compose! {
         fn entry()(
             sid in "\\PC{0,200}", client_id in ".{0,20}", admitted_at in time(), counts_until in time(),
-            kept_until in time(), seen_at in proptest::option::of(time()),
+            kept_until in time(), seen_at in proptest::option::of(time()), claimable in any::<bool>(),
         ) -> AdmissionEntry {
-            AdmissionEntry { sid, client_id, admitted_at, counts_until, kept_until, seen_at }
+            AdmissionEntry { sid, client_id, admitted_at, counts_until, kept_until, seen_at, claimable }
         }
     }
 
@@ -197,13 +217,15 @@ mod tests {
             revision in any::<u64>(), admissions in proptest::collection::vec(entry(), 0..4),
             revoked in proptest::collection::vec((".{0,40}", time()), 0..200),
             origins in proptest::collection::vec((".{0,40}", proptest::option::of(".{0,20}"), time()), 0..4),
+            tickets in proptest::collection::vec((".{0,40}", ".{0,40}", proptest::option::of(".{0,20}"), time()), 0..4),
         ) -> Record {
             let origins = origins.into_iter().map(|(sid, opened_by, until)| {
                 let web_view = opened_by.map(|opened_by| Origin::WebView { opened_by });
                 OriginEntry { sid, origin: web_view.unwrap_or(Origin::Delegated), until }
             });
+            let tickets = tickets.into_iter().map(|(id, browser, choice, until)| TicketEntry { id, browser, choice, until });
             let revoked = revoked.into_iter().map(|(sid, until)| RevocationEntry { sid, until }).collect();
-            Record { revision, admissions, revoked, origins: origins.collect() }
+            Record { revision, admissions, revoked, origins: origins.collect(), tickets: tickets.collect() }
         }
     }
 
@@ -232,8 +254,9 @@ mod tests {
             counts_until: at,
             kept_until: at,
             seen_at: None,
+            claimable: false,
         };
-        let record = Record { revision: u64::MAX, admissions: vec![entry], revoked: Vec::new(), origins: Vec::new() };
+        let record = Record { revision: u64::MAX, admissions: vec![entry], ..Record::default() };
         assert!(Encoded::new(&record).0.len() < 112, "{}", Encoded::new(&record).0.len());
     }
 }

@@ -69,6 +69,7 @@ mod memory;
 pub mod metrics;
 mod record;
 mod store;
+mod ticket;
 mod user_locks;
 
 use std::borrow::Cow;
@@ -90,8 +91,11 @@ pub use failover::Failover;
 pub use holders::{DEFAULT_CAPACITY as DEFAULT_HOLDERS, RecentHolders};
 pub use key::{HashedTable, KeyHash, KeyHasher, SessionKey, UserKey, shrink};
 pub use memory::{DEFAULT_CAPACITY, MAX_BYTES, Memory};
-pub use record::{AdmissionEntry, MAX_LIST_AGE, OriginEntry, REVOKED_FOR, Record, RevocationEntry, Terms};
+pub use record::{
+    AdmissionEntry, MAX_LIST_AGE, OriginEntry, REVOKED_FOR, Record, RevocationEntry, Terms, TicketEntry, TicketState,
+};
 pub use store::{Stats, Store, StoreTime, Versioned};
+pub use ticket::TicketUse;
 
 /// The most entries of one user. More than this need thousands of logins to several applications within one window.
 const MAX_ENTRIES_PER_USER: usize = 4_000;
@@ -119,6 +123,8 @@ pub struct Attempt<S: Store = Failover> {
     terms: Terms,
     since: StoreTime,
     was_revoked: bool,
+    /// The ticket with which a person chose sessions for the login.
+    ticket: Option<TicketUse>,
     written: Written,
 }
 
@@ -140,6 +146,32 @@ pub struct Eviction {
     pub revoked: Vec<String>,
     /// Not revoked.
     pub not_revoked: Vec<String>,
+}
+
+/// What a record says for one list.
+struct Known {
+    admissions: Vec<Admission>,
+    /// Revoked or reserved.
+    revoked: HashSet<String>,
+    origins: Origins,
+}
+
+impl Known {
+    /// Reads a record for a list that is complete since `since`. `id` turns the store's pseudonyms into ids.
+    fn of(read: &Versioned, since: StoreTime, id: impl Fn(&str) -> String) -> Self {
+        let (since, now) = (since.on_clock_of(read.now), read.now.at);
+        let admission = |entry: &AdmissionEntry| Admission {
+            sid: id(&entry.sid),
+            client_id: entry.client_id.clone(),
+            admitted_at: entry.admitted_at,
+        };
+        let mut origins = Origins::default();
+        for entry in read.record.origins(now) {
+            origins.add(id(&entry.sid), &entry.origin);
+        }
+        let admissions = read.record.counting(since).map(admission).collect();
+        Self { admissions, revoked: read.record.revoked_or_reserved(since).map(&id).collect(), origins }
+    }
 }
 
 /// A write that continues when its check no longer waits for it.
@@ -169,7 +201,7 @@ impl<S: Store> Ledger<S> {
             read.record.revoked_or_reserved(read.now.at).any(|revoked| revoked == sid)
         };
         let written = Written::default();
-        Attempt { ledger: Arc::clone(self), key, terms, since: read.now, was_revoked, written }
+        Attempt { ledger: Arc::clone(self), key, terms, since: read.now, was_revoked, ticket: None, written }
     }
 
     /// Remembers how the login's session began, whatever is decided: later checks of the user need it.
@@ -197,8 +229,9 @@ impl<S: Store> Ledger<S> {
     }
 
     /// Undoes what an attempt wrote.
-    async fn undo(&self, key: &SessionKey, written: &Written) {
+    async fn undo(&self, key: &SessionKey, ticket: Option<&TicketUse>, written: &Written) {
         self.edit(&key.user, |_, next| {
+            ticket.iter().for_each(|ticket| next.set_choice(&ticket.id, None));
             for sid in &written.reserved {
                 next.release(&self.store.pseudonym(sid));
             }
@@ -286,7 +319,7 @@ impl<S: Store> Attempt<S> {
         deadline: Instant,
         mut decide: impl FnMut(&[Admission], &HashSet<String>, &Origins) -> Decision,
     ) -> Result<Decision, Verdict> {
-        let Self { ledger, key, terms, written, .. } = self;
+        let Self { ledger, key, terms, ticket, written, .. } = self;
         let sid = ledger.store.pseudonym(&key.sid);
         let overloaded = Verdict::failed(Failure::Overloaded);
         let step = |read: &Versioned, next: &mut Record| {
@@ -295,37 +328,37 @@ impl<S: Store> Attempt<S> {
             if Instant::now() >= deadline {
                 return Err(overloaded);
             }
-            let (since, now) = (since.on_clock_of(read.now), read.now.at);
+            let (list_since, now) = (since.on_clock_of(read.now), read.now.at);
             let ids = ledger.ids(&read.record, key, sessions);
             let id = |sid: &str| ids.get(sid).map_or_else(|| sid.to_owned(), |id| (*id).to_owned());
-            let revoked_or_reserved: HashSet<String> = read.record.revoked_or_reserved(since).map(id).collect();
-            if revoked_or_reserved.contains(&*key.sid) {
+            let Known { mut admissions, revoked, origins } = Known::of(read, since, id);
+            if revoked.contains(&*key.sid) {
                 return Err(Verdict::SessionRevoked);
             }
-            let admissions: Vec<Admission> = read
-                .record
-                .counting(since)
-                .map(|entry| Admission {
-                    sid: id(&entry.sid),
-                    client_id: entry.client_id.clone(),
-                    admitted_at: entry.admitted_at,
-                })
-                .collect();
-            let mut origins = Origins::default();
-            for entry in read.record.origins(now) {
-                origins.add(id(&entry.sid), &entry.origin);
+            // A login for which a person chose sessions may come back with another session: the entry is its own.
+            let has_own = || sessions.shows(&key.sid, &key.client_id) || read.record.counts(&sid, &key.client_id, list_since);
+            let claimed = read.record.claimable(&sid, &key.client_id, list_since).filter(|_| ticket.is_none() && !has_own());
+            if let Some(claimed) = claimed {
+                let claimed = id(claimed);
+                let is_claimed = |it: &&mut Admission| it.sid == claimed && it.client_id == *key.client_id;
+                admissions.iter_mut().filter(is_claimed).for_each(|it| it.sid = key.sid.to_string());
             }
-            let decision = decide(&admissions, &revoked_or_reserved, &origins);
+            let decision = decide(&admissions, &revoked, &origins);
             if decision == Decision::Undecided {
                 return Err(Verdict::from(&decision));
             }
 
-            let allowed = !(terms.enforced && matches!(decision, Decision::Exceeded { .. }));
+            let is_blocking = matches!(decision, Decision::Exceeded { .. } | Decision::Ask { .. });
+            let allowed = !(terms.enforced && is_blocking);
             next.mark_seen(now, |entry| sessions.shows(&id(&entry.sid), &entry.client_id));
             if !allowed {
                 next.withdraw(&sid, &key.client_id);
             } else if !sessions.shows(&key.sid, &key.client_id) {
-                next.admit(&sid, &key.client_id, *terms, since, now);
+                claimed.iter().for_each(|claimed| next.claim(claimed, &sid, &key.client_id));
+                next.admit(&sid, &key.client_id, *terms, list_since, now);
+            }
+            if let Some(ticket) = ticket.as_ref().filter(|_| allowed) {
+                ticket.note(next, &sid, &key.client_id, terms.longest_check, now);
             }
             written.allowed = Some(allowed);
             written.added = next.has(&sid, &key.client_id) && !read.record.has(&sid, &key.client_id);
@@ -368,6 +401,7 @@ impl<S: Store> Attempt<S> {
             return;
         }
         let (ledger, key, terms) = (Arc::clone(&self.ledger), self.key.clone(), self.terms);
+        let ticket = self.ticket.take();
         let write = async move {
             ledger
                 .edit(&key.user, |read, next| {
@@ -377,6 +411,9 @@ impl<S: Store> Attempt<S> {
                     }
                     for sid in &not_revoked {
                         next.release(&ledger.store.pseudonym(sid));
+                    }
+                    if !login_allowed && allowed == Some(true) {
+                        ticket.iter().for_each(|ticket| next.set_choice(&ticket.id, None));
                     }
                     match login_allowed {
                         _ if as_recorded => {}
@@ -397,8 +434,8 @@ impl<S: Store> Drop for Attempt<S> {
         if !written.added && written.reserved.is_empty() {
             return;
         }
-        let (ledger, key) = (Arc::clone(&self.ledger), self.key.clone());
-        let write = async move { ledger.undo(&key, &written).await };
+        let (ledger, key, ticket) = (Arc::clone(&self.ledger), self.key.clone(), self.ticket.take());
+        let write = async move { ledger.undo(&key, ticket.as_ref(), &written).await };
         drop(DetachedWrite { background: &self.ledger.background, write: Some(Box::pin(write)) });
     }
 }

@@ -29,6 +29,10 @@ const WEB_VIEW_FOR: Duration = Duration::from_secs(3 * 24 * 3600);
 /// The most origins of one user: a device that opens a new web view every hour leaves 72.
 const MAX_ORIGINS: usize = 100;
 
+/// The most tickets of one user: a person has a few login pages open. The oldest are forgotten first: a forgotten one can be
+/// opened in another browser, which needs its address and its cookie of Auth0.
+const MAX_TICKETS: usize = 20;
+
 /// What the ledger knows of one user. An absent record is the default one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -42,6 +46,34 @@ pub struct Record {
     /// it without it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<OriginEntry>,
+    /// The tickets with which the user was asked to choose sessions. As with `origins`, an older replica drops them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tickets: Vec<TicketEntry>,
+}
+
+/// A ticket that was opened in a browser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketEntry {
+    /// The ticket.
+    pub id: String,
+    /// The browser that opened it first, and the state of its login. Nobody else may use it.
+    pub browser: String,
+    /// What was chosen, once a choice has admitted the login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<String>,
+    /// It is kept until this.
+    pub until: Timestamp,
+}
+
+/// What the ledger knows of a ticket that a browser opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TicketState {
+    /// The browser may choose.
+    Open,
+    /// A choice has admitted the login.
+    Done(String),
+    /// It was opened in another browser, or for another login.
+    Elsewhere,
 }
 
 /// An allowed login.
@@ -59,6 +91,10 @@ pub struct AdmissionEntry {
     pub kept_until: Timestamp,
     /// The mark: when a list was first seen to show it. It does not count for lists whose `since` is later.
     pub seen_at: Option<Timestamp>,
+    /// Whether the next login of the user to this application takes the entry over, whatever its session: a person chose
+    /// sessions for it, and its login goes on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub claimable: bool,
 }
 
 /// A session that was revoked, or is about to be.
@@ -68,6 +104,10 @@ pub struct RevocationEntry {
     pub sid: String,
     /// Lists whose `since` is before this do not count it.
     pub until: Timestamp,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How a session began.
@@ -129,14 +169,67 @@ impl Record {
         surplus
     }
 
-    /// Whether there is neither an admission nor a revocation nor an origin.
+    /// Binds a ticket to the first browser that opens it, until the ticket ends.
+    pub fn open_ticket(&mut self, id: &str, browser: &str, until: Timestamp) -> TicketState {
+        if let Some(known) = self.tickets.iter().find(|ticket| ticket.id == id) {
+            return match &known.choice {
+                _ if known.browser != browser => TicketState::Elsewhere,
+                Some(choice) => TicketState::Done(choice.clone()),
+                None => TicketState::Open,
+            };
+        }
+        let surplus = (self.tickets.len() + 1).saturating_sub(MAX_TICKETS);
+        self.tickets.drain(..surplus);
+        self.tickets.push(TicketEntry { id: id.to_owned(), browser: browser.to_owned(), choice: None, until });
+        TicketState::Open
+    }
+
+    /// Notes what a ticket was used for, or that its use came to nothing.
+    pub fn set_choice(&mut self, id: &str, choice: Option<&str>) {
+        for ticket in self.tickets.iter_mut().filter(|ticket| ticket.id == id) {
+            ticket.choice = choice.map(str::to_owned);
+        }
+    }
+
+    /// Lets the next login of the user to the application take over the login's entry, until `until`.
+    pub fn make_claimable(&mut self, sid: &str, client_id: &str, until: Timestamp, longest_check: Duration) {
+        if let Some(known) = self.position(sid, client_id) {
+            let entry = &mut self.admissions[known];
+            entry.claimable = true;
+            entry.counts_until = entry.counts_until.max(until);
+            entry.kept_until = entry.kept_until.max(later(entry.counts_until, longest_check + MAX_LIST_AGE));
+        }
+    }
+
+    /// The session of the entry that a login takes over: its own first, else the oldest of the application that counts.
+    pub fn claimable<'r>(&'r self, sid: &'r str, client_id: &str, since: Timestamp) -> Option<&'r str> {
+        let is_claimable =
+            |entry: &&AdmissionEntry| entry.claimable && entry.client_id == client_id && entry.counts_for(since);
+        let mut entries = self.admissions.iter().filter(is_claimable);
+        let has_own = entries.clone().any(|entry| entry.sid == sid);
+        if has_own { Some(sid) } else { entries.next().map(|entry| entry.sid.as_str()) }
+    }
+
+    /// Gives the claimable entry of a session to the login that claims it.
+    pub fn claim(&mut self, from: &str, sid: &str, client_id: &str) {
+        if from != sid {
+            self.withdraw(sid, client_id);
+        }
+        if let Some(known) = self.position(from, client_id) {
+            let entry = &mut self.admissions[known];
+            entry.sid = sid.to_owned();
+            entry.claimable = false;
+        }
+    }
+
+    /// Whether there is neither an admission nor a revocation nor an origin nor a ticket.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of admissions, revocations and origins.
+    /// The number of admissions, revocations, origins and tickets.
     pub fn len(&self) -> usize {
-        self.admissions.len() + self.revoked.len() + self.origins.len()
+        self.admissions.len() + self.revoked.len() + self.origins.len() + self.tickets.len()
     }
 
     /// Moves all times by `offset`, to another clock. Marks are dropped, because they have to be exact.
@@ -154,13 +247,16 @@ impl Record {
         for entry in &mut self.origins {
             entry.until = moved(entry.until);
         }
+        for ticket in &mut self.tickets {
+            ticket.until = moved(ticket.until);
+        }
         self
     }
 
     /// How long the record has to be kept after `now`.
     pub fn lasts(&self, now: Timestamp) -> Duration {
         let ends = self.admissions.iter().map(|entry| entry.kept_until).chain(self.revoked.iter().map(|it| it.until));
-        let ends = ends.chain(self.origins.iter().map(|it| it.until));
+        let ends = ends.chain(self.origins.iter().map(|it| it.until)).chain(self.tickets.iter().map(|it| it.until));
         ends.max().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(now)).unwrap_or_default())
     }
 
@@ -169,6 +265,7 @@ impl Record {
         self.admissions.iter().any(|entry| entry.kept_until <= now)
             || self.revoked.iter().any(|revoked| revoked.until <= now)
             || self.origins.iter().any(|entry| entry.until <= now)
+            || self.tickets.iter().any(|ticket| ticket.until <= now)
     }
 
     /// Removes the entries that have ended.
@@ -176,17 +273,18 @@ impl Record {
         self.admissions.retain(|entry| entry.kept_until > now);
         self.revoked.retain(|revoked| revoked.until > now);
         self.origins.retain(|entry| entry.until > now);
+        self.tickets.retain(|ticket| ticket.until > now);
     }
 
-    /// Removes the oldest entries until at most `most` are left, and returns how many it removed. Origins go first: without one
-    /// a limit is too strict, without an admission it is too lax.
+    /// Removes the oldest entries until at most `most` are left, and returns how many it removed. Tickets and origins go first:
+    /// without one a limit is too strict, without an admission it is too lax.
     pub fn shorten(&mut self, most: usize) -> usize {
         let surplus = self.len().saturating_sub(most);
-        let origins = surplus.min(self.origins.len());
-        self.origins.drain(..origins);
-        let admissions = (surplus - origins).min(self.admissions.len());
-        self.admissions.drain(..admissions);
-        self.revoked.drain(..surplus - origins - admissions);
+        let mut left = surplus;
+        left -= drain_first(&mut self.tickets, left);
+        left -= drain_first(&mut self.origins, left);
+        left -= drain_first(&mut self.admissions, left);
+        drain_first(&mut self.revoked, left);
         surplus
     }
 
@@ -211,6 +309,7 @@ impl Record {
             counts_until,
             kept_until: later(counts_until, terms.longest_check + MAX_LIST_AGE),
             seen_at: None,
+            claimable: false,
         });
     }
 
@@ -254,6 +353,12 @@ impl Record {
         self.position(sid, client_id).is_some()
     }
 
+    /// Whether this login has an entry of its own that counts for a list since `since`.
+    pub fn counts(&self, sid: &str, client_id: &str, since: Timestamp) -> bool {
+        let entry = self.position(sid, client_id).map(|known| &self.admissions[known]);
+        entry.is_some_and(|entry| !entry.claimable && entry.counts_for(since))
+    }
+
     fn position(&self, sid: &str, client_id: &str) -> Option<usize> {
         self.admissions.iter().position(|entry| entry.sid == sid && entry.client_id == client_id)
     }
@@ -265,8 +370,15 @@ impl AdmissionEntry {
     }
 }
 
+/// Removes at most `most` items from the front, and returns how many it removed.
+fn drain_first<T>(items: &mut Vec<T>, most: usize) -> usize {
+    let count = most.min(items.len());
+    items.drain(..count);
+    count
+}
+
 /// Saturates at the end of time, which only a clock that is far wrong reaches.
-fn later(at: Timestamp, by: Duration) -> Timestamp {
+pub(super) fn later(at: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
 

@@ -176,6 +176,10 @@ pub struct Answer {
     pub revoked_sessions: Option<usize>,
     /// What the reason would have been, when the policy only audits.
     pub audited_reason: Option<Reason>,
+    /// Whether the person is asked which sessions to end, or would be if the policy did not only audit.
+    pub asks: bool,
+    /// The address of the page on which the person is asked.
+    pub choose_url: Option<String>,
 }
 
 impl Answer {
@@ -190,6 +194,8 @@ impl Answer {
             count: None,
             revoked_sessions: None,
             audited_reason: None,
+            asks: false,
+            choose_url: None,
         }
     }
 }
@@ -216,6 +222,8 @@ pub enum Verdict {
         /// Whether the Action should end the session.
         revoke_session: bool,
     },
+    /// The login is over a limit, and the person is asked which sessions to end.
+    Asked(Count),
     /// The login is over a limit, and other sessions were revoked for it.
     Evicted {
         /// The first limit that is exceeded.
@@ -252,6 +260,7 @@ impl From<&Decision> for Verdict {
             Decision::Exceeded { count, revoke_session } => {
                 Self::Exceeded { count: *count, revoke_session: *revoke_session }
             }
+            Decision::Ask { count } => Self::Asked(*count),
             Decision::Evict { count, victims } => Self::Evicted { count: *count, revoked: victims.len() },
         }
     }
@@ -305,6 +314,7 @@ impl Enforcement {
             Verdict::Exceeded { count, revoke_session } => {
                 Answer { count: Some(count), revoke_session, ..block(Reason::LimitExceeded) }
             }
+            Verdict::Asked(count) => Answer { count: Some(count), asks: true, ..block(Reason::LimitExceeded) },
             Verdict::Evicted { count, revoked } => {
                 Answer { count: Some(count), revoked_sessions: Some(revoked), ..self.allow(Reason::Evicted) }
             }

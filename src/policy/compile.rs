@@ -27,7 +27,7 @@ use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
 use super::written::{Manifest, SpecError, as_stored, is_label, readable_list, readable_messages, readable_text};
-use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, SessionPolicySpec, bounds};
+use crate::crd::{self, AllowDenySpec, GoDuration, ModeSpec, SessionPolicySpec, StrategySpec, bounds};
 
 /// The lists by which an override selects logins.
 const OVERRIDE_LISTS: [&str; 5] = ["users", "roles", "organizations", "connections", "clientIds"];
@@ -327,6 +327,12 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         Duration::from_secs(24 * 3600),
         "write a duration up to 24h, such as 5m, or 0s to switch it off",
     );
+    let asks_without_factors = spec.ask.as_ref().is_some_and(|ask| !ask.require_mfa);
+    errors.check(
+        spec.strategy != StrategySpec::Ask || !spec.revoke_requires_mfa || !asks_without_factors,
+        "ask.requireMfa",
+        "is false and revokeRequiresMfa is true: leave one of them out",
+    );
     errors.message(spec.message.as_ref(), "message");
     let messages = messages(errors, spec);
 
@@ -354,6 +360,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         limits: limits?,
         reentry: spec.reentry.into(),
         strategy: spec.strategy.into(),
+        ask: spec.ask.clone().unwrap_or_default().into(),
         revoke_requires_mfa: spec.revoke_requires_mfa,
         active_within: match active_within {
             None => None,

@@ -33,13 +33,15 @@ impl LimitCheck<'_> {
             }
             Some(first) => {
                 let count = first.count;
-                match self.may_evict().then(|| evaluation.victims(&measured)).flatten() {
-                    Some(victims) => Decision::Evict { count, victims },
-                    None => Decision::Exceeded {
-                        count,
-                        revoke_session: self.may_revoke && !first.holder && evaluation.serves_only_this_client(),
-                    },
-                }
+                let makes_room = match self.may_evict() {
+                    false => None,
+                    true if self.asks() => evaluation.offer(&measured).map(|_| Decision::Ask { count }),
+                    true => evaluation.victims(&measured).map(|victims| Decision::Evict { count, victims }),
+                };
+                makes_room.unwrap_or_else(|| Decision::Exceeded {
+                    count,
+                    revoke_session: self.may_revoke && !first.holder && evaluation.serves_only_this_client(),
+                })
             }
         }
     }

@@ -48,18 +48,19 @@ struct Remembered {
 }
 
 /// Another session that counts.
+#[derive(Clone, Copy)]
 pub(super) struct OtherSession<'a> {
-    id: &'a str,
+    pub(super) id: &'a str,
     membership: Membership,
     /// `None` for a session that is only remembered: its login is in progress, and it can neither hold a place nor be
     /// revoked.
-    listed: Option<&'a Session>,
+    pub(super) listed: Option<&'a Session>,
     remembered: Option<&'a Remembered>,
 }
 
 impl OtherSession<'_> {
     /// The last use of the session; an admission is a use.
-    fn last_used_at(&self) -> Option<Timestamp> {
+    pub(super) fn last_used_at(&self) -> Option<Timestamp> {
         let listed = self.listed.and_then(|listed| listed.last_used_at);
         listed.max(self.remembered.and_then(|remembered| remembered.admitted_at))
     }
@@ -73,6 +74,13 @@ pub(super) struct MeasuredLimit {
     pub exceeded: bool,
     /// Whether the limit is never exceeded, whatever else is listed.
     pub safe: bool,
+}
+
+impl MeasuredLimit {
+    /// How many sessions have to go for the login to be within the limit.
+    pub(super) fn surplus(&self) -> usize {
+        (self.count.active + 1).saturating_sub(self.count.limit as usize)
+    }
 }
 
 /// A limit check with its inputs, prepared for reading the list.
@@ -334,20 +342,36 @@ impl<'a: 'e, 'e> Evaluation<'a, 'e> {
         listed.collect()
     }
 
+    /// The sessions that can be revoked for a limit that is exceeded.
+    pub(super) fn candidates(&self, measured: &[MeasuredLimit]) -> Vec<OtherSession<'_>> {
+        let exceeded = measured.iter().filter(|measured| measured.exceeded);
+        let wanted = exceeded.fold(0, |all, measured| all | bit(measured.count.limit_scope));
+        self.others().filter(|other| self.settled_membership(other) & wanted != 0).collect()
+    }
+
+    /// Whether a session can be revoked for the limit.
+    pub(super) fn fits(&self, other: &OtherSession<'_>, limit_scope: LimitScope) -> bool {
+        self.settled_membership(other) & bit(limit_scope) != 0
+    }
+
     /// The sessions to revoke, or `None` when the listed ones do not make up the surplus.
     pub(super) fn victims(&self, measured: &[MeasuredLimit]) -> Option<Vec<String>> {
-        let exceeded = measured.iter().filter(|measured| measured.exceeded);
-        let wanted = exceeded.clone().fold(0, |all, measured| all | bit(measured.count.limit_scope));
-        let mut candidates: Vec<OtherSession<'_>> =
-            self.others().filter(|other| self.settled_membership(other) & wanted != 0).collect();
-        let strategy = self.limit_check.policy.strategy;
+        Some(self.with_left_behind(self.choose(self.candidates(measured), measured)?))
+    }
 
+    /// The sessions that the strategy chooses of the candidates, or `None` when these do not make up the surplus.
+    pub(super) fn choose<'o>(
+        &self,
+        mut candidates: Vec<OtherSession<'o>>,
+        measured: &[MeasuredLimit],
+    ) -> Option<Vec<OtherSession<'o>>> {
+        let strategy = self.limit_check.strategy;
         let mut chosen: Vec<OtherSession<'_>> = Vec::new();
-        for MeasuredLimit { count, .. } in exceeded {
-            let bit = bit(count.limit_scope);
-            let fits = |other: &OtherSession<'_>| self.settled_membership(other) & bit != 0;
-            let gone = chosen.iter().filter(|other| other.membership & bit != 0).count();
-            let surplus = (count.active - gone + 1).saturating_sub(count.limit as usize);
+        for measured in measured.iter().filter(|measured| measured.exceeded) {
+            let scope = measured.count.limit_scope;
+            let fits = |other: &OtherSession<'_>| self.fits(other, scope);
+            let gone = chosen.iter().filter(|other| other.membership & bit(scope) != 0).count();
+            let surplus = measured.surplus().saturating_sub(gone);
             if candidates.iter().filter(|other| fits(other)).take(surplus).count() < surplus {
                 return None;
             }
@@ -359,12 +383,18 @@ impl<'a: 'e, 'e> Evaluation<'a, 'e> {
                 chosen.extend(candidates.drain(..surplus));
             }
         }
+        Some(chosen)
+    }
+
+    /// The ids of the chosen sessions and of the web views that go with them, in the order of the strategy.
+    pub(super) fn with_left_behind<'o>(&'o self, mut chosen: Vec<OtherSession<'o>>) -> Vec<String> {
         if !self.inputs.origins.web_views.is_empty() {
             let left_behind = self.left_behind(&chosen);
             chosen.extend(left_behind);
         }
+        let strategy = self.limit_check.strategy;
         chosen.sort_by(|a, b| revocation_order(strategy, a).cmp(&revocation_order(strategy, b)));
-        Some(chosen.iter().map(|other| other.id.to_owned()).collect())
+        chosen.iter().map(|other| other.id.to_owned()).collect()
     }
 
     /// Whether the current session is known to have no application but the one that logs in. A session that is not listed
@@ -394,7 +424,7 @@ fn revocation_order<'a>(strategy: Strategy, other: &'a OtherSession<'_>) -> impl
     let created_at = other.listed.and_then(|listed| listed.created_at);
     let ends_at = other.listed.and_then(|listed| listed.ends_at);
     let (never_ends, at) = match strategy {
-        Strategy::Deny | Strategy::RevokeOldest => (false, created_at),
+        Strategy::Deny | Strategy::Ask | Strategy::RevokeOldest => (false, created_at),
         Strategy::RevokeLeastRecentlyUsed => (false, other.last_used_at()),
         Strategy::RevokeNextToExpire => (ends_at.is_none(), ends_at),
     };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::answer::Verdict;
 use super::limits::Limits;
-use super::login::Login;
+use super::login::{Login, LoginContext};
 use super::model::{Actors, Policy, Strategy};
 use super::origin::Origins;
 use super::session::SessionList;
@@ -47,6 +47,10 @@ pub struct LimitCheck<'a> {
     pub(super) client_id: &'a str,
     pub(super) sid: &'a str,
     mfa: bool,
+    /// What happens to the login over a limit.
+    pub(super) strategy: Strategy,
+    /// The same where there is no page to ask on.
+    otherwise: Strategy,
     /// The application of the user's device that opened the login as a web view.
     pub(super) opened_by: Option<&'a str>,
     /// Whether the login may evict, and the Action may end its session.
@@ -86,7 +90,40 @@ impl Policy {
         let limit_check =
             self.limit_check(chosen_by, login.user_id(), login.client_id(), sid, context.is_multi_factor());
         let opened_by = context.opened_by.as_deref();
-        limit_check.map(|limit_check| LimitCheck { opened_by, ..limit_check }).ok_or(Verdict::Exempt)
+        let (strategy, otherwise) = self.strategies(context);
+        limit_check
+            .map(|limit_check| LimitCheck { opened_by, strategy, otherwise, ..limit_check })
+            .ok_or(Verdict::Exempt)
+    }
+
+    /// What happens to a login over a limit, and what does where there is no page to ask on.
+    ///
+    /// A silent login is never decided by `ask.otherwise`: the application sends the user to the login page, and the login there
+    /// is asked. A login that comes back from the page has been asked.
+    fn strategies(&self, context: &LoginContext) -> (Strategy, Strategy) {
+        if self.strategy != Strategy::Ask {
+            return (self.strategy, self.strategy);
+        }
+        let has_factors = context.is_multi_factor() || !self.ask.require_mfa;
+        if context.continued || !has_factors {
+            return (Strategy::Deny, Strategy::Deny);
+        }
+        let otherwise = if context.is_silent() { Strategy::Deny } else { self.ask.otherwise };
+        let is_at_tenant = context.hostname.as_deref().is_some_and(|host| self.scope.tenant.is_called(host));
+        let can_be_asked = is_at_tenant && (context.can_redirect || context.is_silent());
+        (if can_be_asked { Strategy::Ask } else { otherwise }, otherwise)
+    }
+
+    /// The check of a login that a person chose sessions for. `None` when the override exempts the login now.
+    pub fn asked_check<'a>(
+        &'a self,
+        chosen_by: Option<usize>,
+        user_id: &'a str,
+        client_id: &'a str,
+        sid: &'a str,
+    ) -> Option<LimitCheck<'a>> {
+        let limit_check = self.limit_check(chosen_by, user_id, client_id, sid, true)?;
+        Some(LimitCheck { strategy: self.strategy, otherwise: Strategy::Deny, ..limit_check })
     }
 
     /// The check of a login whose limits an override chose, or the policy. `None` when the override exempts the login.
@@ -107,6 +144,9 @@ impl Policy {
             client_id,
             sid,
             mfa,
+            // A login that is asked is known by its context.
+            strategy: if self.strategy == Strategy::Ask { Strategy::Deny } else { self.strategy },
+            otherwise: Strategy::Deny,
             opened_by: None,
             may_revoke: true,
         })
@@ -166,8 +206,19 @@ impl<'a> LimitCheck<'a> {
         Self { may_revoke: false, ..self }
     }
 
+    /// The same check where there is no page to ask on.
+    pub fn without_asking(self) -> Self {
+        let strategy = if self.asks() { self.otherwise } else { self.strategy };
+        Self { strategy, ..self }
+    }
+
+    /// Whether the person is asked when the login is over a limit.
+    pub fn asks(&self) -> bool {
+        self.strategy == Strategy::Ask
+    }
+
     /// Whether sessions may be revoked for the login.
     pub(super) fn may_evict(&self) -> bool {
-        self.may_revoke && self.policy.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa)
+        self.may_revoke && self.strategy != Strategy::Deny && (self.mfa || !self.policy.revoke_requires_mfa)
     }
 }

@@ -54,6 +54,11 @@ pub enum Decision {
         /// Whether the Action should end the session, because it is new and serves no other application.
         revoke_session: bool,
     },
+    /// The login is over a limit and is blocked until the person has chosen sessions to end.
+    Ask {
+        /// The first limit that is exceeded.
+        count: Count,
+    },
     /// The login is over a limit and is allowed once other sessions are revoked.
     Evict {
         /// The first limit that is exceeded.

@@ -34,6 +34,12 @@ pub struct LoginContext {
     pub opened_by: Option<String>,
     /// The tenant's canonical or custom domain.
     pub tenant: Option<String>,
+    /// Whether Auth0 can send the browser to another page (`api.redirect.canRedirect()`).
+    pub can_redirect: bool,
+    /// Whether the login comes back from such a page.
+    pub continued: bool,
+    /// The host of the login page (`event.request.hostname`).
+    pub hostname: Option<String>,
     /// The language of the user, as a BCP 47 tag. Anything else is no language.
     pub locale: Option<String>,
 }
@@ -112,12 +118,14 @@ impl Login {
         )?;
         context.opened_by = context.opened_by.filter(|client| !client.is_empty());
         context.tenant = context.tenant.filter(|tenant| !tenant.is_empty());
+        context.hostname = context.hostname.filter(|hostname| !hostname.is_empty());
         let text = "at most 300 characters long";
         check(is_context(context.protocol.as_deref()), "protocol", text)?;
         check(is_context(context.organization_id.as_deref()), "organization_id", text)?;
         check(is_context(context.connection.as_deref()), "connection", text)?;
         check(is_context(context.tenant.as_deref()), "tenant", text)?;
         check(is_context(context.opened_by.as_deref()), "session_transfer_token.client_id", text)?;
+        check(is_context(context.hostname.as_deref()), "hostname", text)?;
         check(is_context(context.locale.as_deref()), "locale", text)?;
         let list = "a list of at most 128 texts, each at most 300 characters long";
         check(is_context_list(&context.prompt), "prompt", list)?;
@@ -226,6 +234,7 @@ mod tests {
             (LoginContext { connection: long.clone(), ..LoginContext::default() }, "connection"),
             (LoginContext { tenant: long.clone(), ..LoginContext::default() }, "tenant"),
             (LoginContext { opened_by: long.clone(), ..LoginContext::default() }, "session_transfer_token.client_id"),
+            (LoginContext { hostname: long.clone(), ..LoginContext::default() }, "hostname"),
             (LoginContext { locale: long.clone(), ..LoginContext::default() }, "locale"),
             (LoginContext { prompt: many.clone(), ..LoginContext::default() }, "prompt"),
             (LoginContext { amr: many.clone(), ..LoginContext::default() }, "amr"),

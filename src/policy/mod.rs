@@ -27,6 +27,7 @@ mod login;
 mod messages;
 mod model;
 mod name;
+mod offer;
 mod origin;
 mod policy_set;
 mod precedence;
@@ -56,8 +57,9 @@ pub use limit_check::{Admission, LimitCheck, LimitInputs};
 pub use limits::{Count, Decision, LimitScope, Limits};
 pub use login::{InvalidField, Login, LoginContext};
 pub use messages::LanguageMessages;
-pub use model::{Actors, AllowDeny, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
+pub use model::{Actors, AllowDeny, AskTerms, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
 pub use name::ObjectName;
+pub use offer::{MAX_OFFERED, Offer, OfferedSession};
 pub use origin::{Origin, Origins};
 pub use policy_set::{
     ActivePolicy, CallerAccess, CallerView, LogStreams, PolicySet, PolicyVersion, Resolution, TenantProof, TokenDigest,

@@ -29,6 +29,8 @@ pub struct Policy {
     pub reentry: Reentry,
     /// What happens to a login over a limit.
     pub strategy: Strategy,
+    /// How a person is asked, under strategy `Ask`.
+    pub ask: AskTerms,
     /// Whether other sessions are revoked only for logins with a second factor.
     pub revoke_requires_mfa: bool,
     /// Sessions that were not used for longer than this do not count.
@@ -160,6 +162,23 @@ pub enum Strategy {
     RevokeLeastRecentlyUsed,
     /// The sessions that would expire first are revoked.
     RevokeNextToExpire,
+    /// The person at the login page chooses the sessions that are revoked.
+    Ask,
+}
+
+/// How a person is asked which sessions to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskTerms {
+    /// Whether only a login with two factors is asked, and evicts where it cannot be asked.
+    pub require_mfa: bool,
+    /// The strategy for a login that cannot be asked. Never `Ask`.
+    pub otherwise: Strategy,
+}
+
+impl Default for AskTerms {
+    fn default() -> Self {
+        Self { require_mfa: true, otherwise: Strategy::Deny }
+    }
 }
 
 impl Policy {
@@ -168,7 +187,10 @@ impl Policy {
     pub fn oauth_scopes(&self) -> &'static [&'static str] {
         match self.strategy {
             Strategy::Deny => &["read:sessions"],
-            Strategy::RevokeOldest | Strategy::RevokeLeastRecentlyUsed | Strategy::RevokeNextToExpire => {
+            Strategy::RevokeOldest
+            | Strategy::RevokeLeastRecentlyUsed
+            | Strategy::RevokeNextToExpire
+            | Strategy::Ask => {
                 &["read:sessions", "delete:sessions", "delete:refresh_tokens"]
             }
         }

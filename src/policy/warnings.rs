@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::model::{Policy, Reentry, Selector, Strategy};
+use super::model::{AskTerms, Policy, Reentry, Selector, Strategy};
 
 /// The names that Auth0 documents for `event.transaction.protocol`.
 const PROTOCOLS: [&str; 15] = [
@@ -73,6 +73,9 @@ pub fn warnings(policy: &Policy, now: Option<Timestamp>) -> Vec<String> {
     count(protocols, problem, is_unknown, &mut warnings);
     if policy.revoke_requires_mfa && policy.strategy == Strategy::Deny {
         warnings.push("spec.revokeRequiresMfa: it has no effect with strategy Deny, which revokes nothing".to_owned());
+    }
+    if policy.ask != AskTerms::default() && policy.strategy != Strategy::Ask {
+        warnings.push("spec.ask: it has no effect without strategy Ask".to_owned());
     }
     let rechecks = !policy.recheck_after.is_zero() && policy.recheck_after != DEFAULT_RECHECK_AFTER;
     if rechecks && policy.reentry == Reentry::CountOthers {

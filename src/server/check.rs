@@ -45,7 +45,15 @@ pub(super) struct AnswerBody<'a> {
     revoked_sessions: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     audited_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choose: Option<ChooseBody<'a>>,
     request_id: &'a str,
+}
+
+/// The page on which the person chooses which sessions to end.
+#[derive(Serialize)]
+struct ChooseBody<'a> {
+    url: &'a str,
 }
 
 impl<'a> AnswerBody<'a> {
@@ -62,6 +70,7 @@ impl<'a> AnswerBody<'a> {
             active_sessions_at_least: answer.count.is_some_and(|count| count.at_least),
             revoked_sessions: answer.revoked_sessions,
             audited_reason: answer.audited_reason.map(Reason::as_str),
+            choose: answer.choose_url.as_deref().map(|url| ChooseBody { url }),
             request_id: request_id.as_str(),
         }
     }

@@ -148,6 +148,7 @@ fn route_label(path: &str) -> &'static str {
         path if path.ends_with("/check") => "/check",
         path if path.ends_with("/healthz") => "/healthz",
         "/logs" => "/logs",
+        "/choose" | "/choose/style.css" => "/choose",
         _ => "other",
     }
 }

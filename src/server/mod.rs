@@ -4,6 +4,7 @@ mod admin;
 mod app;
 mod body;
 mod check;
+mod choose;
 mod connection;
 mod connections;
 mod error;
@@ -67,6 +68,19 @@ pub fn logs_router(app: Arc<App>) -> Router {
         .route("/healthz", get(admin::healthz))
         .method_not_allowed_fallback(logs::method_not_allowed)
         .fallback(logs::not_found)
+        .layer(layers::observe(&app))
+        .with_state(app)
+}
+
+/// The routes for people who choose which of their sessions to end.
+pub fn choose_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/choose", get(choose::show).post(choose::choose))
+        .route("/choose/", get(choose::show).post(choose::choose))
+        .route("/choose/style.css", get(choose::style))
+        .route("/healthz", get(admin::healthz))
+        .method_not_allowed_fallback(choose::method_not_allowed)
+        .fallback(choose::not_found)
         .layer(layers::observe(&app))
         .with_state(app)
 }

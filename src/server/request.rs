@@ -57,6 +57,12 @@ struct CheckFields<'a> {
     #[serde(borrow)]
     tenant: Option<Field<'a>>,
     #[serde(borrow)]
+    can_redirect: Option<Field<'a>>,
+    #[serde(borrow)]
+    continued: Option<Field<'a>>,
+    #[serde(borrow)]
+    hostname: Option<Field<'a>>,
+    #[serde(borrow)]
     locale: Option<Field<'a>>,
 }
 
@@ -215,11 +221,7 @@ impl CheckFields<'_> {
             organization_id: string("organization_id", self.organization_id)?,
             connection: string("connection", self.connection)?,
             roles: strings("roles", self.roles, "a list of strings")?,
-            mfa: match self.mfa {
-                None => false,
-                Some(Field::Bool(mfa)) => mfa,
-                Some(_) => return Err(must_be("mfa", "true or false")),
-            },
+            mfa: boolean("mfa", self.mfa)?,
             amr: match self.amr {
                 Some(Field::Text(one)) => vec![one.into_owned()],
                 other => strings("amr", other, "a string or a list of strings")?,
@@ -240,6 +242,9 @@ impl CheckFields<'_> {
                 Some(_) => return Err(must_be("session_transfer_token", "an object with a client_id")),
             },
             tenant: string("tenant", self.tenant)?,
+            can_redirect: boolean("can_redirect", self.can_redirect)?,
+            continued: boolean("continued", self.continued)?,
+            hostname: string("hostname", self.hostname)?,
             locale: string("locale", self.locale)?,
         };
         Login::new(user_id, client_id, sid, context).map_err(|error| BodyError::Shape(error.to_string()))
@@ -251,6 +256,14 @@ fn string(field: &str, value: Option<Field<'_>>) -> Result<Option<String>, BodyE
         None => Ok(None),
         Some(Field::Text(text)) => Ok(Some(text.into_owned())),
         Some(_) => Err(must_be(field, "a string")),
+    }
+}
+
+fn boolean(field: &str, value: Option<Field<'_>>) -> Result<bool, BodyError> {
+    match value {
+        None => Ok(false),
+        Some(Field::Bool(value)) => Ok(value),
+        Some(_) => Err(must_be(field, "true or false")),
     }
 }
 

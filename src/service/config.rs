@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use url::Url;
 
 use super::source::SourceConfig;
 #[cfg(feature = "simulator")]
@@ -25,6 +26,19 @@ pub struct CallerJwtConfig {
     pub audience: String,
 }
 
+/// The page on which people choose sessions to end.
+#[derive(Clone, Debug)]
+pub struct ChooseConfig {
+    /// The address for the page.
+    pub listen: ListenAddress,
+    /// Its public origin.
+    pub url: Url,
+    /// The keys of its tickets. Followed. Without a file the key is random.
+    pub ticket_key_file: Option<PathBuf>,
+    /// Templates that replace the built-in ones. Followed.
+    pub page_dir: Option<PathBuf>,
+}
+
 /// Everything that [`Service::start`](super::Service::start) needs.
 pub struct ServiceConfig {
     /// The address for checks. Port 0 takes any free port.
@@ -33,6 +47,8 @@ pub struct ServiceConfig {
     pub admin_listen: ListenAddress,
     /// The address for log streams; `None` receives none.
     pub logs_listen: Option<ListenAddress>,
+    /// The page on which people choose sessions to end; `None` asks nobody.
+    pub choose: Option<ChooseConfig>,
     /// How long the audit of log streams waits.
     pub coverage_timing: CoverageTiming,
     /// A path under which checks are answered as well, such as `/sessions`; empty for none.
@@ -90,6 +106,7 @@ impl ServiceConfig {
             listen: ListenAddress::loopback(0),
             admin_listen: ListenAddress::loopback(0),
             logs_listen: None,
+            choose: None,
             coverage_timing: CoverageTiming::default(),
             path_prefix: String::new(),
             tls: None,

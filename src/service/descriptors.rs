@@ -12,16 +12,19 @@ use crate::server::ConnectionLimits;
 pub(super) const ADMIN_LIMITS: ConnectionLimits = ConnectionLimits { total: 64, per_source: 32 };
 /// The limits of the listener for log streams: Auth0 keeps a few connections open for each stream. An ingress is one source.
 pub(super) const LOGS_LIMITS: ConnectionLimits = ConnectionLimits { total: 64, per_source: 32 };
+/// The limits of the listener for the page on which people choose sessions: an ingress is one source, and a browser holds its
+/// connection for a page.
+pub(super) const CHOOSE_LIMITS: ConnectionLimits = ConnectionLimits { total: 128, per_source: 64 };
 /// Descriptors for everything else: some 20 of the runtime, two each for the listeners and the files that are read, and the
 /// connections to the API server, the ledger, the collector and some dozens of tenants.
 const OTHER_DESCRIPTORS: u64 = 96;
 /// The least number of connections for checks, however few descriptors there are.
 const MIN_CONNECTIONS: usize = 16;
 
-/// The limits of the listener for checks: what is configured, or fewer when the process may open too few files. Raises the
+/// The limits of the listener for checks, beside `others`: what is configured, or fewer when the process may open too few files. Raises the
 /// process's own limit first, as far as the system permits.
-pub(super) fn connection_limits(total: usize, per_source: Option<usize>, receives_logs: bool) -> ConnectionLimits {
-    let reserved = OTHER_DESCRIPTORS + (ADMIN_LIMITS.total + if receives_logs { LOGS_LIMITS.total } else { 0 }) as u64;
+pub(super) fn connection_limits(total: usize, per_source: Option<usize>, others: &[ConnectionLimits]) -> ConnectionLimits {
+    let reserved = OTHER_DESCRIPTORS + others.iter().map(|limits| limits.total as u64).sum::<u64>();
     let descriptors = raised_limit(total, reserved);
     let total = match descriptors.map(|descriptors| available(descriptors, reserved, total)) {
         Some(lowered) if lowered < total => {
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn source_may_hold_half_of_all_connections_by_default() {
-        let limits = |total, per_source| connection_limits(total, per_source, false);
+        let limits = |total, per_source| connection_limits(total, per_source, &[ADMIN_LIMITS]);
         assert_eq!(limits(10, None), ConnectionLimits { total: 10, per_source: 5 });
         assert_eq!(limits(1, None), ConnectionLimits { total: 1, per_source: 1 });
         assert_eq!(limits(10, Some(20)), ConnectionLimits { total: 10, per_source: 10 });

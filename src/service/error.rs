@@ -35,6 +35,14 @@ pub enum RunError {
     /// The file of an option cannot be used.
     #[error("{0} {1}: {2}")]
     File(&'static str, PathBuf, io::Error),
+    /// Several replicas have no common key for the tickets of `--choose-url`.
+    #[error(
+        "--choose-url with {0} replicas needs --ticket-key-file: a ticket that one replica makes has to be read by the others"
+    )]
+    TicketKeys(u32),
+    /// A template of `--choose-page-dir` cannot be used.
+    #[error("--choose-page-dir: {0}")]
+    Pages(String),
     /// The ledger's URL is invalid.
     #[error("--ledger: the URL is invalid: {0}")]
     Ledger(String),
@@ -76,6 +84,8 @@ impl RunError {
             | Self::Environment(_)
             | Self::NoCallers(_)
             | Self::File(..)
+            | Self::TicketKeys(_)
+            | Self::Pages(_)
             | Self::Ledger(_)
             | Self::Upstream(_)
             | Self::Tls(_)

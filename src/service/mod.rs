@@ -1,5 +1,6 @@
 //! The composition root: builds the parts, starts listeners and background tasks, and shuts them down.
 
+mod choose;
 mod config;
 mod descriptors;
 mod error;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::ListenAddress;
 use crate::auth0::{ProxyLogin, QuotaConfig, TrustedCas};
 use crate::check::{CheckMetrics, Checker};
+use crate::choose::TicketKeys;
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
 use crate::controller::status::{Observations, start_status_writer};
@@ -34,7 +36,7 @@ use crate::readiness::Readiness;
 use crate::secret::IssuerKeys;
 use crate::server::{
     App, ConnectionTimeouts, Listener, Rejections, ServeOptions, ServerMetrics, TlsFiles, admin_router, check_router,
-    logs_router,
+    choose_router, logs_router,
 };
 use crate::shutdown::{Request, Shutdown, Signals};
 use crate::snapshot::{
@@ -42,13 +44,14 @@ use crate::snapshot::{
 };
 use crate::source::{follow_setting, parse_switch};
 use crate::telemetry;
-use descriptors::{ADMIN_LIMITS, LOGS_LIMITS, connection_limits};
+use choose::{TICKET_KEYS, chooser, follow_pages};
+use descriptors::{ADMIN_LIMITS, CHOOSE_LIMITS, LOGS_LIMITS, connection_limits};
 use parts::{
     CALLER_JWKS_FILE, caller_access, coverage, jwks_file, ledger, log_hash_key, redis, signed_tokens, token_digest,
 };
 use source::{CA_FILE, PROXY_CREDENTIALS, never_ends, setting};
 
-pub use config::{CallerJwtConfig, ServiceConfig};
+pub use config::{CallerJwtConfig, ChooseConfig, ServiceConfig};
 pub use error::RunError;
 pub use source::{Source, SourceConfig};
 
@@ -56,6 +59,8 @@ pub use source::{Source, SourceConfig};
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long connections of log streams may take to finish: a batch is taken in milliseconds, and sent again otherwise.
 const LOGS_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long connections of the page for choosing sessions may take to finish: the longest choice, and its answer.
+const CHOOSE_DRAIN_TIMEOUT: Duration = Duration::from_secs(11);
 /// How often certificate files are read again. They are renewed days before they expire.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often expired state is dropped: what is kept lives for minutes, so this bounds the surplus to a small share.
@@ -69,6 +74,8 @@ pub struct Service {
     pub admin_address: SocketAddr,
     /// The address for log streams.
     pub logs_address: Option<SocketAddr>,
+    /// The address for the page on which people choose sessions.
+    pub choose_address: Option<SocketAddr>,
     app: Arc<App>,
     shutdown: Shutdown,
     shutdown_delay: Duration,
@@ -180,25 +187,39 @@ impl Service {
             background_tasks.spawn(never_ends("the reader of --force-audit-file", follower));
         }
         let reload = Arc::new(Reload::default());
-        let (tls, logs_tls) = match config.tls {
+        let (tls, public_tls) = match config.tls {
             Some(files) => {
                 let loaded = files.load().await?;
                 let mut listeners = vec![(files.clone(), loaded.clone())];
-                let mut logs_tls = None;
-                if config.logs_listen.is_some() {
-                    // Auth0 has no client certificate for its log streams.
+                let mut public_tls = None;
+                if config.logs_listen.is_some() || config.choose.is_some() {
+                    // Auth0 has no client certificate for its log streams, nor have browsers.
                     let files = TlsFiles { client_ca: None, ..files };
                     let loaded = files.load().await?;
                     listeners.push((files, loaded.clone()));
-                    logs_tls = Some(loaded);
+                    public_tls = Some(loaded);
                 }
                 let follower = follow_certificates(listeners, Arc::clone(&reload));
                 background_tasks.spawn(named("the reader of --tls-cert and --tls-client-ca", follower));
-                (Some(loaded), logs_tls)
+                (Some(loaded), public_tls)
             }
             None => (None, None),
         };
 
+        let (chooser, ticket_keys) = match &config.choose {
+            Some(choose) => {
+                let (chooser, keys) = chooser(choose, config.replicas, &registry)?;
+                let follower = follow_pages(choose.clone(), Arc::clone(&chooser));
+                background_tasks.spawn(never_ends("the reader of --choose-page-dir", follower));
+                (Some(chooser), keys)
+            }
+            None => (None, None),
+        };
+        if let Some((file, chooser)) = ticket_keys.zip(chooser.clone()) {
+            let apply = move |_: &mut ObservedState, keys: &TicketKeys| chooser.set_keys(keys.clone());
+            let follower = follow_setting(file, TICKET_KEYS, apply, Arc::clone(&publisher));
+            background_tasks.spawn(never_ends("the reader of --ticket-key-file", follower));
+        }
         let log_hash_key =
             log_hash_key(config.log_hash_key.as_ref(), config.ledger_key.as_ref(), shared_store.as_ref()).await;
         let decisions = Arc::new(DecisionLog::new(log_hash_key, shared_store, &registry));
@@ -212,7 +233,8 @@ impl Service {
         }
         let app = Arc::new(App {
             checker: Checker::new(publisher.current(), ledger, check_metrics, decisions, Arc::clone(&coverage))
-                .with_clock(config.clock),
+                .with_clock(config.clock)
+                .with_chooser(chooser),
             coverage: Arc::clone(&coverage),
             log_batches: App::log_batches(),
             doctor,
@@ -229,13 +251,19 @@ impl Service {
         }
         let (checks, address) = bind(config.listen, tls).await?;
         let logs = match config.logs_listen {
-            Some(listen) => Some(bind(listen, logs_tls).await?),
+            Some(listen) => Some(bind(listen, public_tls.clone()).await?),
             None => None,
         };
+        let choose = match config.choose {
+            Some(choose) => Some(bind(choose.listen, public_tls).await?),
+            None => None,
+        };
+        let choose_address = choose.as_ref().map(|(_, address)| *address);
         let logs_address = logs.as_ref().map(|(_, address)| *address);
         let (admin, admin_address) = bind(config.admin_listen, None).await?;
-        let limits =
-            connection_limits(config.max_connections, config.max_connections_per_source, logs_address.is_some());
+        let others = [Some(ADMIN_LIMITS), logs_address.map(|_| LOGS_LIMITS), choose_address.map(|_| CHOOSE_LIMITS)];
+        let others: Vec<_> = others.into_iter().flatten().collect();
+        let limits = connection_limits(config.max_connections, config.max_connections_per_source, &others);
         let serve = |part: &'static str, name: &'static str, listener: Listener, router, limits, drain_timeout| {
             let options = ServeOptions {
                 limits,
@@ -255,11 +283,17 @@ impl Service {
             let (part, router) = ("the listener for log streams", logs_router(Arc::clone(&app)));
             draining_tasks.spawn(serve(part, "logs", logs, router, LOGS_LIMITS, LOGS_DRAIN_TIMEOUT));
         }
+        if let Some((choose, address)) = choose {
+            tracing::info!(%address, "listening for the page on which people choose sessions");
+            let (part, router) = ("the listener for choosing sessions", choose_router(Arc::clone(&app)));
+            draining_tasks.spawn(serve(part, "choose", choose, router, CHOOSE_LIMITS, CHOOSE_DRAIN_TIMEOUT));
+        }
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
         Ok(Self {
             address,
             admin_address,
             logs_address,
+            choose_address,
             app,
             shutdown,
             shutdown_delay: config.shutdown_delay,

@@ -126,6 +126,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub admin_address: SocketAddr,
     pub logs_address: Option<SocketAddr>,
+    pub choose_address: Option<SocketAddr>,
     pub http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     ended: JoinHandle<Result<(), RunError>>,
@@ -165,6 +166,7 @@ impl Running {
         provider();
         let service = Service::start(config).await?;
         let (address, admin_address, logs_address) = (service.address, service.admin_address, service.logs_address);
+        let choose_address = service.choose_address;
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(service.run_until(async move {
             // A dropped sender is a test that ends without stopping the service.
@@ -172,7 +174,7 @@ impl Running {
             Ok("the test")
         }));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Ok(Self { address, admin_address, logs_address, http, stop: Some(stop), ended, _folder: None })
+        Ok(Self { address, admin_address, logs_address, choose_address, http, stop: Some(stop), ended, _folder: None })
     }
 
     /// Sends a check with [`TOKEN`]. Returns the status and the body.

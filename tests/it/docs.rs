@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use session_checker::args::Args;
 use session_checker::auth0::Auth0Metrics;
 use session_checker::check::CheckMetrics;
+use session_checker::choose::ChooseMetrics;
 use session_checker::controller::metrics::ControllerMetrics;
 use session_checker::coverage::CoverageMetrics;
 use session_checker::crd::SessionPolicy;
@@ -45,6 +46,7 @@ fn reasons_of_conditions_are_documented() {
 fn documented_metrics_are_those_of_the_registry() {
     let registry = MetricRegistry::new();
     CheckMetrics::new(&registry);
+    ChooseMetrics::new(&registry);
     CoverageMetrics::new(&registry);
     DecisionMetrics::new(&registry);
     ServerMetrics::new(&registry);

@@ -19,6 +19,7 @@ mod budget;
 mod ca_file;
 mod cardinality;
 mod check;
+mod choose;
 mod cli;
 mod client_certificates;
 mod clock;

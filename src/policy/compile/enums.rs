@@ -1,7 +1,7 @@
 //! The words of a spec as the policy's own types.
 
-use crate::crd::{ActorsSpec, AllowDenySpec, ModeSpec, ReentrySpec, StrategySpec};
-use crate::policy::model::{Actors, AllowDeny, Mode, Reentry, Strategy};
+use crate::crd::{ActorsSpec, AllowDenySpec, AskSpec, ModeSpec, OtherwiseSpec, ReentrySpec, StrategySpec};
+use crate::policy::model::{Actors, AllowDeny, AskTerms, Mode, Reentry, Strategy};
 
 impl From<ModeSpec> for Mode {
     fn from(spec: ModeSpec) -> Self {
@@ -46,6 +46,24 @@ impl From<StrategySpec> for Strategy {
             StrategySpec::RevokeOldest => Self::RevokeOldest,
             StrategySpec::RevokeLeastRecentlyUsed => Self::RevokeLeastRecentlyUsed,
             StrategySpec::RevokeNextToExpire => Self::RevokeNextToExpire,
+            StrategySpec::Ask => Self::Ask,
         }
+    }
+}
+
+impl From<OtherwiseSpec> for Strategy {
+    fn from(spec: OtherwiseSpec) -> Self {
+        match spec {
+            OtherwiseSpec::Deny => Self::Deny,
+            OtherwiseSpec::RevokeOldest => Self::RevokeOldest,
+            OtherwiseSpec::RevokeLeastRecentlyUsed => Self::RevokeLeastRecentlyUsed,
+            OtherwiseSpec::RevokeNextToExpire => Self::RevokeNextToExpire,
+        }
+    }
+}
+
+impl From<AskSpec> for AskTerms {
+    fn from(spec: AskSpec) -> Self {
+        Self { require_mfa: spec.require_mfa, otherwise: spec.otherwise.into() }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::read::unknown_fields;
 use super::{OVERRIDE_LISTS, SpecError};
-use crate::crd::{ActorsSpec, AllowDenySpec, ModeSpec, ReentrySpec, StrategySpec};
+use crate::crd::{ActorsSpec, AllowDenySpec, ModeSpec, OtherwiseSpec, ReentrySpec, StrategySpec};
 
 /// The longest part of an unknown word that a message quotes.
 const MAX_QUOTED_CHARS: usize = 64;
@@ -22,12 +22,15 @@ const LIMITS: [&str; 3] = ["perClient", "perGroup", "perUser"];
 /// Removes from a spec what this program does not know, and says what that was.
 pub(super) fn without_unknown(spec: &mut Value) -> Vec<SpecError> {
     let mut unknown: Vec<SpecError> = Vec::new();
-    choice::<ReentrySpec>(spec, "reentry", &mut unknown);
-    choice::<StrategySpec>(spec, "strategy", &mut unknown);
-    choice::<ModeSpec>(spec, "mode", &mut unknown);
-    choice::<ActorsSpec>(spec, "actors", &mut unknown);
-    choice::<AllowDenySpec>(spec, "missingSession", &mut unknown);
-    choice::<AllowDenySpec>(spec, "failurePolicy", &mut unknown);
+    choice::<ReentrySpec>(spec, "spec", "reentry", &mut unknown);
+    choice::<StrategySpec>(spec, "spec", "strategy", &mut unknown);
+    choice::<ModeSpec>(spec, "spec", "mode", &mut unknown);
+    choice::<ActorsSpec>(spec, "spec", "actors", &mut unknown);
+    choice::<AllowDenySpec>(spec, "spec", "missingSession", &mut unknown);
+    choice::<AllowDenySpec>(spec, "spec", "failurePolicy", &mut unknown);
+    if let Some(ask) = spec.get_mut("ask") {
+        choice::<OtherwiseSpec>(ask, "spec.ask", "otherwise", &mut unknown);
+    }
     unknown.extend(unknown_fields(spec).into_iter().map(|SpecError { field, .. }| SpecError {
         field,
         message: "this version of the service does not know the field and ignores it: upgrade the service".to_owned(),
@@ -37,12 +40,17 @@ pub(super) fn without_unknown(spec: &mut Value) -> Vec<SpecError> {
 }
 
 /// Removes a word that is not known, so that the default applies.
-fn choice<T: DeserializeOwned + Serialize + Default>(spec: &mut Value, field: &str, unknown: &mut Vec<SpecError>) {
+fn choice<T: DeserializeOwned + Serialize + Default>(
+    spec: &mut Value,
+    path: &str,
+    field: &str,
+    unknown: &mut Vec<SpecError>,
+) {
     let Some(word) = spec[field].as_str().filter(|_| T::deserialize(&spec[field]).is_err()) else { return };
     let word: String = word.chars().take(MAX_QUOTED_CHARS).collect();
     let default = serde_json::to_value(T::default()).unwrap_or_default();
     unknown.push(SpecError {
-        field: format!("spec.{field}"),
+        field: format!("{path}.{field}"),
         message: format!(
             "this version of the service does not know {word:?} and acts by the default {default}: upgrade the service"
         ),

@@ -2,6 +2,7 @@
 //! session `s9`, unless a test says otherwise.
 
 mod answer;
+mod ask;
 mod compile;
 mod counting;
 mod examples;
@@ -208,6 +209,7 @@ fn count(decision: &Decision) -> Count {
         Decision::Within { count, .. }
         | Decision::UnknownUser { count }
         | Decision::Exceeded { count, .. }
+        | Decision::Ask { count }
         | Decision::Evict { count, .. } => *count,
         Decision::Undecided => panic!("nothing was counted"),
     }

@@ -339,7 +339,7 @@ fn by_strategy(strategy: Strategy, a: &Known, b: &Known) -> std::cmp::Ordering {
         (Some(a), Some(b)) => a.cmp(&b),
     };
     match strategy {
-        Strategy::Deny | Strategy::RevokeOldest => std::cmp::Ordering::Equal,
+        Strategy::Deny | Strategy::Ask | Strategy::RevokeOldest => std::cmp::Ordering::Equal,
         Strategy::RevokeLeastRecentlyUsed => unreadable_first(a.last_use, b.last_use),
         Strategy::RevokeNextToExpire => match (a.ends, b.ends) {
             (None, None) => std::cmp::Ordering::Equal,

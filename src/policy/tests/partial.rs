@@ -137,7 +137,9 @@ proptest! {
         }
         match first.capped() {
             Decision::Within { .. } => prop_assert!(is_within(&by_all)),
-            Decision::Exceeded { count, .. } | Decision::Evict { count, .. } => prop_assert!(count.at_least),
+            Decision::Exceeded { count, .. } | Decision::Ask { count } | Decision::Evict { count, .. } => {
+                prop_assert!(count.at_least);
+            }
             Decision::Undecided => {}
             Decision::UnknownUser { .. } => panic!("the user is known"),
         }

@@ -132,7 +132,7 @@ async fn login<S: Store>(
                 (true, Eviction { revoked: victims, not_revoked: Vec::new() })
             }
         }
-        Ok(Decision::Exceeded { .. } | Decision::Undecided) => {
+        Ok(Decision::Exceeded { .. } | Decision::Ask { .. } | Decision::Undecided) => {
             world.borrow_mut().blocked += 1;
             (false, Eviction::default())
         }

@@ -212,7 +212,7 @@ impl Case<'_> {
         let (allows, revoked) = match decision {
             Ok(Decision::Within { .. } | Decision::UnknownUser { .. }) => (true, Vec::new()),
             Ok(Decision::Evict { victims, .. }) => (true, victims),
-            Ok(Decision::Exceeded { .. } | Decision::Undecided) | Err(_) => (false, Vec::new()),
+            Ok(Decision::Exceeded { .. } | Decision::Ask { .. } | Decision::Undecided) | Err(_) => (false, Vec::new()),
         };
         attempt.finish(Eviction { revoked, not_revoked: Vec::new() }, allows, soon()).await;
         allows

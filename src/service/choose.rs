@@ -1,0 +1,70 @@
+//! Builds the page on which people choose sessions to end, and follows its files.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, spawn_blocking};
+
+use super::config::ChooseConfig;
+use super::error::RunError;
+use super::source::setting;
+use super::ticker;
+use crate::choose::{Chooser, ChooseMetrics, Pages, TicketKeys, prepare};
+use crate::metrics::MetricRegistry;
+use crate::source::SettingFile;
+
+/// The option that names the file of keys.
+pub(super) const TICKET_KEYS: &str = "--ticket-key-file";
+/// How often the templates are read again, so that a change takes effect within a second.
+const SCAN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The page, and the file of its keys to be followed.
+///
+/// # Errors
+/// A file or a template cannot be used, or several replicas have no common key.
+pub(super) fn chooser(
+    config: &ChooseConfig,
+    replicas: u32,
+    registry: &MetricRegistry,
+) -> Result<(Arc<Chooser>, Option<SettingFile<TicketKeys>>), RunError> {
+    let file = config.ticket_key_file.as_ref().map(|path| setting(TICKET_KEYS, path, TicketKeys::parse)).transpose()?;
+    if file.is_none() && replicas > 1 {
+        return Err(RunError::TicketKeys(replicas));
+    }
+    let keys = file.as_ref().map_or_else(TicketKeys::random, |file| file.value().clone());
+    let pages = match &config.page_dir {
+        Some(folder) => Pages::read(folder).map_err(|error| RunError::Pages(error.to_string()))?,
+        None => Pages::built_in(),
+    };
+    Ok((Arc::new(Chooser::new(&config.url, keys, pages, ChooseMetrics::new(registry))), file))
+}
+
+/// Reads the rules for user agents, and then the templates whenever they change.
+///
+/// # Errors
+/// When a task was cancelled or panicked.
+pub(super) async fn follow_pages(config: ChooseConfig, chooser: Arc<Chooser>) -> Result<Infallible, JoinError> {
+    spawn_blocking(prepare).await?;
+    let Some(folder) = config.page_dir else { return std::future::pending().await };
+    let mut ticks = ticker(SCAN_INTERVAL);
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        let path = folder.clone();
+        match spawn_blocking(move || Pages::read(&path)).await? {
+            Ok(pages) => {
+                failing = false;
+                if !pages.is_same(&chooser.pages()) {
+                    tracing::info!(folder = %folder.display(), "templates of --choose-page-dir changed");
+                    chooser.set_pages(pages);
+                }
+            }
+            Err(error) if !failing => {
+                failing = true;
+                tracing::error!(%error, "templates of --choose-page-dir not usable; the last ones stay in use");
+            }
+            Err(_) => {}
+        }
+    }
+}
