@@ -67,6 +67,45 @@ fn log_streams_have_a_port_a_service_and_a_path_of_their_own() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
+fn page_for_choosing_sessions_has_a_port_a_service_and_an_ingress_of_its_own() {
+    let choose = ["choose.enabled=true", "choose.url=https://sessions.example.com", "choose.ticketKeySecret.name=keys"];
+    let exposed = ["choose.ingress.enabled=true", "choose.httpRoute.enabled=true", "choose.httpRoute.parentRefs[0].name=public"];
+    let more = ["networkPolicy.enabled=true", "choose.pagesConfigMapName=pages"];
+    let manifests = with(&[&choose[..], &exposed[..], &more[..]].concat());
+    let container = manifests.container();
+    let variable = |name: &str| {
+        let variables = container["env"].as_array().unwrap().iter();
+        variables.clone().find(|variable| variable["name"] == name).map(|variable| variable["value"].clone())
+    };
+    assert_eq!(variable("SESSION_CHECKER_CHOOSE_LISTEN"), Some(json!("[::]:3200")));
+    assert_eq!(variable("SESSION_CHECKER_TICKET_KEY_FILE"), Some(json!("/etc/session-checker/ticket-keys/keys")));
+    assert_eq!(variable("SESSION_CHECKER_CHOOSE_PAGE_DIR"), Some(json!("/etc/session-checker/choose-pages")));
+    let services = manifests.of("Service");
+    let service = services.iter().find(|it| it["metadata"]["name"] == "session-checker-choose").unwrap();
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "choose");
+    let rule = &manifests.the("Ingress")["spec"]["rules"][0];
+    let path = &rule["http"]["paths"][0];
+    assert_eq!((&rule["host"], &path["path"]), (&json!("sessions.example.com"), &json!("/choose")));
+    assert_eq!(path["backend"]["service"]["name"], "session-checker-choose");
+    let rule = &manifests.the("HTTPRoute")["spec"]["rules"][0];
+    assert_eq!(rule["backendRefs"][0]["name"], "session-checker-choose");
+    let ingress = manifests.the("NetworkPolicy")["spec"]["ingress"].as_array().unwrap();
+    assert!(ingress.iter().any(|rule| rule["ports"] == json!([{ "port": "choose" }])));
+
+    let without = with(&choose);
+    assert!(without.of("Ingress").is_empty() && without.of("HTTPRoute").is_empty(), "only what is asked for");
+    for (wrong, message) in [
+        (&["choose.enabled=true"][..], "choose.url is empty"),
+        (&choose[..2], "choose.ticketKeySecret.name is empty"),
+        (&[&choose[..], &["choose.httpRoute.enabled=true"]].concat(), "choose.httpRoute.parentRefs is empty"),
+    ] {
+        let error = render_error(wrong);
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
 fn default_values_expose_nothing_outside_the_cluster() {
     let manifests = with(&[]);
     assert!(manifests.of("Ingress").is_empty() && manifests.of("HTTPRoute").is_empty());

@@ -12,6 +12,22 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 - name: SESSION_CHECKER_LOGS_LISTEN
   value: "[::]:3100"
 {{- end }}
+{{- with .Values.choose }}
+{{- if .enabled }}
+- name: SESSION_CHECKER_CHOOSE_LISTEN
+  value: "[::]:3200"
+- name: SESSION_CHECKER_CHOOSE_URL
+  value: {{ .url | quote }}
+{{- if .ticketKeySecret.name }}
+- name: SESSION_CHECKER_TICKET_KEY_FILE
+  value: /etc/session-checker/ticket-keys/{{ .ticketKeySecret.key }}
+{{- end }}
+{{- if .pagesConfigMapName }}
+- name: SESSION_CHECKER_CHOOSE_PAGE_DIR
+  value: /etc/session-checker/choose-pages
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if .Values.watch.allNamespaces }}
 - name: SESSION_CHECKER_ALL_NAMESPACES
   value: "true"

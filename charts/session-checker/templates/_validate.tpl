@@ -19,6 +19,19 @@
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.hosts is empty: name at least one host" }}
 {{- end }}
+{{- with .Values.choose }}
+{{- if .enabled }}
+{{- if not .url }}
+{{- fail "choose.url is empty: write the public origin of the page, such as https://sessions.example.com" }}
+{{- end }}
+{{- if and (not .ticketKeySecret.name) (gt (int (include "session-checker.replicas" $)) 1) }}
+{{- fail "choose.ticketKeySecret.name is empty, and there is more than one Pod: create a Secret with a key (openssl rand -base64 32), so that each Pod reads the addresses that the others make" }}
+{{- end }}
+{{- if and .httpRoute.enabled (not .httpRoute.parentRefs) }}
+{{- fail "choose.httpRoute.parentRefs is empty: name at least one Gateway" }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 {{- fail "httpRoute.parentRefs is empty: name at least one Gateway" }}
 {{- end }}
