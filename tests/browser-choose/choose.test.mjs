@@ -1,0 +1,177 @@
+// The page for choosing sessions in Chromium, from the application's login to its callback.
+
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { after, before, test } from 'node:test';
+import { CHROME, IPHONE, PAGE, login, profile, start, user } from './scene.mjs';
+
+const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+let scene;
+
+before(async () => (scene = await start()));
+after(async () => scene?.stop());
+
+const two = () => user(scene, [CHROME, 3]);
+const atThePage = (page) => page.waitForURL(`${PAGE}/choose?**`);
+const atTheApp = (page) => page.waitForURL('https://app.test/**');
+const sessions = async (name) => (await scene.tell({ user: name })).map(({ id, clients }) => [id, clients.length]);
+
+test('a blocked user is signed in after two clicks', async () => {
+  const name = await two();
+  const { context, page, callbacks } = await profile(scene);
+  await page.goto(login(name));
+  await atThePage(page);
+  assert.equal(await page.title(), 'You are already signed in elsewhere');
+  assert.match(await page.locator('label').innerText(), /Chrome on Windows\s+Last used 3 hours ago/);
+  await page.getByRole('radio').click();
+  await page.getByRole('button', { name: 'End and sign in' }).click();
+  await atTheApp(page);
+  assert.ok(callbacks[0].searchParams.has('code'), callbacks[0].href);
+  assert.equal(callbacks[0].searchParams.get('state'), 'of-the-app');
+  const left = await sessions(name);
+  assert.equal(left.length, 1);
+  assert.equal(left[0][1], 1, 'the application has joined the session');
+  await context.close();
+});
+
+test('a user who cancels is blocked, and no session ends', async () => {
+  const name = await two();
+  const { context, page, callbacks } = await profile(scene);
+  await page.goto(login(name));
+  await atThePage(page);
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await atTheApp(page);
+  assert.equal(callbacks[0].searchParams.get('error'), 'access_denied');
+  assert.deepEqual(await sessions(name), [[`${name.replace('|', '-')}-s0`, 1]]);
+  await context.close();
+});
+
+test('the page works without scripts, with a keyboard, and calls a custom scheme', async () => {
+  const name = await two();
+  const { context, page } = await profile(scene, { javaScriptEnabled: false });
+  const calledBack = page.waitForRequest((request) => request.url().startsWith('myapp:'), { timeout: 20_000 }).catch(() => null);
+  const continued = page.waitForResponse((response) => response.url().includes('/continue?state='));
+  await page.goto(login(name, { redirect_uri: 'myapp://callback' }));
+  await atThePage(page);
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Space');
+  await page.keyboard.press('Enter');
+  const response = await continued;
+  assert.match(response.headers().location, /^myapp:\/\/callback\?code=/);
+  assert.equal((await sessions(name)).length, 1);
+  void calledBack;
+  await context.close();
+});
+
+test('a double click ends one session and signs in once', async () => {
+  const name = await two();
+  const { context, page, callbacks } = await profile(scene);
+  await page.goto(login(name));
+  await atThePage(page);
+  await page.getByRole('radio').click();
+  await page.getByRole('button', { name: 'End and sign in' }).dblclick();
+  await atTheApp(page);
+  assert.ok(callbacks[0].searchParams.has('code'));
+  assert.equal((await sessions(name)).length, 1);
+  await context.close();
+});
+
+test('the address works in no other browser, and not when it was changed', async () => {
+  const name = await two();
+  const [mine, other] = [await profile(scene), await profile(scene)];
+  await mine.page.goto(login(name));
+  await atThePage(mine.page);
+  const address = mine.page.url();
+  assert.equal((await other.page.goto(address)).status(), 403);
+  assert.match(await other.page.locator('main').innerText(), /go back to the application/);
+  for (const wrong of [
+    address.replace('ticket=', 'ticket=A'),
+    address.replace(/ticket=[^&]+/, (ticket) => `${ticket.slice(0, -2)}xx`),
+    address.replace(/state=.*/, ''),
+    `${PAGE}/choose`,
+  ]) {
+    assert.equal((await mine.page.goto(wrong)).status(), 400, wrong);
+  }
+  assert.equal((await mine.page.goto(`${address}x`)).status(), 403, 'another state');
+  assert.equal((await sessions(name)).length, 2);
+  await Promise.all([mine.context.close(), other.context.close()]);
+});
+
+test('two tabs are each their own login, and a used page shows no choices', async () => {
+  const name = await two();
+  const { context, page, callbacks } = await profile(scene);
+  await page.goto(login(name));
+  await atThePage(page);
+  const second = await context.newPage();
+  await second.goto(login(name));
+  await atThePage(second);
+  const used = page.url();
+  await page.getByRole('radio').click();
+  await page.getByRole('button', { name: 'End and sign in' }).click();
+  await atTheApp(page);
+  assert.ok(callbacks[0].searchParams.has('code'));
+  await page.goto(used);
+  assert.equal(await page.getByRole('radio').count(), 0);
+  assert.match(await page.locator('main').innerText(), /already used/);
+  await context.close();
+});
+
+test('a page of another site cannot send the form or show the page', async () => {
+  const name = await two();
+  const { context, page } = await profile(scene);
+  await page.goto(login(name));
+  await atThePage(page);
+  const form = await page.locator('form').evaluate((element) => element.outerHTML);
+  await context.route('https://evil.test/**', (route) =>
+    route.fulfill({ contentType: 'text/html', body: form.replace('action="/choose"', `action="${PAGE}/choose"`) }),
+  );
+  const evil = await context.newPage();
+  await evil.goto('https://evil.test/');
+  await evil.getByRole('radio').click();
+  const [response] = await Promise.all([
+    evil.waitForResponse(`${PAGE}/choose`),
+    evil.getByRole('button', { name: 'End and sign in' }).click(),
+  ]);
+  assert.equal(response.status(), 403);
+  assert.equal((await sessions(name)).length, 2);
+  await context.close();
+});
+
+test('a silent login ends with interaction_required and evicts nobody', async () => {
+  const name = await two();
+  const { context, page, callbacks } = await profile(scene);
+  await page.goto(login(name, { prompt: 'none' }));
+  await atTheApp(page);
+  assert.equal(callbacks[0].searchParams.get('error'), 'interaction_required');
+  assert.equal((await sessions(name)).length, 2);
+  await context.close();
+});
+
+test('twelve languages, 320 pixels, light and dark: axe-core finds nothing', async () => {
+  const shots = process.env.SCREENSHOTS;
+  if (shots) mkdirSync(shots, { recursive: true });
+  const name = await user(scene, [CHROME, 3], [IPHONE, 50], ['', 900]);
+  for (const language of ['en', 'de', 'fr', 'es', 'pt', 'it', 'nl', 'pl', 'sv', 'tr', 'ja', 'zh']) {
+    const colorScheme = language === 'en' || language === 'ja' ? 'dark' : 'light';
+    const { context, page } = await profile(scene, { viewport: { width: 320, height: 800 }, colorScheme, bypassCSP: true });
+    await page.goto(login(name, { ui_locales: language }));
+    await atThePage(page);
+    assert.equal(await page.locator('html').getAttribute('lang'), language);
+    const widths = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+    assert.ok(widths[0] <= widths[1], `${language}: ${widths}`);
+    await page.addScriptTag({ path: axe });
+    const { violations } = await page.evaluate(() => globalThis.axe.run());
+    assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], language);
+    if (shots) await page.screenshot({ path: `${shots}/choose-${language}.png`, fullPage: true });
+    await context.close();
+  }
+  for (const colorScheme of shots ? ['light', 'dark'] : []) {
+    const { context, page } = await profile(scene, { viewport: { width: 900, height: 760 }, colorScheme });
+    await page.goto(login(name, { ui_locales: 'en' }));
+    await atThePage(page);
+    await page.getByRole('checkbox').first().click();
+    await page.screenshot({ path: `${shots}/choose-${colorScheme}.png` });
+    await context.close();
+  }
+});
