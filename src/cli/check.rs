@@ -149,6 +149,7 @@ fn json(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>, outcome: LoginO
         "audited_reason": answer.audited_reason.map(Reason::as_str),
         "message": answer.message,
         "revoke_session": answer.revoke_session,
+        "asks": answer.asks,
         "policy": scope.map(|scope| scope.name.to_string()),
         "tenant": scope.map(|scope| scope.tenant.domain()),
         "limits": seen.limit_check.map(|limit_check| limit_check.limits().to_string()),
