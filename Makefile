@@ -2,7 +2,7 @@
 # nginx and wrk. If a tool is missing, the target says what it skipped; with CI=true it fails.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench instructions bench-controller demo action-test browser-test crd chart chart-test alerts-test image-lint e2e-build e2e book ci
+.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench instructions bench-controller demo action-test browser-test choose-test crd chart chart-test alerts-test image-lint e2e-build e2e book ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -91,6 +91,12 @@ browser-test: ## Test the playground in Chromium (SCREENSHOTS=1 takes the pictur
 	  $(CARGO) build --locked && cd tests/browser && npm ci --no-audit --no-fund --silent && \
 	  SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker CHROMIUM=$$(command -v $(or $(CHROMIUM),chromium)) node --test; \
 	else $(call missing,npm or chromium,Node.js 20 and apt-get install chromium); fi
+
+choose-test: ## Test the page for choosing sessions in Chromium
+	@if command -v npm >/dev/null && command -v chromium >/dev/null; then \
+	  $(CARGO) build --locked --example choose-scene && cd tests/browser-choose && npm ci --no-audit --no-fund && \
+	  CHOOSE_SCENE_BIN=$(TARGET_DIR)/debug/examples/choose-scene npm test; \
+	else $(call missing,npm or chromium,Node.js 20 and Chromium); fi
 
 crd: ## Generate crds/ and the charts' copies from the Rust types
 	$(CARGO) run --locked --quiet -- crd > crds/sessionpolicies.yaml.new

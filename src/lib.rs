@@ -35,6 +35,7 @@
 //! | [`source`] | policies from a folder or from the Node demo's variables; files that options name |
 //! | [`snapshot`] | the active policies with their clients; how a new snapshot replaces the old one; credential probes |
 //! | [`doctor`] | an examination of policies, tenants and ledger, with remedies |
+//! | [`choose`] | the page on which people choose sessions to end: tickets, texts, templates |
 //! | [`decisions`] | records of decisions, in memory and shared: why somebody was blocked |
 //! | [`coverage`] | the audit of log streams: which of the logins that Auth0 reports were checked |
 //! | [`ledger`] | the logins that are not yet in Auth0's list, per user; in memory, or shared through `redis` |

@@ -122,7 +122,10 @@ async fn resume(tenant: &Arc<Tenant>, parts: &Parts) -> Response {
         state.filter(is_of_browser).and_then(|state| redirected.remove(&state))
     };
     let Some(RedirectedLogin { login, request, browser }) = waiting else {
-        return page(StatusCode::BAD_REQUEST, "invalid_request: the state is unknown, was used, or belongs to another browser");
+        return page(
+            StatusCode::BAD_REQUEST,
+            "invalid_request: the state is unknown, was used, or belongs to another browser",
+        );
     };
     let outcome = run_action(tenant, "onContinuePostLogin", &login, &request).await;
     finish(tenant, login, request, browser, outcome)
@@ -136,7 +139,8 @@ fn finish(
     browser: String,
     outcome: Result<ActionOutcome, &'static str>,
 ) -> Response {
-    let denied = |description: &str| [("error", "access_denied".to_owned()), ("error_description", description.to_owned())];
+    let denied =
+        |description: &str| [("error", "access_denied".to_owned()), ("error_description", description.to_owned())];
     let to = |pairs: &[(&str, String)]| {
         let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
         callback(&request, &pairs)

@@ -52,12 +52,20 @@ mod tests {
 
     #[test]
     fn origin_is_https_without_a_path() {
-        for text in ["https://sessions.example.com", "https://a.example:8443/", "http://localhost:3000", "http://[::1]:1"] {
+        for text in
+            ["https://sessions.example.com", "https://a.example:8443/", "http://localhost:3000", "http://[::1]:1"]
+        {
             assert!(origin(text).is_ok(), "{text}");
         }
         for text in [
-            "sessions.example.com", "http://sessions.example.com", "https://a.example/choose", "https://a.example?x",
-            "https://me@a.example", "https://a.example#x", "ftp://localhost", "http://localhost.evil.example",
+            "sessions.example.com",
+            "http://sessions.example.com",
+            "https://a.example/choose",
+            "https://a.example?x",
+            "https://me@a.example",
+            "https://a.example#x",
+            "ftp://localhost",
+            "http://localhost.evil.example",
         ] {
             assert!(origin(text).is_err(), "{text}");
         }

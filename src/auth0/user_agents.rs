@@ -147,8 +147,13 @@ mod tests {
     fn odd_shapes_have_no_user_agent() {
         let long = format!(r#"{{"sessions":[{{"id":"a","device":{{"last_user_agent":"{}"}}}}]}}"#, "x".repeat(2_000));
         for body in [
-            "", "[]", "{}", r#"{"sessions":7}"#, r#"{"sessions":[null,1,"x",[],{"id":1},{"id":"a","device":[]}]}"#,
-            r#"{"sessions":[{"id":"a","device":{"last_user_agent":{"x":1}}}]}"#, &long,
+            "",
+            "[]",
+            "{}",
+            r#"{"sessions":7}"#,
+            r#"{"sessions":[null,1,"x",[],{"id":1},{"id":"a","device":[]}]}"#,
+            r#"{"sessions":[{"id":"a","device":{"last_user_agent":{"x":1}}}]}"#,
+            &long,
         ] {
             assert_eq!(of(body), [], "{body}");
         }

@@ -21,11 +21,11 @@ use tokio::time::Instant;
 use super::failure_log::Task;
 use super::{Checker, evict};
 use crate::auth0::{CallContext, Charge, TenantClient, UserAgents};
-use crate::choose::{Chooser, ChoiceOutcome, Device, OpenTicket, Ticket};
+use crate::choose::{ChoiceOutcome, Chooser, Device, OpenTicket, Ticket};
 use crate::ledger::{Attempt, Eviction, SessionKey, StoreTime, Terms, TicketState, TicketUse, UserKey};
 use crate::policy::{
-    Admission, Decision, LimitCheck, LimitInputs, Login, Mode, Offer, Origins, Policy, PolicyVersion, SessionList, Strategy,
-    Verdict,
+    Admission, Decision, LimitCheck, LimitInputs, Login, Mode, Offer, Origins, Policy, PolicyVersion, SessionList,
+    Strategy, Verdict,
 };
 use crate::snapshot::{Snapshot, TenantState};
 
@@ -247,7 +247,12 @@ impl Checker {
     }
 
     /// Takes the steps of a choice. Returns how many sessions have ended.
-    async fn carry_out(&self, asked: &AskedLogin<'_>, ticket: &OpenTicket, codes: &BTreeSet<String>) -> (Chosen, usize) {
+    async fn carry_out(
+        &self,
+        asked: &AskedLogin<'_>,
+        ticket: &OpenTicket,
+        codes: &BTreeSet<String>,
+    ) -> (Chosen, usize) {
         let Ok(_slot) = asked.tenant.check_slots.try_acquire() else { return (Chosen::Unavailable, 0) };
         let attempt = self.ledger.begin(asked.key.clone(), asked.terms()).await;
         if attempt.was_revoked() {

@@ -92,7 +92,9 @@ impl Language {
     fn format(&self, key: &str, values: Option<&FluentArgs<'_>>) -> String {
         let pattern = self.bundle.get_message(key).and_then(|message| message.value());
         let mut errors = Vec::new();
-        pattern.map_or(Cow::Borrowed(key), |pattern| self.bundle.format_pattern(pattern, values, &mut errors)).into_owned()
+        pattern
+            .map_or(Cow::Borrowed(key), |pattern| self.bundle.format_pattern(pattern, values, &mut errors))
+            .into_owned()
     }
 }
 
@@ -144,7 +146,11 @@ mod tests {
                     let pattern = language.bundle.get_message(key).unwrap().value().unwrap();
                     let mut errors = Vec::new();
                     let text = language.bundle.format_pattern(pattern, Some(&values), &mut errors);
-                    assert!(errors.is_empty() && !text.is_empty() && !text.contains('{'), "{} {key}: {text}", language.tag);
+                    assert!(
+                        errors.is_empty() && !text.is_empty() && !text.contains('{'),
+                        "{} {key}: {text}",
+                        language.tag
+                    );
                 }
             }
         }

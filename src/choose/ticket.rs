@@ -110,12 +110,18 @@ impl TicketKeys {
             let key = BASE64_STANDARD.decode(line).ok().and_then(|key| <[u8; KEY_BYTES]>::try_from(key).ok());
             let key = key.ok_or_else(|| {
                 let line = position + 1;
-                format!("line {line} is no key: write 32 random bytes in base64, such as `openssl rand -base64 32` prints")
+                format!(
+                    "line {line} is no key: write 32 random bytes in base64, such as `openssl rand -base64 32` prints"
+                )
             })?;
             Ok(Arc::new(TicketKey::new(&key)))
         });
         let keys: Vec<_> = keys.collect::<Result<_, String>>()?;
-        if keys.is_empty() { Err("has no key: write one a line, 32 random bytes in base64".to_owned()) } else { Ok(Self(keys)) }
+        if keys.is_empty() {
+            Err("has no key: write one a line, 32 random bytes in base64".to_owned())
+        } else {
+            Ok(Self(keys))
+        }
     }
 
     /// Makes the text of a ticket. `None` when it cannot be encrypted, which a ticket of this length never is.
@@ -143,7 +149,8 @@ impl TicketKeys {
         let (key_id, rest) = bytes.split_first_chunk_mut::<KEY_ID_BYTES>().ok_or_else(invalid)?;
         let (id, sealed) = rest.split_first_chunk_mut::<NONCE_LEN>().ok_or_else(invalid)?;
         let key = self.0.iter().find(|key| key.id == *key_id).ok_or_else(invalid)?;
-        let json = key.aead.open_in_place(Nonce::assume_unique_for_key(*id), key.aad(), sealed).map_err(|_| invalid())?;
+        let json =
+            key.aead.open_in_place(Nonce::assume_unique_for_key(*id), key.aad(), sealed).map_err(|_| invalid())?;
         let ticket: Ticket = serde_json::from_slice(json).map_err(|_| TicketError::Invalid)?;
         if ticket.expires_at <= now.as_second() {
             return Err(TicketError::Expired(Box::new(ticket)));
@@ -288,8 +295,7 @@ mod tests {
 
     #[test]
     fn first_key_makes_tickets_and_all_read() {
-        let (old, both, new) =
-            (keys(&line(1)), keys(&format!("# new\n{}\n\n{}\n", line(2), line(1))), keys(&line(2)));
+        let (old, both, new) = (keys(&line(1)), keys(&format!("# new\n{}\n\n{}\n", line(2), line(1))), keys(&line(2)));
         let (by_old, by_both) = (old.seal(&ticket()).unwrap(), both.seal(&ticket()).unwrap());
         assert!(both.open(&by_old, at(0)).is_ok() && new.open(&by_both, at(0)).is_ok());
         assert!(new.open(&by_old, at(0)).is_err() && old.open(&by_both, at(0)).is_err());
@@ -316,7 +322,11 @@ mod tests {
         let codes = [one.session_code("s1"), one.session_code("s2"), other.session_code("s1")];
         let all: std::collections::HashSet<_> = codes.iter().chain(&browsers).collect();
         assert_eq!(all.len(), 6);
-        assert!(is_same_code(&codes[0], &one.session_code("s1")) && !is_same_code(&codes[0], "") && new_browser() != new_browser());
+        assert!(
+            is_same_code(&codes[0], &one.session_code("s1"))
+                && !is_same_code(&codes[0], "")
+                && new_browser() != new_browser()
+        );
     }
 
     proptest! {

@@ -336,8 +336,10 @@ impl<S: Store> Attempt<S> {
                 return Err(Verdict::SessionRevoked);
             }
             // A login for which a person chose sessions may come back with another session: the entry is its own.
-            let has_own = || sessions.shows(&key.sid, &key.client_id) || read.record.counts(&sid, &key.client_id, list_since);
-            let claimed = read.record.claimable(&sid, &key.client_id, list_since).filter(|_| ticket.is_none() && !has_own());
+            let has_own =
+                || sessions.shows(&key.sid, &key.client_id) || read.record.counts(&sid, &key.client_id, list_since);
+            let claimed =
+                read.record.claimable(&sid, &key.client_id, list_since).filter(|_| ticket.is_none() && !has_own());
             if let Some(claimed) = claimed {
                 let claimed = id(claimed);
                 let is_claimed = |it: &&mut Admission| it.sid == claimed && it.client_id == *key.client_id;

@@ -113,8 +113,9 @@ mod tests {
         let attempt = ledger.begin(SessionKey::new(user(), "s1", "c"), terms()).await;
         let mut attempt = attempt.with_ticket(ticket("old"));
         let (since, deadline) = (attempt.since(), Instant::now() + Duration::from_secs(3));
-        let evict = |_: &[Admission], _: &HashSet<String>, _: &Origins| {
-            Decision::Evict { count: COUNT, victims: vec!["old".to_owned()] }
+        let evict = |_: &[Admission], _: &HashSet<String>, _: &Origins| Decision::Evict {
+            count: COUNT,
+            victims: vec!["old".to_owned()],
         };
         attempt.admit(sessions, since, deadline, evict).await.unwrap();
         let old = vec!["old".to_owned()];
@@ -126,7 +127,8 @@ mod tests {
     }
 
     fn list() -> SessionList {
-        let old = ListedSession { id: "old".to_owned(), clients: Some(vec!["c".to_owned()]), ..ListedSession::default() };
+        let old =
+            ListedSession { id: "old".to_owned(), clients: Some(vec!["c".to_owned()]), ..ListedSession::default() };
         SessionList::new("u", [old])
     }
 
@@ -173,7 +175,8 @@ mod tests {
     #[tokio::test]
     async fn listed_login_and_one_with_an_entry_claim_nothing() {
         let ledger = ledger();
-        let of = |id: &str| ListedSession { id: id.to_owned(), clients: Some(vec!["c".to_owned()]), ..Default::default() };
+        let of =
+            |id: &str| ListedSession { id: id.to_owned(), clients: Some(vec!["c".to_owned()]), ..Default::default() };
         choose(&ledger, &list(), true).await;
         // A holder asks again: the place stays for the login that comes back.
         let holder = SessionList::new("u", [of("holder")]);

@@ -57,7 +57,9 @@ pub use limit_check::{Admission, LimitCheck, LimitInputs};
 pub use limits::{Count, Decision, LimitScope, Limits};
 pub use login::{InvalidField, Login, LoginContext};
 pub use messages::LanguageMessages;
-pub use model::{Actors, AllowDeny, AskTerms, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy};
+pub use model::{
+    Actors, AllowDeny, AskTerms, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector, Strategy,
+};
 pub use name::ObjectName;
 pub use offer::{MAX_OFFERED, Offer, OfferedSession};
 pub use origin::{Origin, Origins};

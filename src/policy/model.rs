@@ -190,9 +190,7 @@ impl Policy {
             Strategy::RevokeOldest
             | Strategy::RevokeLeastRecentlyUsed
             | Strategy::RevokeNextToExpire
-            | Strategy::Ask => {
-                &["read:sessions", "delete:sessions", "delete:refresh_tokens"]
-            }
+            | Strategy::Ask => &["read:sessions", "delete:sessions", "delete:refresh_tokens"],
         }
     }
 }

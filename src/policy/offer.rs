@@ -101,11 +101,8 @@ impl Evaluation<'_, '_> {
     /// that cannot be revoked, or leaves a limit exceeded.
     fn victims_of(&self, measured: &[MeasuredLimit], chosen: &[String]) -> Option<Vec<String>> {
         let needed = self.offer(measured)?.needed;
-        let chosen: Vec<OtherSession<'_>> = self
-            .candidates(measured)
-            .into_iter()
-            .filter(|other| chosen.iter().any(|id| id == other.id))
-            .collect();
+        let chosen: Vec<OtherSession<'_>> =
+            self.candidates(measured).into_iter().filter(|other| chosen.iter().any(|id| id == other.id)).collect();
         let is_enough = measured.iter().filter(|measured| measured.exceeded).all(|measured| {
             chosen.iter().filter(|other| self.fits(other, measured.count.limit_scope)).count() >= measured.surplus()
         });

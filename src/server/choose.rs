@@ -25,8 +25,8 @@ use super::body;
 use super::request_id::RequestId;
 use crate::check::{Choices, Chosen};
 use crate::choose::{
-    Chooser, ChoiceOutcome, Language, Links, Message, OpenTicket, PATH, PageRejection, Problem, TICKET_SECONDS, TicketError,
-    Visit, is_same_code, new_browser,
+    ChoiceOutcome, Chooser, Language, Links, Message, OpenTicket, PATH, PageRejection, Problem, TICKET_SECONDS,
+    TicketError, Visit, is_same_code, new_browser,
 };
 use crate::ledger::TicketState;
 
@@ -197,9 +197,7 @@ impl<'a> Answer<'a> {
                     Err(answer.reject(PageRejection::State, Message::Invalid, &Links::default()))
                 }
             }
-            Err(TicketError::Invalid) => {
-                Err(self.reject(PageRejection::Ticket, Message::Invalid, &Links::default()))
-            }
+            Err(TicketError::Invalid) => Err(self.reject(PageRejection::Ticket, Message::Invalid, &Links::default())),
             Err(TicketError::Expired(ticket)) => {
                 self.chooser.metrics().outcome(&ticket.tenant, ChoiceOutcome::Expired);
                 Err(of_login(ticket.locale.as_deref()).message(StatusCode::GONE, Message::Expired, &Links::default()))
@@ -329,8 +327,8 @@ fn cookie(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, value) = pairs.find(|(name, _)| *name == COOKIE_NAME)?;
-    let is_code = value.len() == COOKIE_CHARS
-        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let is_code =
+        value.len() == COOKIE_CHARS && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     is_code.then(|| value.to_owned())
 }
 

@@ -10,7 +10,7 @@ use super::config::ChooseConfig;
 use super::error::RunError;
 use super::source::setting;
 use super::ticker;
-use crate::choose::{Chooser, ChooseMetrics, Pages, TicketKeys, prepare};
+use crate::choose::{ChooseMetrics, Chooser, Pages, TicketKeys, prepare};
 use crate::metrics::MetricRegistry;
 use crate::source::SettingFile;
 

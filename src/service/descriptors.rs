@@ -23,7 +23,11 @@ const MIN_CONNECTIONS: usize = 16;
 
 /// The limits of the listener for checks, beside `others`: what is configured, or fewer when the process may open too few files. Raises the
 /// process's own limit first, as far as the system permits.
-pub(super) fn connection_limits(total: usize, per_source: Option<usize>, others: &[ConnectionLimits]) -> ConnectionLimits {
+pub(super) fn connection_limits(
+    total: usize,
+    per_source: Option<usize>,
+    others: &[ConnectionLimits],
+) -> ConnectionLimits {
     let reserved = OTHER_DESCRIPTORS + others.iter().map(|limits| limits.total as u64).sum::<u64>();
     let descriptors = raised_limit(total, reserved);
     let total = match descriptors.map(|descriptors| available(descriptors, reserved, total)) {

@@ -63,9 +63,26 @@ async fn main() {
     let any = "127.0.0.1:0";
     let (certificate, key, policies) = (path("tls.crt"), path("tls.key"), path("policies"));
     let arguments = [
-        "session-checker", "serve", "--listen", any, "--admin-listen", any, "--choose-listen", any, "--choose-url", PAGE,
-        "--tls-cert", &certificate, "--tls-key", &key, "--auth0-ca-file", &certificate, "--auth0-endpoint", &endpoint,
-        "--policy-dir", &policies,
+        "session-checker",
+        "serve",
+        "--listen",
+        any,
+        "--admin-listen",
+        any,
+        "--choose-listen",
+        any,
+        "--choose-url",
+        PAGE,
+        "--tls-cert",
+        &certificate,
+        "--tls-key",
+        &key,
+        "--auth0-ca-file",
+        &certificate,
+        "--auth0-endpoint",
+        &endpoint,
+        "--policy-dir",
+        &policies,
     ];
     let Command::Serve(args) = Args::try_parse_from(arguments).unwrap().command else { panic!("it is serve") };
     let service = Service::start(service_config(*args).unwrap()).await.unwrap();
@@ -97,7 +114,9 @@ fn answer(tenant: &Simulator, command: &Value) -> Value {
         tenant.add_session(text("user"), session);
     }
     let sessions = tenant.sessions_of(text("user"));
-    json!(sessions.iter().map(|session| json!({ "id": session.id(), "clients": session.clients() })).collect::<Vec<_>>())
+    json!(
+        sessions.iter().map(|session| json!({ "id": session.id(), "clients": session.clients() })).collect::<Vec<_>>()
+    )
 }
 
 fn say(line: &Value) {

@@ -69,7 +69,8 @@ fn log_streams_have_a_port_a_service_and_a_path_of_their_own() {
 #[ignore = "needs Helm: make chart-test"]
 fn page_for_choosing_sessions_has_a_port_a_service_and_an_ingress_of_its_own() {
     let choose = ["choose.enabled=true", "choose.url=https://sessions.example.com", "choose.ticketKeySecret.name=keys"];
-    let exposed = ["choose.ingress.enabled=true", "choose.httpRoute.enabled=true", "choose.httpRoute.parentRefs[0].name=public"];
+    let exposed =
+        ["choose.ingress.enabled=true", "choose.httpRoute.enabled=true", "choose.httpRoute.parentRefs[0].name=public"];
     let more = ["networkPolicy.enabled=true", "choose.pagesConfigMapName=pages"];
     let manifests = with(&[&choose[..], &exposed[..], &more[..]].concat());
     let container = manifests.container();

@@ -13,7 +13,8 @@ use crate::redis_server::RedisServer;
 
 const ORIGIN_OF_PAGE: &str = "https://sessions.example.com";
 const CHOOSE: [&str; 4] = ["--choose-listen", "127.0.0.1:0", "--choose-url", ORIGIN_OF_PAGE];
-const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36";
+const CHROME: &str =
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36";
 const CONTINUE: &str = "https://acme.eu.auth0.com/continue?state=state-1";
 
 /// A page as a browser got it.
@@ -112,7 +113,10 @@ async fn scene() -> Simulator {
     let device = json!({ "last_user_agent": CHROME, "last_ip": "198.51.100.77" });
     let ago = |hours| now - SignedDuration::from_hours(hours);
     tenant.add_session("u", Session::new("session-1", ago(50)).client(APP).at("last_interacted_at", ago(3)));
-    tenant.add_session("u", Session::new("session-2", ago(48)).client(APP).at("last_interacted_at", ago(2)).field("device", device));
+    tenant.add_session(
+        "u",
+        Session::new("session-2", ago(48)).client(APP).at("last_interacted_at", ago(2)).field("device", device),
+    );
     tenant.add_session("u", Session::new("me", now));
     tenant
 }
@@ -154,7 +158,11 @@ async fn person_ends_a_session_and_is_admitted_once() {
         let mut browser = Browser::default();
         let page = browser.get(&service, &url).await;
         assert_eq!(page.status, 200, "{}", page.text);
-        assert!(page.text.contains("Chrome on Windows") && page.text.contains("Last used 2 hours ago"), "{}", page.text);
+        assert!(
+            page.text.contains("Chrome on Windows") && page.text.contains("Last used 2 hours ago"),
+            "{}",
+            page.text
+        );
         for secret in ["session-1", "session-2", "198.51.100.77", "Mozilla"] {
             assert!(!page.text.contains(secret), "{secret}: {}", page.text);
         }
@@ -251,8 +259,10 @@ async fn form_that_is_sent_again_goes_on_and_another_choice_is_refused() {
     let mut browser = Browser::default();
     let page = browser.get(&service, &url).await;
     let codes = page.codes();
-    let [first, second] =
-        <[Page; 2]>::from(tokio::join!(browser.choose(&service, &page, &codes[..1]), browser.choose(&service, &page, &codes[..1])));
+    let [first, second] = <[Page; 2]>::from(tokio::join!(
+        browser.choose(&service, &page, &codes[..1]),
+        browser.choose(&service, &page, &codes[..1])
+    ));
     assert!(first.goes_on() && second.goes_on(), "a double click: {} {}", first.text, second.text);
     assert!(browser.choose(&service, &page, &codes[..1]).await.goes_on(), "a reload");
     assert_eq!(browser.choose(&service, &page, &codes[1..]).await.status, 409, "another choice");
@@ -379,7 +389,8 @@ async fn page_is_in_the_language_of_the_login_or_of_the_browser() {
 async fn templates_of_a_folder_are_followed_and_always_escaped() {
     let tenant = scene().await;
     let pages = tempfile::tempdir().unwrap();
-    let own = "{% autoescape false %}<h1>Acme {{ title|safe }}</h1><p>{{ state|safe }}</p>{{ '<b>' }}{% endautoescape %}";
+    let own =
+        "{% autoescape false %}<h1>Acme {{ title|safe }}</h1><p>{{ state|safe }}</p>{{ '<b>' }}{% endautoescape %}";
     std::fs::write(pages.path().join("choose.html"), own).unwrap();
     let options = [&CHOOSE[..], &["--choose-page-dir", pages.path().to_str().unwrap()]].concat();
     let documents = [credentials(), callers(), asking(json!({ "limits": { "perClient": 2 } }))];

@@ -176,7 +176,10 @@ fn answer_asks_and_does_not_end_the_session() {
     let policy = asking(json!({}));
     let count = Count { limit_scope: LimitScope::Client, limit: 1, active: 2, at_least: false };
     let answer = policy.enforcement.answer(Verdict::Asked(count), None, false);
-    assert_eq!((answer.block, answer.reason, answer.revoke_session, answer.asks), (true, Reason::LimitExceeded, false, true));
+    assert_eq!(
+        (answer.block, answer.reason, answer.revoke_session, answer.asks),
+        (true, Reason::LimitExceeded, false, true)
+    );
     let audited = policy.enforcement.answer(Verdict::Asked(count), None, true);
     assert_eq!((audited.block, audited.audited_reason, audited.asks), (false, Some(Reason::LimitExceeded), true));
     assert_eq!((audited.message, audited.choose_url), (None, None));
