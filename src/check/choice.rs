@@ -18,16 +18,45 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::Checker;
+use super::evict::evict;
 use super::failure_log::Task;
-use super::{Checker, evict};
 use crate::auth0::{CallContext, Charge, TenantClient, UserAgents};
-use crate::choose::{ChoiceOutcome, Chooser, Device, OpenTicket, Ticket};
+use crate::choose::{ChoiceOutcome, Chooser, Device, OpenTicket, Ticket, TicketUses};
 use crate::ledger::{Attempt, Eviction, SessionKey, StoreTime, Terms, TicketState, TicketUse, UserKey};
 use crate::policy::{
     Admission, Decision, LimitCheck, LimitInputs, Login, Mode, Offer, Origins, Policy, PolicyVersion, SessionList,
     Strategy, Verdict,
 };
+use crate::sampler::LogSampler;
 use crate::snapshot::{Snapshot, TenantState};
+
+/// How often a warning about a policy that asks, without a page to ask on, is written.
+const MISSING_PAGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a checker needs to ask people which sessions to end.
+pub(super) struct Asking {
+    /// The page, when there is one.
+    chooser: Option<Arc<Chooser>>,
+    ticket_uses: TicketUses<ListedDevices>,
+    /// Bounds the warnings about policies that ask, without a page to ask on.
+    missing_page: LogSampler,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        let missing_page = LogSampler::new(1, MISSING_PAGE_INTERVAL);
+        Self { chooser: None, ticket_uses: TicketUses::default(), missing_page }
+    }
+}
+
+impl Asking {
+    /// Forgets tickets that have expired.
+    pub(super) fn sweep(&self) {
+        let tickets = self.ticket_uses.sweep();
+        self.chooser.iter().for_each(|chooser| chooser.metrics().tickets(tickets));
+    }
+}
 
 /// The sessions of a page, with what the page says of their devices.
 pub struct ListedDevices {
@@ -127,6 +156,12 @@ impl<'a> AskedLogin<'a> {
 }
 
 impl Checker {
+    /// The same, with a page on which people choose sessions to end.
+    #[must_use]
+    pub fn with_chooser(self, chooser: Option<Arc<Chooser>>) -> Self {
+        Self { asking: Asking { chooser, ..self.asking }, ..self }
+    }
+
     /// The time by which tickets end and policies decide.
     pub fn now(&self) -> Timestamp {
         self.clock.timestamp()
@@ -134,13 +169,13 @@ impl Checker {
 
     /// The page for choosing sessions, when there is one.
     pub fn chooser(&self) -> Option<&Arc<Chooser>> {
-        self.chooser.as_ref()
+        self.asking.chooser.as_ref()
     }
 
     /// The check of a login where there is no page to ask on. Sometimes warns that a policy asks.
     pub(super) fn without_page<'a>(&self, limit_check: LimitCheck<'a>) -> LimitCheck<'a> {
         if limit_check.asks()
-            && let Some(suppressed) = self.missing_page.admit()
+            && let Some(suppressed) = self.asking.missing_page.admit()
         {
             let policy = &limit_check.policy().scope.name;
             let remedy = "give --choose-listen and --choose-url";
@@ -164,7 +199,7 @@ impl Checker {
             locale: context.locale.clone().filter(|locale| locale.len() <= MAX_LOCALE_BYTES),
             expires_at: self.now().as_second() + i64::from(crate::choose::TICKET_SECONDS),
         };
-        self.chooser.as_ref()?.url_for(&ticket)
+        self.asking.chooser.as_ref()?.url_for(&ticket)
     }
 
     /// Binds a ticket to a browser and to the state of its login.
@@ -175,18 +210,20 @@ impl Checker {
 
     /// Counts that the page of a ticket is shown. False when it was shown too often.
     pub fn may_show(&self, ticket: &OpenTicket) -> bool {
-        self.ticket_uses.render(&ticket.id())
+        self.asking.ticket_uses.render(&ticket.id())
     }
 
     /// What the person may choose.
     pub async fn choices(&self, snapshot: &Snapshot, ticket: &OpenTicket, arrived: Instant) -> Choices {
-        let Some(asked) = AskedLogin::new(snapshot, &ticket.ticket, arrived, self.now()) else { return Choices::NotNeeded };
-        let listed = match self.ticket_uses.list(&ticket.id()) {
+        let Some(asked) = AskedLogin::new(snapshot, &ticket.ticket, arrived, self.now()) else {
+            return Choices::NotNeeded;
+        };
+        let listed = match self.asking.ticket_uses.list(&ticket.id()) {
             Some(listed) => listed,
             None => match self.list_devices(&asked).await {
                 Ok(listed) => {
                     let listed = Arc::new(listed);
-                    self.ticket_uses.keep_list(&ticket.id(), Arc::clone(&listed));
+                    self.asking.ticket_uses.keep_list(&ticket.id(), Arc::clone(&listed));
                     listed
                 }
                 Err(choices) => return choices,
@@ -218,18 +255,18 @@ impl Checker {
         arrived: Instant,
     ) -> Chosen {
         let Some(asked) = AskedLogin::new(snapshot, &ticket.ticket, arrived, self.now()) else {
-            let chooser = self.chooser.iter();
+            let chooser = self.asking.chooser.iter();
             chooser.for_each(|it| it.metrics().outcome(&ticket.ticket.tenant, ChoiceOutcome::NotNeeded));
             return Chosen::NotNeeded;
         };
-        if !self.ticket_uses.try_choice(&ticket.id()) {
+        if !self.asking.ticket_uses.try_choice(&ticket.id()) {
             return Chosen::WornOut;
         }
         let (chosen, ended) = self.carry_out(&asked, ticket, codes).await;
         if matches!(chosen, Chosen::Unfit | Chosen::Impossible | Chosen::Unavailable | Chosen::NotNeeded) {
-            self.ticket_uses.return_try(&ticket.id());
+            self.asking.ticket_uses.return_try(&ticket.id());
         }
-        self.ticket_uses.drop_list(&ticket.id());
+        self.asking.ticket_uses.drop_list(&ticket.id());
         let (policy, tenant) = (&asked.policy.scope.name, asked.policy.scope.tenant.domain());
         let outcome = match chosen {
             Chosen::Ended => Some(ChoiceOutcome::Chosen),
@@ -238,7 +275,7 @@ impl Checker {
             Chosen::Impossible => Some(ChoiceOutcome::Impossible),
             Chosen::Unfit | Chosen::WornOut => None,
         };
-        if let Some((outcome, chooser)) = outcome.zip(self.chooser.as_ref()) {
+        if let Some((outcome, chooser)) = outcome.zip(self.asking.chooser.as_ref()) {
             chooser.metrics().outcome(tenant, outcome);
             let duration_ms = arrived.elapsed().as_secs_f64() * 1000.0;
             tracing::info!(%policy, outcome = outcome.as_str(), revoked_sessions = ended, duration_ms, "choice");

@@ -30,7 +30,6 @@ pub use dry_run::{DryRun, Hypothesis, dry_run};
 pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
 use crate::auth0::CallContext;
-use crate::choose::{Chooser, TicketUses};
 use crate::clock::ServiceClock;
 use crate::coverage::Coverage;
 use crate::decisions::{DecisionLog, RecordedCheck};
@@ -43,6 +42,7 @@ use crate::policy::{
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
+use choice::Asking;
 use evict::evict;
 use failure_log::{FailureLog, Task};
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
@@ -65,11 +65,8 @@ pub struct Checker {
     session_lists: SessionLists,
     clock: ServiceClock,
     coverage: Arc<Coverage>,
-    /// The page on which people choose sessions to end, when there is one.
-    chooser: Option<Arc<Chooser>>,
-    ticket_uses: TicketUses<ListedDevices>,
-    /// Bounds the warnings about policies that ask, without a page to ask on.
-    missing_page: LogSampler,
+    /// What asking people which sessions to end needs.
+    asking: Asking,
 }
 
 /// The sessions that a decision counted.
@@ -117,9 +114,7 @@ impl Checker {
             session_lists: SessionLists::default(),
             clock: ServiceClock::default(),
             coverage,
-            chooser: None,
-            ticket_uses: TicketUses::default(),
-            missing_page: LogSampler::new(1, UNKNOWN_TENANT_INTERVAL),
+            asking: Asking::default(),
         }
     }
 
@@ -134,11 +129,6 @@ impl Checker {
         }
     }
 
-    /// The same, with a page on which people choose sessions to end.
-    pub fn with_chooser(self, chooser: Option<Arc<Chooser>>) -> Self {
-        Self { chooser, ..self }
-    }
-
     /// Forgets holders that have expired, and users without a recent check.
     pub fn sweep(&self) {
         self.ledger.sweep();
@@ -148,8 +138,7 @@ impl Checker {
         self.metrics.kept_lists(self.session_lists.kept());
         self.coverage.sweep();
         self.decisions.sweep();
-        let tickets = self.ticket_uses.sweep();
-        self.chooser.iter().for_each(|chooser| chooser.metrics().tickets(tickets));
+        self.asking.sweep();
     }
 
     /// The records of decisions.
@@ -408,7 +397,7 @@ impl<'a> Walk<'a> {
         if self.read_only {
             limit_check = limit_check.without_revoking();
         }
-        if let Some(checker) = self.checker.filter(|checker| checker.chooser.is_none()) {
+        if let Some(checker) = self.checker.filter(|checker| checker.chooser().is_none()) {
             limit_check = checker.without_page(limit_check);
         }
         self.seen.limit_check = Some(limit_check);

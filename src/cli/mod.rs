@@ -34,7 +34,7 @@ pub async fn run(args: Args) -> Result<u8, RunError> {
         Command::Probe(args) => probe::run(args).await,
         Command::Why(args) => why::run(args).await,
         Command::Hash(args) => why::hash(args).await,
-        Command::Check(args) => return with_telemetry(format, "warn", check::run(*args)).await,
+        Command::Check(args) => return Box::pin(with_telemetry(format, "warn", check::run(*args))).await,
         Command::Doctor(args) => return with_telemetry(format, "error", doctor::run(*args)).await,
         Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(*command)).await,
         Command::Serve(args) => {

@@ -17,7 +17,6 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
-use tracing::Instrument;
 use url::form_urlencoded;
 
 use super::app::App;
@@ -28,6 +27,7 @@ use crate::choose::{
     ChoiceOutcome, Chooser, Language, Links, Message, OpenTicket, PATH, PageRejection, Problem, TICKET_SECONDS,
     TicketError, Visit, is_same_code, new_browser,
 };
+use crate::continued::Continued;
 use crate::ledger::TicketState;
 
 /// The cookie that binds a ticket to a browser. The prefix keeps other hosts of the domain from setting it.
@@ -74,7 +74,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Respo
     let fields = Fields::parse(head.uri.query().unwrap_or_default().as_bytes());
     let (ticket, answer) = match answer.open(&fields, accepted) {
         Ok(opened) => opened,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let known = cookie(&head.headers);
     let browser = known.clone().unwrap_or_else(new_browser);
@@ -119,7 +119,7 @@ pub(super) async fn choose(
     let fields = Fields::parse(&form);
     let (ticket, answer) = match answer.open(&fields, accepted) {
         Ok(opened) => opened,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let Some(browser) = cookie(&head.headers) else {
         return answer.reject(PageRejection::Browser, Message::Elsewhere, &Links::default());
@@ -144,12 +144,17 @@ pub(super) async fn choose(
         return answer.message(StatusCode::OK, Message::Continue, &going_on);
     }
     let ticket = Arc::new(ticket);
-    // In a separate task: when the browser goes away, an eviction must not stop halfway.
+    // When the browser goes away, an eviction must not stop halfway.
     let carrying_out = {
         let (app, ticket, sessions) = (Arc::clone(&app), Arc::clone(&ticket), fields.sessions.clone());
-        async move { app.checker.choose(&app.checker.snapshot(), &ticket, &sessions, arrived).await }
+        let running = app.checks.token();
+        async move {
+            let chosen = app.checker.choose(&app.checker.snapshot(), &ticket, &sessions, arrived).await;
+            drop(running);
+            chosen
+        }
     };
-    let chosen = app.checks.spawn(carrying_out.in_current_span()).await.unwrap_or(Chosen::Unavailable);
+    let chosen = Continued::new(Box::pin(carrying_out)).await;
     let answer = Answer { browser: Some(&browser), ..answer };
     let visit = Visit { ticket: &fields.ticket, state: &fields.state, browser: &browser };
     match chosen {
@@ -186,7 +191,7 @@ fn plain(app: &App, request: &Request, status: StatusCode) -> Response {
 
 impl<'a> Answer<'a> {
     /// Reads the ticket and checks the state of its login. The pages are then in the language of the login.
-    fn open(self, fields: &Fields, accepted: Option<&str>) -> Result<(OpenTicket, Self), Response> {
+    fn open(self, fields: &Fields, accepted: Option<&str>) -> Result<(OpenTicket, Self), Box<Response>> {
         let of_login = |locale: Option<&str>| Self { language: Language::find(locale, accepted), ..self };
         match self.chooser.open(&fields.ticket, self.app.checker.now()) {
             Ok(ticket) => {
@@ -194,13 +199,16 @@ impl<'a> Answer<'a> {
                 if is_state(&fields.state) {
                     Ok((ticket, answer))
                 } else {
-                    Err(answer.reject(PageRejection::State, Message::Invalid, &Links::default()))
+                    Err(Box::new(answer.reject(PageRejection::State, Message::Invalid, &Links::default())))
                 }
             }
-            Err(TicketError::Invalid) => Err(self.reject(PageRejection::Ticket, Message::Invalid, &Links::default())),
+            Err(TicketError::Invalid) => {
+                Err(Box::new(self.reject(PageRejection::Ticket, Message::Invalid, &Links::default())))
+            }
             Err(TicketError::Expired(ticket)) => {
                 self.chooser.metrics().outcome(&ticket.tenant, ChoiceOutcome::Expired);
-                Err(of_login(ticket.locale.as_deref()).message(StatusCode::GONE, Message::Expired, &Links::default()))
+                let answer = of_login(ticket.locale.as_deref());
+                Err(Box::new(answer.message(StatusCode::GONE, Message::Expired, &Links::default())))
             }
         }
     }
@@ -221,7 +229,8 @@ impl<'a> Answer<'a> {
                 metrics.outcome(tenant, ChoiceOutcome::Shown);
                 let device = |sid: &str| devices.device(sid);
                 let pages = self.chooser.pages();
-                let page = pages.choice(self.language, (ticket, visit), (&offer, device), problem, self.app.checker.now());
+                let page =
+                    pages.choice(self.language, (ticket, visit), (&offer, device), problem, self.app.checker.now());
                 let status = match problem {
                     None => StatusCode::OK,
                     Some(Problem::Unfit) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -221,7 +221,7 @@ impl CheckFields<'_> {
             organization_id: string("organization_id", self.organization_id)?,
             connection: string("connection", self.connection)?,
             roles: strings("roles", self.roles, "a list of strings")?,
-            mfa: boolean("mfa", self.mfa)?,
+            mfa: boolean("mfa", self.mfa.as_ref())?,
             amr: match self.amr {
                 Some(Field::Text(one)) => vec![one.into_owned()],
                 other => strings("amr", other, "a string or a list of strings")?,
@@ -242,8 +242,8 @@ impl CheckFields<'_> {
                 Some(_) => return Err(must_be("session_transfer_token", "an object with a client_id")),
             },
             tenant: string("tenant", self.tenant)?,
-            can_redirect: boolean("can_redirect", self.can_redirect)?,
-            continued: boolean("continued", self.continued)?,
+            can_redirect: boolean("can_redirect", self.can_redirect.as_ref())?,
+            continued: boolean("continued", self.continued.as_ref())?,
             hostname: string("hostname", self.hostname)?,
             locale: string("locale", self.locale)?,
         };
@@ -259,10 +259,10 @@ fn string(field: &str, value: Option<Field<'_>>) -> Result<Option<String>, BodyE
     }
 }
 
-fn boolean(field: &str, value: Option<Field<'_>>) -> Result<bool, BodyError> {
+fn boolean(field: &str, value: Option<&Field<'_>>) -> Result<bool, BodyError> {
     match value {
         None => Ok(false),
-        Some(Field::Bool(value)) => Ok(value),
+        Some(Field::Bool(value)) => Ok(*value),
         Some(_) => Err(must_be(field, "true or false")),
     }
 }

@@ -12,7 +12,7 @@ use session_checker::args::{Args, Command};
 use session_checker::cli::service_config;
 use session_checker::service::Service;
 use simulator::{Application, Options, Session, Simulator, Tls};
-use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
+use tokio::task::spawn_blocking;
 
 const DOMAIN: &str = "acme.eu.auth0.com";
 const PAGE: &str = "https://sessions.test";
@@ -92,8 +92,7 @@ async fn main() {
         "tenant": tenant.url().trim_start_matches("https://"),
     }));
     let ended = async {
-        let mut lines = BufReader::new(stdin()).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
+        while let Some(Ok(line)) = spawn_blocking(|| std::io::stdin().lines().next()).await.unwrap() {
             say(&answer(&tenant, &serde_json::from_str(&line).unwrap()));
         }
         Ok("the end of the commands")

@@ -21,6 +21,9 @@ struct PlainFields {
     actor: Option<Value>,
     session_transfer_token: Option<Value>,
     tenant: Option<Value>,
+    can_redirect: Option<Value>,
+    continued: Option<Value>,
+    hostname: Option<Value>,
     locale: Option<Value>,
 }
 
@@ -56,6 +59,9 @@ fn parse_plainly(text: &str) -> Result<Login, BodyError> {
         actor: fields.actor.map(field),
         session_transfer_token: fields.session_transfer_token.map(field),
         tenant: fields.tenant.map(field),
+        can_redirect: fields.can_redirect.map(field),
+        continued: fields.continued.map(field),
+        hostname: fields.hostname.map(field),
         locale: fields.locale.map(field),
     }
     .into_login()
