@@ -16,7 +16,7 @@ const action = require('../../examples/auth0-action/session-limit.js');
 
 export const TENANT = 'https://acme.eu.auth0.com';
 export const PAGE = 'https://sessions.test';
-export const APP = 'https://app.test/callback';
+export const APP = 'http://app.test/callback';
 export const CHROME =
   'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36';
 export const IPHONE =
@@ -44,15 +44,28 @@ export async function start() {
   await once(actions, 'listening');
   await tell({ actions: `http://127.0.0.1:${actions.address().port}`, user: 'nobody' });
 
-  const rules = [`MAP acme.eu.auth0.com ${addresses.tenant}`, `MAP sessions.test ${addresses.page}`, 'MAP app.test 127.0.0.1:9'];
+  // A redirect to the application is not seen by `route`, so it is a server.
+  const application = createServer((request, response) => {
+    response.setHeader('Content-Type', 'text/html');
+    response.end('<!doctype html><title>App</title><p>The application</p>');
+  });
+  application.listen(0, '127.0.0.1');
+  await once(application, 'listening');
+  const rules = [
+    `MAP acme.eu.auth0.com ${addresses.tenant}`,
+    `MAP sessions.test ${addresses.page}`,
+    `MAP app.test 127.0.0.1:${application.address().port}`,
+  ];
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', `--host-resolver-rules=${rules.join(', ')}`],
+    args: ['--no-sandbox', '--disable-features=HttpsUpgrades', `--host-resolver-rules=${rules.join(', ')}`],
   });
   const stop = async () => {
     await browser.close();
-    actions.closeAllConnections();
-    actions.close();
+    for (const server of [actions, application]) {
+      server.closeAllConnections();
+      server.close();
+    }
     child.stdin.end();
     await once(child, 'exit');
   };
@@ -93,9 +106,8 @@ export function login(name, query = {}) {
 export async function profile({ browser }, options = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
   const callbacks = [];
-  await context.route('https://app.test/**', (route) => {
-    callbacks.push(new URL(route.request().url()));
-    return route.fulfill({ contentType: 'text/html', body: '<!doctype html><title>App</title><p>The application</p>' });
+  context.on('request', (request) => {
+    if (request.url().startsWith(APP)) callbacks.push(new URL(request.url()));
   });
   return { context, page: await context.newPage(), callbacks };
 }
