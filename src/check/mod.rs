@@ -265,7 +265,8 @@ impl Checker {
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
             let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.clock.timestamp() };
             let decision = limit_check.decide(inputs);
-            let is_notable = matches!(decision, Decision::Exceeded { .. } | Decision::Evict { .. });
+            let is_notable =
+                !matches!(decision, Decision::Within { .. } | Decision::UnknownUser { .. } | Decision::Undecided);
             roles = is_notable.then(|| limit_check.explain(inputs));
             decision
         };
