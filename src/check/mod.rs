@@ -260,8 +260,7 @@ impl Checker {
         if let Some(failures) = self.failures.succeeded(tenant, Task::List) {
             tracing::info!(tenant, failures, "users' sessions can be listed again");
         }
-        let sessions = &listing.sessions;
-        let mut roles = None;
+        let (sessions, mut roles) = (&listing.sessions, None);
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
             let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.clock.timestamp() };
             let decision = limit_check.decide(inputs);
