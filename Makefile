@@ -30,7 +30,8 @@ COMPONENT := -X k8s.io/component-base/version.git
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
 
 soak: ## Run races, bursts and outages for minutes, and plot memory, files, tasks and series (SOAK_MINUTES=2 SOAK_PLOT=FILE.svg)
-	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: cluster:: endurance::; \
+	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored cluster:: && \
+	  $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: endurance::; \
 	else $(call missing,redis-server,apt-get install redis-server); fi
 
 abuse: ## Attack the demo over its sockets, with all and with 256 file descriptors (needs python3)
@@ -71,7 +72,8 @@ bench: ## Measure the ledger, and the service compared with nginx; write the fig
 	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
 
 instructions: ## Count the instructions of a check, and fail when they are more than committed (BENCH_COMMIT=1 writes the figure)
-	@if command -v valgrind >/dev/null; then $(CARGO) bench --locked --profile release --bench load -- instructions; \
+	@if command -v valgrind >/dev/null; then $(CARGO) build --locked --release --no-default-features --bin session-checker && \
+	  BENCH_PROGRAM=$(TARGET_DIR)/release/session-checker $(CARGO) bench --locked --profile dev --bench load -- instructions; \
 	else $(call missing,valgrind,apt-get install valgrind); fi
 
 bench-controller: ## Measure a replica in a cluster with many policies (BENCH_POLICIES=1000,10000 BENCH_CHANGES=200 BENCH_QUIET=240)

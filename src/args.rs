@@ -364,6 +364,7 @@ mod tests {
                     "reloads the file when it changes",
                     "reads the file for each new connection",
                     "reloads them when they change",
+                    "reloads the files when they change",
                     "a change needs a restart", // the token of `probe`, which ends at once
                 ];
                 let says = says.iter().any(|words| help.replace('\n', " ").contains(words));

@@ -244,9 +244,7 @@ fn token_client(
         .pool_idle_timeout(TOKEN_IDLE_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(TOKEN_PING_INTERVAL)
-        .http2_keep_alive_timeout(TOKEN_PING_INTERVAL)
-        // A peer that reads nothing would otherwise keep a connection that has no request any more.
-        .http2_keep_alive_while_idle(true);
+        .http2_keep_alive_timeout(TOKEN_PING_INTERVAL);
     if let Some(proxy) = proxy.cloned() {
         builder = builder.proxy(reqwest::Proxy::custom(move |_| Some(proxy.url_with_credentials())));
     }

@@ -52,6 +52,13 @@ struct CheckRequest {
     /// The canonical domain of the tenant, or one of its custom domains.
     #[schemars(length(max = 300))]
     tenant: Option<String>,
+    /// Whether Auth0 can send the browser to another page.
+    can_redirect: Option<bool>,
+    /// Whether the login comes back from the page for choosing sessions.
+    continued: Option<bool>,
+    /// The host of the login page.
+    #[schemars(length(max = 300))]
+    hostname: Option<String>,
     /// The language of the user, as a tag of BCP 47.
     #[schemars(length(max = 300))]
     locale: Option<String>,
@@ -120,11 +127,21 @@ struct CheckAnswer {
     active_sessions_at_least: Option<bool>,
     /// How many sessions were revoked or already gone. Present when revoking was tried.
     revoked_sessions: Option<u64>,
+    /// The page to send the browser to. Present when the user is asked which sessions to end.
+    choose: Option<ChoosePage>,
     /// What `Enforce` would have answered. Present when `reason` is `audit`.
     #[schemars(extend("enum" = reasons()))]
     audited_reason: Option<String>,
     /// The request's `X-Request-Id`, or a new id.
     request_id: String,
+}
+
+/// See `choose`.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it describes a part of an answer")]
+struct ChoosePage {
+    /// The address of the page, with a ticket that is valid for five minutes.
+    url: String,
 }
 
 fn reasons() -> Vec<&'static str> {
@@ -145,6 +162,10 @@ fn answer_schema() -> Value {
     for field in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
         if let Value::Array(types) = &field["type"] {
             field["type"] = types[0].clone();
+        }
+        if let Value::Array(kinds) = &field["anyOf"] {
+            field["allOf"] = json!([kinds[0]]);
+            field.as_object_mut().map(|field| field.remove("anyOf"));
         }
     }
     schema
@@ -322,6 +343,7 @@ mod tests {
             count: Some(Count { limit_scope, limit: 1, active: 2, at_least: true }),
             revoked_sessions: Some(1),
             audited_reason: Some(Reason::LimitExceeded),
+            choose_url: Some("https://sessions.example.com/choose?ticket=t".into()),
             ..Answer::allow(Reason::Audit)
         };
         let id = RequestId::of(&HeaderMap::new());

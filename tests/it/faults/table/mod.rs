@@ -65,6 +65,12 @@ impl Fault {
         Self { reasons, ..self }
     }
 
+    /// Is not tried in this operation.
+    fn without(mut self, operation: Operation) -> Self {
+        self.reasons[operation as usize] = None;
+        self
+    }
+
     pub fn protocols(&self) -> &[Protocol] {
         self.over.as_ref().map_or(&Protocol::ALL, std::slice::from_ref)
     }
