@@ -14,7 +14,7 @@ pub struct ChooseArgs {
     /// [default: none].
     #[arg(long, env = "SESSION_CHECKER_CHOOSE_LISTEN", value_name = "ADDRESS", requires = "choose_url")]
     pub choose_listen: Option<ListenAddress>,
-    /// The public origin of that page, such as https://sessions.example.com.
+    /// The public origin of that page, such as `https://sessions.example.com`.
     #[arg(long, env = "SESSION_CHECKER_CHOOSE_URL", value_name = "URL", value_parser = origin, requires = "choose_listen")]
     pub choose_url: Option<Url>,
     /// File of keys for the addresses of that page: 32 random bytes in base64, one key a line. The first one makes addresses, all

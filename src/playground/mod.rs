@@ -13,11 +13,11 @@
 //!
 //! The page is one function of that JSON, in plain modules with [Preact](https://preactjs.com), whose keyed comparison
 //! keeps the focus and the scroll position when data come, and `htm`, which needs no build step. Both are vendored and
-//! listed in [`assets`]. There is no other script, style or font, and nothing is loaded from elsewhere.
+//! listed in `assets`. There is no other script, style or font, and nothing is loaded from elsewhere.
 //!
 //! The page runs on loopback. That does not keep other websites away: a browser on the same machine sends their requests
 //! too. So every request needs the `Host` of this page, and every request but the page itself has to come from it; see
-//! [`guard`].
+//! `guard`.
 
 mod assets;
 mod guard;
