@@ -154,9 +154,8 @@ impl CheckMetrics {
         self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
         if let Some(reason) = answer.audited_reason {
             self.would_blocks.with_label_values(&[policy, tenant, reason.as_str()]).inc();
-            if answer.asks {
-                self.would_asks.with_label_values(&[policy, tenant]).inc();
-            }
+            // Zero is counted as well: the series begins with the first audited login.
+            self.would_asks.with_label_values(&[policy, tenant]).inc_by(u64::from(answer.asks));
             let mut users = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
             let users = users.entry(policy.to_owned()).or_default();
             if users.len() < MAX_DISTINCT_USERS {

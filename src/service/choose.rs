@@ -11,7 +11,6 @@ use super::error::RunError;
 use super::source::setting;
 use super::ticker;
 use crate::choose::{ChooseMetrics, Chooser, Pages, TicketKeys, prepare};
-use crate::metrics::MetricRegistry;
 use crate::source::SettingFile;
 
 /// The option that names the file of keys.
@@ -26,7 +25,7 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) fn chooser(
     config: &ChooseConfig,
     replicas: u32,
-    registry: &MetricRegistry,
+    metrics: ChooseMetrics,
 ) -> Result<(Arc<Chooser>, Option<SettingFile<TicketKeys>>), RunError> {
     let file = config.ticket_key_file.as_ref().map(|path| setting(TICKET_KEYS, path, TicketKeys::parse)).transpose()?;
     if file.is_none() && replicas > 1 {
@@ -37,7 +36,7 @@ pub(super) fn chooser(
         Some(folder) => Pages::read(folder).map_err(|error| RunError::Pages(error.to_string()))?,
         None => Pages::built_in(),
     };
-    Ok((Arc::new(Chooser::new(&config.url, keys, pages, ChooseMetrics::new(registry))), file))
+    Ok((Arc::new(Chooser::new(&config.url, keys, pages, metrics)), file))
 }
 
 /// Reads the rules for user agents, and then the templates whenever they change.

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::ListenAddress;
 use crate::auth0::{ProxyLogin, QuotaConfig, TrustedCas};
 use crate::check::{CheckMetrics, Checker};
-use crate::choose::TicketKeys;
+use crate::choose::{ChooseMetrics, TicketKeys};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
 use crate::controller::status::{Observations, start_status_writer};
@@ -206,9 +206,11 @@ impl Service {
             None => (None, None),
         };
 
+        // Its series exist without the page too, so that a panel shows zero and not nothing.
+        let choose_metrics = ChooseMetrics::new(&registry);
         let (chooser, ticket_keys) = match &config.choose {
             Some(choose) => {
-                let (chooser, keys) = chooser(choose, config.replicas, &registry)?;
+                let (chooser, keys) = chooser(choose, config.replicas, choose_metrics)?;
                 let follower = follow_pages(choose.clone(), Arc::clone(&chooser));
                 background_tasks.spawn(never_ends("the reader of --choose-page-dir", follower));
                 (Some(chooser), keys)
