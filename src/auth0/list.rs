@@ -93,23 +93,25 @@ impl TenantClient {
         with_user_agents: bool,
         is_enough: impl Fn(&SessionList) -> bool,
     ) -> Result<ReadList, Error> {
-        let mut agents = with_user_agents.then(UserAgents::new);
         let path = path::sessions_of(user_id)?;
-        let (mut list, mut charge) = (SessionList::default(), self.charge());
+        let (mut list, mut agents, mut charge) = (SessionList::default(), UserAgents::new(), self.charge());
         let (mut pages, mut entries, mut bytes, mut unreadable) = (0, 0, 0, 0);
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
         loop {
-            let Some((page, page_bytes)) = self.page(&path, from.as_deref(), context, &mut agents).await? else {
+            let read = self.page(&path, from.as_deref(), context, with_user_agents).await?;
+            let Some((page, page_agents, page_bytes)) = read else {
                 self.observer().unknown_user(self.tenant());
-                let sessions = SessionList::of_unknown_user();
-                return Ok(ReadList { sessions, user_agents: UserAgents::new(), charge });
+                return Ok(ReadList { sessions: SessionList::of_unknown_user(), user_agents: agents, charge });
             };
             charge.grow(memory_of(&page))?;
             pages += 1;
             entries += page.entries;
             bytes += page_bytes;
             unreadable += page.entries.min(MAX_PAGE_ENTRIES) - page.sessions.len();
+            for (id, agent) in page_agents {
+                agents.entry(id).or_insert(agent);
+            }
             list.extend(user_id, page.sessions);
             from = page.next.filter(|cursor| page.entries > 0 && !cursors.contains(cursor));
             if list.most_clients() > MAX_CLIENTS {
@@ -142,8 +144,7 @@ impl TenantClient {
             }
             cursors.insert(cursor.clone());
         }
-        let agent_bytes = |agents: &UserAgents| agents.iter().map(|(id, agent)| id.len() + agent.len()).sum::<usize>();
-        charge.grow(agents.as_ref().map_or(0, agent_bytes))?;
+        charge.grow(agents.iter().map(|(id, agent)| id.len() + agent.len()).sum())?;
         match unreadable + list.dropped() {
             0 => {}
             dropped => self.observer().dropped_entries(self.tenant(), dropped),
@@ -152,7 +153,7 @@ impl TenantClient {
             0 => {}
             unusual => self.observer().unusual_ids(self.tenant(), unusual),
         }
-        Ok(ReadList { sessions: list, user_agents: agents.unwrap_or_default(), charge })
+        Ok(ReadList { sessions: list, user_agents: agents, charge })
     }
 
     fn cap(&self, list: &mut SessionList, bound: ListBound) {
@@ -160,14 +161,14 @@ impl TenantClient {
         list.set_completeness(Completeness::Capped);
     }
 
-    /// One page, and its bytes. `None` when the tenant does not know the user.
+    /// One page, its user agents where they are wanted, and its bytes. `None` when the tenant does not know the user.
     async fn page(
         &self,
         path: &str,
         from: Option<&str>,
         context: &CallContext,
-        agents: &mut Option<UserAgents>,
-    ) -> Result<Option<(Page, usize)>, Error> {
+        with_user_agents: bool,
+    ) -> Result<Option<(Page, UserAgents, usize)>, Error> {
         let target = path::page(path, PAGE_SIZE, from);
         let priority = match from {
             Some(_) => Priority::NextPage,
@@ -180,16 +181,14 @@ impl TenantClient {
                 let bytes = reply.body.len();
                 // The charge goes with the body, also when the check is given up while it is parsed.
                 let Reply { body, charge, .. } = reply;
-                let mut taken = agents.take();
                 let read = move || {
                     let page = Page::read(&body);
-                    taken.iter_mut().for_each(|agents| user_agents::add(&body, agents));
+                    let agents = if with_user_agents { user_agents::read(&body) } else { UserAgents::new() };
                     drop((body, charge));
-                    (page, taken)
+                    (page, agents)
                 };
-                let (page, taken) = apart(bytes, read).await?;
-                *agents = taken;
-                Ok(Some((page?, bytes)))
+                let (page, agents) = apart(bytes, read).await?;
+                Ok(Some((page?, agents, bytes)))
             }
             // On a later page it is not the user who is unknown.
             StatusCode::NOT_FOUND if from.is_none() && is_of_api(reply.status, &reply.body) => Ok(None),

@@ -14,14 +14,16 @@ const MAX_USER_AGENT_BYTES: usize = 1_024;
 /// The user agent that last used each session, by the id of the session.
 pub type UserAgents = HashMap<String, String>;
 
-/// Adds the user agents of a page. A body that is no page of sessions has none.
-pub(super) fn add(body: &[u8], to: &mut UserAgents) {
-    let Ok(Loose(Page(devices))) = serde_json::from_slice(body) else { return };
-    for device in devices {
+/// Reads the user agents of a page. A body that is no page of sessions has none.
+pub(super) fn read(body: &[u8]) -> UserAgents {
+    let mut agents = UserAgents::new();
+    let Loose(Page(sessions)) = serde_json::from_slice(body).unwrap_or_default();
+    for SessionDevice { id, device } in sessions {
         if let Some(user_agent) = device.last.or(device.initial) {
-            to.entry(device.id).or_insert(user_agent);
+            agents.entry(id).or_insert(user_agent);
         }
     }
+    agents
 }
 
 #[derive(serde::Deserialize)]
@@ -39,10 +41,16 @@ enum DeviceKey {
 #[derive(Default)]
 struct Page(Vec<SessionDevice>);
 
-/// The device of a session. Without an id it is of none.
+/// A session and its device. A session without an id is left out.
 #[derive(Default)]
 struct SessionDevice {
     id: String,
+    device: Device,
+}
+
+/// The user agents that a device had last and first.
+#[derive(Default)]
+struct Device {
     last: Option<String>,
     initial: Option<String>,
 }
@@ -83,28 +91,18 @@ impl<'de> Keep<'de> for Sessions {
     }
 }
 
-/// Reads a session and its device alike: neither has a field of the other.
 impl<'de> Keep<'de> for SessionDevice {
     fn object<A: MapAccess<'de>>(mut object: A) -> Result<Self, A::Error> {
-        let mut device = Self::default();
+        let mut session = Self::default();
         while let Some(key) = object.next_key()? {
             match key {
-                DeviceKey::Id => device.id = object.next_value::<Loose<Text>>()?.0.0.unwrap_or_default(),
-                DeviceKey::Device => {
-                    let inner = object.next_value::<Loose<Device>>()?.0;
-                    (device.last, device.initial) = (inner.last, inner.initial);
-                }
+                DeviceKey::Id => session.id = object.next_value::<Loose<Text>>()?.0.0.unwrap_or_default(),
+                DeviceKey::Device => session.device = object.next_value::<Loose<Device>>()?.0,
                 _ => drop(object.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(device)
+        Ok(session)
     }
-}
-
-#[derive(Default)]
-struct Device {
-    last: Option<String>,
-    initial: Option<String>,
 }
 
 impl<'de> Keep<'de> for Device {
@@ -126,9 +124,7 @@ mod tests {
     use super::*;
 
     fn of(body: &str) -> Vec<(String, String)> {
-        let mut agents = UserAgents::new();
-        add(body.as_bytes(), &mut agents);
-        let mut agents: Vec<_> = agents.into_iter().collect();
+        let mut agents: Vec<_> = read(body.as_bytes()).into_iter().collect();
         agents.sort();
         agents
     }
