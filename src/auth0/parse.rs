@@ -52,8 +52,7 @@ impl Page {
 /// When the text is neither, or an entry has no id.
 pub fn read_sessions(user_id: &str, body: &[u8]) -> Result<SessionList, Error> {
     let is_list = body.trim_ascii_start().starts_with(b"[");
-    let wrapped = [&b"{\"sessions\":"[..], body, &b"}"[..]].concat();
-    let page = Page::read(if is_list { &wrapped } else { body })?;
+    let page = if is_list { Page::read(&[b"{\"sessions\":", body, b"}"].concat())? } else { Page::read(body)? };
     if page.sessions.len() < page.entries {
         let detail = format!("{} of {} sessions have no id", page.entries - page.sessions.len(), page.entries);
         return Err(Error::new(Failure::UpstreamError, detail));

@@ -4,12 +4,14 @@
 //! before it is known to be of use. It reads a subset of JSON: text without escapes, whole numbers of ordinary length, and values
 //! of the documented shape. On that subset it gives what the lenient parser gives, which a property test and a fuzz target hold.
 
+use jiff::Timestamp;
+
 use super::{MAX_PAGE_ENTRIES, Page};
 use crate::policy::{ListedSession, parse_rfc3339};
 
 /// How deep values that are skipped may be nested: those of Auth0 have three levels.
 const MAX_DEPTH: usize = 8;
-/// The longest number that is skipped: a Unix time in nanoseconds has 19 digits.
+/// The longest number that is skipped: more digits may not fit in 64 bits.
 const MAX_DIGITS: usize = 18;
 
 /// The rest of the text that is not read yet.
@@ -49,11 +51,11 @@ impl<'a> Scanner<'a> {
             match key {
                 "id" => session.id = scanner.text_or_null()?.unwrap_or_default().to_owned(),
                 "user_id" => session.user_id = scanner.text_or_null()?.map(str::to_owned),
-                "created_at" => session.created_at = scanner.text_or_null()?.and_then(parse_rfc3339),
-                "authenticated_at" => session.authenticated_at = scanner.text_or_null()?.and_then(parse_rfc3339),
-                "last_interacted_at" => session.last_interacted_at = scanner.text_or_null()?.and_then(parse_rfc3339),
-                "idle_expires_at" => session.idle_expires_at = scanner.text_or_null()?.and_then(parse_rfc3339),
-                "expires_at" => session.expires_at = scanner.text_or_null()?.and_then(parse_rfc3339),
+                "created_at" => session.created_at = scanner.date()?,
+                "authenticated_at" => session.authenticated_at = scanner.date()?,
+                "last_interacted_at" => session.last_interacted_at = scanner.date()?,
+                "idle_expires_at" => session.idle_expires_at = scanner.date()?,
+                "expires_at" => session.expires_at = scanner.date()?,
                 "clients" => session.clients = scanner.clients()?,
                 "actor" => session.has_actor = scanner.actor()?,
                 _ => scanner.skip(0)?,
@@ -100,6 +102,11 @@ impl<'a> Scanner<'a> {
 
     fn text_or_null(&mut self) -> Option<Option<&'a str>> {
         if self.take("null") { Some(None) } else { self.text().map(Some) }
+    }
+
+    /// `None` inside for null and for text that is no date.
+    fn date(&mut self) -> Option<Option<Timestamp>> {
+        self.text_or_null().map(|text| text.and_then(parse_rfc3339))
     }
 
     /// Text without escapes.
