@@ -76,9 +76,10 @@ impl TokenCache {
     pub async fn get(self: &Arc<Self>, deadline: Instant) -> FetchResult {
         loop {
             let result = self.get_or_fetch(deadline).await;
-            match result.as_ref().err().and_then(|error| error.retry_at) {
+            let retry_at = result.as_ref().err().and_then(|error| error.retry_at);
+            match retry_at.map(|at| self.clock.timer_time(at)) {
                 // The token endpoint is rate limited, for less time than this check has.
-                Some(at) if self.clock.timer_time(at) < deadline => sleep_until(self.clock.timer_time(at)).await,
+                Some(at) if at < deadline => sleep_until(at).await,
                 _ => return result,
             }
         }
