@@ -1,4 +1,4 @@
-//! What stands between this service and a tenant, for `doctor`.
+//! How this service reaches a tenant, for `doctor`.
 
 use std::time::Duration;
 

@@ -68,7 +68,7 @@ impl SnapshotMetrics {
 
     /// Takes over a snapshot that was published.
     pub fn published(&self, snapshot: &Snapshot) {
-        self.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+        self.generation.set(to_i64(snapshot.generation));
         self.timestamp.set(snapshot.since.as_duration().as_secs_f64());
         self.force_audit(&snapshot.forced_audit);
         let forced = snapshot.reports.iter().filter(|report| report.forced_audit.is_some()).count();
