@@ -7,6 +7,10 @@
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
+# Installs what the tests in Chromium need, if it is not there yet. npm writes its own lock file last.
+BROWSER_PACKAGES := (cd tests && { test node_modules/.package-lock.json -nt package-lock.json || npm ci --no-audit --no-fund --silent; })
+CHROMIUM := $(or $(CHROMIUM),chromium)
+
 # Other hosts are not asked: a run must not depend on them.
 LINKS := lychee --offline --include-fragments --no-progress
 
@@ -89,16 +93,16 @@ action-test: ## Test the Auth0 Action against the service
 	else $(call missing,node,Node.js 20); fi
 
 browser-test: ## Test the playground in Chromium (SCREENSHOTS=1 takes the pictures of the documentation)
-	@if command -v npm >/dev/null && command -v $(or $(CHROMIUM),chromium) >/dev/null; then \
-	  $(CARGO) build --locked && cd tests/browser && npm ci --no-audit --no-fund --silent && \
-	  SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker CHROMIUM=$$(command -v $(or $(CHROMIUM),chromium)) node --test; \
+	@if command -v npm >/dev/null && command -v $(CHROMIUM) >/dev/null; then \
+	  $(BROWSER_PACKAGES) && $(CARGO) build --locked && cd tests/browser && \
+	  SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker CHROMIUM=$$(command -v $(CHROMIUM)) node --test; \
 	else $(call missing,npm or chromium,Node.js 20 and apt-get install chromium); fi
 
 choose-test: ## Test the page for choosing sessions in Chromium
-	@if command -v npm >/dev/null && command -v chromium >/dev/null; then \
-	  $(CARGO) build --locked --example choose-scene && cd tests/browser-choose && npm ci --no-audit --no-fund && \
-	  CHOOSE_SCENE_BIN=$(TARGET_DIR)/debug/examples/choose-scene npm test; \
-	else $(call missing,npm or chromium,Node.js 20 and Chromium); fi
+	@if command -v npm >/dev/null && command -v $(CHROMIUM) >/dev/null; then \
+	  $(BROWSER_PACKAGES) && $(CARGO) build --locked --example choose-scene && cd tests/browser-choose && \
+	  CHOOSE_SCENE_BIN=$(TARGET_DIR)/debug/examples/choose-scene CHROMIUM=$$(command -v $(CHROMIUM)) node --test; \
+	else $(call missing,npm or chromium,Node.js 20 and apt-get install chromium); fi
 
 crd: ## Generate crds/ and the charts' copies from the Rust types
 	$(CARGO) run --locked --quiet -- crd > crds/sessionpolicies.yaml.new
