@@ -33,6 +33,8 @@ mod process;
 mod replica;
 mod report;
 mod scene;
+#[path = "../shared/table.rs"]
+mod table;
 
 /// The part of the tests' `common` module that their control plane uses.
 mod common {
@@ -78,7 +80,7 @@ async fn measure(scene: &Scene<'_>, changes: usize, quiet: Duration) -> Result<F
     let policies = scene.policies;
     let replica = Replica::start(scene)?;
     let ready = replica.becomes_ready().await?;
-    let (at_start, statuses) = (replica.resident().await?, replica.statuses_written(policies).await?);
+    let (at_start, statuses) = (replica.resident()?, replica.statuses_written(policies).await?);
 
     eprintln!("{policies} policies: making {changes} changes");
     let mut changed = Vec::new();
@@ -95,6 +97,6 @@ async fn measure(scene: &Scene<'_>, changes: usize, quiet: Duration) -> Result<F
     }
     eprintln!("counting requests for {} s without changes", quiet.as_secs());
     let quiet = scene.quiet(quiet).await;
-    let (settled, peak) = (replica.resident().await?, replica.peak()?);
+    let (settled, peak) = (replica.resident()?, replica.peak()?);
     Ok(Figures { policies, ready, statuses, at_start, settled, peak, changed, rotated, quiet })
 }

@@ -88,8 +88,8 @@ impl Replica {
     }
 
     /// Current resident memory in bytes.
-    pub async fn resident(&self) -> Result<f64> {
-        self.metric("process_resident_memory_bytes").await
+    pub fn resident(&self) -> Result<u64> {
+        self.process.memory()
     }
 
     /// Peak resident memory in bytes.

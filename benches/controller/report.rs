@@ -8,6 +8,8 @@ use std::{
 
 use jiff::Zoned;
 
+use crate::table::{self, mebibytes};
+
 /// The figures for one number of policies.
 pub struct Figures {
     /// Number of policies.
@@ -17,9 +19,9 @@ pub struct Figures {
     /// Time from the start until every status was written.
     pub statuses: Duration,
     /// Resident memory in bytes when the replica was ready.
-    pub at_start: f64,
+    pub at_start: u64,
     /// Resident memory in bytes at the end, after a time without changes.
-    pub settled: f64,
+    pub settled: u64,
     /// Peak resident memory in bytes.
     pub peak: u64,
     /// Times from the API server's answer to a changed policy until a check was decided by it.
@@ -59,7 +61,7 @@ impl fmt::Display for Report {
         row("start until every status is written", &|one| millis(one.statuses))?;
         row("RSS when ready", &|one| mebibytes(one.at_start))?;
         row("RSS after a time without changes", &|one| mebibytes(one.settled))?;
-        row("peak RSS", &|one| mebibytes(one.peak as f64))?;
+        row("peak RSS", &|one| mebibytes(one.peak))?;
         for (name, rank) in [("p50", 0.5), ("p99", 0.99), ("longest", 1.0)] {
             row(&format!("changed policy active, {name} of {changes}"), &|one| millis(percentile(&one.changed, rank)))?;
         }
@@ -73,10 +75,8 @@ impl fmt::Display for Report {
             row(&format!("requests in an hour without changes: {what}"), &count)?;
         }
 
-        writeln!(f, "\n| goal | measured | |\n|---|--:|---|")?;
-        let mut goal = |what: &str, measured: String, met: bool| {
-            writeln!(f, "| {what} | {measured} | {} |", if met { "met" } else { "**missed**" })
-        };
+        table::goals(f)?;
+        let mut goal = |what: &str, measured: String, met| table::goal(f, what, &measured, met);
         for one in figures {
             let policies = one.policies;
             goal(
@@ -98,9 +98,9 @@ impl fmt::Display for Report {
             )?;
         }
         for one in figures.iter().filter(|one| one.policies <= 1_000) {
-            for (what, rss, most) in [("settled RSS", one.settled, 50.0), ("peak RSS", one.peak as f64, 60.0)] {
+            for (what, rss, most) in [("settled RSS", one.settled, 50), ("peak RSS", one.peak, 60)] {
                 let goal_of = format!("{what} under {most} MiB with {} policies", one.policies);
-                goal(&goal_of, mebibytes(rss), rss < most * 1024.0 * 1024.0)?;
+                goal(&goal_of, mebibytes(rss), rss < most << 20)?;
             }
         }
         Ok(())
@@ -117,8 +117,4 @@ fn percentile(values: &[Duration], rank: f64) -> Duration {
 
 fn millis(duration: Duration) -> String {
     format!("{:.0} ms", duration.as_secs_f64() * 1e3)
-}
-
-fn mebibytes(bytes: f64) -> String {
-    format!("{:.1} MiB", bytes / (1024.0 * 1024.0))
 }

@@ -3,7 +3,8 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{Result, service::CALLER_TOKEN, tenant, wrk};
@@ -25,7 +26,7 @@ pub enum Question {
 
 impl Question {
     /// The bytes of the request about a user.
-    pub fn about(self, user: u32) -> Vec<u8> {
+    fn about(self, user: u32) -> Vec<u8> {
         match self {
             Self::List => format!("GET {} HTTP/1.1\r\nHost: bench\r\n\r\n", wrk::list_path(user)).into_bytes(),
             Self::Check => {
@@ -55,9 +56,11 @@ impl Caller {
         Ok(Self { stream, answer: Vec::new() })
     }
 
-    /// Sends a request and reads the answer, with its header. Fails unless its status is 200.
-    pub fn ask(&mut self, request: &[u8]) -> Result<&[u8]> {
-        self.stream.write_all(request)?;
+    /// Asks about a user. Returns the answer, with its header, and how long it took. Fails unless its status is 200.
+    pub fn ask(&mut self, question: Question, user: u32) -> Result<(&[u8], Duration)> {
+        let request = question.about(user);
+        let sent = Instant::now();
+        self.stream.write_all(&request)?;
         self.answer.clear();
         let mut buffer = [0; 16 * 1024];
         while !is_complete(&self.answer) {
@@ -66,11 +69,17 @@ impl Caller {
                 read => self.answer.extend_from_slice(&buffer[..read]),
             }
         }
+        let took = sent.elapsed();
         match self.answer.starts_with(b"HTTP/1.1 200 ") {
-            true => Ok(&self.answer),
+            true => Ok((&self.answer, took)),
             false => Err(format!("unexpected answer: {}", String::from_utf8_lossy(&self.answer)).into()),
         }
     }
+}
+
+/// Sleeps until this moment, if it is to come.
+pub fn sleep_until(moment: Instant) {
+    thread::sleep(moment.saturating_duration_since(Instant::now()));
 }
 
 /// Whether an answer has its header and as many bytes of a body as `Content-Length` says.

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     Result,
-    caller::{Caller, Question},
+    caller::{Caller, Question, sleep_until},
     service::Service,
     tenant::Tenant,
 };
@@ -55,14 +55,9 @@ impl Distant {
 
     /// Waits until the service was quiet for that long, and measures two checks.
     pub fn measure(&self, quiet: Duration) -> Result<Waits> {
-        thread::sleep((self.quiet_since + quiet).saturating_duration_since(Instant::now()));
+        sleep_until(self.quiet_since + quiet);
         let quiet = self.quiet_since.elapsed();
-        let check = |user| {
-            let mut caller = Caller::new(self.service.address)?;
-            let sent = Instant::now();
-            caller.ask(&Question::Check.about(user))?;
-            Result::Ok(sent.elapsed())
-        };
+        let check = |user| Result::Ok(Caller::new(self.service.address)?.ask(Question::Check, user)?.1);
         Ok(Waits { quiet, first: check(2)?, next: check(3)? })
     }
 }
@@ -72,7 +67,8 @@ fn relay(near: TcpStream, to: SocketAddr) -> std::io::Result<()> {
     let far = TcpStream::connect(to)?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
-    // The connection is there at once, because it is on this host. Its first bytes wait for the round trip that it would have taken.
+    // The connection is there at once, because it is on this host. Its first bytes wait for the round trip that it would have
+    // taken.
     copy_later(near.try_clone()?, far.try_clone()?, ROUND_TRIP);
     copy_later(far, near, Duration::ZERO);
     Ok(())
@@ -92,7 +88,7 @@ fn copy_later(mut from: TcpStream, mut to: TcpStream, more: Duration) {
     });
     thread::spawn(move || {
         for (due, bytes) in receiver {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+            sleep_until(due);
             if to.write_all(&bytes).is_err() {
                 break;
             }

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fs, ops::Range, path::Path, process::Command};
 use crate::{
     Result,
     caller::{Caller, Question},
-    service::Service,
+    service::{REASONS, Service},
     tenant::Tenant,
 };
 
@@ -49,11 +49,11 @@ pub fn count(directory: &Path, tenant: &Tenant) -> Result<Option<Cost>> {
     let wrapper = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--fair-sched=try", "-q", &output, &pipes];
     let service = Service::start_at(directory, tenant, &tenant.url, &wrapper)?;
     let mut caller = Caller::new(service.address)?;
-    let mut check = |users: Range<u32>| {
-        users.map(|user| Question::Check.about(user)).try_for_each(|question| {
-            let answer = String::from_utf8_lossy(caller.ask(&question)?);
+    let mut check = |mut users: Range<u32>| {
+        users.try_for_each(|user| {
+            let answer = String::from_utf8_lossy(caller.ask(Question::Check, user)?.0);
             // Answers of the failure policy have status 200 as well. `/metrics` would say so, but not under valgrind.
-            match ["within_limit", "limit_exceeded"].iter().any(|reason| answer.contains(reason)) {
+            match REASONS.iter().any(|reason| answer.contains(reason)) {
                 true => Result::Ok(()),
                 false => Err(format!("not a decision by a limit: {answer}").into()),
             }

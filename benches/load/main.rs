@@ -9,9 +9,9 @@
 //! The benchmark measures the two alternately, three times each, so that other work on the machine affects both. The reported
 //! round of each is the one with the median CPU time. Then it measures both under a steady load, the first check after a quiet
 //! minute with a tenant that is far away, and the instructions of a check. Prints Markdown, and writes it into the file that
-//! `BENCH_DOCUMENT` names, and a summary into that of `BENCH_README`, between their markers. A missed goal is reported and does not fail the run. A wrong answer fails the
-//! run, because the figures would then measure something else. Needs Linux, `nginx`, `wrk` and `setpriv` (util-linux), and
-//! `valgrind` for the instructions.
+//! `BENCH_DOCUMENT` names, and a summary into that of `BENCH_README`, between their markers. A missed goal is reported and
+//! does not fail the run. A wrong answer fails the run, because the figures would then measure something else. Needs Linux,
+//! `nginx`, `wrk` and `setpriv` (util-linux), and `valgrind` for the instructions.
 //!
 //! `BENCH_SECONDS` (10) sets the measured time of each round, `BENCH_CONNECTIONS` (32) the connections of the load, and
 //! `BENCH_QUIET` (60) the seconds of the quiet minute. With the argument `instructions` it counts instructions alone, and fails
@@ -28,6 +28,8 @@ mod proxy;
 mod report;
 mod service;
 mod steady;
+#[path = "../shared/table.rs"]
+mod table;
 mod tenant;
 mod wrk;
 

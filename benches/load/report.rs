@@ -9,6 +9,7 @@ use crate::{
     distance::{ROUND_TRIP, Waits},
     instructions::Cost,
     steady::{REQUESTS_PER_SECOND, Steady},
+    table::{self, mebibytes},
     tenant::USERS,
     wrk::Round,
 };
@@ -127,11 +128,8 @@ impl fmt::Display for Report<'_> {
             millis(waits.first),
             millis(waits.next)
         )?;
-        writeln!(f, "\n| goal | measured | |\n|---|--:|---|")?;
-        let mut goal = |what: &str, measured, met| {
-            let met = if met { "met" } else { "**missed**" };
-            writeln!(f, "| {what} | {measured} | {met} |")
-        };
+        table::goals(f)?;
+        let mut goal = |what: &str, measured: String, met| table::goal(f, what, &measured, met);
         goal(&format!("at most {GOAL} times nginx's CPU time per check"), format!("{cpu:.2} times"), cpu <= GOAL)?;
         let later = check.p99.saturating_sub(list.p99);
         goal("p99 within 1 ms of nginx's", millis(later), later <= Duration::from_millis(1))?;
@@ -148,10 +146,6 @@ impl fmt::Display for Report<'_> {
         let one_trip = waits.first < ROUND_TRIP * 3 / 2;
         goal("one round trip for the first check after a quiet minute", millis(waits.first), one_trip)
     }
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 
 fn thousands(count: f64) -> String {

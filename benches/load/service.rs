@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     Result,
-    process::{self, Process, ask, free_address},
+    caller::{Caller, Question},
+    process::{self, Process, free_address, get},
     tenant::{self, Tenant},
 };
 
 /// The caller's bearer token, which the load sends.
 pub const CALLER_TOKEN: &str = "bench-caller-token-of-loopback";
+/// The reasons of decisions by a limit, in the order of the alphabet.
+pub const REASONS: [&str; 2] = ["limit_exceeded", "within_limit"];
 
 /// A running `session-checker serve`.
 pub struct Service {
@@ -70,7 +73,7 @@ impl Service {
     /// Fails when a check had another reason than the limit. Answers of the failure policy are also fast and also have status
     /// 200, so they would distort the figures unnoticed.
     pub fn decided_every_check(&self) -> Result<()> {
-        let metrics = ask(self.admin, "GET", "/metrics", &[], "")?;
+        let metrics = get(self.admin, "/metrics")?;
         let mut reasons = BTreeMap::new();
         for series in metrics.lines().filter_map(|line| line.strip_prefix("session_checker_checks_total{")) {
             let reason = series.split_once("reason=\"").and_then(|(_, rest)| rest.split_once('"'));
@@ -81,20 +84,15 @@ impl Service {
             *reasons.entry(reason).or_insert(0.0) += count;
         }
         eprintln!("checks by reason: {reasons:?}");
-        let expected = ["limit_exceeded", "within_limit"];
-        match reasons.keys().eq(&expected) {
+        match reasons.keys().eq(&REASONS) {
             true => Ok(()),
-            false => Err(format!("expected checks with the reasons {expected:?}, found {reasons:?}").into()),
+            false => Err(format!("expected checks with the reasons {REASONS:?}, found {reasons:?}").into()),
         }
     }
 
     fn check(&self, user: u32) -> Result<Value> {
-        let login = json!({
-            "user_id": tenant::user_id(user), "client_id": tenant::APPLICATION, "sid": tenant::session_id(user, 0),
-        });
-        let authorization = format!("Authorization: Bearer {CALLER_TOKEN}");
-        let headers = ["Content-Type: application/json", &authorization];
-        let answer = ask(self.address, "POST", "/check", &headers, &login.to_string())?;
+        let mut caller = Caller::new(self.address)?;
+        let answer = String::from_utf8_lossy(caller.ask(Question::Check, user)?.0);
         let body = answer.split_once("\r\n\r\n").map(|(_, body)| serde_json::from_str(body));
         match body {
             Some(Ok(body)) => Ok(body),

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Result,
-    caller::{Caller, Question},
+    caller::{Caller, Question, sleep_until},
     process::Process,
     tenant::USERS,
 };
@@ -60,11 +60,8 @@ fn call(question: Question, address: SocketAddr, number: u32, seconds: u32) -> R
     let begun = Instant::now() + interval * number / CONNECTIONS;
     let mut latencies = Vec::new();
     for request in 0..seconds * REQUESTS_PER_SECOND / CONNECTIONS {
-        thread::sleep((begun + interval * request).saturating_duration_since(Instant::now()));
-        let message = question.about((request * CONNECTIONS + number) % USERS);
-        let sent = Instant::now();
-        caller.ask(&message)?;
-        latencies.push(sent.elapsed());
+        sleep_until(begun + interval * request);
+        latencies.push(caller.ask(question, (request * CONNECTIONS + number) % USERS)?.1);
     }
     Ok(latencies)
 }

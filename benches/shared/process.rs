@@ -30,7 +30,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command of [`command`], with its output in the file `log`. The output goes through a pipe, as it does in a container.
+    /// Starts a command of [`command`], with its output in the file `log`. The output goes through a pipe, as in a container.
     pub fn start(command: &mut Command, log: PathBuf) -> Result<Self> {
         let mut file = File::create(&log)?;
         let (mut output, writer) = io::pipe()?;
@@ -63,12 +63,12 @@ impl Process {
 
     /// Peak resident memory in bytes (`VmHWM`) of the process and its children.
     pub fn peak_memory(&self) -> Result<u64> {
-        self.family()?.into_iter().map(peak_memory).sum()
+        self.family()?.into_iter().map(|process| status_bytes(process, "VmHWM:")).sum()
     }
 
     /// Resident memory in bytes (`VmRSS`) of the process and its children.
     pub fn memory(&self) -> Result<u64> {
-        self.family()?.into_iter().map(|process| kibibytes(process, "VmRSS:").map(|kibibytes| kibibytes * 1024)).sum()
+        self.family()?.into_iter().map(|process| status_bytes(process, "VmRSS:")).sum()
     }
 
     /// Context switches up to now of all threads of the process and its children.
@@ -89,7 +89,7 @@ impl Process {
     pub fn wait_until_ready(&mut self, address: SocketAddr, path: &str) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
-            let problem = match (self.child.try_wait()?, ask(address, "GET", path, &[], "")) {
+            let problem = match (self.child.try_wait()?, get(address, path)) {
                 (None, Ok(answer)) if answer.starts_with("HTTP/1.1 200") => return Ok(()),
                 (Some(status), _) => format!("the process ended: {status}"),
                 (None, _) if Instant::now() < deadline => {
@@ -148,16 +148,13 @@ fn ticks(process: u32) -> Result<u64> {
     Ok(times.sum::<std::result::Result<_, _>>()?)
 }
 
-fn peak_memory(process: u32) -> Result<u64> {
-    kibibytes(process, "VmHWM:").map(|kibibytes| kibibytes * 1024)
-}
-
-/// A size in `/proc/PID/status`.
-fn kibibytes(process: u32, name: &str) -> Result<u64> {
+/// A size in `/proc/PID/status`, in bytes.
+fn status_bytes(process: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let line = line.ok_or_else(|| format!("no {name} in /proc/PID/status"))?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes * 1024)
 }
 
 /// A loopback address with a free port. Another process may take the port before its use; the start then fails.
@@ -165,17 +162,11 @@ pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Sends one plain HTTP request on a new connection. Returns the whole answer, with the status line first.
-pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Result<String> {
+/// Gets a path by plain HTTP on a new connection. Returns the whole answer, with the status line first.
+pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\
-         {headers}\r\n{body}"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
