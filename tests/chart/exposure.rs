@@ -73,14 +73,13 @@ fn page_for_choosing_sessions_has_a_port_a_service_and_an_ingress_of_its_own() {
         ["choose.ingress.enabled=true", "choose.httpRoute.enabled=true", "choose.httpRoute.parentRefs[0].name=public"];
     let more = ["networkPolicy.enabled=true", "choose.pagesConfigMapName=pages"];
     let manifests = with(&[&choose[..], &exposed[..], &more[..]].concat());
-    let container = manifests.container();
-    let variable = |name: &str| {
-        let variables = container["env"].as_array().unwrap().iter();
-        variables.clone().find(|variable| variable["name"] == name).map(|variable| variable["value"].clone())
-    };
-    assert_eq!(variable("SESSION_CHECKER_CHOOSE_LISTEN"), Some(json!("[::]:3200")));
-    assert_eq!(variable("SESSION_CHECKER_TICKET_KEY_FILE"), Some(json!("/etc/session-checker/ticket-keys/keys")));
-    assert_eq!(variable("SESSION_CHECKER_CHOOSE_PAGE_DIR"), Some(json!("/etc/session-checker/choose-pages")));
+    for (name, value) in [
+        ("SESSION_CHECKER_CHOOSE_LISTEN", "[::]:3200"),
+        ("SESSION_CHECKER_TICKET_KEY_FILE", "/etc/session-checker/ticket-keys/keys"),
+        ("SESSION_CHECKER_CHOOSE_PAGE_DIR", "/etc/session-checker/choose-pages"),
+    ] {
+        assert_eq!(manifests.variable(name).unwrap()["value"], value, "{name}");
+    }
     let services = manifests.of("Service");
     let service = services.iter().find(|it| it["metadata"]["name"] == "session-checker-choose").unwrap();
     assert_eq!(service["spec"]["ports"][0]["targetPort"], "choose");

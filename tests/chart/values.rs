@@ -1,6 +1,7 @@
 //! Values that change objects in one place each: names, labels, annotations, settings of Pods, Services and monitors.
 
 use serde_json::{Value, json};
+use session_checker::args::Command;
 
 use crate::render::{Manifests, chart, render_error, scenarios, template, with, with_file};
 
@@ -174,11 +175,11 @@ fn test_pod_asks_the_services_and_is_not_one_of_them() {
                 assert!(!selected, "{}: a Service sends to the Pod of the test", path.display());
             }
         }
-        let [container, doctor] = [0, 1].map(|pod| &tests[pod]["spec"]["containers"][0]);
-        let words = container["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned());
-        let line: Vec<_> = words.collect();
-        let args = manifests.args(&line.iter().map(String::as_str).collect::<Vec<_>>());
-        let session_checker::args::Command::Probe(probe) = args.unwrap().command else { panic!("{line:?}") };
+        let [probe, doctor] = [0, 1].map(|pod| {
+            let words = tests[pod]["spec"]["containers"][0]["args"].as_array().unwrap().iter();
+            manifests.args(&words.map(|word| word.as_str().unwrap()).collect::<Vec<_>>()).unwrap().command
+        });
+        let (Command::Probe(probe), Command::Doctor(doctor)) = (probe, doctor) else { panic!("{tests:?}") };
         let urls = [probe.admin_url, probe.url];
         for url in urls.iter().flatten() {
             let services = manifests.of("Service");
@@ -186,9 +187,6 @@ fn test_pod_asks_the_services_and_is_not_one_of_them() {
             assert_eq!(json!(url.port_or_known_default()), service["spec"]["ports"][0]["port"], "{url}");
         }
         assert_eq!(urls[1].is_none(), manifests.serve().tls_cert.is_some(), "{}", path.display());
-        let words = doctor["args"].as_array().unwrap().clone();
-        let args = manifests.args(&words.iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>());
-        let session_checker::args::Command::Doctor(doctor) = args.unwrap().command else { panic!("{words:?}") };
         assert_eq!(doctor.admin_url, urls[0], "both ask the same admin port");
     }
     assert_eq!(with(&["tests.doctor=false"]).of("Pod").len(), 1);

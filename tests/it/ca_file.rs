@@ -1,6 +1,5 @@
 //! `--auth0-ca-file` and `--auth0-ca-only`: which CAs are trusted for tenants, and from when on.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
@@ -8,20 +7,17 @@ use tempfile::TempDir;
 
 use crate::auth0_client::{DOMAIN, certificate};
 use crate::auth0_connections::Peer;
-use crate::common::{APP, Running, credentials, eventually, folder, policy, serve_args};
+use crate::common::{APP, Running, credentials, eventually, folder, policy, provider, serve_args, write_text};
 use crate::process::{LOOPBACK, Process, place};
 
-/// A policy that anybody may use, and a file of CAs beside it.
+/// The file of CAs.
+const FILE: &str = "ca.txt";
+
+/// A policy that anybody may use, and the file of CAs beside it.
 fn with_ca(ca: &str) -> TempDir {
     let folder = folder(&[policy("p", json!({ "callerSecretRef": null })), credentials()]);
-    write_ca(folder.path(), ca);
+    write_text(folder.path(), FILE, ca);
     folder
-}
-
-/// Writes the file in one step, as Kubernetes does.
-fn write_ca(folder: &Path, ca: &str) {
-    std::fs::write(folder.join(".ca"), ca).unwrap();
-    std::fs::rename(folder.join(".ca"), folder.join("ca.txt")).unwrap();
 }
 
 async fn reason(service: &Running, user: &str) -> String {
@@ -33,10 +29,10 @@ async fn reason(service: &Running, user: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_ca_file_decides_new_connections() {
-    crate::common::provider();
+    provider();
     let (peer, (_, other)) = (Peer::start(100).await, certificate());
     let folder = with_ca(&other);
-    let (path, ca) = (folder.path().to_str().unwrap(), folder.path().join("ca.txt"));
+    let (path, ca) = (folder.path().to_str().unwrap(), folder.path().join(FILE));
     let endpoint = format!("{DOMAIN}={}", peer.url());
     let options = ["--policy-dir", path, "--auth0-endpoint", &endpoint, "--auth0-ca-file", ca.to_str().unwrap()];
     let options = [&options[..], &["--allow-anonymous"]].concat();
@@ -44,15 +40,15 @@ async fn changed_ca_file_decides_new_connections() {
     assert_eq!(reason(&service, "u0").await, "upstream_unreachable");
 
     // Tokens and lists have different clients: both trust it.
-    write_ca(folder.path(), &peer.ca);
+    write_text(folder.path(), FILE, &peer.ca);
     eventually("the new CA is trusted", || async { reason(&service, "u1").await == "within_limit" }).await;
 
     // What cannot be read changes nothing.
-    write_ca(folder.path(), "no certificate");
+    write_text(folder.path(), FILE, "no certificate");
     peer.close.notify_waiters();
     eventually("lists are connected again", || async { reason(&service, "u2").await == "within_limit" }).await;
 
-    write_ca(folder.path(), &other);
+    write_text(folder.path(), FILE, &other);
     let users = AtomicUsize::new(3);
     let is_unreachable = async || {
         peer.close.notify_waiters();
@@ -65,10 +61,10 @@ async fn changed_ca_file_decides_new_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn system_cas_are_not_trusted_with_auth0_ca_only() {
-    crate::common::provider();
+    provider();
     let (peer, (_, other)) = (Peer::start(100).await, certificate());
     let folder = with_ca(&other);
-    let (path, ca) = (folder.path().to_str().unwrap(), folder.path().join("ca.txt"));
+    let (path, ca) = (folder.path().to_str().unwrap(), folder.path().join(FILE));
     let system = folder.path().join("system.txt");
     std::fs::write(&system, &peer.ca).unwrap();
     let endpoint = format!("{DOMAIN}={}", peer.url());

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use simulator::{Fault, Operation, Session, Simulator};
 use tempfile::TempDir;
 
-use crate::common::{APP, DOMAIN, callers, credentials, folder, options, policy, tenant};
-use crate::process::finish;
+use crate::common::{APP, DOMAIN, callers, credentials, folder, options, policy, strings, tenant, write};
+use crate::process::{finish, finished, first_json};
 
 const USER: &str = "auth0|anna";
 
@@ -19,16 +19,7 @@ async fn scene(spec: Value) -> (Simulator, TempDir) {
 
 /// Runs the program with a folder as its source. Returns its exit code and its output.
 async fn run(tenant: &Simulator, folder: &TempDir, arguments: &[&str]) -> (i32, String) {
-    let arguments: Vec<String> =
-        arguments.iter().map(ToString::to_string).chain(options(tenant, folder.path())).collect();
-    let run = move || finish(&[], &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    tokio::task::spawn_blocking(run).await.unwrap()
-}
-
-/// The JSON at the beginning of an output. What the program writes to standard error follows.
-fn first_json(output: &str) -> Value {
-    let first = serde_json::Deserializer::from_str(output).into_iter().next();
-    first.and_then(Result::ok).unwrap_or_else(|| panic!("no JSON: {output}"))
+    finished(&[arguments, &strings(&options(tenant, folder.path()))].concat()).await
 }
 
 fn ids(tenant: &Simulator) -> Vec<String> {
@@ -119,18 +110,14 @@ async fn other_sessions_end_by_the_credential_that_may() {
         ("reader".into(), "reader-secret".into());
     let spec = json!({ "tenant": { "credentialsSecretRef": { "name": "reader" } }, "priority": 1 });
     let evicts = policy("two", json!({ "strategy": "RevokeOldest" }));
-    crate::common::write(
-        folder.path(),
-        "policies.yaml",
-        &[reader.clone(), policy("one", spec.clone()), credentials(), evicts],
-    );
+    write(folder.path(), "policies.yaml", &[reader.clone(), policy("one", spec.clone()), credentials(), evicts]);
     let end = ["sessions", "end", "--user", USER, "--yes", "--others-than"];
     let (code, text) = run(&tenant, &folder, &[&end[..], &["nobody"]].concat()).await;
     assert_eq!((code, text.contains("No session was ended")), (1, true), "{text}");
     let (code, text) = run(&tenant, &folder, &[&end[..], &["phone"]].concat()).await;
     assert_eq!((code, ids(&tenant)), (0, vec!["phone".to_owned()]), "{text}");
     // A credential that may not names the scopes.
-    crate::common::write(folder.path(), "policies.yaml", &[reader, policy("one", spec)]);
+    write(folder.path(), "policies.yaml", &[reader, policy("one", spec)]);
     let (code, text) = run(&tenant, &folder, &["sessions", "end", "--user", USER, "--yes", "--all"]).await;
     assert_eq!((code, text.contains("Grant delete:sessions and delete:refresh_tokens")), (1, true), "{text}");
 }
@@ -142,7 +129,7 @@ async fn one_of_several_tenants_has_to_be_named() {
     other["metadata"]["name"] = "other".into();
     other["stringData"]["domain"] = "other.eu.auth0.com".into();
     let spec = json!({ "tenant": { "domain": "other.eu.auth0.com", "credentialsSecretRef": { "name": "other" } } });
-    crate::common::write(folder.path(), "other.yaml", &[other, policy("two", spec)]);
+    write(folder.path(), "other.yaml", &[other, policy("two", spec)]);
     let list = ["sessions", "list", "--user", USER];
     let (code, text) = run(&tenant, &folder, &list).await;
     assert_eq!(code, 1, "{text}");
@@ -268,12 +255,12 @@ fn subfolders_are_validated_when_asked_for() {
     let folder = folder(&[policy("one", json!({}))]);
     let sub = folder.path().join("team/shop");
     std::fs::create_dir_all(&sub).unwrap();
-    crate::common::write(&sub, "one.yaml", &[policy("two", json!({ "selector": { "clientIds": ["x"] } }))]);
+    write(&sub, "one.yaml", &[policy("two", json!({ "selector": { "clientIds": ["x"] } }))]);
     let (code, text) = validate(&folder, &[]);
     assert!(code == 1 && text.contains("is not read") && text.contains("--recursive"), "{text}");
     let (code, text) = validate(&folder, &["--recursive"]);
     assert!(code == 0 && text.contains("default/two is valid"), "{text}");
-    crate::common::write(&sub, "two.yaml", &[policy("one", json!({}))]);
+    write(&sub, "two.yaml", &[policy("one", json!({}))]);
     let (code, text) = validate(&folder, &["-R"]);
     assert!(code == 1 && text.contains("SessionPolicy default/one is also in"), "{text}");
 }
@@ -284,6 +271,6 @@ fn files_about_other_things_are_skipped_when_asked_for() {
     std::fs::write(folder.path().join("chart.yaml"), "a: {{ .Values.a }}\n").unwrap();
     assert_eq!(validate(&folder, &[]).0, 1);
     assert_eq!(validate(&folder, &["--skip-others"]).0, 0);
-    crate::common::write(folder.path(), "one.yaml", &[policy("one", json!({ "limits": { "perClient": 0 } }))]);
+    write(folder.path(), "one.yaml", &[policy("one", json!({ "limits": { "perClient": 0 } }))]);
     assert_eq!(validate(&folder, &["--skip-others"]).0, 1);
 }

@@ -1,19 +1,15 @@
 //! `--tls-client-ca`: only clients with a certificate of a named CA are served.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::time::Duration;
 
-use axum::Router;
-use axum::routing::post;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, generate_simple_self_signed};
+use rcgen::CertificateParams;
 use reqwest::Client;
 use serde_json::json;
-use session_checker::metrics::MetricRegistry;
-use session_checker::server::{ConnectionLimits, ConnectionTimeouts, Listener, ServeOptions, ServerMetrics, TlsFiles};
-use tokio_util::sync::CancellationToken;
+use session_checker::server::TlsFiles;
 
+use crate::authority::Authority;
 use crate::common::{APP, Running, TOKEN, callers, credentials, eventually, folder, policy, provider, tenant};
+use crate::https::{Https, write_certificate};
 
 /// A CA for clients, and what a client with a certificate of it presents.
 struct ClientCa {
@@ -23,23 +19,10 @@ struct ClientCa {
 
 impl ClientCa {
     fn new() -> Self {
-        let mut ca = CertificateParams::new([]).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_key = KeyPair::generate().unwrap();
-        let pem = ca.self_signed(&ca_key).unwrap().pem();
-        let key = KeyPair::generate().unwrap();
-        let client = CertificateParams::new(["gateway".to_owned()]).unwrap();
-        let client = client.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-        Self { pem, identity: [client.pem(), key.serialize_pem()].concat().into_bytes() }
+        let ca = Authority::new();
+        let (client, key) = ca.sign(CertificateParams::new(["gateway".to_owned()]).unwrap());
+        Self { pem: ca.pem, identity: [client.pem(), key.serialize_pem()].concat().into_bytes() }
     }
-}
-
-/// Writes `cert.pem` and `key.pem` of a certificate for loopback.
-fn write_certificate(folder: &Path) -> reqwest::Certificate {
-    let certificate = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    std::fs::write(folder.join("cert.pem"), certificate.cert.pem()).unwrap();
-    std::fs::write(folder.join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
-    reqwest::Certificate::from_pem(certificate.cert.pem().as_bytes()).unwrap()
 }
 
 /// A client that opens a connection for each request, and resumes its TLS sessions.
@@ -95,17 +78,8 @@ async fn changed_client_ca_decides_new_connections() {
     std::fs::write(path("ca.pem"), &first.pem).unwrap();
     let files = TlsFiles { certificate: path("cert.pem"), key: path("key.pem"), client_ca: Some(path("ca.pem")) };
     let tls = files.load().await.unwrap();
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(tls.clone())).unwrap();
-    let (address, draining) = (listener.address().unwrap(), CancellationToken::new());
-    let options = ServeOptions {
-        limits: ConnectionLimits { total: 10, per_source: 10 },
-        timeouts: ConnectionTimeouts::default(),
-        metrics: ServerMetrics::new(&MetricRegistry::new()).connections("checks"),
-        draining: draining.clone(),
-        drain_timeout: Duration::from_secs(5),
-    };
-    let router = Router::new().route("/check", post(|| async { "served" }));
-    let served = tokio::spawn(listener.serve(router, options));
+    let https = Https::serve(tls.clone());
+    let address = https.address;
     let [of_first, of_second] = [&first, &second].map(|ca| client(&server, Some(ca)));
     assert!(is_served(address, &of_first).await && !is_served(address, &of_second).await);
 
@@ -125,6 +99,5 @@ async fn changed_client_ca_decides_new_connections() {
         assert!(error.contains("ca.pem") && error.contains("--tls-client-ca"), "{error}");
     }
     assert!(is_served(address, &of_second).await && !is_served(address, &of_first).await);
-    draining.cancel();
-    served.await.unwrap().unwrap();
+    https.stop().await;
 }

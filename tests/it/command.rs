@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use simulator::{Fault, Operation, Session};
 use tempfile::TempDir;
 
-use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, options, policy, tenant, write};
-use crate::process::{LOOPBACK, Process, Unread, VARIABLES, exit_and_output, finish, http, place, program, strings};
+use crate::common::{
+    APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, options, policy, strings, tenant, write,
+};
+use crate::process::{LOOPBACK, Process, Unread, VARIABLES, exit_and_output, finish, http, place, program};
 
 const OUTSIDE: [&str; 5] = ["serve", "--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"];
 
@@ -39,7 +41,7 @@ async fn node_demo_variables_suffice_on_loopback() {
     let (process, service) = Process::serve(&tenant, place(), &VARIABLES, &[]).await;
     let answer = service.answer("u", "s2").await;
     assert_eq!((&answer["block"], &answer["policy"]), (&json!(true), &json!("env/auth0")), "{answer}");
-    let debug: Value = serde_json::from_str(&service.admin("/debug/policies").await).unwrap();
+    let debug = service.debug().await;
     let terms = &debug["policies"][0]["rule"]["terms"];
     assert_eq!((&terms["limits"], &terms["reentry"]), (&json!("client=1"), &json!("CountOthers")), "{debug}");
     assert_eq!(debug["policies"][0]["rule"]["failure_policy"], "Allow");

@@ -11,6 +11,7 @@ use session_checker::cli::service_config;
 use session_checker::service::{RunError, Service, ServiceConfig, Source};
 use simulator::{Application, Options, Simulator};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -98,11 +99,16 @@ pub fn folder(documents: &[Value]) -> TempDir {
     folder
 }
 
-/// Writes documents to a file in one atomic step, as editors and Kubernetes do.
+/// Writes documents to a file, as [`write_text`] does.
 pub fn write(folder: &Path, name: &str, documents: &[Value]) {
     let text: Vec<String> = documents.iter().map(Value::to_string).collect();
+    write_text(folder, name, &text.join("\n---\n"));
+}
+
+/// Writes a file in one atomic step, as editors and Kubernetes do.
+pub fn write_text(folder: &Path, name: &str, text: &str) {
     let draft = folder.join(format!(".{name}.draft"));
-    std::fs::write(&draft, text.join("\n---\n")).unwrap();
+    std::fs::write(&draft, text).unwrap();
     std::fs::rename(&draft, folder.join(name)).unwrap();
 }
 
@@ -110,6 +116,19 @@ pub fn write(folder: &Path, name: &str, documents: &[Value]) {
 pub fn options(tenant: &Simulator, folder: &Path) -> [String; 4] {
     let endpoint = format!("{DOMAIN}={}", tenant.url());
     ["--policy-dir".to_owned(), folder.to_str().unwrap().to_owned(), "--auth0-endpoint".to_owned(), endpoint]
+}
+
+/// Options as a command takes them.
+pub fn strings(options: &[String; 4]) -> [&str; 4] {
+    options.each_ref().map(String::as_str)
+}
+
+/// An address at which nobody listens while the socket exists: a socket that is bound but does not listen keeps its port closed.
+pub fn closed_port() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// The arguments of `serve` with these options, on loopback with free ports.
@@ -145,7 +164,7 @@ impl Running {
     /// Serves the policies of a folder that the test changes.
     pub async fn path(tenant: &Simulator, path: &Path, options: &[&str]) -> Self {
         let fixed = self::options(tenant, path);
-        let options = [&fixed.each_ref().map(String::as_str), options].concat();
+        let options = [&strings(&fixed)[..], options].concat();
         Self::start(serve_args(&options)).await.unwrap()
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use kube::CustomResourceExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use session_checker::args::Args;
 use session_checker::auth0::Auth0Metrics;
 use session_checker::check::CheckMetrics;
@@ -20,6 +20,8 @@ use session_checker::policy::{ConditionReason, Reason, compile};
 use session_checker::server::ServerMetrics;
 use session_checker::snapshot::SnapshotMetrics;
 use session_checker::source::{Document, read_documents};
+
+use crate::book::files;
 
 const REASONS: &str = include_str!("../../docs/reasons.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
@@ -101,31 +103,6 @@ fn fields_of_a_policy_are_documented_with_their_defaults() {
 }
 
 #[test]
-fn manifests_of_the_policy_page_compile() {
-    let tenant = json!({ "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "acme" } });
-    let mut compiled = 0;
-    for block in POLICY.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")) {
-        // A fragment shows only the fields that it is about.
-        let text = match block.0.strip_prefix("spec:\n") {
-            Some(fields) => format!(
-                "apiVersion: sessionchecker.dev/v1alpha1\nkind: SessionPolicy\nmetadata:\n  name: fragment\nspec:\n{fields}"
-            ),
-            None => block.0.to_owned(),
-        };
-        for document in read_documents(&text).unwrap() {
-            if let Document::Policy(mut manifest) = document {
-                if manifest.spec["tenant"].is_null() {
-                    manifest.spec["tenant"] = tenant.clone();
-                }
-                assert_eq!(compile(&manifest).err(), None, "{text}");
-                compiled += 1;
-            }
-        }
-    }
-    assert!(compiled >= 4, "{compiled}");
-}
-
-#[test]
 fn examples_compile() {
     let mut policies = 0;
     for folder in ["examples", "examples/policies"] {
@@ -148,19 +125,9 @@ fn examples_compile() {
 /// The source of the program and of its tests.
 fn sources() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut sources = String::new();
-    let mut folders = vec![root.join("tests"), root.join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            match path.extension() {
-                None if path.is_dir() => folders.push(path),
-                Some(extension) if extension == "rs" => sources += &std::fs::read_to_string(path).unwrap(),
-                _ => {}
-            }
-        }
-    }
-    sources
+    let files = ["tests", "src"].into_iter().flat_map(files);
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files.map(|path| std::fs::read_to_string(root.join(path)).unwrap()).collect()
 }
 
 /// The last cells of the tables of a page whose last column says what shows a statement.

@@ -6,16 +6,15 @@ use serde_json::{Value, json};
 use simulator::{Application, Fault, Operation, Simulator};
 use tempfile::TempDir;
 
-use crate::common::{APP, DOMAIN, Running, callers, credentials, folder, policy, tenant};
-use crate::process::finish;
+use crate::common::{
+    APP, DOMAIN, Running, callers, closed_port, credentials, folder, options, policy, strings, tenant, write,
+};
+use crate::process::{finished, first_json};
 
 /// Runs the command, and returns its exit code and its lines as `[subject, step, status]`, with the whole output.
 async fn doctor(options: &[&str]) -> (i32, Vec<[String; 3]>, String) {
-    let options: Vec<String> = ["doctor", "-o", "json"].iter().chain(options).map(ToString::to_string).collect();
-    let run = move || finish(&[], &options.iter().map(String::as_str).collect::<Vec<_>>());
-    let (code, text) = tokio::task::spawn_blocking(run).await.unwrap();
-    let first = serde_json::Deserializer::from_str(&text).into_iter::<Value>().next();
-    let report = first.and_then(Result::ok).unwrap_or_else(|| panic!("no JSON: {text}"));
+    let (code, text) = finished(&[&["doctor", "-o", "json"], options].concat()).await;
+    let report = first_json(&text);
     let field = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
     let lines = report["lines"].as_array().unwrap().iter();
     let lines = lines.map(|line| ["subject", "step", "status"].map(|name| field(line, name))).collect();
@@ -23,10 +22,8 @@ async fn doctor(options: &[&str]) -> (i32, Vec<[String; 3]>, String) {
 }
 
 /// Runs the command on a folder of policies for a simulated tenant.
-async fn examine(tenant: &Simulator, folder: &TempDir, options: &[&str]) -> (i32, Vec<[String; 3]>, String) {
-    let endpoint = format!("{DOMAIN}={}", tenant.url());
-    let source = ["--policy-dir", folder.path().to_str().unwrap(), "--auth0-endpoint", &endpoint];
-    doctor(&[&source[..], options].concat()).await
+async fn examine(tenant: &Simulator, folder: &TempDir, more: &[&str]) -> (i32, Vec<[String; 3]>, String) {
+    doctor(&[&strings(&options(tenant, folder.path()))[..], more].concat()).await
 }
 
 fn status<'a>(lines: &'a [[String; 3]], step: &str) -> Option<&'a str> {
@@ -77,9 +74,7 @@ async fn each_fault_is_a_problem_of_its_step_with_a_remedy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tenant_that_cannot_be_reached_names_the_step() {
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = listener.local_addr().unwrap();
-    drop(listener);
+    let (_port, closed) = closed_port();
     for (url, step) in [(format!("http://{closed}"), "connection"), ("http://no-such-host.invalid".to_owned(), "name")]
     {
         let endpoint = format!("{DOMAIN}={url}");
@@ -101,7 +96,7 @@ async fn policies_secrets_and_ledger_are_examined() {
         assert_eq!(status(&lines, step), Some("problem"), "{step}: {text}");
     }
     assert_eq!(status(&lines, "mode"), Some("notice"), "{text}");
-    crate::common::write(folder.path(), "policies.yaml", &[callers(), policy("one", json!({}))]);
+    write(folder.path(), "policies.yaml", &[callers(), policy("one", json!({}))]);
     let (_, lines, text) = examine(&tenant, &folder, &[]).await;
     assert_eq!(status(&lines, "credential"), Some("problem"), "the Secret is missing: {text}");
 }
@@ -124,7 +119,6 @@ async fn running_service_examines_itself_and_knows_its_last_check() {
     doctor(&["--admin-url", &admin]).await;
     assert_eq!(tenant.count(Operation::List), lists);
     service.stop().await.unwrap();
-    let run = move || finish(&[], &["doctor", "--admin-url", &admin]);
-    let (code, text) = tokio::task::spawn_blocking(run).await.unwrap();
+    let (code, text) = finished(&["doctor", "--admin-url", &admin]).await;
     assert!(code == 1 && text.contains("127.0.0.1"), "{text}");
 }

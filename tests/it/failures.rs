@@ -116,10 +116,7 @@ async fn broken_connection_is_upstream_unreachable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_port_is_upstream_unreachable() {
     crate::common::provider();
-    // A socket that is bound but does not listen keeps the port closed.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let closed = socket.local_addr().unwrap();
+    let (_port, closed) = crate::common::closed_port();
     let documents = [policies(&json!({})), vec![credentials(), callers()]].concat();
     let folder = crate::common::folder(&documents);
     let endpoint = format!("{DOMAIN}=http://{closed}");

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
 use session_checker::server::TlsFiles;
 use simulator::{Application, Session, Simulator};
@@ -14,6 +13,7 @@ use tempfile::TempDir;
 use crate::common::{
     APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, folder, policy, provider, tenant, write,
 };
+use crate::https::{Https, write_certificate};
 
 const OTHER_TOKEN: &str = "another-token-of-some-length";
 
@@ -537,14 +537,6 @@ async fn policy_change_does_not_request_a_new_token() {
     service.stop().await.unwrap();
 }
 
-/// A certificate for loopback, written as `cert.pem` and `key.pem`.
-fn certificate(folder: &Path) -> reqwest::Certificate {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    std::fs::write(folder.join("cert.pem"), cert.pem()).unwrap();
-    std::fs::write(folder.join("key.pem"), signing_key.serialize_pem()).unwrap();
-    reqwest::Certificate::from_pem(cert.pem().as_bytes()).unwrap()
-}
-
 /// Whether a new connection that trusts only this certificate is served.
 async fn is_served(address: std::net::SocketAddr, certificate: &reqwest::Certificate) -> bool {
     let http = reqwest::Client::builder().no_proxy().tls_certs_only([certificate.clone()]).build().unwrap();
@@ -558,12 +550,15 @@ async fn is_served(address: std::net::SocketAddr, certificate: &reqwest::Certifi
 #[tokio::test(flavor = "multi_thread")]
 async fn https_uses_the_configured_certificate() {
     let (tenant, folder) = (tenant().await, folder(&limited(1)));
-    let trusted = certificate(folder.path());
+    let trusted = write_certificate(folder.path());
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let options = ["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")];
     let service = Running::path(&tenant, folder.path(), &options).await;
     assert!(is_served(service.address, &trusted).await);
-    assert!(!is_served(service.address, &certificate(empty().path())).await, "another certificate is not trusted");
+    assert!(
+        !is_served(service.address, &write_certificate(empty().path())).await,
+        "another certificate is not trusted"
+    );
     // The admin listener stays plain.
     service.becomes_ready().await;
     service.stop().await.unwrap();
@@ -573,37 +568,21 @@ async fn https_uses_the_configured_certificate() {
 async fn certificate_is_reloaded_and_an_invalid_one_is_ignored() {
     provider();
     let folder = empty();
-    let first = certificate(folder.path());
+    let first = write_certificate(folder.path());
     let tls =
         TlsFiles { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), client_ca: None };
     let config = tls.load().await.unwrap();
-    let router = axum::Router::new().route("/check", axum::routing::post(|| async { "served" }));
-    let listener =
-        session_checker::server::Listener::bind("127.0.0.1:0".parse().unwrap(), Some(config.clone())).unwrap();
-    let address = listener.address().unwrap();
-    let draining = tokio_util::sync::CancellationToken::new();
-    let metrics = session_checker::server::ServerMetrics::new(&session_checker::metrics::MetricRegistry::new());
-    let served = tokio::spawn(listener.serve(
-        router,
-        session_checker::server::ServeOptions {
-            limits: session_checker::server::ConnectionLimits { total: 10, per_source: 10 },
-            timeouts: session_checker::server::ConnectionTimeouts::default(),
-            metrics: metrics.connections("checks"),
-            draining: draining.clone(),
-            drain_timeout: std::time::Duration::from_secs(5),
-        },
-    ));
-    assert!(is_served(address, &first).await);
+    let https = Https::serve(config.clone());
+    assert!(is_served(https.address, &first).await);
 
-    let second = certificate(folder.path());
+    let second = write_certificate(folder.path());
     tls.reload(&config).await.unwrap();
-    assert!(is_served(address, &second).await && !is_served(address, &first).await);
+    assert!(is_served(https.address, &second).await && !is_served(https.address, &first).await);
 
-    certificate(folder.path());
+    write_certificate(folder.path());
     std::fs::copy(folder.path().join("cert.pem"), folder.path().join("key.pem")).unwrap();
     let error = tls.reload(&config).await.unwrap_err().to_string();
     assert!(error.contains("cert.pem") && error.contains("key.pem"), "{error}");
-    assert!(is_served(address, &second).await);
-    draining.cancel();
-    served.await.unwrap().unwrap();
+    assert!(is_served(https.address, &second).await);
+    https.stop().await;
 }

@@ -1,4 +1,4 @@
-//! A problem is told once: when it begins, and when it ends.
+//! A problem is logged once: when it begins, and when it ends.
 
 use serde_json::{Value, json};
 use simulator::{Fault, Operation};
@@ -11,7 +11,7 @@ fn lines(process: &Process, message: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_secret_is_told_once_and_so_is_its_end() {
+async fn missing_secret_is_logged_once_and_so_is_its_end() {
     let tenant = tenant().await;
     let folder = folder(&[callers(), policy("one", json!({}))]);
     let options = ["--policy-dir", folder.path().to_str().unwrap()];
@@ -24,12 +24,12 @@ async fn missing_secret_is_told_once_and_so_is_its_end() {
     let ends = || {
         ["policy condition is no longer False", "policy condition is True again"].map(|it| lines(&process, it)).concat()
     };
-    eventually("the end is told", || async { !ends().is_empty() }).await;
+    eventually("the end is logged", || async { !ends().is_empty() }).await;
     assert_eq!((lines(&process, "policy condition is False").len(), ends().len()), (1, 1), "{:?}", process.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outage_is_told_once_for_all_its_checks() {
+async fn outage_is_logged_once_for_all_its_checks() {
     let tenant = tenant().await;
     tenant.fault(Operation::List, Fault::Reset);
     let folder = folder(&[credentials(), policy("one", json!({ "callerSecretRef": null }))]);
@@ -41,16 +41,16 @@ async fn outage_is_told_once_for_all_its_checks() {
     }
     // The log is written in the background, and in order.
     eventually("each check has its line", || async { lines(&process, "check").len() == 3 }).await;
-    let told = lines(&process, "the user's sessions could not be listed");
-    assert_eq!(told.len(), 1, "{told:?}");
+    let logged = lines(&process, "the user's sessions could not be listed");
+    assert_eq!(logged.len(), 1, "{logged:?}");
     assert_eq!(
-        (&told[0]["level"], &told[0]["tenant"], &told[0]["suppressed"]),
+        (&logged[0]["level"], &logged[0]["tenant"], &logged[0]["suppressed"]),
         (&json!("WARN"), &json!(crate::common::DOMAIN), &json!(0))
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn file_that_is_not_read_is_told_once() {
+async fn file_that_is_not_read_is_logged_once() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
     write(folder.path(), "two.txt", &[policy("two", json!({}))]);
@@ -58,9 +58,9 @@ async fn file_that_is_not_read_is_told_once() {
     let (process, _) = Process::serve(&tenant, place(), &[], &options).await;
     write(folder.path(), "three.txt", &[policy("three", json!({}))]);
     let about = |name: &str| process.log().iter().filter(|line| line.to_string().contains(name)).count();
-    eventually("both are told", || async { about("two.txt") > 0 && about("three.txt") > 0 }).await;
+    eventually("both are logged", || async { about("two.txt") > 0 && about("three.txt") > 0 }).await;
     // The lines of one change are written together, and this one comes after them.
     write(folder.path(), "policies.yaml", &[credentials(), callers(), policy("four", json!({}))]);
-    eventually("the next change is told", || async { about("default/four") > 0 }).await;
+    eventually("the next change is logged", || async { about("default/four") > 0 }).await;
     assert_eq!((about("two.txt"), about("three.txt")), (1, 1), "{:?}", process.log());
 }

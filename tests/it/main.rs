@@ -39,6 +39,7 @@ mod failures;
 mod faults;
 mod folder;
 mod http;
+mod https;
 mod lease;
 mod ledger;
 mod lists;

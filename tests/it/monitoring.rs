@@ -41,7 +41,7 @@ static CASES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     tests.flat_map(|test| test["alert_rule_test"].as_array().cloned().unwrap_or_default()).collect()
 });
 
-fn alerts() -> Vec<&'static Value> {
+pub fn alerts() -> Vec<&'static Value> {
     let alerts: Vec<_> = RULES.iter().filter(|rule| !rule["alert"].is_null()).collect();
     assert!(alerts.len() > 10);
     alerts

@@ -7,14 +7,12 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde_json::json;
 
-use crate::common::{TOKEN, callers, credentials, folder, policy, tenant};
-use crate::process::{Process, finish, place};
+use crate::common::{TOKEN, callers, credentials, folder, policy, strings, tenant};
+use crate::process::{Process, finished, place};
 
 /// The exit code and the output of the command.
 async fn probe(options: &[&str]) -> (i32, String) {
-    let options: Vec<String> = ["probe"].iter().chain(options).map(ToString::to_string).collect();
-    let run = move || finish(&[], &options.iter().map(String::as_str).collect::<Vec<_>>());
-    tokio::task::spawn_blocking(run).await.unwrap()
+    finished(&[&["probe"], options].concat()).await
 }
 
 /// A server that answers `/readyz` and `/check` with this, whatever is asked.
@@ -45,11 +43,11 @@ async fn probe_succeeds_on_a_running_service() {
         ["--url".to_owned(), check.clone(), "--token-file".to_owned(), file.to_str().unwrap().to_owned()]
     };
     let known = with_token(TOKEN);
-    let (code, text) = probe(&known.each_ref().map(String::as_str)).await;
+    let (code, text) = probe(&strings(&known)).await;
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("answers checks ("), "{text}");
     let unknown = with_token("a-token-of-nobody");
-    let (code, text) = probe(&unknown.each_ref().map(String::as_str)).await;
+    let (code, text) = probe(&strings(&unknown)).await;
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("unexpected answer: 401 Unauthorized") && !text.contains("of-nobody"), "{text}");
 }

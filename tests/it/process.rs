@@ -34,6 +34,19 @@ pub fn finish(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
     exit_and_output(program(&place(), variables, arguments).output().unwrap())
 }
 
+/// Does the same while servers of the test answer the program.
+pub async fn finished(arguments: &[&str]) -> (i32, String) {
+    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    let run = move || finish(&[], &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// The JSON at the beginning of an output. What the program writes to standard error follows.
+pub fn first_json(output: &str) -> Value {
+    let first = serde_json::Deserializer::from_str(output).into_iter().next();
+    first.and_then(Result::ok).unwrap_or_else(|| panic!("no JSON: {output}"))
+}
+
 /// The exit code of a command that has ended, and its output.
 pub fn exit_and_output(output: Output) -> (i32, String) {
     let text = [output.stdout, output.stderr].concat();
@@ -235,6 +248,18 @@ impl Service {
         response.text().await.unwrap()
     }
 
+    /// The body of `/debug/policies`.
+    pub async fn debug(&self) -> Value {
+        serde_json::from_str(&self.admin("/debug/policies").await).unwrap()
+    }
+
+    /// The sum of a metric's series.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let text = self.admin("/metrics").await;
+        text.lines().filter(of_it).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
     /// The status of the answer to a check with this token.
     pub async fn status(&self, token: Option<&str>) -> u16 {
         let check = self.check("u", "s");
@@ -246,9 +271,4 @@ impl Service {
 pub fn http() -> reqwest::Client {
     provider();
     reqwest::Client::builder().no_proxy().build().unwrap()
-}
-
-/// Options as a command takes them.
-pub fn strings(options: &[String; 4]) -> [&str; 4] {
-    options.each_ref().map(String::as_str)
 }

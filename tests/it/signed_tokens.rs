@@ -7,10 +7,12 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use simulator::Simulator;
 
-use crate::common::{APP, Running, TOKEN, callers, credentials, eventually, folder, policy, tenant};
+use crate::common::{APP, Running, TOKEN, callers, credentials, eventually, folder, policy, tenant, write_text};
 
 const ISSUER: &str = "https://acme.eu.auth0.com/";
 const AUDIENCE: &str = "https://sessions.example.com";
+/// The file of the issuer's keys.
+const FILE: &str = "keys.txt";
 
 /// A key of the issuer.
 struct Key(EncodingKey, &'static str);
@@ -34,7 +36,7 @@ impl Key {
     }
 }
 
-/// Writes the issuer's keys in one step.
+/// Writes the issuer's keys.
 fn write_keys(folder: &Path, keys: &[&Key]) {
     let jwk = |key: &&Key| {
         let mut jwk = Jwk::from_encoding_key(&key.0, Algorithm::RS256).unwrap();
@@ -42,16 +44,11 @@ fn write_keys(folder: &Path, keys: &[&Key]) {
         jwk
     };
     let text = serde_json::to_string(&JwkSet { keys: keys.iter().map(jwk).collect() }).unwrap();
-    write_text(folder, &text);
-}
-
-fn write_text(folder: &Path, text: &str) {
-    std::fs::write(folder.join(".keys"), text).unwrap();
-    std::fs::rename(folder.join(".keys"), folder.join("keys.txt")).unwrap();
+    write_text(folder, FILE, &text);
 }
 
 async fn serve(tenant: &Simulator, folder: &Path) -> Running {
-    let file = folder.join("keys.txt");
+    let file = folder.join(FILE);
     let options = ["--caller-jwks-file", file.to_str().unwrap(), "--caller-jwt-issuer", ISSUER];
     Running::path(tenant, folder, &[&options[..], &["--caller-jwt-audience", AUDIENCE]].concat()).await
 }
@@ -90,7 +87,7 @@ async fn signed_token_is_for_the_policies_that_name_no_callers() {
         assert_eq!(answer(&service, Some(&wrong)).await, Err(401), "{wrong}");
     }
     assert_eq!(answer(&service, None).await, Err(401));
-    let debug: Value = serde_json::from_str(&service.admin("/debug/policies").await).unwrap();
+    let debug = service.debug().await;
     assert_eq!(debug["policies"][1]["callers"], Value::Null, "a policy that names no callers has some: {debug}");
     service.stop().await.unwrap();
 }
@@ -110,12 +107,12 @@ async fn changed_keys_decide_the_next_check() {
     eventually("both keys are known", || async { is_accepted(&of_second).await }).await;
     assert!(is_accepted(&of_first).await);
 
-    write_text(folder.path(), "<html>");
+    write_text(folder.path(), FILE, "<html>");
     write_keys(folder.path(), &[&second]);
     eventually("the first key is gone", || async { !is_accepted(&of_first).await }).await;
     assert!(is_accepted(&of_second).await);
 
-    write_text(folder.path(), "no keys");
+    write_text(folder.path(), FILE, "no keys");
     for _ in 0..5 {
         assert!(is_accepted(&of_second).await, "what cannot be read changes nothing");
     }

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
-use crate::common::{DOMAIN, TOKEN, callers, credentials, eventually, folder, options, policy, tenant_with};
-use crate::process::{LOOPBACK, Process, Service, place, strings};
+use crate::common::{DOMAIN, TOKEN, callers, credentials, eventually, folder, options, policy, strings, tenant_with};
+use crate::process::{LOOPBACK, Process, Service, place};
 use crate::redis_server::RedisServer;
 
 /// The limits of the races, each for another application.
@@ -50,9 +50,7 @@ impl Replica {
 
     /// The sum of a metric's series.
     pub async fn metric(&self, name: &str) -> f64 {
-        let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        let text = self.metrics().await;
-        text.lines().filter(of_it).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        self.service.metric(name).await
     }
 }
 

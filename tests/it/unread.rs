@@ -198,8 +198,7 @@ async fn changed_limit_in_a_folder_is_logged_and_counted() {
         eventually("the change is logged", || async { logged() }).await;
         // The line is written just before the policy takes effect.
         eventually("the generation is shown", async || {
-            let shown: Value = serde_json::from_str(&service.admin("/debug/policies").await).unwrap();
-            shown["policies"][0]["generation"] == generation
+            service.debug().await["policies"][0]["generation"] == generation
         })
         .await;
     }

@@ -4,22 +4,15 @@ use serde_json::{Value, json};
 use simulator::{Session, Simulator};
 
 use crate::common::{APP, Running, callers, credentials, eventually, policy, tenant};
-use crate::process::finish;
+use crate::process::finished;
 use crate::redis_server::RedisServer;
 
 const USER: &str = "auth0|anna";
 
-/// Runs the program, and returns its exit code and its output.
-async fn program(arguments: &[&str]) -> (i32, String) {
-    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    let run = move || finish(&[], &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    tokio::task::spawn_blocking(run).await.unwrap()
-}
-
 /// The decisions that `why` prints as JSON.
 async fn why(service: &Running, arguments: &[&str]) -> Vec<Value> {
     let admin = format!("http://{}", service.admin_address);
-    let (code, text) = program(&[&["why", "-o", "json", "--admin-url", &admin], arguments].concat()).await;
+    let (code, text) = finished(&[&["why", "-o", "json", "--admin-url", &admin], arguments].concat()).await;
     assert_eq!(code, 0, "{text}");
     serde_json::from_str::<Value>(&text).unwrap()["decisions"].as_array().unwrap().clone()
 }
@@ -51,7 +44,7 @@ async fn blocked_login_is_explained_by_user_and_by_request() {
     }
     assert_eq!(why(&service, &["--user", "auth0|bert"]).await, Vec::<Value>::new());
     let admin = format!("http://{}", service.admin_address);
-    let (_, text) = program(&["why", "--user", USER, "--since", "1h", "--admin-url", &admin]).await;
+    let (_, text) = finished(&["why", "--user", USER, "--since", "1h", "--admin-url", &admin]).await;
     for expected in [
         "blocked: limit_exceeded",
         "1 other sessions counted towards the client limit of 1",
@@ -63,13 +56,13 @@ async fn blocked_login_is_explained_by_user_and_by_request() {
     }
     assert!(!text.contains("anna") && !text.contains("laptop"), "{text}");
 
-    let (code, hash) = program(&["hash", USER, "--admin-url", &admin]).await;
+    let (code, hash) = finished(&["hash", USER, "--admin-url", &admin]).await;
     assert_eq!(code, 0, "{hash}");
     assert_eq!(why(&service, &["--user-hash", hash.trim()]).await.len(), 1);
     service.stop().await.unwrap();
-    let (code, text) = program(&["why", "--user", USER, "--admin-url", &admin]).await;
+    let (code, text) = finished(&["why", "--user", USER, "--admin-url", &admin]).await;
     assert!(code == 1 && text.contains("127.0.0.1"), "{text}");
-    let (code, text) = program(&["why"]).await;
+    let (code, text) = finished(&["why"]).await;
     assert!(code == 64 && text.contains("--user"), "{text}");
 }
 

@@ -99,7 +99,7 @@ flush traces.
 {{- printf "%s/check" (trimSuffix "/" .Values.pathPrefix) }}
 {{- end }}
 
-{{- /* A probe, from a dict with `probe` and the `path` that it asks unless it has a handler of its own. */}}
+{{- /* A probe, from a dict with `probe` and the `path` that it asks unless it has its own handler. */}}
 {{- define "session-checker.probe" -}}
 {{- $probe := .probe }}
 {{- if not (or $probe.httpGet $probe.exec $probe.tcpSocket $probe.grpc) }}

@@ -1,9 +1,8 @@
 //! Answers that fail, come late, or come from a tenant with another clock.
 
-use tokio::net::TcpSocket;
-
 use super::*;
 use crate::clock::{Step, drive};
+use crate::common::closed_port;
 
 fn broken() -> [Reply; 6] {
     [
@@ -45,10 +44,8 @@ async fn second_failure_is_reported() {
 
 #[tokio::test]
 async fn closed_port_is_unreachable() {
-    // A socket that is bound but does not listen keeps the port closed.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let server = Server { port: socket.local_addr().unwrap().port(), ..Server::default() };
+    let (_port, closed) = closed_port();
+    let server = Server { port: closed.port(), ..Server::default() };
     let client = client_of(&server, Arc::new(Recorder::default()));
     assert_eq!(failure(list(&client).await), Failure::UpstreamUnreachable);
 }

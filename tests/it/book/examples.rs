@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{links, root};
+use super::{files, links, root};
 
 /// The programs in backquotes that are no function of a test.
 const PROGRAMS: [&str; 3] = [".ci/readme", "make action-test", "make chart-test"];
@@ -25,16 +25,7 @@ fn every_example_is_listed_with_its_test() {
         }
         assert!(tests.contains('`'), "{row}");
     }
-    let mut expected = BTreeSet::new();
-    let mut folders = vec![root().join("examples")];
-    while let Some(folder) = folders.pop() {
-        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_none_or(|extension| extension != "md") {
-                expected.insert(path.strip_prefix(root().join("examples")).unwrap().to_str().unwrap().to_owned());
-            }
-        }
-    }
-    assert_eq!(listed, expected);
+    let expected = files("examples").into_iter().filter(|path| path.extension().is_none_or(|it| it != "md"));
+    let expected = expected.map(|path| path.strip_prefix("examples").unwrap().to_str().unwrap().to_owned());
+    assert_eq!(listed, expected.collect());
 }

@@ -57,20 +57,27 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The Markdown files below a folder, as paths from the root of the repository.
-fn pages(folder: &str) -> BTreeSet<PathBuf> {
+/// The files below a folder, as paths from the root of the repository.
+pub fn files(folder: &str) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
         for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
+            } else {
                 found.insert(path.strip_prefix(root()).unwrap().to_owned());
             }
         }
     }
     found
+}
+
+/// The Markdown files among them.
+fn pages(folder: &str) -> BTreeSet<PathBuf> {
+    let mut files = files(folder);
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    files
 }
 
 /// The fenced blocks of a page: what stands after the fence, and the text without its indentation.

@@ -7,17 +7,10 @@ use serde_json::Value;
 use super::apply_all;
 use crate::common::eventually;
 use crate::control_plane::{Rbac, shared};
-use crate::process::{LOOPBACK, Process, Service, place};
-
-/// The value of a series, or the sum of all series of a metric.
-async fn metric(service: &Service, name: &str) -> f64 {
-    let metrics = service.admin("/metrics").await;
-    let of_it = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-    of_it.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
-}
+use crate::process::{LOOPBACK, Process, place};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_rights_are_told_once() {
+async fn missing_rights_are_logged_once() {
     let Some(plane) = shared().await else { return };
     let team = plane.namespace(Rbac::Named).await;
     apply_all(&team).await;
@@ -27,17 +20,17 @@ async fn missing_rights_are_told_once() {
     let process =
         Process::start(place(), &[("KUBECONFIG", kubeconfig.to_str().unwrap())], &[&LOOPBACK[..], &options].concat());
     let service = process.listening().await;
-    for metric_of_failures in ["session_checker_watch_restarts_total", "session_checker_election_failures_total"] {
-        eventually(metric_of_failures, async || metric(&service, metric_of_failures).await >= 4.0).await;
+    for failures in ["session_checker_watch_restarts_total", "session_checker_election_failures_total"] {
+        eventually(failures, async || service.metric(failures).await >= 4.0).await;
     }
     let log = process.log();
     let problems: Vec<&Value> = log.iter().filter(|line| line["level"] != "INFO").collect();
     assert!(!problems.is_empty());
-    let mut told = HashSet::new();
+    let mut logged = HashSet::new();
     for line in problems {
         let what = [&line["message"], &line["watch"], &line["lease"], &line["policy"], &line["condition"]]
             .map(ToString::to_string);
         assert!(line["target"].as_str().unwrap().starts_with("session_checker"), "{line}");
-        assert!(told.insert(what), "a second time: {line}");
+        assert!(logged.insert(what), "a second time: {line}");
     }
 }
