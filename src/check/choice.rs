@@ -194,7 +194,7 @@ impl Checker {
             sid: limit_check.sid().to_owned(),
             client_id: login.client_id().to_owned(),
             policy: policy.scope.name.to_string(),
-            chosen_by: limit_check.chosen_by().map(|position| policy.overrides[position].name.clone()),
+            chosen_by: limit_check.override_name().map(str::to_owned),
             mfa: context.is_multi_factor(),
             locale: context.locale.clone().filter(|locale| locale.len() <= MAX_LOCALE_BYTES),
             expires_at: self.now().as_second() + i64::from(crate::choose::TICKET_SECONDS),

@@ -182,15 +182,16 @@ impl Checker {
             answer.choose_url = walk.seen.limit_check.and_then(|limit_check| self.choose_url(login, limit_check));
         }
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
-        self.record(login, &answer, tenant, arrived);
+        let (user, took) = (self.decisions.hash_number(login.user_id()), arrived.elapsed());
+        self.record(login, CheckRecord { answer: &answer, tenant, user, took });
         let check = RecordedCheck {
             request_id,
-            user_id: login.user_id(),
+            user,
             client_id: login.client_id(),
             tenant,
             generation: walk.seen.policy.and_then(PolicyVersion::generation),
             limit_check: walk.seen.limit_check,
-            took: arrived.elapsed(),
+            took,
         };
         let counted = walk.counted.iter();
         self.decisions.note(
@@ -274,10 +275,9 @@ impl Checker {
     }
 
     /// Counts the check and writes its log line.
-    fn record(&self, login: &Login, answer: &Answer, tenant: &str, arrived: Instant) {
-        let user = self.decisions.hash_number(login.user_id());
-        let took = arrived.elapsed();
-        self.metrics.check(CheckRecord { answer, tenant, user, took });
+    fn record(&self, login: &Login, record: CheckRecord<'_>) {
+        let CheckRecord { answer, tenant, user, took } = record;
+        self.metrics.check(record);
         tracing::info!(
             policy = answer.policy.as_ref().map(tracing::field::display),
             client_id = login.client_id(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 
+use crate::controller::innermost;
 use crate::service::RunError;
 
 /// Gets an answer of the admin port.
@@ -24,10 +25,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
     }
     let client = Client::builder().timeout(timeout).redirect(redirect::Policy::none()).build();
     let client = client.map_err(|error| failed(error.to_string()))?;
-    let response = client.get(url).send().await.map_err(|error| {
-        let cause = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-        failed(cause.map_or_else(String::new, ToString::to_string))
-    })?;
+    let response = client.get(url).send().await.map_err(|error| failed(innermost(&error)))?;
     let status = response.status();
     let body = response.text().await.map_err(|error| failed(error.to_string()))?;
     if status != StatusCode::OK {

@@ -5,11 +5,11 @@
 //! not count here.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::read_input;
 use super::sessions::{describe, describe_json};
 use super::source::source_config;
 use crate::args::{BLOCKED, CheckArgs, OutputFormat, UNDECIDED};
@@ -54,14 +54,8 @@ pub async fn run(args: CheckArgs) -> Result<u8, RunError> {
 
 /// The sessions of a file, or of standard input.
 fn given_sessions(path: &Path, user: &str) -> Result<SessionList, RunError> {
-    let mut text = Vec::new();
-    let read = if path.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut text).map(drop)
-    } else {
-        std::fs::read(path).map(|bytes| text = bytes)
-    };
     let file_error = |error| RunError::File("--sessions", PathBuf::from(path), error);
-    read.map_err(file_error)?;
+    let text = read_input(path).map_err(file_error)?;
     read_sessions(user, &text).map_err(|error| file_error(std::io::Error::other(error.to_string())))
 }
 
@@ -132,15 +126,14 @@ const MAX_NAMED_VALUES: usize = 5;
 /// The decision as JSON.
 fn json(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>, outcome: LoginOutcome) -> Value {
     let scope = seen.policy.map(PolicyVersion::scope);
-    let (sessions, error) = match &seen.sessions {
-        None => (Value::Null, None),
-        Some(Err(error)) => (Value::Null, Some(error.to_string())),
+    let (sessions, known_user, error) = match &seen.sessions {
+        None => (Value::Null, None, None),
+        Some(Err(error)) => (Value::Null, None, Some(error.to_string())),
         Some(Ok((sessions, roles))) => {
-            (sessions.views().zip(roles).map(|(session, role)| session_json(&session, role)).collect(), None)
+            let views = sessions.views().zip(roles).map(|(session, role)| session_json(&session, role));
+            (views.collect(), Some(!sessions.is_of_unknown_user()), None)
         }
     };
-    let known_user =
-        seen.sessions.as_ref().and_then(|list| list.as_ref().ok()).map(|(list, _)| !list.is_of_unknown_user());
     let names = snapshot.policy_set.active_policies().iter().map(|policy| policy.version.scope().name.to_string());
     json!({
         "outcome": outcome.as_str(),
@@ -153,9 +146,7 @@ fn json(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>, outcome: LoginO
         "policy": scope.map(|scope| scope.name.to_string()),
         "tenant": scope.map(|scope| scope.tenant.domain()),
         "limits": seen.limit_check.map(|limit_check| limit_check.limits().to_string()),
-        "override": seen.limit_check.and_then(|limit_check| {
-            Some(limit_check.policy().overrides[limit_check.chosen_by()?].name.clone())
-        }),
+        "override": seen.limit_check.and_then(|limit_check| limit_check.override_name()),
         "limit": answer.count.map(|count| count.limit),
         "limit_scope": answer.count.map(|count| count.limit_scope.as_str()),
         "active_sessions": answer.count.map(|count| count.active),
@@ -168,17 +159,9 @@ fn json(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>, outcome: LoginO
 }
 
 fn session_json(session: &SessionView<'_>, role: &SessionRole) -> Value {
-    let (counts_as, limits) = match role {
-        SessionRole::Current => ("current", &[][..]),
-        SessionRole::Ended => ("ended", &[][..]),
-        SessionRole::Revoked => ("revoked", &[][..]),
-        SessionRole::Delegated => ("delegated", &[][..]),
-        SessionRole::Inactive => ("inactive", &[][..]),
-        SessionRole::Counts(scopes) => ("other", scopes.as_slice()),
-    };
     let mut value = describe_json(session);
-    value["role"] = counts_as.into();
-    value["limits"] = limits.iter().copied().map(LimitScope::as_str).collect();
+    value["role"] = role.as_str().into();
+    value["limits"] = role.limit_scopes().iter().copied().map(LimitScope::as_str).collect();
     value
 }
 
@@ -211,8 +194,8 @@ fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
     }
     if let Some(limit_check) = seen.limit_check {
         let _ = write!(text, "  Limits: {}", limit_check.limits());
-        if let Some(position) = limit_check.chosen_by() {
-            let _ = write!(text, " (override {})", limit_check.policy().overrides[position].name);
+        if let Some(name) = limit_check.override_name() {
+            let _ = write!(text, " (override {name})");
         }
         text += ".\n";
     }

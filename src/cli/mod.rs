@@ -14,6 +14,9 @@ mod source;
 mod validate;
 mod why;
 
+use std::io::{self, Read};
+use std::path::Path;
+
 use crate::args::{Args, Command};
 use crate::service::RunError;
 use crate::telemetry::{LogFormat, Telemetry};
@@ -44,6 +47,20 @@ pub async fn run(args: Args) -> Result<u8, RunError> {
         Command::Demo(args) => with_telemetry(format, "warn,session_checker::check=info", demo::run(args)).await,
     };
     done.map(|()| 0)
+}
+
+/// The content of a file; `-` is standard input.
+fn read_input(path: &Path) -> io::Result<Vec<u8>> {
+    if !is_stdin(path) {
+        return std::fs::read(path);
+    }
+    let mut bytes = Vec::new();
+    io::stdin().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
 }
 
 /// Runs a command with logs and traces, and sends the last traces. `default_filter` applies without `RUST_LOG`.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::args::ProbeArgs;
+use crate::controller::innermost;
 use crate::service::RunError;
 
 /// The time limit of one request: half a second more than the longest timeout of a policy (10 s).
@@ -93,10 +94,7 @@ async fn check(client: &Client, url: &Url, token: Option<&str>) -> Result<String
 }
 
 async fn send(request: reqwest::RequestBuilder, url: &Url) -> Result<Response, String> {
-    request.send().await.map_err(|error| {
-        let cause = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-        format!("{url}: {}", cause.map_or_else(String::new, ToString::to_string))
-    })
+    request.send().await.map_err(|error| format!("{url}: {}", innermost(&error)))
 }
 
 async fn text(response: Response) -> String {

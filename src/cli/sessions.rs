@@ -177,7 +177,8 @@ fn confirm(question: &str) -> Result<bool, RunError> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-fn time(at: Option<Timestamp>) -> String {
+/// A time as text.
+pub(super) fn time(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
 }
 

@@ -1,11 +1,13 @@
 //! `session-checker validate`: validates the policies and Secrets in files and folders.
 
-use std::io::{self, Read as _};
+use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::{is_stdin, read_input};
 use crate::args::{ReportFormat, ValidateArgs};
 use crate::crd;
 use crate::service::RunError;
@@ -58,24 +60,19 @@ fn mentions_us(bytes: &[u8]) -> bool {
 
 /// Reads the files of a path.
 fn read(path: &Path, is_recursive: bool, depth: usize, files: &mut Vec<InputFile>) {
-    let mut add = |path: &Path, content| files.push(InputFile { name: path.display().to_string(), content });
     let unreadable = |error: io::Error| format!("the file cannot be read: {error}");
-    if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        let read = io::stdin().read_to_end(&mut bytes);
-        return files
-            .push(InputFile { name: "standard input".to_owned(), content: read.map(|_| bytes).map_err(unreadable) });
-    }
-    if !path.is_dir() {
-        return add(path, std::fs::read(path).map_err(unreadable));
+    let input = |path: &Path, content: io::Result<Vec<u8>>| {
+        let name = if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() };
+        InputFile { name, content: content.map_err(unreadable) }
+    };
+    if is_stdin(path) || !path.is_dir() {
+        return files.push(input(path, read_input(path)));
     }
     match yaml_files(path) {
         Ok(names) => {
-            for file in names.into_iter().map(|name| path.join(name)) {
-                add(&file, std::fs::read(&file).map_err(unreadable));
-            }
+            files.extend(names.into_iter().map(|name| path.join(name)).map(|file| input(&file, read_input(&file))));
         }
-        Err(error) => return add(path, Err(unreadable(error))),
+        Err(error) => return files.push(input(path, Err(error))),
     }
     if is_recursive {
         for folder in subfolders(path).into_iter().filter(|_| depth < MAX_DEPTH) {
@@ -83,17 +80,17 @@ fn read(path: &Path, is_recursive: bool, depth: usize, files: &mut Vec<InputFile
         }
     }
     if depth == 0 {
-        let is_read = |file: &PathBuf| files.iter().any(|other| other.name == file.display().to_string());
-        let unread: Vec<_> = unread_policies(path).into_iter().filter(|(file, _)| !is_read(file)).collect();
+        let read: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        let unread = unread_policies(path).into_iter().map(|(file, error)| (file.display().to_string(), error));
+        let unread: Vec<_> = unread.filter(|(name, _)| !read.contains(name.as_str())).collect();
         let hint = if is_recursive {
             ""
         } else {
             ". Give --recursive if the folder is applied to a cluster with its subfolders"
         };
-        files.extend(unread.into_iter().map(|(file, error)| InputFile {
-            name: file.display().to_string(),
-            content: Err(format!("the file {error}{hint}")),
-        }));
+        files.extend(
+            unread.into_iter().map(|(name, error)| InputFile { name, content: Err(format!("the file {error}{hint}")) }),
+        );
     }
 }
 

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::admin::ask;
+use super::sessions::time;
 use crate::args::{HashArgs, OutputFormat, WhyArgs};
-use crate::decisions::DecisionRecord;
+use crate::decisions::{DecisionRecord, keep_latest};
 use crate::service::RunError;
 
 /// The time limit of a request: the service reads a shared store of 20,000 records.
@@ -52,9 +53,7 @@ pub async fn run(args: WhyArgs) -> Result<(), RunError> {
         is_shared |= found.shared;
         decisions.extend(found.decisions);
     }
-    decisions.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.request_id.cmp(&b.request_id)));
-    decisions.dedup_by(|a, b| (&a.request_id, a.at) == (&b.request_id, b.at));
-    decisions.truncate(args.limit.into());
+    keep_latest(&mut decisions, args.limit.into());
     match args.output {
         OutputFormat::Json => println!("{:#}", json!({ "shared": is_shared, "decisions": decisions })),
         OutputFormat::Text => {
@@ -119,7 +118,6 @@ fn describe(record: &DecisionRecord) -> String {
         text += "  the Action was told to end the session\n";
     }
     for session in &record.sessions {
-        let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
         let counts = match session.role.as_str() {
             "current" => "is the session of this login".to_owned(),
             "other" if session.limits.is_empty() => "counted towards no limit".to_owned(),

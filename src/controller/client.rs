@@ -212,7 +212,7 @@ where
 }
 
 /// The message of the innermost source of an error, which says most.
-pub(super) fn innermost(error: &dyn Error) -> String {
+pub(crate) fn innermost(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -32,6 +32,7 @@ mod secret_clients;
 pub mod status;
 mod watch;
 
+pub(crate) use client::innermost;
 pub use client::{Cluster, ClusterConnection, ClusterError, Namespaces};
 pub use objects::{ObservedPolicies, ObservedPolicy};
 pub use reconcile::follow_cluster;

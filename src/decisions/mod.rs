@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use metrics::DecisionMetrics;
 
 use crate::metrics::MetricRegistry;
-use crate::policy::{Answer, LimitCheck, LimitScope, Reason, SessionRole, SessionView};
+use crate::policy::{Answer, LimitCheck, Reason, SessionRole, SessionView};
 use crate::redis::Redis;
 use memory::RecordMemory;
 use shared::SharedRecords;
@@ -120,8 +120,8 @@ pub struct DecisionLog {
 pub struct RecordedCheck<'a> {
     /// The id of the request.
     pub request_id: &'a str,
-    /// The user.
-    pub user_id: &'a str,
+    /// The hash of the user.
+    pub user: u64,
     /// The application.
     pub client_id: &'a str,
     /// The tenant of the policy.
@@ -152,7 +152,7 @@ impl DecisionLog {
 
     /// The hash under which a user or a session appears in log lines and records.
     pub fn hash(&self, id: &str) -> String {
-        format!("{:016x}", self.hash_number(id))
+        hex(self.hash_number(id))
     }
 
     /// The same hash as a number.
@@ -186,12 +186,12 @@ impl DecisionLog {
         let record = DecisionRecord {
             request_id: check.request_id.to_owned(),
             at: Timestamp::now(),
-            user: self.hash(check.user_id),
+            user: hex(check.user),
             client_id: check.client_id.to_owned(),
             tenant: check.tenant.to_owned(),
             policy: answer.policy.as_ref().map(ToString::to_string),
             generation: check.generation,
-            override_name: check.limit_check.and_then(override_name),
+            override_name: check.limit_check.and_then(|limit_check| limit_check.override_name()).map(str::to_owned),
             limits: check.limit_check.map(|limit_check| limit_check.limits().to_string()),
             block: answer.block,
             reason: answer.reason.as_str().to_owned(),
@@ -215,18 +215,10 @@ impl DecisionLog {
     }
 
     fn recorded(&self, session: &SessionView<'_>, role: &SessionRole) -> RecordedSession {
-        let (role, scopes) = match role {
-            SessionRole::Current => ("current", &[][..]),
-            SessionRole::Ended => ("ended", &[][..]),
-            SessionRole::Revoked => ("revoked", &[][..]),
-            SessionRole::Delegated => ("delegated", &[][..]),
-            SessionRole::Inactive => ("inactive", &[][..]),
-            SessionRole::Counts(scopes) => ("other", scopes.as_slice()),
-        };
         RecordedSession {
             session: self.hash(session.id),
-            role: role.to_owned(),
-            limits: scopes.iter().copied().map(|scope| LimitScope::as_str(scope).to_owned()).collect(),
+            role: role.as_str().to_owned(),
+            limits: role.limit_scopes().iter().map(|scope| scope.as_str().to_owned()).collect(),
             created_at: session.created_at,
             last_used_at: session.last_used_at,
         }
@@ -237,18 +229,15 @@ impl DecisionLog {
     pub async fn find(&self, query: &DecisionQuery) -> (Vec<DecisionRecord>, bool) {
         let limit = query.limit.clamp(1, MAX_FOUND);
         let oldest = Timestamp::now() - RETENTION;
-        let mut found: Vec<DecisionRecord> = self.memory.texts().iter().filter_map(|text| read(text)).collect();
-        found.retain(|record| query.matches(record));
+        let take = |text: &str| read(text).filter(|record| record.at >= oldest && query.matches(record));
+        let mut found: Vec<DecisionRecord> = self.memory.texts().iter().filter_map(|text| take(text)).collect();
         let shared = match &self.shared {
             None => None,
-            Some(shared) => shared.find(|text| read(text).filter(|record| query.matches(record)), limit).await,
+            Some(shared) => shared.find(take, limit).await,
         };
         let is_shared = shared.is_some();
         found.extend(shared.into_iter().flatten());
-        found.retain(|record| record.at >= oldest);
-        found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.request_id.cmp(&b.request_id)));
-        found.dedup_by(|a, b| (&a.request_id, a.at) == (&b.request_id, b.at));
-        found.truncate(limit);
+        keep_latest(&mut found, limit);
         (found, is_shared)
     }
 
@@ -271,8 +260,15 @@ impl DecisionLog {
     }
 }
 
-fn override_name(limit_check: LimitCheck<'_>) -> Option<String> {
-    Some(limit_check.policy().overrides[limit_check.chosen_by()?].name.clone())
+fn hex(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+/// Keeps the latest records, in their order, and each of them once.
+pub fn keep_latest(records: &mut Vec<DecisionRecord>, limit: usize) {
+    records.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.request_id.cmp(&b.request_id)));
+    records.dedup_by(|a, b| (&a.request_id, a.at) == (&b.request_id, b.at));
+    records.truncate(limit);
 }
 
 fn read(text: &str) -> Option<DecisionRecord> {

@@ -1,7 +1,7 @@
 //! Which decisions are recorded, and how they are found.
 
 use super::*;
-use crate::policy::{Count, Failure};
+use crate::policy::{Count, Failure, LimitScope};
 
 fn log() -> DecisionLog {
     DecisionLog::new(hmac::Key::new(hmac::HMAC_SHA256, b"tests"), None, &MetricRegistry::new())
@@ -10,7 +10,7 @@ fn log() -> DecisionLog {
 fn note(log: &DecisionLog, user: &str, request_id: &str, answer: &Answer) {
     let check = RecordedCheck {
         request_id,
-        user_id: user,
+        user: log.hash_number(user),
         client_id: "app",
         tenant: "acme.eu.auth0.com",
         generation: Some(3),
@@ -73,7 +73,7 @@ fn record_holds_neither_user_nor_session_ids() {
     let log = log();
     let check = RecordedCheck {
         request_id: "r",
-        user_id: "auth0|anna",
+        user: log.hash_number("auth0|anna"),
         client_id: "app",
         tenant: "acme.eu.auth0.com",
         generation: None,

@@ -81,6 +81,7 @@ pub struct Doctor {
 }
 
 impl ExamLine {
+    /// A line without a remedy: nothing is to be done, or the detail says what.
     fn new(subject: &str, step: &'static str, status: ExamStatus, detail: impl Into<String>) -> Self {
         Self { subject: subject.to_owned(), step: step.into(), status, detail: detail.into(), remedy: None }
     }
@@ -96,11 +97,6 @@ impl ExamLine {
     fn problem(subject: &str, step: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..Self::new(subject, step, ExamStatus::Problem, detail) }
     }
-
-    /// The line of a message that says what to do itself.
-    fn told(subject: &str, step: &'static str, status: ExamStatus, message: impl Into<String>) -> Self {
-        Self::new(subject, step, status, message)
-    }
 }
 
 impl Doctor {
@@ -109,7 +105,7 @@ impl Doctor {
         Self { redis, ledger_timeout, replicas, latest: Mutex::default() }
     }
 
-    /// Examines the policies of a snapshot and their tenants. `observe` tells what a running service knows of a policy. An
+    /// Examines the policies of a snapshot and their tenants. `observe` returns what a running service knows of a policy. An
     /// examination of a moment ago is returned again.
     pub async fn examine(
         &self,
@@ -139,7 +135,6 @@ impl Doctor {
 
     async fn ledger_line(&self) -> ExamLine {
         let (subject, step) = ("ledger", "round trip");
-        let bound = self.ledger_timeout;
         let Some(redis) = &self.redis else {
             return if self.replicas > 1 {
                 let detail = format!("{} replicas share no ledger, so each counts its own logins only", self.replicas);
@@ -148,33 +143,21 @@ impl Doctor {
                 ExamLine::ok(subject, step, "in memory, for one replica")
             };
         };
-        match redis.round_trip().await {
-            Ok(took) if took > bound => ExamLine::notice(
-                subject,
-                step,
-                format!(
-                    "a read and a write took {} ms; one operation may take {} ms",
-                    took.as_millis(),
-                    bound.as_millis()
-                ),
-                "use a server nearer to the service, or raise --ledger-timeout",
-            ),
-            Ok(took) => ExamLine::ok(
-                subject,
-                step,
-                format!(
-                    "a read and a write took {} ms; one operation may take {} ms",
-                    took.as_millis(),
-                    bound.as_millis()
-                ),
-            ),
-            Err(error) => ExamLine::problem(
-                subject,
-                step,
-                error,
-                "check the URL of --ledger, its password and CA, and that the Pod may reach the server; meanwhile each replica \
-                 counts its own logins only",
-            ),
+        let took = match redis.round_trip().await {
+            Ok(took) => took,
+            Err(error) => {
+                let remedy = "check the URL of --ledger, its password and CA, and that the Pod may reach the server; until then each \
+                              replica counts its own logins only";
+                return ExamLine::problem(subject, step, error, remedy);
+            }
+        };
+        let (took_ms, most_ms) = (took.as_millis(), self.ledger_timeout.as_millis());
+        let detail = format!("a read and a write took {took_ms} ms; one operation may take {most_ms} ms");
+        if took > self.ledger_timeout {
+            let remedy = "use a server nearer to the service, or raise --ledger-timeout";
+            ExamLine::notice(subject, step, detail, remedy)
+        } else {
+            ExamLine::ok(subject, step, detail)
         }
     }
 }
@@ -214,13 +197,13 @@ fn policy_lines(report: &PolicyReport, observation: Option<Observation>, lines: 
     let accepted = report.accepted();
     lines.push(match accepted.status {
         ConditionStatus::True => ExamLine::ok(&subject, "accepted", accepted.message),
-        _ => ExamLine::told(&subject, "accepted", ExamStatus::Problem, accepted.message),
+        _ => ExamLine::new(&subject, "accepted", ExamStatus::Problem, accepted.message),
     });
     if let Some(problem) = report.callers.problem() {
-        lines.push(ExamLine::told(&subject, "callers", ExamStatus::Problem, problem));
+        lines.push(ExamLine::new(&subject, "callers", ExamStatus::Problem, problem));
     }
     if let Some(problem) = report.credential.secret_problem() {
-        lines.push(ExamLine::told(&subject, "credential", ExamStatus::Problem, problem));
+        lines.push(ExamLine::new(&subject, "credential", ExamStatus::Problem, problem));
     }
     let mode = report.version.as_deref().map(|version| version.enforcement().mode);
     lines.extend(mode.map(|mode| match (mode, &report.forced_audit) {
@@ -239,7 +222,7 @@ fn policy_lines(report: &PolicyReport, observation: Option<Observation>, lines: 
         (Mode::Enforce, None) => ExamLine::ok(&subject, "mode", "Enforce"),
     }));
     lines.extend(
-        report.warnings.iter().map(|warning| ExamLine::told(&subject, "values", ExamStatus::Notice, warning.clone())),
+        report.warnings.iter().map(|warning| ExamLine::new(&subject, "values", ExamStatus::Notice, warning.clone())),
     );
     let Some(Observation { last_check, enforcing }) = observation else { return };
     lines.push(last_check_line(&subject, last_check));
@@ -248,7 +231,7 @@ fn policy_lines(report: &PolicyReport, observation: Option<Observation>, lines: 
         ConditionStatus::False => ExamStatus::Problem,
         ConditionStatus::Unknown => ExamStatus::Notice,
     };
-    lines.push(ExamLine::told(&subject, "log stream", status, enforcing.message));
+    lines.push(ExamLine::new(&subject, "log stream", status, enforcing.message));
 }
 
 fn last_check_line(subject: &str, last_check: Option<Timestamp>) -> ExamLine {

@@ -10,8 +10,8 @@ use crate::auth0::{Reach, ReachStep, TenantClient};
 use crate::policy::{Failure, ObjectName, PolicyVersion};
 use crate::snapshot::Snapshot;
 
-/// The time limit of all steps of one tenant: more than a check has, so that a slow tenant is told from one that does not
-/// answer.
+/// The time limit of all steps of one tenant: more than a check has, so that a slow tenant and one that does not answer make
+/// different lines.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The user of the list that shows whether the tenant's plan has the endpoint. No provider of Auth0 has this name.
 const NOBODY: &str = "session-checker|doctor";
@@ -61,23 +61,18 @@ pub(super) async fn examine(tenant: ExaminedTenant<'_>) -> Vec<ExamLine> {
     if !reach_lines(&subject, &reach, &mut lines) {
         return lines;
     }
-    let granted = match tenant.client.verify(deadline).await {
-        Ok(granted) => {
-            lines.push(ExamLine::ok(
-                &subject,
-                "token",
-                format!("Auth0 accepts the credential of {}", names(&tenant.policies)),
-            ));
-            granted
+    let verified = tenant.client.verify(deadline).await;
+    lines.push(match &verified {
+        Ok(_) => {
+            ExamLine::ok(&subject, "token", format!("Auth0 accepts the credential of {}", names(&tenant.policies)))
         }
         Err(error) => {
-            let remedy = error.remedy().map_or_else(|| token_remedy(error.failure).to_owned(), str::to_owned);
-            lines.push(ExamLine::problem(&subject, "token", error.to_string(), remedy));
-            lines.push(clock_line(&subject, &tenant));
-            return lines;
+            let remedy = error.remedy().unwrap_or_else(|| token_remedy(error.failure));
+            ExamLine::problem(&subject, "token", error.to_string(), remedy)
         }
-    };
+    });
     lines.push(clock_line(&subject, &tenant));
+    let Ok(granted) = verified else { return lines };
     lines.push(scopes_line(&subject, &tenant, granted.as_ref()));
     lines.push(list_line(&subject, &tenant, deadline).await);
     lines.push(rate_limit_line(&subject, &tenant));
@@ -196,20 +191,17 @@ async fn list_line(subject: &str, tenant: &ExaminedTenant<'_>, deadline: Instant
 }
 
 fn rate_limit_line(subject: &str, tenant: &ExaminedTenant<'_>) -> ExamLine {
-    match tenant.client.rate_limit_left() {
-        None => ExamLine::ok(subject, "rate limit", "the tenant does not say how many requests are left"),
-        Some((0, most)) => ExamLine::problem(
-            subject,
-            "rate limit",
-            format!("0 of {most} requests are left"),
-            "find who else uses the Management API of this tenant, or set tenant.requestsPerSecond there",
-        ),
-        Some((left, most)) if left * 5 < most => ExamLine::notice(
-            subject,
-            "rate limit",
-            format!("{left} of {most} requests are left"),
-            "see who else uses the Management API of this tenant",
-        ),
-        Some((left, most)) => ExamLine::ok(subject, "rate limit", format!("{left} of {most} requests are left")),
+    let step = "rate limit";
+    let Some((left, most)) = tenant.client.rate_limit_left() else {
+        return ExamLine::ok(subject, step, "the tenant does not say how many requests are left");
+    };
+    let detail = format!("{left} of {most} requests are left");
+    if left == 0 {
+        let remedy = "find who else uses the Management API of this tenant, or set tenant.requestsPerSecond there";
+        ExamLine::problem(subject, step, detail, remedy)
+    } else if left * 5 < most {
+        ExamLine::notice(subject, step, detail, "see who else uses the Management API of this tenant")
+    } else {
+        ExamLine::ok(subject, step, detail)
     }
 }

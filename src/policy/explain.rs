@@ -25,9 +25,26 @@ pub enum SessionRole {
 }
 
 impl SessionRole {
+    /// The name in JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Ended => "ended",
+            Self::Revoked => "revoked",
+            Self::Delegated => "delegated",
+            Self::Inactive => "inactive",
+            Self::Counts(_) => "other",
+        }
+    }
+
+    /// The limits that the session counts towards.
+    pub fn limit_scopes(&self) -> &[LimitScope] {
+        if let Self::Counts(scopes) = self { scopes } else { &[] }
+    }
+
     /// Whether it takes a place of a limit.
     pub fn takes_place(&self) -> bool {
-        matches!(self, Self::Counts(scopes) if !scopes.is_empty())
+        !self.limit_scopes().is_empty()
     }
 }
 

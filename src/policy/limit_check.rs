@@ -196,6 +196,11 @@ impl<'a> LimitCheck<'a> {
         self.chosen_by
     }
 
+    /// The name of that override.
+    pub fn override_name(&self) -> Option<&'a str> {
+        self.chosen_by.map(|position| self.policy.overrides[position].name.as_str())
+    }
+
     /// Whether the login is a web view, which takes no place where the device that opened it has one.
     pub(super) fn is_web_view(&self) -> bool {
         self.opened_by.is_some()

@@ -4,7 +4,7 @@ use super::setup::SimulatedSetup;
 use super::state::{ExplainedSession, Explanation};
 use super::{Person, SignIn};
 use crate::check::{Hypothesis, dry_run};
-use crate::policy::{Login, LoginContext, PolicyVersion};
+use crate::policy::{Login, LoginContext};
 
 /// Decides the login without any effect, and says how each session counts. `None` when no policy limits it, or the list is
 /// not there.
@@ -26,10 +26,6 @@ pub(super) async fn explain(
     let view = setup.explainer.policy_set.whole_view();
     let (_, seen) = dry_run(&setup.explainer, &view, &login, given).await;
     let limit_check = seen.limit_check?;
-    let policy = seen.policy.and_then(|version| match version {
-        PolicyVersion::Compiled(policy) => Some(policy),
-        PolicyVersion::Invalid(_) => None,
-    })?;
     let (sessions, roles) = seen.sessions?.ok()?;
     let sessions = sessions.views().zip(&roles).map(|(session, role)| ExplainedSession {
         id: session.id.to_owned(),
@@ -39,7 +35,7 @@ pub(super) async fn explain(
     });
     Some(Explanation {
         limits: limit_check.limits().to_string(),
-        chosen_by: limit_check.chosen_by().map(|position| policy.overrides[position].name.to_string()),
+        chosen_by: limit_check.override_name().map(str::to_owned),
         sessions: sessions.collect(),
     })
 }

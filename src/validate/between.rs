@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::secrets::key_path;
-use super::{FileResource, Problem, ProblemKind, ResourceContent, Severity, secret_name};
-use crate::policy::{CallerAccess, Extent, Index, Manifest, ObjectName, Policy, SecretManifest};
+use super::{FileResource, Problem, ProblemKind, ResourceContent, Severity};
+use crate::policy::{CallerAccess, Extent, Index, ObjectName, Policy, SecretManifest};
 use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, Credentials, LOG_STREAM_TYPE, LogStreamTokens, SecretError};
 
 /// The Secrets of the files, by their names.
@@ -22,8 +22,8 @@ pub(super) fn problems(all: &[FileResource<'_>]) -> Vec<Problem> {
         })
         .collect();
     for resource in all {
-        if let ResourceContent::Policy { manifest, policy: Some(policy) } = &resource.content {
-            problems.extend(references(resource, manifest, policy, &secrets));
+        if let ResourceContent::Policy { policy: Some(policy), .. } = &resource.content {
+            problems.extend(references(resource, policy, &secrets));
         }
     }
     problems.extend(conflicts(all));
@@ -51,22 +51,16 @@ fn duplicates(all: &[FileResource<'_>]) -> Vec<Problem> {
 }
 
 /// The problems of a policy with the Secrets that it names. A Secret that is in none of the files may be in the cluster.
-fn references(
-    resource: &FileResource<'_>,
-    manifest: &Manifest,
-    policy: &Policy,
-    secrets: &FileSecrets<'_>,
-) -> Vec<Problem> {
+fn references(resource: &FileResource<'_>, policy: &Policy, secrets: &FileSecrets<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (field, type_) in [
-        ("spec.tenant.credentialsSecretRef.name", CREDENTIALS_TYPE),
-        ("spec.callerSecretRef.name", CALLERS_TYPE),
-        ("spec.tenant.logStreamSecretRef.name", LOG_STREAM_TYPE),
+    let scope = &policy.scope;
+    for (field, name, type_) in [
+        ("spec.tenant.credentialsSecretRef.name", Some(&scope.credentials), CREDENTIALS_TYPE),
+        ("spec.callerSecretRef.name", scope.callers.as_ref(), CALLERS_TYPE),
+        ("spec.tenant.logStreamSecretRef.name", scope.log_stream.as_ref(), LOG_STREAM_TYPE),
     ] {
-        let pointer = format!("/{}", field.replace('.', "/"));
-        let Some(name) = resource.written.pointer(&pointer).and_then(serde_json::Value::as_str) else { continue };
-        let name = secret_name(manifest, name);
-        let Some((written, secret)) = secrets.get(&name) else {
+        let Some(name) = name else { continue };
+        let Some((written, secret)) = secrets.get(name) else {
             if !secrets.is_empty() {
                 let elsewhere = secrets.keys().find(|other| other.name() == name.name());
                 let hint = elsewhere.map_or_else(
@@ -86,7 +80,7 @@ fn references(
         }
         if let Some(error) = wrong_domain(policy, secret, type_) {
             let key = if matches!(error, SecretError::OtherCustomDomain { .. }) { "customDomain" } else { "domain" };
-            let message = format!("{error} (policy {})", manifest.name);
+            let message = format!("{error} (policy {})", scope.name);
             problems.push(written.error(ProblemKind::Reference, &key_path(written, key), message));
         }
     }
@@ -115,11 +109,11 @@ fn conflicts(all: &[FileResource<'_>]) -> Vec<Problem> {
     let mut index = Index::default();
     let mut policies: HashMap<&ObjectName, &FileResource<'_>> = HashMap::new();
     for resource in all {
-        if let ResourceContent::Policy { manifest, policy: Some(_) } = &resource.content {
+        if let ResourceContent::Policy { manifest, policy: Some(policy) } = &resource.content {
             if policies.contains_key(&manifest.name) {
                 continue;
             }
-            index.apply_policy(manifest);
+            index.apply_compiled(manifest, Policy::clone(policy));
             policies.insert(&manifest.name, resource);
         }
     }

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 pub use places::FilePlace;
 
-use crate::policy::{self, Manifest, ObjectName, Policy, SecretManifest, warnings};
+use crate::policy::{self, Manifest, Policy, SecretManifest, warnings};
 use crate::source::{Document, resources};
 use cel::ResourceRules;
 use places::FieldPlaces;
@@ -268,7 +268,7 @@ pub fn validate(files: &[InputFile], now: Timestamp) -> Validation {
     }
     problems.extend(between::problems(&all));
     let order = |name: &str| files.iter().position(|file| file.name == name);
-    problems.sort_by_key(|problem| (order(&problem.file), problem.line, problem.column));
+    problems.sort_by_cached_key(|problem| (order(&problem.file), problem.line, problem.column));
     let is_valid = |resource: &FileResource<'_>| {
         let title = resource.title();
         let is_its_error = |problem: &Problem| {
@@ -368,11 +368,6 @@ fn check(resource: &mut FileResource<'_>, rules: &ResourceRules, now: Timestamp)
 fn no_effect(resource: &FileResource<'_>, warning: &str) -> Problem {
     let (field, message) = warning.split_once(": ").unwrap_or(("spec", warning));
     resource.problem(ProblemKind::NoEffect, Severity::Warning, field, message)
-}
-
-/// The namespace and name of a Secret that a policy names.
-fn secret_name(manifest: &Manifest, name: &str) -> ObjectName {
-    ObjectName::new(manifest.name.namespace(), name)
 }
 
 #[cfg(test)]

@@ -11,11 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::read::unknown_fields;
+use super::structure::quoted;
 use super::{OVERRIDE_LISTS, SpecError};
 use crate::crd::{ActorsSpec, AllowDenySpec, ModeSpec, OtherwiseSpec, ReentrySpec, StrategySpec};
 
-/// The longest part of an unknown word that a message quotes.
-const MAX_QUOTED_CHARS: usize = 64;
 /// The limits that this program knows.
 const LIMITS: [&str; 3] = ["perClient", "perGroup", "perUser"];
 
@@ -47,7 +46,7 @@ fn choice<T: DeserializeOwned + Serialize + Default>(
     unknown: &mut Vec<SpecError>,
 ) {
     let Some(word) = spec[field].as_str().filter(|_| T::deserialize(&spec[field]).is_err()) else { return };
-    let word: String = word.chars().take(MAX_QUOTED_CHARS).collect();
+    let word = quoted(word);
     let default = serde_json::to_value(T::default()).unwrap_or_default();
     unknown.push(SpecError {
         field: format!("{path}.{field}"),

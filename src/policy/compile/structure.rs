@@ -208,7 +208,8 @@ fn letters(name: &str) -> String {
     name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-fn quoted(name: &str) -> String {
+/// The part of a name or word that a message quotes.
+pub(super) fn quoted(name: &str) -> String {
     name.chars().take(MAX_QUOTED_CHARS).collect()
 }
 
