@@ -119,7 +119,7 @@ impl<'a> AskedLogin<'a> {
     /// `None` when the policy that made the ticket does not ask this login any more.
     fn new(snapshot: &'a Snapshot, ticket: &'a Ticket, arrived: Instant, now: Timestamp) -> Option<Self> {
         let mut policies = snapshot.policy_set.active_policies().iter();
-        let active = policies.find(|it| it.version.scope().name.to_string() == ticket.policy)?;
+        let active = policies.find(|it| it.version.scope().name.as_str() == ticket.policy)?;
         let PolicyVersion::Compiled(policy) = &*active.version else { return None };
         let scope = &policy.scope;
         let is_asking = policy.strategy == Strategy::Ask
@@ -131,11 +131,7 @@ impl<'a> AskedLogin<'a> {
         }
         let chosen_by = match &ticket.chosen_by {
             None => None,
-            Some(name) => {
-                let lives = |end: Option<Timestamp>| end.is_none_or(|end| end > now);
-                let position = policy.overrides.iter().position(|it| it.name == *name && lives(it.expires_at));
-                Some(position?)
-            }
+            Some(name) => Some(policy.overrides.iter().position(|it| it.name == *name && it.is_active(now))?),
         };
         let limit_check = policy.asked_check(chosen_by, &ticket.user_id, &ticket.client_id, &ticket.sid)?;
         let user = UserKey::new(scope.tenant.domain(), &ticket.user_id);
@@ -232,7 +228,7 @@ impl Checker {
         let read = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
             let sessions = &listed.sessions;
             let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.now() };
-            (asked.limit_check.decide(inputs), asked.limit_check.offer(inputs))
+            asked.limit_check.decide_with_offer(inputs)
         };
         match self.ledger.read_for(&asked.key, &listed.sessions, listed.since, read).await {
             // The login's own session has ended: its check says so.
@@ -326,15 +322,15 @@ impl Checker {
         }
     }
 
-    /// Revokes the sessions. When one fails, the login is not admitted, whatever the failure policy says: the person is told, and
-    /// may try again.
+    /// Revokes the sessions. When one fails, the login is not admitted, whatever the failure policy says: the page says so, and the
+    /// person may try again.
     async fn end(&self, asked: &AskedLogin<'_>, attempt: Attempt, victims: Vec<String>) -> (Chosen, usize) {
         let (eviction, failure) = evict(asked.client, victims, &asked.call).await;
         let ended = eviction.revoked.len();
         attempt.finish(eviction, failure.is_none(), asked.call.deadline).await;
         match failure {
             None => {
-                self.failures.succeeded(asked.policy.scope.tenant.domain(), Task::Revoke);
+                self.note_revoked(asked.policy.scope.tenant.domain());
                 (Chosen::Ended, ended)
             }
             Some(error) => {

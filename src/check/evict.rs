@@ -2,6 +2,8 @@
 
 use futures::stream::{self, StreamExt};
 
+use super::Checker;
+use super::failure_log::Task;
 use crate::auth0::{CallContext, Error, TenantClient};
 use crate::ledger::Eviction;
 
@@ -31,4 +33,13 @@ pub(super) async fn evict(
         }
     }
     (eviction, failure)
+}
+
+impl Checker {
+    /// Notes that sessions of the tenant were revoked, and writes a line when that ends an outage.
+    pub(super) fn note_revoked(&self, tenant: &str) {
+        if let Some(failures) = self.failures.succeeded(tenant, Task::Revoke) {
+            tracing::info!(tenant, failures, "sessions can be revoked again");
+        }
+    }
 }

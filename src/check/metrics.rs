@@ -193,7 +193,7 @@ impl CheckMetrics {
         let mut live = HashSet::new();
         for policy in policies {
             let name = policy.scope.name.to_string();
-            for entry in policy.overrides.iter().filter(|entry| entry.expires_at.is_none_or(|end| end > now)) {
+            for entry in policy.overrides.iter().filter(|entry| entry.is_active(now)) {
                 self.override_checks.with_label_values(&[name.as_str(), policy.scope.tenant.domain(), &entry.name]);
                 live.insert((name.clone(), entry.name.clone()));
             }

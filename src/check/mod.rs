@@ -458,19 +458,17 @@ impl<'a> Walk<'a> {
             _ => self.preview(limit_check, client, &call).await?,
         };
         let verdict = Verdict::from(&decision);
-        match decision {
-            Decision::Evict { count, victims } if enforced && self.checker.is_some() => {
+        match (decision, self.checker) {
+            (Decision::Evict { count, victims }, Some(checker)) if enforced => {
                 let (eviction, failure) = evict(client, victims, &call).await;
                 let (revoked, not_revoked) = (eviction.revoked.len(), eviction.not_revoked.len());
                 self.eviction = eviction;
-                let (tenant, failures) = (policy.scope.tenant.domain(), self.checker.map(|checker| &checker.failures));
+                let tenant = policy.scope.tenant.domain();
                 let Some(error) = failure else {
-                    if let Some(failures) = failures.and_then(|log| log.succeeded(tenant, Task::Revoke)) {
-                        tracing::info!(tenant, failures, "sessions can be revoked again");
-                    }
+                    checker.note_revoked(tenant);
                     return Ok(verdict);
                 };
-                if let Some(suppressed) = failures.and_then(|log| log.failed(tenant, Task::Revoke, error.failure)) {
+                if let Some(suppressed) = checker.failures.failed(tenant, Task::Revoke, error.failure) {
                     tracing::warn!(policy = %policy.scope.name, tenant, %error, revoked, alive = not_revoked, suppressed, "some sessions could not be revoked");
                 }
                 Err(Verdict::Failed { failure: error.failure, count: Some(count), revoked: Some(revoked) })

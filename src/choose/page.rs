@@ -90,7 +90,7 @@ pub struct Visit<'a> {
 pub struct Links {
     /// Back to the login.
     pub continue_url: Option<String>,
-    /// To the same page.
+    /// To the same page, for messages that may pass.
     pub retry_url: Option<String>,
 }
 
@@ -108,24 +108,19 @@ impl Pages {
     /// # Errors
     /// When a file cannot be read, or is no valid template.
     pub fn read(folder: &Path) -> Result<Self, PageError> {
-        fs::read_dir(folder).map_err(|error| PageError::File(folder.to_owned(), error))?;
-        let mut files = BTreeMap::new();
-        for (name, _) in FILES {
-            let path = folder.join(name);
-            let text = match fs::metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Ok(metadata) if metadata.len() > MAX_FILE_BYTES => Err(io::Error::other("it is larger than 1 MiB")),
-                Ok(_) => fs::read_to_string(&path),
-                Err(error) => Err(error),
-            };
-            files.insert(name, text.map_err(|error| PageError::File(path, error))?);
-        }
-        Self::new(files).map_err(PageError::Template)
+        Self::new(read_files(folder)?).map_err(PageError::Template)
     }
 
-    /// Whether another version has the same files.
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.files == other.files
+    /// The pages of a folder, when its files are not the ones of these pages.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_if_changed(&self, folder: &Path) -> Result<Option<Self>, PageError> {
+        let files = read_files(folder)?;
+        if files == self.files {
+            return Ok(None);
+        }
+        Self::new(files).map(Some).map_err(PageError::Template)
     }
 
     fn new(files: BTreeMap<&'static str, String>) -> Result<Self, minijinja::Error> {
@@ -226,7 +221,7 @@ impl Pages {
             continue => language.text("continue"),
             retry => language.text("retry"),
             continue_url => links.continue_url.as_deref(),
-            retry_url => links.retry_url.as_deref(),
+            retry_url => links.retry_url.as_deref().filter(|_| message.may_pass()),
         }
     }
 
@@ -236,6 +231,11 @@ impl Pages {
 }
 
 impl Message {
+    /// Whether the page may work when it is opened again.
+    const fn may_pass(self) -> bool {
+        matches!(self, Self::Impossible | Self::Unavailable)
+    }
+
     const fn key(self) -> &'static str {
         match self {
             Self::Continue => "continue-text",
@@ -248,6 +248,22 @@ impl Message {
             Self::Unavailable => "unavailable",
         }
     }
+}
+
+fn read_files(folder: &Path) -> Result<BTreeMap<&'static str, String>, PageError> {
+    fs::read_dir(folder).map_err(|error| PageError::File(folder.to_owned(), error))?;
+    let mut files = BTreeMap::new();
+    for (name, _) in FILES {
+        let path = folder.join(name);
+        let text = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Ok(metadata) if metadata.len() > MAX_FILE_BYTES => Err(io::Error::other("it is larger than 1 MiB")),
+            Ok(_) => fs::read_to_string(&path),
+            Err(error) => Err(error),
+        };
+        files.insert(name, text.map_err(|error| PageError::File(path, error))?);
+    }
+    Ok(files)
 }
 
 fn device_name(language: &Language, device: Device) -> String {

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_told_in_the_largest_unit() {
+    fn time_is_written_in_the_largest_unit() {
         let now = Timestamp::from_second(1_000_000_000).unwrap();
         let ago = |tag: &str, seconds: i64| {
             Language::find(Some(tag), None).ago(now - SignedDuration::from_secs(seconds), now)

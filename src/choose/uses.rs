@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
 use super::TICKET_SECONDS;
+use crate::ledger::{HashedTable, KeyHasher, shrink};
 
 /// How often the page of a ticket is shown: more than a person reloads it. Each may cost a list.
 const MAX_RENDERS: u8 = 10;
@@ -23,7 +23,9 @@ const MAX_LISTS: usize = 500;
 
 /// The uses of tickets, with lists `L`.
 pub struct TicketUses<L> {
-    uses: Mutex<LinkedHashMap<String, Uses<L>>>,
+    hasher: KeyHasher,
+    /// By the hash of a ticket, the first use first.
+    uses: Mutex<HashedTable<Uses<L>>>,
     /// How many tickets were forgotten before they expired. Never falls.
     forgotten: AtomicU64,
 }
@@ -37,7 +39,7 @@ struct Uses<L> {
 
 impl<L> Default for TicketUses<L> {
     fn default() -> Self {
-        Self { uses: Mutex::new(LinkedHashMap::new()), forgotten: AtomicU64::new(0) }
+        Self { hasher: KeyHasher::default(), uses: Mutex::default(), forgotten: AtomicU64::new(0) }
     }
 }
 
@@ -66,7 +68,7 @@ impl<L> TicketUses<L> {
     /// The list that the page showed a moment ago.
     pub fn list(&self, id: &str) -> Option<Arc<L>> {
         let uses = self.lock();
-        let (at, list) = uses.get(id)?.list.as_ref()?;
+        let (at, list) = uses.get(&self.hasher.hash(&id))?.list.as_ref()?;
         (at.elapsed() < LIST_AGE).then(|| Arc::clone(list))
     }
 
@@ -75,14 +77,15 @@ impl<L> TicketUses<L> {
         let now = Instant::now();
         let mut uses = self.lock();
         let kept = uses.values().filter(|uses| uses.list.is_some()).count();
-        if let Some(uses) = uses.get_mut(id).filter(|uses| kept < MAX_LISTS || uses.list.is_some()) {
+        if let Some(uses) = uses.get_mut(&self.hasher.hash(&id)).filter(|uses| kept < MAX_LISTS || uses.list.is_some())
+        {
             uses.list = Some((now, list));
         }
     }
 
     /// Drops the list: it is no longer true.
     pub fn drop_list(&self, id: &str) {
-        if let Some(uses) = self.lock().get_mut(id) {
+        if let Some(uses) = self.lock().get_mut(&self.hasher.hash(&id)) {
             uses.list = None;
         }
     }
@@ -92,17 +95,18 @@ impl<L> TicketUses<L> {
     pub fn sweep(&self) -> (usize, u64) {
         let life = Duration::from_secs(TICKET_SECONDS.into());
         let mut uses = self.lock();
-        uses.retain(|_, uses| uses.first_at.elapsed() < life);
-        for uses in uses.values_mut() {
+        uses.retain(|_, uses| {
             uses.list.take_if(|(at, _)| at.elapsed() >= LIST_AGE);
-        }
+            uses.first_at.elapsed() < life
+        });
+        shrink(&mut uses);
         (uses.len(), self.forgotten.load(Ordering::Relaxed))
     }
 
     fn count<T>(&self, id: &str, count: impl FnOnce(&mut Uses<L>) -> T) -> T {
         let new = || Uses { first_at: Instant::now(), renders: 0, tries: 0, list: None };
         let mut uses = self.lock();
-        let counted = count(uses.entry(id.to_owned()).or_insert_with(new));
+        let counted = count(uses.entry(self.hasher.hash(&id)).or_insert_with(new));
         while uses.len() > MAX_TICKETS {
             uses.pop_front();
             self.forgotten.fetch_add(1, Ordering::Relaxed);
@@ -110,7 +114,7 @@ impl<L> TicketUses<L> {
         counted
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkedHashMap<String, Uses<L>>> {
+    fn lock(&self) -> MutexGuard<'_, HashedTable<Uses<L>>> {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -157,8 +157,9 @@ struct Known {
 }
 
 impl Known {
-    /// Reads a record for a list that is complete since `since`. `id` turns the store's pseudonyms into ids.
-    fn of(read: &Versioned, since: StoreTime, id: impl Fn(&str) -> String) -> Self {
+    /// Reads a record for a list that is complete since `since`.
+    fn of(read: &Versioned, since: StoreTime, ids: &SessionIds<'_>) -> Self {
+        let id = |sid: &str| ids.of(sid);
         let (since, now) = (since.on_clock_of(read.now), read.now.at);
         let admission = |entry: &AdmissionEntry| Admission {
             sid: id(&entry.sid),
@@ -171,6 +172,16 @@ impl Known {
         }
         let admissions = read.record.counting(since).map(admission).collect();
         Self { admissions, revoked: read.record.revoked_or_reserved(since).map(&id).collect(), origins }
+    }
+}
+
+/// The session ids behind the store's pseudonyms, as far as a check can know them. Empty where a store has no pseudonyms.
+struct SessionIds<'a>(HashMap<String, &'a str>);
+
+impl SessionIds<'_> {
+    /// The id of a session. Where it is not known, the pseudonym serves as the id.
+    fn of(&self, pseudonym: &str) -> String {
+        self.0.get(pseudonym).copied().unwrap_or(pseudonym).to_owned()
     }
 }
 
@@ -272,17 +283,16 @@ impl<S: Store> Ledger<S> {
         }
     }
 
-    /// The session ids behind the store's pseudonyms, as far as a check can know them: those of the listed sessions and its own.
-    /// For any other session the pseudonym serves as the id. Empty where a store has no pseudonyms.
-    fn ids<'a>(&self, record: &Record, key: &'a SessionKey, list: &'a SessionList) -> HashMap<String, &'a str> {
+    /// The ids that a check knows: those of the listed sessions and its own.
+    fn ids<'a>(&self, record: &Record, key: &'a SessionKey, list: &'a SessionList) -> SessionIds<'a> {
         if record.is_empty() {
-            return HashMap::new();
+            return SessionIds(HashMap::new());
         }
         let pseudonym = |sid: &'a str| match self.store.pseudonym(sid) {
             Cow::Owned(pseudonym) => Some((pseudonym, sid)),
             Cow::Borrowed(_) => None,
         };
-        list.ids().chain([&*key.sid]).filter_map(pseudonym).collect()
+        SessionIds(list.ids().chain([&*key.sid]).filter_map(pseudonym).collect())
     }
 }
 
@@ -330,8 +340,7 @@ impl<S: Store> Attempt<S> {
             }
             let (list_since, now) = (since.on_clock_of(read.now), read.now.at);
             let ids = ledger.ids(&read.record, key, sessions);
-            let id = |sid: &str| ids.get(sid).map_or_else(|| sid.to_owned(), |id| (*id).to_owned());
-            let Known { mut admissions, revoked, origins } = Known::of(read, since, id);
+            let Known { mut admissions, revoked, origins } = Known::of(read, since, &ids);
             if revoked.contains(&*key.sid) {
                 return Err(Verdict::SessionRevoked);
             }
@@ -341,7 +350,7 @@ impl<S: Store> Attempt<S> {
             let claimed =
                 read.record.claimable(&sid, &key.client_id, list_since).filter(|_| ticket.is_none() && !has_own());
             if let Some(claimed) = claimed {
-                let claimed = id(claimed);
+                let claimed = ids.of(claimed);
                 let is_claimed = |it: &&mut Admission| it.sid == claimed && it.client_id == *key.client_id;
                 admissions.iter_mut().filter(is_claimed).for_each(|it| it.sid = key.sid.to_string());
             }
@@ -352,7 +361,7 @@ impl<S: Store> Attempt<S> {
 
             let is_blocking = matches!(decision, Decision::Exceeded { .. } | Decision::Ask { .. });
             let allowed = !(terms.enforced && is_blocking);
-            next.mark_seen(now, |entry| sessions.shows(&id(&entry.sid), &entry.client_id));
+            next.mark_seen(now, |entry| sessions.shows(&ids.of(&entry.sid), &entry.client_id));
             if !allowed {
                 next.withdraw(&sid, &key.client_id);
             } else if !sessions.shows(&key.sid, &key.client_id) {

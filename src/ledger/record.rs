@@ -93,7 +93,7 @@ pub struct AdmissionEntry {
     pub seen_at: Option<Timestamp>,
     /// Whether the next login of the user to this application takes the entry over, whatever its session: a person chose
     /// sessions for it, and its login goes on.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub claimable: bool,
 }
 
@@ -104,10 +104,6 @@ pub struct RevocationEntry {
     pub sid: String,
     /// Lists whose `since` is before this do not count it.
     pub until: Timestamp,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// How a session began.

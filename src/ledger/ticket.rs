@@ -44,8 +44,7 @@ impl<S: Store> Ledger<S> {
     ) -> Option<T> {
         let read = self.store.read(&key.user).await;
         let ids = self.ids(&read.record, key, sessions);
-        let id = |sid: &str| ids.get(sid).map_or_else(|| sid.to_owned(), |id| (*id).to_owned());
-        let Known { admissions, revoked, origins } = Known::of(&read, since, id);
+        let Known { admissions, revoked, origins } = Known::of(&read, since, &ids);
         (!revoked.contains(&*key.sid)).then(|| decide(&admissions, &revoked, &origins))
     }
 }

@@ -17,6 +17,17 @@ use super::session::{Completeness, SessionList};
 impl LimitCheck<'_> {
     /// Decides the login.
     pub fn decide(&self, inputs: LimitInputs<'_>) -> Decision {
+        self.decide_by(inputs, |evaluation, measured| {
+            evaluation.offer(measured).map(|offer| Decision::Ask { count: offer.count })
+        })
+    }
+
+    /// Decides the login. `ask` decides when the person is asked; `None` says that no choice is enough.
+    pub(super) fn decide_by(
+        &self,
+        inputs: LimitInputs<'_>,
+        ask: impl FnOnce(&Evaluation<'_, '_>, &[MeasuredLimit]) -> Option<Decision>,
+    ) -> Decision {
         let evaluation = Evaluation::new(*self, inputs);
         let measured = evaluation.measure();
         let is_whole = inputs.sessions.completeness() == Completeness::Whole;
@@ -35,7 +46,7 @@ impl LimitCheck<'_> {
                 let count = first.count;
                 let makes_room = match self.may_evict() {
                     false => None,
-                    true if self.asks() => evaluation.offer(&measured).map(|_| Decision::Ask { count }),
+                    true if self.asks() => ask(&evaluation, &measured),
                     true => evaluation.victims(&measured).map(|victims| Decision::Evict { count, victims }),
                 };
                 makes_room.unwrap_or_else(|| Decision::Exceeded {

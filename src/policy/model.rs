@@ -211,8 +211,13 @@ impl Selector {
 }
 
 impl Override {
-    pub(super) fn matches(&self, login: &Login, now: Timestamp) -> bool {
+    /// Whether the override has not expired.
+    pub fn is_active(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| end > now)
+    }
+
+    pub(super) fn matches(&self, login: &Login, now: Timestamp) -> bool {
+        self.is_active(now)
             && selects(self.users.as_ref(), Some(login.user_id()))
             && self.roles.as_ref().is_none_or(|roles| login.context().roles.iter().any(|role| roles.contains(role)))
             && self.selector.matches(login)

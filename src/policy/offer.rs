@@ -38,25 +38,25 @@ pub struct OfferedSession {
 }
 
 impl LimitCheck<'_> {
-    /// What the person may choose. `None` when the login is within every limit, or no choice of the offered sessions is enough.
-    pub fn offer(&self, inputs: LimitInputs<'_>) -> Option<Offer> {
-        let evaluation = Evaluation::new(*self, inputs);
-        let measured = evaluation.measure();
-        evaluation.offer(&measured)
+    /// Decides the login. With [`Decision::Ask`], the second value is what the person may choose.
+    pub fn decide_with_offer(&self, inputs: LimitInputs<'_>) -> (Decision, Option<Offer>) {
+        let mut offered = None;
+        let decision = self.decide_by(inputs, |evaluation, measured| {
+            let offer = offered.insert(evaluation.offer(measured)?);
+            Some(Decision::Ask { count: offer.count })
+        });
+        (decision, offered)
     }
 
     /// Decides a login for which a person chose sessions. [`Decision::Ask`] when the chosen sessions are not what is needed now.
     pub fn decide_choice(&self, inputs: LimitInputs<'_>, chosen: &[String]) -> Decision {
-        let decision = self.decide(inputs);
-        if !matches!(decision, Decision::Ask { .. }) {
-            return decision;
-        }
-        let evaluation = Evaluation::new(*self, inputs);
-        let measured = evaluation.measure();
-        match (evaluation.victims_of(&measured, chosen), &decision) {
-            (Some(victims), Decision::Ask { count }) => Decision::Evict { count: *count, victims },
-            _ => decision,
-        }
+        self.decide_by(inputs, |evaluation, measured| {
+            let Offer { count, needed, .. } = evaluation.offer(measured)?;
+            Some(match evaluation.victims_of(measured, needed, chosen) {
+                Some(victims) => Decision::Evict { count, victims },
+                None => Decision::Ask { count },
+            })
+        })
     }
 }
 
@@ -97,10 +97,9 @@ impl Evaluation<'_, '_> {
         offered.iter().take(MAX_OFFERED).copied().collect()
     }
 
-    /// The sessions to revoke for a choice. `None` when the choice is not what is needed: it has another number of sessions, one
-    /// that cannot be revoked, or leaves a limit exceeded.
-    fn victims_of(&self, measured: &[MeasuredLimit], chosen: &[String]) -> Option<Vec<String>> {
-        let needed = self.offer(measured)?.needed;
+    /// The sessions to revoke for a choice. `None` when the choice is not what is needed: it has not `needed`
+    /// sessions, has one that cannot be revoked, or leaves a limit exceeded.
+    fn victims_of(&self, measured: &[MeasuredLimit], needed: usize, chosen: &[String]) -> Option<Vec<String>> {
         let chosen: Vec<OtherSession<'_>> =
             self.candidates(measured).into_iter().filter(|other| chosen.iter().any(|id| id == other.id)).collect();
         let is_enough = measured.iter().filter(|measured| measured.exceeded).all(|measured| {

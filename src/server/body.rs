@@ -8,6 +8,8 @@
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -18,6 +20,12 @@ use super::request_id::RequestId;
 /// How long a body may take to arrive: the longest timeout that a policy may have. Auth0 gives up on a batch of a log stream after
 /// some seconds as well.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether `Content-Type` names this media type, whatever its parameters.
+pub(super) fn has_type(headers: &HeaderMap, media_type: &str) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.and_then(|text| text.split(';').next()).is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type))
+}
 
 /// Reads a body of at most `max` bytes.
 ///

@@ -92,7 +92,7 @@ pub(super) async fn check(
     let view = bearer(&head.headers)
         .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).ok_or(ErrorKind::Unauthorized))
         .map_err(|kind| unauthorized(&app, &head, kind, &request_id))?;
-    if !is_json(&head.headers) {
+    if !body::has_type(&head.headers, "application/json") {
         let message = "The request is not JSON. Send Content-Type: application/json.";
         return Err(ErrorKind::UnsupportedMediaType.with_message(message, &request_id));
     }
@@ -161,12 +161,6 @@ fn unsupported_encoding(headers: &HeaderMap) -> Option<String> {
     });
     let is_utf8 = |name: &&str| ["utf-8", "utf8", "us-ascii"].iter().any(|known| name.eq_ignore_ascii_case(known));
     compression.or_else(|| charset.filter(|name| !is_utf8(name))).map(str::to_owned)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let essence =
-        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// Answers requests for other paths.

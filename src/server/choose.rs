@@ -59,6 +59,8 @@ struct Fields {
 struct Answer<'a> {
     app: &'a App,
     chooser: &'a Chooser,
+    /// The `Accept-Language` of the browser.
+    accepted: Option<&'a str>,
     language: &'static Language,
     /// The value of the cookie to set.
     browser: Option<&'a str>,
@@ -67,30 +69,25 @@ struct Answer<'a> {
 /// Shows the sessions of a ticket.
 pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
     let arrived = Instant::now();
-    let Some(chooser) = app.checker.chooser().cloned() else { return not_found(State(app), request).await };
+    let Some(chooser) = app.checker.chooser() else { return not_found(State(app), request).await };
     let (head, _) = request.into_parts();
-    let accepted = text(&head.headers, &ACCEPT_LANGUAGE);
-    let answer = Answer { app: &app, chooser: &chooser, language: Language::find(None, accepted), browser: None };
+    let answer = Answer::new(&app, chooser, &head.headers);
     let fields = Fields::parse(head.uri.query().unwrap_or_default().as_bytes());
-    let (ticket, answer) = match answer.open(&fields, accepted) {
+    let (ticket, answer) = match answer.open(&fields) {
         Ok(opened) => opened,
         Err(response) => return *response,
     };
-    let known = cookie(&head.headers);
-    let browser = known.clone().unwrap_or_else(new_browser);
+    let browser = cookie(&head.headers).unwrap_or_else(new_browser);
     let state = app.checker.open_ticket(&ticket, &ticket.browser_code(&browser, &fields.state)).await;
     let links = links(&ticket, &fields);
     match state {
-        TicketState::Elsewhere => return answer.reject(PageRejection::Browser, Message::Elsewhere, &Links::default()),
-        TicketState::Done(_) => {
-            let links = Links { retry_url: None, ..links };
-            return answer.message(StatusCode::OK, Message::Done, &links);
-        }
+        TicketState::Elsewhere => return answer.reject(PageRejection::Browser, &Links::default()),
+        TicketState::Done(_) => return answer.message(StatusCode::OK, Message::Done, &links),
         TicketState::Open => {}
     }
     let answer = Answer { browser: Some(&browser), ..answer };
     if !app.checker.may_show(&ticket) {
-        return answer.reject(PageRejection::WornOut, Message::WornOut, &Links { retry_url: None, ..links });
+        return answer.reject(PageRejection::WornOut, &links);
     }
     let visit = Visit { ticket: &fields.ticket, state: &fields.state, browser: &browser };
     answer.show(&ticket, visit, &links, None, arrived).await
@@ -103,50 +100,45 @@ pub(super) async fn choose(
     request: Request,
 ) -> Response {
     let arrived = Instant::now();
-    let Some(chooser) = app.checker.chooser().cloned() else { return not_found(State(app), request).await };
+    let Some(chooser) = app.checker.chooser() else { return not_found(State(app), request).await };
     let (head, body) = request.into_parts();
-    let accepted = text(&head.headers, &ACCEPT_LANGUAGE);
-    let answer = Answer { app: &app, chooser: &chooser, language: Language::find(None, accepted), browser: None };
+    let answer = Answer::new(&app, chooser, &head.headers);
     if !is_of_the_page(&head.headers, chooser.origin()) {
-        return answer.reject(PageRejection::Origin, Message::Invalid, &Links::default());
+        return answer.reject(PageRejection::Origin, &Links::default());
     }
-    let is_form = text(&head.headers, &CONTENT_TYPE).is_some_and(|kind| {
-        let essence = kind.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    });
+    let is_form = body::has_type(&head.headers, "application/x-www-form-urlencoded");
     let form = if is_form { body::read(body, MAX_FORM_BYTES, &request_id).await.ok() } else { None };
-    let Some(form) = form else { return answer.reject(PageRejection::Form, Message::Invalid, &Links::default()) };
+    let Some(form) = form else { return answer.reject(PageRejection::Form, &Links::default()) };
     let fields = Fields::parse(&form);
-    let (ticket, answer) = match answer.open(&fields, accepted) {
+    let (ticket, answer) = match answer.open(&fields) {
         Ok(opened) => opened,
         Err(response) => return *response,
     };
     let Some(browser) = cookie(&head.headers) else {
-        return answer.reject(PageRejection::Browser, Message::Elsewhere, &Links::default());
+        return answer.reject(PageRejection::Browser, &Links::default());
     };
     let browser_code = ticket.browser_code(&browser, &fields.state);
     if !is_same_code(&browser_code, &fields.binding) {
-        return answer.reject(PageRejection::Browser, Message::Elsewhere, &Links::default());
+        return answer.reject(PageRejection::Browser, &Links::default());
     }
     let links = links(&ticket, &fields);
-    let going_on = Links { retry_url: None, ..links.clone() };
     match app.checker.open_ticket(&ticket, &browser_code).await {
-        TicketState::Elsewhere => return answer.reject(PageRejection::Browser, Message::Elsewhere, &Links::default()),
+        TicketState::Elsewhere => return answer.reject(PageRejection::Browser, &Links::default()),
         // A double click, or a form that was sent again.
         TicketState::Done(choice) if fields.is_cancelled || choice == ticket.choice_code(&fields.sessions) => {
-            return answer.message(StatusCode::OK, Message::Continue, &going_on);
+            return answer.message(StatusCode::OK, Message::Continue, &links);
         }
-        TicketState::Done(_) => return answer.reject(PageRejection::Done, Message::Done, &going_on),
+        TicketState::Done(_) => return answer.reject(PageRejection::Done, &links),
         TicketState::Open => {}
     }
     if fields.is_cancelled {
         chooser.metrics().outcome(&ticket.ticket.tenant, ChoiceOutcome::Cancelled);
-        return answer.message(StatusCode::OK, Message::Continue, &going_on);
+        return answer.message(StatusCode::OK, Message::Continue, &links);
     }
     let ticket = Arc::new(ticket);
     // When the browser goes away, an eviction must not stop halfway.
     let carrying_out = {
-        let (app, ticket, sessions) = (Arc::clone(&app), Arc::clone(&ticket), fields.sessions.clone());
+        let (app, ticket, sessions) = (Arc::clone(&app), Arc::clone(&ticket), fields.sessions);
         let running = app.checks.token();
         async move {
             let chosen = app.checker.choose(&app.checker.snapshot(), &ticket, &sessions, arrived).await;
@@ -158,12 +150,12 @@ pub(super) async fn choose(
     let answer = Answer { browser: Some(&browser), ..answer };
     let visit = Visit { ticket: &fields.ticket, state: &fields.state, browser: &browser };
     match chosen {
-        Chosen::Ended | Chosen::NotNeeded => answer.message(StatusCode::OK, Message::Continue, &going_on),
+        Chosen::Ended | Chosen::NotNeeded => answer.message(StatusCode::OK, Message::Continue, &links),
         Chosen::Unfit => answer.show(&ticket, visit, &links, Some(Problem::Unfit), arrived).await,
         Chosen::Failed => answer.show(&ticket, visit, &links, Some(Problem::Failed), arrived).await,
         Chosen::Impossible => answer.message(StatusCode::CONFLICT, Message::Impossible, &links),
         Chosen::Unavailable => answer.message(StatusCode::SERVICE_UNAVAILABLE, Message::Unavailable, &links),
-        Chosen::WornOut => answer.reject(PageRejection::WornOut, Message::WornOut, &going_on),
+        Chosen::WornOut => answer.reject(PageRejection::WornOut, &links),
     }
 }
 
@@ -190,21 +182,25 @@ fn plain(app: &App, request: &Request, status: StatusCode) -> Response {
 }
 
 impl<'a> Answer<'a> {
+    /// In the language of the browser, and without a cookie.
+    fn new(app: &'a App, chooser: &'a Chooser, headers: &'a HeaderMap) -> Self {
+        let accepted = text(headers, &ACCEPT_LANGUAGE);
+        Self { app, chooser, accepted, language: Language::find(None, accepted), browser: None }
+    }
+
     /// Reads the ticket and checks the state of its login. The pages are then in the language of the login.
-    fn open(self, fields: &Fields, accepted: Option<&str>) -> Result<(OpenTicket, Self), Box<Response>> {
-        let of_login = |locale: Option<&str>| Self { language: Language::find(locale, accepted), ..self };
+    fn open(self, fields: &Fields) -> Result<(OpenTicket, Self), Box<Response>> {
+        let of_login = |locale: Option<&str>| Self { language: Language::find(locale, self.accepted), ..self };
         match self.chooser.open(&fields.ticket, self.app.checker.now()) {
             Ok(ticket) => {
                 let answer = of_login(ticket.ticket.locale.as_deref());
                 if is_state(&fields.state) {
                     Ok((ticket, answer))
                 } else {
-                    Err(Box::new(answer.reject(PageRejection::State, Message::Invalid, &Links::default())))
+                    Err(Box::new(answer.reject(PageRejection::State, &Links::default())))
                 }
             }
-            Err(TicketError::Invalid) => {
-                Err(Box::new(self.reject(PageRejection::Ticket, Message::Invalid, &Links::default())))
-            }
+            Err(TicketError::Invalid) => Err(Box::new(self.reject(PageRejection::Ticket, &Links::default()))),
             Err(TicketError::Expired(ticket)) => {
                 self.chooser.metrics().outcome(&ticket.tenant, ChoiceOutcome::Expired);
                 let answer = of_login(ticket.locale.as_deref());
@@ -240,7 +236,7 @@ impl<'a> Answer<'a> {
             }
             Choices::NotNeeded => {
                 metrics.outcome(tenant, ChoiceOutcome::NotNeeded);
-                self.message(StatusCode::OK, Message::Continue, &Links { retry_url: None, ..links.clone() })
+                self.message(StatusCode::OK, Message::Continue, links)
             }
             Choices::Impossible => {
                 metrics.outcome(tenant, ChoiceOutcome::Impossible);
@@ -253,16 +249,19 @@ impl<'a> Answer<'a> {
         }
     }
 
-    fn reject(&self, reason: PageRejection, message: Message, links: &Links) -> Response {
+    fn reject(&self, reason: PageRejection, links: &Links) -> Response {
         self.chooser.metrics().rejected(reason);
         if let Some(suppressed) = self.app.rejections.log(true) {
             tracing::info!(error = reason.as_str(), suppressed, "request to the page for choosing sessions rejected");
         }
-        let status = match reason {
-            PageRejection::Ticket | PageRejection::State | PageRejection::Form => StatusCode::BAD_REQUEST,
-            PageRejection::Browser | PageRejection::Origin => StatusCode::FORBIDDEN,
-            PageRejection::Done => StatusCode::CONFLICT,
-            PageRejection::WornOut => StatusCode::TOO_MANY_REQUESTS,
+        let (status, message) = match reason {
+            PageRejection::Ticket | PageRejection::State | PageRejection::Form => {
+                (StatusCode::BAD_REQUEST, Message::Invalid)
+            }
+            PageRejection::Origin => (StatusCode::FORBIDDEN, Message::Invalid),
+            PageRejection::Browser => (StatusCode::FORBIDDEN, Message::Elsewhere),
+            PageRejection::Done => (StatusCode::CONFLICT, Message::Done),
+            PageRejection::WornOut => (StatusCode::TOO_MANY_REQUESTS, Message::WornOut),
         };
         self.message(status, message, links)
     }

@@ -68,8 +68,9 @@ impl TlsFiles {
     async fn read(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let files = self.clone();
         let read = spawn_blocking(move || {
-            let roots = files.client_ca.as_deref().map(|file| client_roots(file).map_err(|error| (file, error)));
-            let roots = roots.transpose().map_err(|(file, source)| TlsError::ClientCa { file: show(file), source })?;
+            let client_roots =
+                |file: &Path| client_roots(file).map_err(|source| TlsError::ClientCa { file: show(file), source });
+            let roots = files.client_ca.as_deref().map(client_roots).transpose()?;
             config(&files, roots).map_err(|source| files.error(source))
         });
         read.await.unwrap_or_else(|error| Err(self.error(io::Error::other(error)))).map(Arc::new)

@@ -33,7 +33,7 @@ pub(super) fn chooser(
     }
     let keys = file.as_ref().map_or_else(TicketKeys::random, |file| file.value().clone());
     let pages = match &config.page_dir {
-        Some(folder) => Pages::read(folder).map_err(|error| RunError::Pages(error.to_string()))?,
+        Some(folder) => Pages::read(folder)?,
         None => Pages::built_in(),
     };
     Ok((Arc::new(Chooser::new(&config.url, keys, pages, metrics)), file))
@@ -50,11 +50,11 @@ pub(super) async fn follow_pages(config: ChooseConfig, chooser: Arc<Chooser>) ->
     let mut failing = false;
     loop {
         ticks.tick().await;
-        let path = folder.clone();
-        match spawn_blocking(move || Pages::read(&path)).await? {
-            Ok(pages) => {
+        let (path, pages) = (folder.clone(), chooser.pages());
+        match spawn_blocking(move || pages.read_if_changed(&path)).await? {
+            Ok(changed) => {
                 failing = false;
-                if !pages.is_same(&chooser.pages()) {
+                if let Some(pages) = changed {
                     tracing::info!(folder = %folder.display(), "templates of --choose-page-dir changed");
                     chooser.set_pages(pages);
                 }

@@ -21,8 +21,8 @@ const OTHER_DESCRIPTORS: u64 = 96;
 /// The least number of connections for checks, however few descriptors there are.
 const MIN_CONNECTIONS: usize = 16;
 
-/// The limits of the listener for checks, beside `others`: what is configured, or fewer when the process may open too few files. Raises the
-/// process's own limit first, as far as the system permits.
+/// The limits of the listener for checks, beside `others`: what is configured, or fewer when the process may open too few files.
+/// Raises the process's own limit first, as far as the system permits.
 pub(super) fn connection_limits(
     total: usize,
     per_source: Option<usize>,

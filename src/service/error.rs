@@ -8,6 +8,7 @@ use tokio::task::JoinError;
 
 use crate::args::{BAD_USAGE, FAILED, ListenAddress};
 use crate::auth0::SetupError;
+use crate::choose::PageError;
 use crate::controller::ClusterError;
 use crate::secret::MIN_CALLER_TOKEN;
 use crate::server::TlsError;
@@ -42,7 +43,7 @@ pub enum RunError {
     TicketKeys(u32),
     /// A template of `--choose-page-dir` cannot be used.
     #[error("--choose-page-dir: {0}")]
-    Pages(String),
+    Pages(#[from] PageError),
     /// The ledger's URL is invalid.
     #[error("--ledger: the URL is invalid: {0}")]
     Ledger(String),

@@ -190,18 +190,17 @@ impl Service {
         let (tls, public_tls) = match config.tls {
             Some(files) => {
                 let loaded = files.load().await?;
+                let mut public_tls = loaded.clone();
                 let mut listeners = vec![(files.clone(), loaded.clone())];
-                let mut public_tls = None;
-                if config.logs_listen.is_some() || config.choose.is_some() {
+                if files.client_ca.is_some() && (config.logs_listen.is_some() || config.choose.is_some()) {
                     // Auth0 has no client certificate for its log streams, nor have browsers.
                     let files = TlsFiles { client_ca: None, ..files };
-                    let loaded = files.load().await?;
-                    listeners.push((files, loaded.clone()));
-                    public_tls = Some(loaded);
+                    public_tls = files.load().await?;
+                    listeners.push((files, public_tls.clone()));
                 }
                 let follower = follow_certificates(listeners, Arc::clone(&reload));
                 background_tasks.spawn(named("the reader of --tls-cert and --tls-client-ca", follower));
-                (Some(loaded), public_tls)
+                (Some(loaded), Some(public_tls))
             }
             None => (None, None),
         };

@@ -104,7 +104,7 @@ fn latest_use_is_offered_first_and_as_many_as_are_too_many() {
     let check = policy.asked_check(None, "u", "c1", "s9").unwrap();
     let nothing = Default::default();
     let list = listed();
-    let offer = check.offer(inputs(&list, &nothing)).unwrap();
+    let offer = check.decide_with_offer(inputs(&list, &nothing)).1.unwrap();
     let ids: Vec<&str> = offer.sessions.iter().map(|session| session.id.as_str()).collect();
     assert_eq!((ids, offer.needed, offer.needed_marked, offer.hidden), (vec!["s1", "s2"], 1, 0, 0));
     let choose = |chosen: &[&str]| {
@@ -117,7 +117,7 @@ fn latest_use_is_offered_first_and_as_many_as_are_too_many() {
     }
     let within = asking(json!({ "limits": { "perClient": 3 } }));
     let check = within.asked_check(None, "u", "c1", "s9").unwrap();
-    assert!(check.offer(inputs(&list, &nothing)).is_none());
+    assert!(check.decide_with_offer(inputs(&list, &nothing)).1.is_none());
     assert!(is_within(&check.decide_choice(inputs(&list, &nothing), &["s1".to_owned()])), "nothing is needed any more");
 }
 
@@ -130,7 +130,7 @@ fn twenty_sessions_are_offered_and_the_rest_is_counted() {
     let nothing = Default::default();
     let offer = |limit: i64, count: i64| {
         let policy = asking(json!({ "limits": { "perClient": limit } }));
-        policy.asked_check(None, "u", "c1", "new").unwrap().offer(inputs(&many(count), &nothing))
+        policy.asked_check(None, "u", "c1", "new").unwrap().decide_with_offer(inputs(&many(count), &nothing)).1
     };
     let some = offer(10, 29).unwrap();
     assert_eq!((some.needed, some.sessions.len(), some.hidden, &*some.sessions[0].id), (20, 20, 9, "s000"));
@@ -148,11 +148,11 @@ fn nested_limits_are_all_satisfied() {
     let check = policy.asked_check(None, "u", "c1", "s9").unwrap();
     // One too many under both limits: only a session of the application is enough for both.
     let list = sessions(2);
-    let offer = check.offer(inputs(&list, &nothing)).unwrap();
+    let offer = check.decide_with_offer(inputs(&list, &nothing)).1.unwrap();
     assert_eq!((offer.needed, offer.needed_marked, offer.sessions.len()), (1, 0, 1));
     // Two too many of the user, one of them of the application.
     let list = sessions(3);
-    let offer = check.offer(inputs(&list, &nothing)).unwrap();
+    let offer = check.decide_with_offer(inputs(&list, &nothing)).1.unwrap();
     assert_eq!((offer.needed, offer.needed_marked, offer.sessions.len()), (2, 1, 4));
     let marked: Vec<&str> = offer.sessions.iter().filter(|it| it.is_marked).map(|it| it.id.as_str()).collect();
     assert_eq!(marked, ["s1"]);
@@ -167,7 +167,7 @@ fn session_that_cannot_be_revoked_is_not_offered() {
     let check = policy.asked_check(None, "u", "c1", "s9").unwrap();
     let nothing = Default::default();
     let list = SessionList::new("u", [session("unusual id", &["c1"])]);
-    assert!(check.offer(inputs(&list, &nothing)).is_none());
+    assert!(check.decide_with_offer(inputs(&list, &nothing)).1.is_none());
     assert!(matches!(check.decide(inputs(&list, &nothing)), Decision::Exceeded { .. }));
 }
 
