@@ -15,8 +15,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 /// The time of day, and a monotonic time that agrees with it. Clones are the same clock. The default is the system's.
@@ -50,33 +51,28 @@ impl ServiceClock {
             None => Instant::now(),
             Some(followed) => {
                 let (timestamp, instant) = followed.began;
-                shift(instant, (followed.source)().duration_since(timestamp))
+                let since = Duration::try_from((followed.source)().duration_since(timestamp)).unwrap_or_default();
+                instant.checked_add(since).unwrap_or(instant)
             }
         }
     }
 
     /// The moment of this clock at which a timer for `at` ends.
     pub fn clock_time(&self, at: Instant) -> Instant {
-        if self.0.is_none() { at } else { shift(self.instant(), difference(at, Instant::now())) }
+        if self.0.is_none() { at } else { convert(at, Instant::now(), self.instant()) }
     }
 
     /// The moment for which a timer has to be set that ends at `at` of this clock.
     pub fn timer_time(&self, at: Instant) -> Instant {
-        if self.0.is_none() { at } else { shift(Instant::now(), difference(at, self.instant())) }
+        if self.0.is_none() { at } else { convert(at, self.instant(), Instant::now()) }
     }
 }
 
-/// How long `later` is after `earlier`; negative when it is before.
-fn difference(later: Instant, earlier: Instant) -> SignedDuration {
-    let length = |from, to: Instant| SignedDuration::try_from(to.duration_since(from)).unwrap_or(SignedDuration::MAX);
-    if later >= earlier { length(earlier, later) } else { -length(later, earlier) }
-}
-
-/// The instant moved by a duration. One that cannot be represented does not move.
-fn shift(instant: Instant, by: SignedDuration) -> Instant {
-    let moved =
-        if by.is_negative() { instant.checked_sub(by.unsigned_abs()) } else { instant.checked_add(by.unsigned_abs()) };
-    moved.unwrap_or(instant)
+/// The moment `at` of a clock that shows `from` now, on a clock that shows `to` now. One that cannot be represented does not
+/// move.
+fn convert(at: Instant, from: Instant, to: Instant) -> Instant {
+    let moved = if to >= from { at.checked_add(to - from) } else { at.checked_sub(from - to) };
+    moved.unwrap_or(at)
 }
 
 impl fmt::Debug for ServiceClock {
@@ -88,7 +84,6 @@ impl fmt::Debug for ServiceClock {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
-    use std::time::Duration;
 
     use super::*;
 

@@ -27,6 +27,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`args`], [`cli`] | the options and exit codes; the commands |
+//! | `playground`, `scenario` | the demo's: the page; a scenario format and its player |
 //! | [`service`] | the composition root: builds and runs what `serve` is made of |
 //! | [`server`] | HTTP: routers, handlers, errors, sockets, request ids |
 //! | [`check`] | the steps of a check, for the server and for the command line; session lists shared between checks |
@@ -45,7 +46,6 @@
 //! | [`crd`] | the `SessionPolicy` resource: types, schema, rules of the API server |
 //! | [`secret`] | the types of Secret: credentials and caller tokens |
 //! | [`metrics`], [`telemetry`] | the registry of metric families; logs and traces |
-//! | `scenario`, `playground` | the demo's: a scenario format and its player; the page |
 //! | [`readiness`], [`shutdown`] | what `/readyz` waits for; signals and draining |
 //! | [`clock`] | the time of decisions and of what is kept |
 //! | `sampler`, `backoff`, `loose_json` | bounds how often something happens; pauses between tries; reads JSON of any shape |

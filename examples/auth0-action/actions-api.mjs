@@ -25,9 +25,9 @@ export function login({ secrets, ...fields } = {}) {
 
 /**
  * Runs the Action on a login. `revoke` is what `api.session.revoke` does: 'works' (as on an Enterprise plan), 'missing'
- * or 'throws'. `cache` is what `api.cache` holds. `redirect` is whether Auth0 can redirect the login, or 'throws', or 'missing'. `continued` runs the handler for a
- * user who comes back from a page. Returns what the Action did (`[['deny', message]]`, `[['revoke', message]]`,
- * `[['redirect', url]]` or `[]`) and its console lines.
+ * or 'throws'. `cache` is what `api.cache` holds. `redirect` is whether Auth0 can redirect the login, or 'throws', or
+ * 'missing'. `continued` runs the handler for a user who comes back from a page. Returns what the Action did
+ * (`[['deny', message]]`, `[['revoke', message]]`, `[['redirect', url]]` or `[]`) and its console lines.
  */
 export async function run(t, event, { revoke = 'works', cache = new Map(), redirect = false, continued = false } = {}) {
   const done = [];

@@ -62,8 +62,7 @@ function redirection({ request }, api, continued) {
 function ask(api, { choose }) {
   if (typeof choose?.url !== 'string' || typeof api.redirect?.sendUserTo !== 'function') return false;
   try {
-    const { protocol, hostname } = new URL(choose.url);
-    if (protocol !== 'https:' && !(protocol === 'http:' && LOCAL.includes(hostname))) return false;
+    if (!isSafe(new URL(choose.url))) return false;
     api.redirect.sendUserTo(choose.url);
     log('the user chooses which sessions to end');
     return true;
@@ -218,12 +217,13 @@ function endpoint(text) {
   } catch {
     throw new CheckError('secret SESSION_CHECKER_URL is missing or not a URL');
   }
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && LOCAL.includes(url.hostname))) {
-    throw new CheckError('secret SESSION_CHECKER_URL is not an https URL');
-  }
+  if (!isSafe(url)) throw new CheckError('secret SESSION_CHECKER_URL is not an https URL');
   url.pathname = `${url.pathname.replace(/\/+$/, '').replace(/\/check$/, '')}/check`;
   return url;
 }
+
+/** Whether a URL uses HTTPS, or http on one machine. */
+const isSafe = ({ protocol, hostname }) => protocol === 'https:' || (protocol === 'http:' && LOCAL.includes(hostname));
 
 function headers(event, token) {
   const result = { 'Content-Type': 'application/json', Accept: 'application/json' };

@@ -55,8 +55,7 @@ impl Clock {
         let Some(stopped) = &self.0.stopped else { return };
         let mut running_since = stopped.running_since();
         let Some(since) = running_since.take() else { return };
-        let ahead = SignedDuration::from_nanos(self.0.ahead.load(Ordering::SeqCst));
-        let shown = stopped.at + ahead + SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::ZERO);
+        let shown = stopped.at + self.0.ahead() + running_for(Some(since));
         let second = 1_000_000_000;
         let rest = i64::from(shown.subsec_nanosecond()).rem_euclid(second);
         let next = shown + SignedDuration::from_nanos((second - rest) % second);
@@ -66,13 +65,22 @@ impl Clock {
 
     /// The time that it shows.
     pub fn now(&self) -> Timestamp {
-        let ahead = || SignedDuration::from_nanos(self.0.ahead.load(Ordering::SeqCst));
-        let Some(stopped) = &self.0.stopped else { return Timestamp::now() + ahead() };
+        let Some(stopped) = &self.0.stopped else { return Timestamp::now() + self.0.ahead() };
         // Held while `ahead` is read: a clock that is being stopped must not seem to go back.
         let running_since = stopped.running_since();
-        let running = running_since.map(|since| since.elapsed()).unwrap_or_default();
-        stopped.at + ahead() + SignedDuration::try_from(running).unwrap_or(SignedDuration::ZERO)
+        stopped.at + self.0.ahead() + running_for(*running_since)
     }
+}
+
+impl Time {
+    fn ahead(&self) -> SignedDuration {
+        SignedDuration::from_nanos(self.ahead.load(Ordering::SeqCst))
+    }
+}
+
+fn running_for(since: Option<Instant>) -> SignedDuration {
+    let running = since.map(|since| since.elapsed()).unwrap_or_default();
+    SignedDuration::try_from(running).unwrap_or(SignedDuration::ZERO)
 }
 
 impl Stopped {

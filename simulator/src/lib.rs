@@ -8,8 +8,8 @@
 //!             connection    router                    token_endpoint ──▶ applications, assertions, tokens
 //!  socket ──▶ (reset, …) ──▶ record ─▶ fault? ─▶ rate ─┤
 //!                                                      management ─────▶ users and their sessions
-//!  browser ──▶ login_host ──▶ Action ──▶ callback           ▲
 //!                                                                          ▲
+//!  browser ──▶ login_host ──▶ Action, callback ────────────────────────────┤
 //!  test, demo ──▶ Simulator: sessions, logins, faults, clock ──────────────┘
 //!                                       └──▶ log_stream ──▶ webhook
 //! ```

@@ -11,7 +11,7 @@
 //! (`prompt=none`) that an Action redirects ends with `interaction_required`.
 //!
 //! Nobody types a password: `user` in the query of `/authorize` is who logs in, `mfa` says that a second factor was used. The Action
-//! runs in a process of its own, which [`Simulator::run_actions_at`](super::Simulator::run_actions_at) names.
+//! runs in another process, which [`Simulator::run_actions_at`](super::Simulator::run_actions_at) names.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,7 +102,7 @@ async fn authorize(tenant: &Arc<Tenant>, parts: &Parts) -> Response {
     };
     let session = cookie(parts, SESSION_COOKIE);
     let Some(user) = query.get("user") else {
-        return callback(&request, &[("error", "login_required"), ("error_description", "Login required")]);
+        return error_callback(&request, "login_required", "Login required");
     };
     let login = Login::begin(Arc::clone(tenant), user, client_id, session.as_deref());
     let browser = cookie(parts, BROWSER_COOKIE).unwrap_or_else(code);
@@ -139,48 +139,35 @@ fn finish(
     browser: String,
     outcome: Result<ActionOutcome, &'static str>,
 ) -> Response {
-    let denied =
-        |description: &str| [("error", "access_denied".to_owned()), ("error_description", description.to_owned())];
-    let to = |pairs: &[(&str, String)]| {
-        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        callback(&request, &pairs)
-    };
     match outcome {
         Err(problem) => {
             login.deny();
-            to(&denied(problem))
+            error_callback(&request, "access_denied", problem)
         }
         Ok(ActionOutcome::Deny(message)) => {
             login.deny();
-            to(&denied(&message))
+            error_callback(&request, "access_denied", &message)
         }
         Ok(ActionOutcome::Revoke(message)) => {
             login.revoke();
-            to(&denied(&message))
+            error_callback(&request, "access_denied", &message)
         }
         Ok(ActionOutcome::Redirect(_)) if request.prompt.as_deref() == Some("none") => {
             login.deny();
-            let description = "Interaction required".to_owned();
-            to(&[("error", "interaction_required".to_owned()), ("error_description", description)])
+            error_callback(&request, "interaction_required", "Interaction required")
         }
         Ok(ActionOutcome::Redirect(url)) => {
             let Ok(mut url) = Url::parse(&url) else { return page(StatusCode::BAD_REQUEST, "the redirect is no URL") };
             let state = code();
             url.query_pairs_mut().append_pair("state", &state);
-            let cookie = set_cookie(BROWSER_COOKIE, &browser);
+            let response = with_cookie(found(url.as_str()), BROWSER_COOKIE, &browser);
             let waiting = RedirectedLogin { login, request, browser };
             tenant.login_host.redirected.lock().unwrap_or_else(PoisonError::into_inner).insert(state, waiting);
-            found(url.as_str(), Some(cookie))
+            response
         }
         Ok(ActionOutcome::Nothing) => match login.complete() {
-            Some(sid) => {
-                let mut response = to(&[("code", code())]);
-                if let Ok(cookie) = HeaderValue::try_from(set_cookie(SESSION_COOKIE, &sid)) {
-                    response.headers_mut().append(SET_COOKIE, cookie);
-                }
-                response
-            }
-            None => to(&denied("The session has ended.")),
+            Some(sid) => with_cookie(callback(&request, &[("code", &code())]), SESSION_COOKIE, &sid),
+            None => error_callback(&request, "access_denied", "The session has ended."),
         },
     }
 }
@@ -227,21 +214,23 @@ async fn run_action(
     })
 }
 
+/// Sends the browser back to the application with an error.
+fn error_callback(request: &AuthorizeRequest, error: &str, description: &str) -> Response {
+    callback(request, &[("error", error), ("error_description", description)])
+}
+
 /// Sends the browser back to the application.
 fn callback(request: &AuthorizeRequest, pairs: &[(&str, &str)]) -> Response {
     let state = request.state.as_deref().map(|state| ("state", state));
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).extend_pairs(state).finish();
     let separator = if request.redirect_uri.contains('?') { '&' } else { '?' };
-    found(&format!("{}{separator}{query}", request.redirect_uri), None)
+    found(&format!("{}{separator}{query}", request.redirect_uri))
 }
 
-fn found(location: &str, cookie: Option<String>) -> Response {
+fn found(location: &str) -> Response {
     let mut response = page(StatusCode::FOUND, "");
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);
-    }
-    if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
-        response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
 }
@@ -252,9 +241,13 @@ fn page(status: StatusCode, text: &str) -> Response {
     response
 }
 
-/// A cookie that also comes with the requests that other sites cause, as Auth0's.
-fn set_cookie(name: &str, value: &str) -> String {
-    format!("{name}={value}; Path=/; HttpOnly; Secure; SameSite=None")
+/// Sets a cookie that also comes with the requests that other sites cause, as Auth0's.
+fn with_cookie(mut response: Response, name: &str, value: &str) -> Response {
+    let cookie = format!("{name}={value}; Path=/; HttpOnly; Secure; SameSite=None");
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
 }
 
 fn cookie(parts: &Parts, name: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! `session-checker demo`: a simulated tenant, an example policy and the service, all on loopback, and the playground.
 //!
-//! The requests that it prints go to a tenant and a service on the machine's clock. The playground has a tenant and a service
-//! of its own, with the clock of its scenario, so that clicking does not change what the printed requests show.
+//! The requests that it prints go to a tenant and a service on the machine's clock. The playground has another
+//! tenant and service, with the clock of its scenario, so that clicking does not change what the printed requests show.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,17 +11,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use simulator::{Application, Options, Session, Simulator};
 use tokio::net::TcpListener;
-use url::Url;
 
 use crate::args::{DemoArgs, ListenAddress};
 use crate::clock::ServiceClock;
 use crate::playground::Playground;
-use crate::service::{RunError, Service, ServiceConfig, Source, SourceConfig};
+use crate::scenario::{CLIENT, DOMAIN, TOKEN};
+use crate::service::{RunError, Service, ServiceConfig, SourceConfig};
 use crate::shutdown::Signals;
 
-const DOMAIN: &str = "demo.eu.auth0.com";
+/// The tenant, its credential and the caller's token are those of scenarios, too.
 const MANIFESTS: &str = include_str!("../../examples/demo.yaml");
-const TOKEN: &str = "demo-caller-token";
 const CLIENT_ID: &str = "demo-app";
 /// The usual port of the playground.
 const PLAYGROUND_PORT: u16 = 3001;
@@ -45,8 +44,10 @@ pub async fn run(args: DemoArgs) -> Result<(), RunError> {
     let tenant = Simulator::start(Options::new(DOMAIN)).await.map_err(failed)?;
     add_users(&tenant);
     let (page, page_address) = playground(args.playground_listen.as_ref()).await?;
-    let endpoint = tenant.url().parse().map_err(|error| RunError::Command(format!("the tenant's URL: {error}")))?;
-    let service = Service::start(service_config(&args, endpoint)).await?;
+    let source = SourceConfig::simulated(MANIFESTS, DOMAIN, &tenant.url())?;
+    let loopback = ServiceConfig::on_loopback(source, ServiceClock::default());
+    let (listen, admin_listen) = (args.listen.clone(), args.admin_listen.clone());
+    let service = Service::start(ServiceConfig { listen, admin_listen, ..loopback }).await?;
 
     let page_url = format!("http://{page_address}/");
     println!(
@@ -121,25 +122,11 @@ fn open_in_browser(url: &str) {
 
 /// Adds users below, at and above the limit.
 fn add_users(tenant: &Simulator) {
-    tenant.add_application(Application::with_secret("demo-client", "demo-secret"));
+    tenant.add_application(Application::with_secret(CLIENT.0, CLIENT.1));
     let now = Timestamp::now();
     let ago = |minutes| now - SignedDuration::from_mins(minutes);
     tenant.add_session("auth0|anna", Session::new("anna-laptop", now));
     tenant.add_session("auth0|bert", Session::new("bert-laptop", ago(90)).client(CLIENT_ID));
     tenant.add_session("auth0|carla", Session::new("carla-laptop", ago(30)).client(CLIENT_ID));
     tenant.add_session("auth0|carla", Session::new("carla-phone", now));
-}
-
-/// The service with the example policy, its tenant at `endpoint`. The environment configures `serve`, not the demo.
-fn service_config(args: &DemoArgs, endpoint: Url) -> ServiceConfig {
-    let source = SourceConfig {
-        policies: Source::Text(MANIFESTS.into()),
-        endpoints: [(DOMAIN.to_owned(), endpoint)].into(),
-        ca_file: None,
-        ca_only: false,
-        proxy: None,
-        proxy_credentials_file: None,
-    };
-    let loopback = ServiceConfig::on_loopback(source, ServiceClock::default());
-    ServiceConfig { listen: args.listen.clone(), admin_listen: args.admin_listen.clone(), ..loopback }
 }

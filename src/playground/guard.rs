@@ -1,7 +1,7 @@
 //! Which requests the playground takes, and the headers of its answers.
 //!
-//! Any website can make a browser on this machine send requests to loopback. A name of its own that resolves to loopback
-//! gives it another `Host`, and its requests have another origin: both are rejected. The page itself may be opened from
+//! Any website can make a browser on this machine send requests to loopback. They have another origin, and another `Host`
+//! when they go to a name of the website that resolves to loopback: both are rejected. The page itself may be opened from
 //! anywhere, because opening it changes nothing.
 
 use std::net::SocketAddr;
@@ -12,6 +12,8 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderNam
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+
+use crate::server::is_same_origin;
 
 /// Nothing is loaded but this page's own files, nothing frames it, and no script makes markup of text.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -30,8 +32,7 @@ impl Origins {
     }
 
     fn allow(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), &'static str> {
-        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let host = text(HOST).unwrap_or_default();
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         if !self.0.iter().any(|known| known == host) {
             return Err("this is not the Host of the playground: open the address that `demo` printed");
         }
@@ -39,16 +40,14 @@ impl Origins {
         if is_read && path == "/" {
             return Ok(());
         }
-        let is_own = match (text(HeaderName::from_static("sec-fetch-site")), text(ORIGIN)) {
-            (Some("same-origin"), _) => true,
+        let is_direct = match headers.get("sec-fetch-site") {
             // Typed into the address bar.
-            (Some("none"), _) => is_read,
-            (Some(_), _) => false,
-            (None, Some(origin)) => origin.strip_prefix("http://") == Some(host),
-            // `curl`, and browsers that send neither: they may look.
-            (None, None) => is_read,
+            Some(site) => site == "none",
+            // `curl`, and browsers that send neither header: they may look.
+            None => !headers.contains_key(ORIGIN),
         };
-        if is_own { Ok(()) } else { Err("only the playground's own page may send this request") }
+        let is_allowed = is_same_origin(headers, &format!("http://{host}")) || (is_read && is_direct);
+        if is_allowed { Ok(()) } else { Err("only the playground's own page may send this request") }
     }
 }
 

@@ -23,6 +23,7 @@ mod assets;
 mod guard;
 mod routes;
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -95,7 +96,7 @@ impl Playground {
     async fn start_if_needed(&self) -> Result<(), Rejected> {
         let mut run = self.run.lock().await;
         if run.is_none() {
-            let scenario = Scenario::parse(SCENES[0]).map_err(|error| Rejected::because(&error.to_string()))?;
+            let scenario = Scenario::parse(SCENES[0]).map_err(Rejected::because)?;
             self.replace(&mut run, &scenario, &[]).await?;
         }
         Ok(())
@@ -103,7 +104,7 @@ impl Playground {
 
     /// Plays another scenario from its start.
     async fn open(&self, text: &str) -> Result<(), Rejected> {
-        let scenario = Scenario::parse(text).map_err(|error| Rejected::because(&error.to_string()))?;
+        let scenario = Scenario::parse(text).map_err(Rejected::because)?;
         self.replace(&mut *self.run.lock().await, &scenario, &[]).await
     }
 
@@ -112,9 +113,9 @@ impl Playground {
         let mut run = self.run.lock().await;
         let run = run.as_mut().ok_or_else(Rejected::without_run)?;
         if run.scenario().steps.len() >= MAX_STEPS {
-            return Err(Rejected::because(&format!("there are {MAX_STEPS} steps already: start again")));
+            return Err(Rejected::because(format!("there are {MAX_STEPS} steps already: start again")));
         }
-        let step = ScenarioStep::read(step, run.scenario()).map_err(|error| Rejected::because(&error))?;
+        let step = ScenarioStep::read(step, run.scenario()).map_err(Rejected::because)?;
         self.publish(run, true, &[]);
         run.play(step).await;
         self.publish(run, false, &[]);
@@ -159,7 +160,7 @@ impl Playground {
         scenario: &Scenario,
         before: &[StepRecord],
     ) -> Result<(), Rejected> {
-        let started = ScenarioRun::start(scenario).await.map_err(|error| Rejected::because(&error.to_string()))?;
+        let started = ScenarioRun::start(scenario).await.map_err(Rejected::because)?;
         if let Some(old) = run.take() {
             old.stop().await;
         }
@@ -185,8 +186,8 @@ impl Playground {
 }
 
 impl Rejected {
-    fn because(error: &str) -> Self {
-        Self(json!({ "error": error }))
+    fn because(error: impl Display) -> Self {
+        Self(json!({ "error": error.to_string() }))
     }
 
     fn without_run() -> Self {

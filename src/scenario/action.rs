@@ -11,6 +11,9 @@ use simulator::Login;
 use super::policy_text::TOKEN;
 use super::{FailMode, Person};
 
+/// The protocol and the connection of every login of a scenario.
+pub(super) const PROTOCOL: &str = "oidc-basic-profile";
+pub(super) const CONNECTION: &str = "Username-Password-Authentication";
 /// The Action's `TIMEOUT_MS`, by default.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// What the Action shows when the service gives no answer and no message.
@@ -35,8 +38,8 @@ pub(super) fn request(person: &Person, login: &Login, mfa: bool) -> Value {
         "user_id": login.user_id(),
         "client_id": login.client_id(),
         "sid": login.sid(),
-        "protocol": "oidc-basic-profile",
-        "connection": "Username-Password-Authentication",
+        "protocol": PROTOCOL,
+        "connection": CONNECTION,
         "mfa": mfa,
     });
     if !person.roles.is_empty() {

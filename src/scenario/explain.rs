@@ -1,8 +1,8 @@
 //! Why a decision came about, session by session: what `session-checker check` would say just before the login.
 
+use super::action::{CONNECTION, PROTOCOL};
 use super::setup::SimulatedSetup;
 use super::state::{ExplainedSession, Explanation};
-use super::{Person, SignIn};
 use crate::check::{Hypothesis, dry_run};
 use crate::policy::{Login, LoginContext};
 
@@ -10,18 +10,19 @@ use crate::policy::{Login, LoginContext};
 /// not there.
 pub(super) async fn explain(
     setup: &SimulatedSetup,
-    person: &Person,
-    sign_in: &SignIn,
-    sid: &str,
+    login: &simulator::Login,
+    roles: &[String],
+    mfa: bool,
 ) -> Option<Explanation> {
     let context = LoginContext {
-        protocol: Some("oidc-basic-profile".to_owned()),
-        connection: Some("Username-Password-Authentication".to_owned()),
-        roles: person.roles.clone(),
-        mfa: sign_in.mfa,
+        protocol: Some(PROTOCOL.to_owned()),
+        connection: Some(CONNECTION.to_owned()),
+        roles: roles.to_vec(),
+        mfa,
         ..LoginContext::default()
     };
-    let login = Login::new(person.user_id.clone(), sign_in.application.clone(), Some(sid.to_owned()), context).ok()?;
+    let [user_id, client_id, sid] = [login.user_id(), login.client_id(), login.sid()].map(str::to_owned);
+    let login = Login::new(user_id, client_id, Some(sid), context).ok()?;
     let given = Hypothesis { at: Some(setup.clock.now()), ..Hypothesis::default() };
     let view = setup.explainer.policy_set.whole_view();
     let (_, seen) = dry_run(&setup.explainer, &view, &login, given).await;

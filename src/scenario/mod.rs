@@ -48,6 +48,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use parse::{MAX_BYTES, MAX_STEPS, ScenarioError};
+pub(crate) use policy_text::{CLIENT, DOMAIN, TOKEN};
 pub use policy_text::{PolicyMessages, PolicyProblem, check_policy};
 pub use run::ScenarioRun;
 pub use state::{Explanation, LoginRecord, RunState, SessionLane, StepRecord};

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
@@ -74,10 +75,7 @@ impl Scenario {
         if text.len() > MAX_BYTES {
             return Err(whole(format!("the scenario has {} bytes: write at most {MAX_BYTES}", text.len())));
         }
-        let options = serde_saphyr::options! {
-            budget: serde_saphyr::budget! { max_documents: 1, max_nodes: MAX_VALUES },
-        };
-        let raw: RawScenario = serde_saphyr::from_str_with_options(text, options).map_err(|error| of_yaml(&error))?;
+        let raw: RawScenario = read_yaml(text).map_err(|(line, message)| of_yaml(line, &message))?;
         let title = raw.title.map(|title| short("title", title)).transpose()?;
         let hint = raw.hint.map(|hint| short("hint", hint)).transpose()?;
         let start = match raw.start {
@@ -111,6 +109,18 @@ impl Scenario {
     }
 }
 
+/// Reads the YAML of a scenario or of its policy.
+///
+/// # Errors
+/// The line, where it is known, and the parser's own words, without the snippet of the text.
+pub(super) fn read_yaml<T: DeserializeOwned>(text: &str) -> Result<T, (Option<u64>, String)> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_documents: 1, max_nodes: MAX_VALUES },
+    };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| (error.location().map(|location| location.line()), error.without_snippet().to_string()))
+}
+
 /// The user id of a person whose id is not written.
 pub(super) fn default_user_id(name: &str) -> String {
     format!("auth0|{}", name.to_lowercase())
@@ -124,12 +134,9 @@ fn at<T>(place: &Spanned<T>, message: String) -> ScenarioError {
     ScenarioError { line: Some(place.referenced.line()), message }
 }
 
-/// The parser's own error, without the snippet of the text.
-fn of_yaml(error: &serde_saphyr::Error) -> ScenarioError {
-    let line = error.location().map(|location| location.line());
-    let message = error.without_snippet().to_string();
-    // It says the place in its own words, at the end or in front.
-    let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
+fn of_yaml(line: Option<u64>, message: &str) -> ScenarioError {
+    // The parser says the place in its own words, at the end or in front.
+    let message = message.split(" at line ").next().unwrap_or(message).to_owned();
     ScenarioError { line, message }
 }
 

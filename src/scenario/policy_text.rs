@@ -5,19 +5,19 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::parse::read_yaml;
 use crate::crd;
 use crate::policy::{self, Manifest, ObjectName, SpecError};
+use crate::validate::FieldPlaces;
 
 /// The tenant's domain.
-pub(super) const DOMAIN: &str = "demo.eu.auth0.com";
-/// The credential of the service at the tenant.
-pub(super) const CLIENT: (&str, &str) = ("demo-client", "demo-secret");
+pub const DOMAIN: &str = "demo.eu.auth0.com";
+/// The credential of the service at the tenant: client id and secret.
+pub const CLIENT: (&str, &str) = ("demo-client", "demo-secret");
 /// The Action's bearer token.
-pub(super) const TOKEN: &str = "demo-caller-token";
+pub const TOKEN: &str = "demo-caller-token";
 /// The policy's name.
 const NAME: &str = "playground";
-/// The most values in the YAML of a policy.
-const MAX_VALUES: usize = 4_000;
 
 /// What the validation of a policy says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -47,7 +47,8 @@ pub fn check_policy(text: &str, now: Timestamp) -> PolicyMessages {
     match policy::validate(&manifest) {
         Ok(policy) => PolicyMessages { problems: Vec::new(), warnings: policy::warnings(&policy, Some(now)) },
         Err(errors) => {
-            let problems = errors.iter().map(|error| located(error, text)).collect();
+            let places = FieldPlaces::read(text, 1).unwrap_or_default();
+            let problems = errors.iter().map(|error| located(error, &places)).collect();
             PolicyMessages { problems, warnings: Vec::new() }
         }
     }
@@ -74,13 +75,8 @@ pub(super) fn manifests(text: &str) -> Result<String, PolicyProblem> {
 
 /// The spec, with the run's own references.
 fn read(text: &str) -> Result<Value, PolicyProblem> {
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_documents: 1, max_nodes: MAX_VALUES },
-    };
-    let mut value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| PolicyProblem {
-        line: error.location().map(|location| location.line()),
-        message: format!("is not YAML: {}", error.without_snippet()),
-    })?;
+    let mut value: Value = read_yaml(text)
+        .map_err(|(line, message)| PolicyProblem { line, message: format!("is not YAML: {message}") })?;
     if value["kind"] == crd::KIND {
         value = value["spec"].take();
     }
@@ -100,27 +96,12 @@ fn read(text: &str) -> Result<Value, PolicyProblem> {
     Ok(value)
 }
 
-fn located(error: &SpecError, text: &str) -> PolicyProblem {
-    PolicyProblem { line: line_of(&error.field, text), message: error.to_string() }
-}
-
-/// The line of a field such as `spec.overrides[0].limits`: that of the deepest key of the path that is written, each below
-/// the one before.
-fn line_of(field: &str, text: &str) -> Option<u64> {
-    let keys = field.split(['.', '[', ']']).filter(|key| !key.is_empty() && *key != "spec");
-    let mut lines = text.lines().zip(1..);
-    let mut found = None;
-    for key in keys.filter(|key| key.parse::<usize>().is_err()) {
-        let is_key = |line: &str| {
-            let line = line.trim_start_matches([' ', '-', '{', '"']);
-            line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches('"').starts_with(':'))
-        };
-        match lines.find(|(line, _)| is_key(line)) {
-            Some((_, number)) => found = Some(number),
-            None => break,
-        }
-    }
-    found
+/// The problem with the line of its field, or of what is written of the field's path. A text that is only the spec has the
+/// field without `spec`.
+fn located(error: &SpecError, places: &FieldPlaces) -> PolicyProblem {
+    let field = error.field.as_str();
+    let place = places.written_name(field).or_else(|| places.written_name(field.strip_prefix("spec.")?));
+    PolicyProblem { line: place.and_then(|place| place.line.try_into().ok()), message: error.to_string() }
 }
 
 #[cfg(test)]
@@ -146,6 +127,10 @@ mod tests {
         assert_eq!(lines("# two\nlimits:\n  perClient: 0\n"), [Some(3)]);
         assert_eq!(lines("limits:\n  perClient: 1\nstrategy: Maybe\n"), [Some(3)]);
         assert_eq!(lines("mode: Audit\nlimits: {,}\n").len(), 1);
+        let overrides =
+            "overrides:\n  - name: a\n    limits: { perClient: 2 }\n  - name: b\n    limits:\n      perClient: 0\n";
+        let overrides = overrides.replace("name", "users: [u]\n    name");
+        assert_eq!(lines(&format!("limits:\n  perClient: 1\n{overrides}")), [Some(10)], "not the first override");
         assert_eq!(lines("just text"), [Some(1)]);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use serde_json::Value;
 use simulator::{Login, Operation};
 
 use super::action::{self, act};
@@ -30,6 +31,16 @@ pub struct ScenarioRun {
     auth0: Auth0Condition,
     is_service_up: bool,
     warnings: Vec<String>,
+}
+
+/// A login that has its session and waits for its check.
+struct BegunLogin {
+    sign_in: SignIn,
+    login: Login,
+    /// The roles of the person.
+    roles: Vec<String>,
+    /// The body that the Action sends.
+    request: Value,
 }
 
 impl ScenarioRun {
@@ -205,43 +216,36 @@ impl ScenarioRun {
     }
 
     /// The people authenticate: each login has its session.
-    fn begin(&mut self, sign_ins: &[SignIn]) -> Vec<(SignIn, Login)> {
+    fn begin(&mut self, sign_ins: &[SignIn]) -> Vec<BegunLogin> {
         let begin = |sign_in: &SignIn| {
             let person = self.scenario.person(&sign_in.at.person)?;
             let cookie = self.cookies.get(&sign_in.at).map(String::as_str);
             let login = self.setup.tenant.begin_login(&person.user_id, &sign_in.application, cookie);
             self.lanes.begins(login.sid(), &sign_in.at);
-            Some((sign_in.clone(), login))
+            let request = action::request(person, &login, sign_in.mfa);
+            Some(BegunLogin { sign_in: sign_in.clone(), login, roles: person.roles.clone(), request })
         };
         sign_ins.iter().filter_map(begin).collect()
     }
 
-    /// Why the decisions of the logins will come about. Nothing can be listed while Auth0 does not answer.
-    async fn explanations(&self, begun: &[(SignIn, Login)]) -> Vec<Option<super::Explanation>> {
+    /// Why the decisions of the logins will come about; empty while Auth0 does not answer, because nothing can be listed then.
+    async fn explanations(&self, begun: &[BegunLogin]) -> Vec<Option<super::Explanation>> {
         let mut explanations = Vec::new();
-        for (sign_in, login) in begun {
-            let can_list = self.auth0 == Auth0Condition::Works && self.is_service_up;
-            explanations.push(match self.scenario.person(&sign_in.at.person).filter(|_| can_list) {
-                Some(person) => explain(&self.setup, person, sign_in, login.sid()).await,
-                None => None,
-            });
+        if self.auth0 != Auth0Condition::Works || !self.is_service_up {
+            return explanations;
+        }
+        for BegunLogin { sign_in, login, roles, .. } in begun {
+            explanations.push(explain(&self.setup, login, roles, sign_in.mfa).await);
         }
         explanations
     }
 
     /// Runs the checks of all logins at the same time, and lets the Action end each login.
-    async fn check(&mut self, begun: Vec<(SignIn, Login)>) -> Vec<LoginRecord> {
+    async fn check(&mut self, begun: Vec<BegunLogin>) -> Vec<LoginRecord> {
         let address = self.is_service_up.then_some(self.setup.address);
-        let requests: Vec<_> = begun
-            .iter()
-            .filter_map(|(sign_in, login)| {
-                let person = self.scenario.person(&sign_in.at.person)?;
-                Some(action::request(person, login, sign_in.mfa))
-            })
-            .collect();
-        let answers = join_all(requests.iter().map(|request| action::check(&self.http, address, request))).await;
+        let answers = join_all(begun.iter().map(|begun| action::check(&self.http, address, &begun.request))).await;
         let mut records = Vec::new();
-        for (((sign_in, login), request), answer) in begun.into_iter().zip(requests).zip(answers) {
+        for (BegunLogin { sign_in, login, request, .. }, answer) in begun.into_iter().zip(answers) {
             let mut calls = act(&answer, self.scenario.fail_mode);
             let (sid, resumed) = (login.sid().to_owned(), login.is_resumed());
             let cookie = match (calls.block, calls.revoke) {

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::policy_text::{self, CLIENT, DOMAIN};
 use super::{Auth0Condition, Scenario};
 use crate::clock::ServiceClock;
-use crate::service::{RunError, Service, ServiceConfig, Source, SourceConfig};
+use crate::service::{RunError, Service, ServiceConfig, SourceConfig};
 use crate::snapshot::Snapshot;
 
 /// How late a slow tenant answers: later than the longest `timeout` that a policy can have.
@@ -49,20 +49,11 @@ impl SimulatedSetup {
         for person in &scenario.people {
             tenant.add_user(&person.user_id);
         }
-        let endpoint: url::Url =
-            tenant.url().parse().map_err(|error| RunError::Command(format!("the tenant's URL: {error}")))?;
-        let source = || SourceConfig {
-            policies: Source::Text(manifests.clone().into()),
-            endpoints: [(DOMAIN.to_owned(), endpoint.clone())].into(),
-            ca_file: None,
-            ca_only: false,
-            proxy: None,
-            proxy_credentials_file: None,
-        };
-        let explainer = source().read_once().await?;
+        let source = || SourceConfig::simulated(manifests.clone(), DOMAIN, &tenant.url());
+        let explainer = source()?.read_once().await?;
         let shown = clock.clone();
         let service_clock = ServiceClock::follow(move || shown.now());
-        let service = Service::start(ServiceConfig::on_loopback(source(), service_clock)).await?;
+        let service = Service::start(ServiceConfig::on_loopback(source()?, service_clock)).await?;
         let address = service.address;
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(service.run_until(async move {

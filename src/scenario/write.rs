@@ -40,10 +40,7 @@ impl Scenario {
             let expect = fields.remove("expect");
             for (key, value) in fields {
                 let value = match value {
-                    Value::Array(items) => {
-                        let items: Vec<String> = items.iter().filter_map(Value::as_str).map(quoted).collect();
-                        format!("[{}]", items.join(", "))
-                    }
+                    Value::Array(items) => list(items.iter().filter_map(Value::as_str)),
                     other => quoted(other.as_str().unwrap_or_default()),
                 };
                 let _ = writeln!(text, "  - {key}: {value}");
@@ -56,8 +53,8 @@ impl Scenario {
     }
 }
 
-fn list(items: &[String]) -> String {
-    format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
+fn list(items: impl IntoIterator<Item: AsRef<str>>) -> String {
+    format!("[{}]", items.into_iter().map(|item| quoted(item.as_ref())).collect::<Vec<_>>().join(", "))
 }
 
 /// The text as YAML: plain where nothing in it has a meaning, else in double quotes, whose escapes are those of JSON.

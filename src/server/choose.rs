@@ -11,7 +11,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderName, ORIGIN, REFERRER_POLICY,
+    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderName, REFERRER_POLICY,
     SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -22,6 +22,7 @@ use url::form_urlencoded;
 use super::app::App;
 use super::body;
 use super::request_id::RequestId;
+use super::same_origin::is_same_origin;
 use crate::check::{Choices, Chosen};
 use crate::choose::{
     ChoiceOutcome, Chooser, Language, Links, Message, OpenTicket, PATH, PageRejection, Problem, TICKET_SECONDS,
@@ -103,7 +104,7 @@ pub(super) async fn choose(
     let Some(chooser) = app.checker.chooser() else { return not_found(State(app), request).await };
     let (head, body) = request.into_parts();
     let answer = Answer::new(&app, chooser, &head.headers);
-    if !is_of_the_page(&head.headers, chooser.origin()) {
+    if !is_same_origin(&head.headers, chooser.origin()) {
         return answer.reject(PageRejection::Origin, &Links::default());
     }
     let is_form = body::has_type(&head.headers, "application/x-www-form-urlencoded");
@@ -322,14 +323,6 @@ fn links(ticket: &OpenTicket, fields: &Fields) -> Links {
     }
 }
 
-/// Whether the page sent the form, and no other site. Browsers send the first header since 2023; others the second.
-fn is_of_the_page(headers: &HeaderMap, origin: &str) -> bool {
-    match headers.get("sec-fetch-site") {
-        Some(site) => site == "same-origin",
-        None => text(headers, &ORIGIN) == Some(origin),
-    }
-}
-
 /// The value of the cookie, when it has the form of one.
 fn cookie(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -386,10 +379,10 @@ mod tests {
 
     #[test]
     fn form_is_accepted_from_the_page_alone() {
-        let is_of_the_page =
-            |pairs: &[(&'static str, &'static str)]| is_of_the_page(&headers(pairs), "https://sessions.example.com");
-        assert!(is_of_the_page(&[("sec-fetch-site", "same-origin")]));
-        assert!(is_of_the_page(&[("origin", "https://sessions.example.com")]));
+        let is_same_origin =
+            |pairs: &[(&'static str, &'static str)]| is_same_origin(&headers(pairs), "https://sessions.example.com");
+        assert!(is_same_origin(&[("sec-fetch-site", "same-origin")]));
+        assert!(is_same_origin(&[("origin", "https://sessions.example.com")]));
         for wrong in [
             &[][..],
             &[("sec-fetch-site", "cross-site"), ("origin", "https://sessions.example.com")],
@@ -399,7 +392,7 @@ mod tests {
             &[("origin", "https://sessions.example.com.evil.example")],
             &[("origin", "http://sessions.example.com")],
         ] {
-            assert!(!is_of_the_page(wrong), "{wrong:?}");
+            assert!(!is_same_origin(wrong), "{wrong:?}");
         }
     }
 

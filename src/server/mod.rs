@@ -17,6 +17,7 @@ mod openapi;
 mod rejections;
 mod request;
 mod request_id;
+mod same_origin;
 mod strict_lines;
 mod tls;
 mod write_deadline;
@@ -33,6 +34,7 @@ pub use listener::{Listener, ServeOptions};
 pub use metrics::{ConnectionMetrics, ServerMetrics};
 pub use openapi::DOCUMENT as OPENAPI;
 pub use rejections::Rejections;
+pub use same_origin::is_same_origin;
 pub use tls::{TlsError, TlsFiles};
 
 /// Parses the body of a check, for [`fuzzing`](crate::fuzzing).

@@ -66,6 +66,25 @@ pub(super) fn setting<T: PartialEq>(
     SettingFile::open(path.to_owned(), parse).map_err(|error| RunError::File(option, path.to_owned(), error))
 }
 
+#[cfg(feature = "simulator")]
+impl SourceConfig {
+    /// The policies of a text, whose tenant `domain` is simulated at `endpoint`.
+    ///
+    /// # Errors
+    /// When the endpoint is not a URL.
+    pub fn simulated(policies: impl Into<Cow<'static, str>>, domain: &str, endpoint: &str) -> Result<Self, RunError> {
+        let endpoint = endpoint.parse().map_err(|error| RunError::Command(format!("the tenant's URL: {error}")))?;
+        Ok(Self {
+            policies: Source::Text(policies.into()),
+            endpoints: [(domain.to_owned(), endpoint)].into(),
+            ca_file: None,
+            ca_only: false,
+            proxy: None,
+            proxy_credentials_file: None,
+        })
+    }
+}
+
 impl SourceConfig {
     /// Reads the CAs for tenants, and returns their file to be followed.
     ///

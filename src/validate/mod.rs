@@ -21,12 +21,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use places::FieldPlaces;
 pub use places::FilePlace;
 
 use crate::policy::{self, Manifest, Policy, SecretManifest, warnings};
 use crate::source::{Document, resources};
 use cel::ResourceRules;
-use places::FieldPlaces;
 use yaml::TextProblem;
 
 /// A file to validate.

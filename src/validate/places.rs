@@ -15,7 +15,7 @@ pub struct FilePlace {
 
 /// The places of the fields of one document, by their paths, such as `spec.overrides[0].users`.
 #[derive(Debug, Default)]
-pub(super) struct FieldPlaces {
+pub(crate) struct FieldPlaces {
     fields: HashMap<String, FieldPlace>,
     /// Keys that their map has already, with their second place.
     pub duplicates: Vec<(String, FilePlace)>,
@@ -91,7 +91,12 @@ impl FieldPlaces {
 
     /// The place of a field's name.
     pub fn of_name(&self, path: &str) -> FilePlace {
-        self.find(path).map_or(self.start, |found| found.key)
+        self.written_name(path).unwrap_or(self.start)
+    }
+
+    /// The place of a field's name, or of what the field would be in. `None` when nothing of the path is written.
+    pub fn written_name(&self, path: &str) -> Option<FilePlace> {
+        self.find(path).map(|found| found.key)
     }
 
     fn find(&self, path: &str) -> Option<&FieldPlace> {

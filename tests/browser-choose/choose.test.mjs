@@ -15,13 +15,20 @@ after(async () => scene?.stop());
 const two = () => user(scene, [CHROME, 3]);
 const atThePage = (page) => page.waitForURL(`${PAGE}/choose?**`);
 const atTheApp = (page) => page.waitForURL('http://app.test/**');
-const sessions = async (name) => (await scene.tell({ user: name })).map(({ id, clients }) => [id, clients.length]);
+
+/** A user who is blocked in a new browser profile, at the page. */
+async function blocked() {
+  const name = await two();
+  const browser = await profile(scene);
+  await browser.page.goto(login(name));
+  await atThePage(browser.page);
+  return { name, ...browser };
+}
+
+const sessions = async (name) => (await scene.send({ user: name })).map(({ id, clients }) => [id, clients.length]);
 
 test('a blocked user is signed in after two clicks', async () => {
-  const name = await two();
-  const { context, page, callbacks } = await profile(scene);
-  await page.goto(login(name));
-  await atThePage(page);
+  const { name, context, page, callbacks } = await blocked();
   assert.equal(await page.title(), 'You are already signed in elsewhere');
   assert.match(await page.locator('label').innerText(), /Chrome on Windows\s+Last used 3 hours ago/);
   await page.getByRole('radio').click();
@@ -36,10 +43,7 @@ test('a blocked user is signed in after two clicks', async () => {
 });
 
 test('a user who cancels is blocked, and no session ends', async () => {
-  const name = await two();
-  const { context, page, callbacks } = await profile(scene);
-  await page.goto(login(name));
-  await atThePage(page);
+  const { name, context, page, callbacks } = await blocked();
   await page.getByRole('button', { name: 'Cancel' }).click();
   await atTheApp(page);
   assert.equal(callbacks[0].searchParams.get('error'), 'access_denied');
@@ -65,10 +69,7 @@ test('the page works without scripts, with a keyboard, and calls a custom scheme
 });
 
 test('a double click ends one session and signs in once', async () => {
-  const name = await two();
-  const { context, page, callbacks } = await profile(scene);
-  await page.goto(login(name));
-  await atThePage(page);
+  const { name, context, page, callbacks } = await blocked();
   await page.getByRole('radio').click();
   await page.getByRole('button', { name: 'End and sign in' }).dblclick();
   await atTheApp(page);
@@ -78,10 +79,8 @@ test('a double click ends one session and signs in once', async () => {
 });
 
 test('the address works in no other browser, and not when it was changed', async () => {
-  const name = await two();
-  const [mine, other] = [await profile(scene), await profile(scene)];
-  await mine.page.goto(login(name));
-  await atThePage(mine.page);
+  const { name, ...mine } = await blocked();
+  const other = await profile(scene);
   const address = mine.page.url();
   assert.equal((await other.page.goto(address)).status(), 403);
   assert.match(await other.page.locator('main').innerText(), /go back to the application/);
@@ -99,10 +98,7 @@ test('the address works in no other browser, and not when it was changed', async
 });
 
 test('two tabs are each their own login, and a used page shows no choices', async () => {
-  const name = await two();
-  const { context, page, callbacks } = await profile(scene);
-  await page.goto(login(name));
-  await atThePage(page);
+  const { name, context, page, callbacks } = await blocked();
   const second = await context.newPage();
   await second.goto(login(name));
   await atThePage(second);
@@ -118,10 +114,7 @@ test('two tabs are each their own login, and a used page shows no choices', asyn
 });
 
 test('a page of another site cannot send the form or show the page', async () => {
-  const name = await two();
-  const { context, page } = await profile(scene);
-  await page.goto(login(name));
-  await atThePage(page);
+  const { name, context, page } = await blocked();
   const form = await page.locator('form').evaluate((element) => element.outerHTML);
   await context.route('https://evil.test/**', (route) =>
     route.fulfill({ contentType: 'text/html', body: form.replace('action="/choose"', `action="${PAGE}/choose"`) }),

@@ -29,7 +29,7 @@ export async function start() {
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async () => JSON.parse((await lines.next()).value);
   const addresses = await next();
-  const tell = async (command) => {
+  const send = async (command) => {
     child.stdin.write(`${JSON.stringify(command)}\n`);
     return next();
   };
@@ -42,7 +42,7 @@ export async function start() {
   });
   actions.listen(0, '127.0.0.1');
   await once(actions, 'listening');
-  await tell({ actions: `http://127.0.0.1:${actions.address().port}`, user: 'nobody' });
+  await send({ actions: `http://127.0.0.1:${actions.address().port}`, user: 'nobody' });
 
   // A redirect to the application is not seen by `route`, so it is a server.
   const application = createServer((request, response) => {
@@ -69,7 +69,7 @@ export async function start() {
     child.stdin.end();
     await once(child, 'exit');
   };
-  return { browser, tell, stop };
+  return { browser, send, stop };
 }
 
 /** Runs a handler of the Action, and says what it did with the login. */
@@ -88,10 +88,10 @@ async function runAction(handler, event, check) {
 let users = 0;
 
 /** A new user with sessions of an application: `[user agent, hours since it began]`. */
-export async function user({ tell }, ...sessions) {
+export async function user({ send }, ...sessions) {
   const name = `auth0|user-${(users += 1)}`;
   for (const [position, [userAgent, hours]] of sessions.entries()) {
-    await tell({ user: name, add: `${name.replace('|', '-')}-s${position}`, client: 'shop', user_agent: userAgent, hours });
+    await send({ user: name, add: `${name.replace('|', '-')}-s${position}`, client: 'shop', user_agent: userAgent, hours });
   }
   return name;
 }

@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 const DOMAIN: &str = "acme.eu.auth0.com";
 const PAGE: &str = "https://sessions.test";
 
-/// The policy of the scene: one session for each application, two for `pair`, and one that is asked with one factor.
+/// The policy of the scene: one session for each application, with its Secrets.
 const POLICIES: &str = r#"
 apiVersion: v1
 kind: Secret
@@ -100,7 +100,8 @@ async fn main() {
     service.run_until(ended).await.unwrap();
 }
 
-/// Carries out a command: `actions` with a URL, `add` with a user, a session and its age, or `list` with a user.
+/// Carries out a command: `actions` with a URL, or `add` with a user, a session and its age. Each answer lists the sessions of
+/// the command's `user`.
 fn answer(tenant: &Simulator, command: &Value) -> Value {
     let text = |name: &str| command[name].as_str().unwrap_or_default();
     if !command["actions"].is_null() {

@@ -42,6 +42,11 @@ impl Page {
         parts.map(|part| part.split('"').next().unwrap().to_owned()).collect()
     }
 
+    /// The hidden fields of the form.
+    fn hidden(&self) -> Vec<(&'static str, String)> {
+        ["ticket", "state", "binding"].map(|name| (name, self.field(name))).into()
+    }
+
     fn goes_on(&self) -> bool {
         self.status == 200 && self.text.contains(&format!("content=\"0; url={CONTINUE}\""))
     }
@@ -60,16 +65,15 @@ impl Browser {
     }
 
     /// Sends a form from the page.
-    async fn post(&self, service: &Running, fields: &[(&str, &str)]) -> Page {
+    async fn post(&self, service: &Running, fields: &[(&str, String)]) -> Page {
         let url = format!("{ORIGIN_OF_PAGE}/choose");
         self.send(service.http.post(local(service, &url)).header(ORIGIN, ORIGIN_OF_PAGE).form(fields)).await
     }
 
     /// Sends the form of a page with these sessions.
     async fn choose(&self, service: &Running, page: &Page, codes: &[String]) -> Page {
-        let hidden = ["ticket", "state", "binding"].map(|name| (name, page.field(name)));
-        let mut fields: Vec<(&str, &str)> = hidden.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        fields.extend(codes.iter().map(|code| ("session", code.as_str())));
+        let mut fields = page.hidden();
+        fields.extend(codes.iter().map(|code| ("session", code.clone())));
         self.post(service, &fields).await
     }
 
@@ -139,6 +143,14 @@ async fn asked(service: &Running, sid: &str) -> String {
     format!("{}&state=state-1", answer["choose"]["url"].as_str().unwrap_or_else(|| panic!("{answer}")))
 }
 
+/// The address of the page for a login that is blocked, and the page in a new browser.
+async fn opened(service: &Running) -> (String, Browser, Page) {
+    let url = asked(service, "me").await;
+    let mut browser = Browser::default();
+    let page = browser.get(service, &url).await;
+    (url, browser, page)
+}
+
 fn sids(tenant: &Simulator) -> Vec<String> {
     tenant.sessions_of("u").iter().map(|session| session.id().to_owned()).collect()
 }
@@ -149,14 +161,12 @@ async fn count(service: &Running, outcome: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn person_ends_a_session_and_is_admitted_once() {
+async fn person_ends_a_session_and_is_allowed_once() {
     for back_as in ["me", "another"] {
         let tenant = scene().await;
         let service = service(&tenant, json!({ "limits": { "perClient": 2 } })).await;
-        let url = asked(&service, "me").await;
+        let (url, browser, page) = opened(&service).await;
         assert!(url.starts_with(&format!("{ORIGIN_OF_PAGE}/choose?ticket=")), "{url}");
-        let mut browser = Browser::default();
-        let page = browser.get(&service, &url).await;
         assert_eq!(page.status, 200, "{}", page.text);
         assert!(
             page.text.contains("Chrome on Windows") && page.text.contains("Last used 2 hours ago"),
@@ -186,13 +196,9 @@ async fn person_ends_a_session_and_is_admitted_once() {
 async fn person_who_cancels_ends_nothing_and_is_blocked() {
     let tenant = scene().await;
     let service = service(&tenant, json!({ "ask": { "otherwise": "RevokeOldest" } })).await;
-    let url = asked(&service, "me").await;
-    let mut browser = Browser::default();
-    let page = browser.get(&service, &url).await;
+    let (_, browser, page) = opened(&service).await;
     assert_eq!(page.text.matches("type=\"checkbox\"").count(), 2, "both have to end: {}", page.text);
-    let fields = ["ticket", "state", "binding"].map(|name| (name, page.field(name)));
-    let mut fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    fields.push(("cancel", "1"));
+    let fields = [page.hidden(), vec![("cancel", "1".to_owned())]].concat();
     assert!(browser.post(&service, &fields).await.goes_on());
     let back = check(&service, "me", json!({ "continued": true })).await;
     assert_eq!((&back["block"], &back["revoke_session"]), (&json!(true), &json!(true)), "{back}");
@@ -202,7 +208,7 @@ async fn person_who_cancels_ends_nothing_and_is_blocked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stranger_is_refused_and_nothing_ends() {
+async fn stranger_is_rejected_and_nothing_ends() {
     let tenant = scene().await;
     let service = service(&tenant, json!({ "limits": { "perClient": 2 } })).await;
     let url = asked(&service, "me").await;
@@ -231,20 +237,15 @@ async fn stranger_is_refused_and_nothing_ends() {
     let stranger = Browser { cookie: Some("__Host-choose=abcdefghijklmnopqrstuv".to_owned()) };
     assert_eq!(stranger.choose(&service, &page, &codes[..1]).await.status, 403, "another cookie");
     let form = [("ticket", page.field("ticket")), ("state", page.field("state")), ("session", codes[0].clone())];
-    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     assert_eq!(browser.post(&service, &form).await.status, 403, "a form without the binding");
     let cross = service.http.post(local(&service, &format!("{ORIGIN_OF_PAGE}/choose"))).form(&form);
     for (header, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("x", "neither")] {
         let page = browser.send(cross.try_clone().unwrap().header(header, value)).await;
         assert_eq!(page.status, 403, "{header}");
     }
-    let huge = [("ticket", "x".repeat(20_000))];
-    let huge: Vec<(&str, &str)> = huge.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    assert_eq!(browser.post(&service, &huge).await.status, 400);
-    // A ticket of another user does not open this user's choices.
-    tenant.add_session("v", Session::new("v1", tenant.now()).client(APP));
+    assert_eq!(browser.post(&service, &[("ticket", "x".repeat(20_000))]).await.status, 400);
     assert_eq!((sids(&tenant).len(), tenant.count(Operation::Revoke)), (3, 0));
-    assert!(browser.choose(&service, &page, &codes[..1]).await.goes_on(), "refusals do not use the ticket up");
+    assert!(browser.choose(&service, &page, &codes[..1]).await.goes_on(), "rejections do not use the ticket up");
     for reason in ["ticket", "state", "browser", "origin", "form"] {
         let series = format!("session_checker_choose_rejected_total{{reason=\"{reason}\"}}");
         assert!(service.metric(&series).await.unwrap() > 0.0, "{reason}");
@@ -252,12 +253,10 @@ async fn stranger_is_refused_and_nothing_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn form_that_is_sent_again_goes_on_and_another_choice_is_refused() {
+async fn form_that_is_sent_again_goes_on_and_another_is_rejected() {
     let tenant = scene().await;
     let service = service(&tenant, json!({ "limits": { "perClient": 2 } })).await;
-    let url = asked(&service, "me").await;
-    let mut browser = Browser::default();
-    let page = browser.get(&service, &url).await;
+    let (url, mut browser, page) = opened(&service).await;
     let codes = page.codes();
     let [first, second] = <[Page; 2]>::from(tokio::join!(
         browser.choose(&service, &page, &codes[..1]),
@@ -275,8 +274,7 @@ async fn form_that_is_sent_again_goes_on_and_another_choice_is_refused() {
 async fn wrong_number_of_sessions_shows_the_page_again() {
     let tenant = scene().await;
     let service = service(&tenant, json!({ "limits": { "perClient": 2 } })).await;
-    let mut browser = Browser::default();
-    let page = browser.get(&service, &asked(&service, "me").await).await;
+    let (_, browser, page) = opened(&service).await;
     for codes in [Vec::new(), page.codes(), vec!["unknown".to_owned()]] {
         for _ in 0..2 {
             let again = browser.choose(&service, &page, &codes).await;
@@ -289,17 +287,16 @@ async fn wrong_number_of_sessions_shows_the_page_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn session_that_cannot_be_ended_admits_nobody_and_may_be_tried_again() {
+async fn session_that_cannot_be_ended_allows_no_login() {
     let tenant = scene().await;
     let more = json!({ "limits": { "perClient": 2 }, "failurePolicy": "Allow", "timeout": "5s" });
     let service = service(&tenant, more).await;
-    let mut browser = Browser::default();
-    let page = browser.get(&service, &asked(&service, "me").await).await;
+    let (_, browser, page) = opened(&service).await;
     tenant.fault(Operation::Revoke, Fault::status(axum::http::StatusCode::INTERNAL_SERVER_ERROR));
     let failed = browser.choose(&service, &page, &page.codes()[..1]).await;
     assert_eq!(failed.status, 503, "{}", failed.text);
     assert!(failed.text.contains("could be ended") && failed.codes().len() == 2, "{}", failed.text);
-    assert_eq!(check(&service, "me", json!({ "continued": true })).await["block"], true, "nobody was admitted");
+    assert_eq!(check(&service, "me", json!({ "continued": true })).await["block"], true, "the login is not allowed");
     tenant.clear_faults();
     assert!(browser.choose(&service, &page, &page.codes()[..1]).await.goes_on());
     assert_eq!(check(&service, "me", json!({ "continued": true })).await["block"], false);
@@ -337,9 +334,7 @@ async fn policy_is_read_again_before_a_session_ends() {
         let documents = |more: &Value| [credentials(), callers(), asking(more.clone())];
         let folder = folder(&documents(&json!({ "limits": { "perClient": 2 } })));
         let service = Running::path(&tenant, folder.path(), &CHOOSE).await;
-        let url = asked(&service, "me").await;
-        let mut browser = Browser::default();
-        let page = browser.get(&service, &url).await;
+        let (_, browser, page) = opened(&service).await;
         let generation = service.metric("session_checker_snapshot_generation").await;
         write(folder.path(), "policies.yaml", &documents(&more));
         crate::common::eventually("the change is active", || async {
@@ -395,9 +390,7 @@ async fn templates_of_a_folder_are_followed_and_always_escaped() {
     let options = [&CHOOSE[..], &["--choose-page-dir", pages.path().to_str().unwrap()]].concat();
     let documents = [credentials(), callers(), asking(json!({ "limits": { "perClient": 2 } }))];
     let service = Running::folder(&tenant, &documents, &options).await;
-    let url = asked(&service, "me").await;
-    let mut browser = Browser::default();
-    let page = browser.get(&service, &url).await;
+    let (url, mut browser, page) = opened(&service).await;
     assert!(page.text.starts_with("<h1>Acme You are") && page.text.ends_with("&lt;b&gt;"), "{}", page.text);
     std::fs::write(pages.path().join("choose.html"), "{% broken").unwrap();
     std::fs::write(pages.path().join("style.css"), "p { color: red }").unwrap();
@@ -422,9 +415,7 @@ async fn replicas_with_a_key_and_a_ledger_share_a_ticket() {
     let options = [&CHOOSE[..], &options[..], &["--ticket-key-file", keys.path().to_str().unwrap()]].concat();
     let one = Running::folder(&tenant, &documents, &options).await;
     let two = Running::folder(&tenant, &documents, &options).await;
-    let url = asked(&one, "me").await;
-    let mut browser = Browser::default();
-    let page = browser.get(&one, &url).await;
+    let (url, browser, page) = opened(&one).await;
     assert_eq!(Browser::default().get(&two, &url).await.status, 403, "the other replica knows the browser");
     let codes = page.codes();
     assert!(browser.choose(&two, &page, &codes[..1]).await.goes_on());

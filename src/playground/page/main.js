@@ -20,14 +20,16 @@ function update(change) {
   draw();
 }
 
+const post = (path, body) => fetch(path, {
+  method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
+});
+
 /** Sends a change. Returns whether it was done. */
 async function send(path, body, after = {}) {
   if (ui.pending) return false;
   update({ pending: true, error: null, notice: null });
   try {
-    const response = await fetch(path, {
-      method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
-    });
+    const response = await post(path, body);
     const answer = await response.json();
     if (!response.ok) {
       update({ pending: false, error: answer.error, messages: answer.messages ?? ui.messages });
@@ -72,9 +74,7 @@ function changePolicy(draft) {
 }
 
 async function validate(draft) {
-  const response = await fetch('/api/validate', {
-    method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ text: draft }),
-  }).catch(() => null);
+  const response = await post('/api/validate', { text: draft }).catch(() => null);
   if (response?.ok && ui.draft === draft) update({ messages: await response.json() });
 }
 

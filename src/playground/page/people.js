@@ -1,16 +1,16 @@
 // Left: people, their devices, and what can go wrong.
 import { html } from './html.js';
-import { sessionState } from './text.js';
+import { applicationsOf, findSession, sessionState } from './text.js';
 
 const CONDITIONS = [['works', 'Works'], ['slow', 'Slow'], ['limited', 'Rate limited'], ['down', 'Down']];
 const JUMPS = ['5m', '1h', '1d', '3d'];
 
 function deviceStatus(run, device) {
   if (!device.sid) return { text: 'No session in this browser.', has: false };
-  const lane = run.sessions.find((session) => session.id === device.sid);
-  if (!lane || sessionState(run, lane) === 'ended') return { text: 'Its session has ended.', has: false };
-  if (sessionState(run, lane) === 'expired') return { text: 'Its session has expired.', has: false };
-  const applications = lane.clients.map(([client]) => client).join(', ');
+  const lane = findSession(run, device.sid);
+  const state = lane ? sessionState(run, lane) : 'ended';
+  if (state !== 'live') return { text: `Its session has ${state}.`, has: false };
+  const applications = applicationsOf(lane);
   return {
     text: applications ? `Signed in to ${applications}.` : 'Has a session, and no application.',
     has: true,

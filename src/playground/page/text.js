@@ -25,9 +25,15 @@ export function duration(ms) {
   return parts.slice(0, 2).join(' ') || '0s';
 }
 
+/** The session with this id. Undefined when there was none. */
+export const findSession = (run, sid) => run.sessions.find((session) => session.id === sid);
+
+/** The applications that completed a login in a session. Empty when there is none. */
+export const applicationsOf = (lane) => lane.clients.map(([client]) => client).join(', ');
+
 /** What people call a session: whose browser it is in. */
 export function sessionName(run, sid) {
-  const lane = run.sessions.find((session) => session.id === sid);
+  const lane = findSession(run, sid);
   if (!lane) return 'a session';
   const same = run.sessions.filter((other) => other.person === lane.person && other.device === lane.device);
   const number = same.length > 1 ? ` (${same.indexOf(lane) + 1})` : '';

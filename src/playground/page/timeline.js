@@ -1,6 +1,6 @@
 // Middle: what happened, and the sessions that Auth0 has.
 import { html } from './html.js';
-import { duration, fullTime, outcome, sessionName, sessionState, time } from './text.js';
+import { applicationsOf, duration, fullTime, outcome, sessionName, sessionState, time } from './text.js';
 
 /** Places times on the axis. A long gap takes little more room than a short one. */
 function scale(run) {
@@ -31,7 +31,7 @@ function Lane({ run, lane, axis }) {
   const state = sessionState(run, lane);
   const left = axis.at(lane.began);
   const until = lane.ended ?? (state === 'expired' ? lane.expires : run.now);
-  const applications = lane.clients.map(([client]) => client).join(', ') || 'no application';
+  const applications = applicationsOf(lane) || 'no application';
   const end = {
     ended: () => `ended ${time(lane.ended)}: ${lane.endedBy}`,
     expired: () => `expired ${fullTime(lane.expires)}`,
