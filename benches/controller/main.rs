@@ -17,7 +17,7 @@
 //! Prints a Markdown table. A missed goal is reported and does not fail the run.
 //!
 //! `BENCH_POLICIES` (`1000,10000`) sets the numbers of policies, `BENCH_CHANGES` (200) how many changes to measure, and
-//! `BENCH_QUIET` (240) for how many seconds to count requests.
+//! `BENCH_QUIET` (240) for how many seconds to count requests. `BENCH_PROGRAM` names another build of the service to be measured.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the output is the purpose of a benchmark")]
 

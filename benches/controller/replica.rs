@@ -33,7 +33,7 @@ impl Replica {
     /// Starts the service, with its log in a file.
     pub fn start(scene: &Scene<'_>) -> Result<Self> {
         let (address, admin, directory) = (free_address()?, free_address()?, tempfile::tempdir()?);
-        let mut command = process::command(Path::new(env!("CARGO_BIN_EXE_session-checker")));
+        let mut command = process::command(Path::new(&process::service()));
         command.arg("serve").args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         for endpoint in scene.endpoints() {
             command.args(["--auth0-endpoint", &endpoint]);

@@ -34,8 +34,7 @@ impl Service {
     /// The same with another URL of the tenant, and as a program that the command `wrapper` runs.
     pub fn start_at(directory: &Path, tenant: &Tenant, url: &str, wrapper: &[&str]) -> Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
-        let program =
-            std::env::var("BENCH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_session-checker").to_owned());
+        let program = process::service();
         let words: Vec<&str> = wrapper.iter().copied().chain([&*program]).collect();
         let mut command = process::command(Path::new(words[0]));
         command

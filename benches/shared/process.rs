@@ -15,6 +15,11 @@ use crate::Result;
 /// Clock ticks per second in `/proc/PID/stat` (`getconf CLK_TCK`). Linux uses 100 on x86-64 and arm64.
 const TICKS_PER_SECOND: u64 = 100;
 
+/// The path of the service: that of `BENCH_PROGRAM`, or else this build's.
+pub fn service() -> String {
+    std::env::var("BENCH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_session-checker").to_owned())
+}
+
 /// A command for `program`. The kernel sends SIGTERM to the program when the benchmark is killed.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
