@@ -122,8 +122,8 @@ chart-test: ## Lint, render and score the chart, and test the rendered manifests
 	set -e; helm lint --strict --quiet $(CHART)-crds; \
 	for values in $(CHART)/ci/*-values.yaml examples/values/*.yaml; do \
 	  helm lint --strict --quiet $(CHART) --values $$values; \
-	  tests/chart/score $$values; \
 	done; \
+	tests/chart/score $(CHART)/ci/*-values.yaml examples/values/*.yaml; \
 	$(CARGO) test --locked --test chart -- --ignored
 
 alerts-test: ## Test the alerts with promtool
