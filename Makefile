@@ -7,6 +7,9 @@
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
+# With the examples the dependencies have the features that they have in `cargo test`. Otherwise half of them are built twice.
+BUILD_PROGRAM = $(CARGO) build --locked --bins --examples
+
 # Installs what the tests in Chromium need, if it is not there yet. npm writes its own lock file last.
 BROWSER_PACKAGES := (cd tests && { test node_modules/.package-lock.json -nt package-lock.json || npm ci --no-audit --no-fund --silent; })
 CHROMIUM := $(or $(CHROMIUM),chromium)
@@ -61,7 +64,7 @@ fuzz: ## Fuzz the parsers, ten seconds each (FUZZ_SECONDS=10; needs a C++ compil
 lint: deny ## Check format, clippy, rustdoc, licences, banned crates and sources
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --lib --examples
 
 deny: ## Check licences, banned crates and sources with cargo-deny
 	@if command -v cargo-deny >/dev/null; then \
@@ -94,12 +97,12 @@ demo: ## Start a simulated tenant and the service on loopback
 
 action-test: ## Test the Auth0 Action against the service
 	@if command -v node >/dev/null; then \
-	  $(CARGO) build --locked && cd examples/auth0-action && SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test; \
+	  $(BUILD_PROGRAM) && cd examples/auth0-action && SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test; \
 	else $(call missing,node,Node.js 20); fi
 
 browser-test: ## Test the playground in Chromium (SCREENSHOTS=1 takes the pictures of the documentation)
 	@if command -v npm >/dev/null && command -v $(CHROMIUM) >/dev/null; then \
-	  $(BROWSER_PACKAGES) && $(CARGO) build --locked && cd tests/browser && \
+	  $(BROWSER_PACKAGES) && $(BUILD_PROGRAM) && cd tests/browser && \
 	  SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker CHROMIUM=$$(command -v $(CHROMIUM)) node --test; \
 	else $(call missing,npm or chromium,Node.js 20 and apt-get install chromium); fi
 
@@ -127,8 +130,8 @@ chart-test: ## Lint, render and score the chart, and test the rendered manifests
 	set -e; helm lint --strict --quiet $(CHART)-crds; \
 	for values in $(CHART)/ci/*-values.yaml examples/values/*.yaml; do \
 	  helm lint --strict --quiet $(CHART) --values $$values; \
-	  tests/chart/score $$values; \
 	done; \
+	tests/chart/score $(CHART)/ci/*-values.yaml examples/values/*.yaml; \
 	$(CARGO) test --locked --test chart -- --ignored
 
 alerts-test: ## Test the alerts with promtool
