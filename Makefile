@@ -95,9 +95,10 @@ bench-controller: ## Measure a replica in a cluster with many policies (BENCH_PO
 demo: ## Start a simulated tenant and the service on loopback
 	$(CARGO) run --locked -- demo
 
-action-test: ## Test the Auth0 Action against the service
+action-test: ## Test the Auth0 Action against the service, and an application that shows its texts
 	@if command -v node >/dev/null; then \
-	  $(BUILD_PROGRAM) && cd examples/auth0-action && SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test; \
+	  $(BUILD_PROGRAM) && cd examples && \
+	  SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker node --test auth0-action application; \
 	else $(call missing,node,Node.js 20); fi
 
 browser-test: ## Test the playground in Chromium (SCREENSHOTS=1 takes the pictures of the documentation)

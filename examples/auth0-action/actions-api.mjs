@@ -1,9 +1,13 @@
 // What Auth0 passes to a post-login Action, simulated for the tests: the event, and an `api` that records what the
-// Action does with the login.
+// Action does with the login. And a scripted server in place of the service.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { onContinuePostLogin, onExecutePostLogin } from './session-limit.js';
 
+export const BLOCKED = 'You are already signed in elsewhere. Sign out there and try again.';
+export const UNDECIDED = 'Your sign-in could not be checked. Please try again in a moment.';
 export const TOKEN = 'a-bearer-token-of-the-tests';
 
 /** A login event with the fields that the Action reads. A test can replace each field. */
@@ -72,3 +76,49 @@ export async function run(t, event, { revoke = 'works', cache = new Map(), redir
   }
   return { done, lines };
 }
+
+/** Serves `handler(response)` on loopback until the test ends, and records the requests. */
+export async function serve(t, handler) {
+  const requests = [];
+  const server = createServer(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    const { method, url, headers } = request;
+    requests.push({ method, url, headers, body, json: JSON.parse(body) });
+    handler(response, requests);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => (server.closeAllConnections(), server.close()));
+  return { url: `http://127.0.0.1:${server.address().port}`, requests };
+}
+
+export const answer = (status, body, headers = {}) => (response) => {
+  response.writeHead(status, { 'content-type': 'application/json', ...headers });
+  response.end(typeof body === 'string' ? body : JSON.stringify(body));
+};
+export const allowed = answer(200, { block: false, reason: 'within_limit', revoke_session: false, request_id: 'r' });
+export const blocked = (fields) =>
+  answer(200, { block: true, reason: 'limit_exceeded', revoke_session: false, request_id: 'r', message: 'Too many.', ...fields });
+
+/** The request that the Action sends for a login. */
+export async function requestFor(t, event) {
+  const { url, requests } = await serve(t, allowed);
+  event.secrets.SESSION_CHECKER_URL ??= url;
+  await run(t, event);
+  assert.equal(requests.length, 1);
+  return requests[0];
+}
+
+/** The URL of a closed port on loopback. */
+export async function closedPort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return `http://127.0.0.1:${port}`;
+}
+
+/** Answers the n-th request by the n-th handler, and every later one by the last. */
+export const inTurn = (...handlers) => (response, requests) => handlers[Math.min(requests.length, handlers.length) - 1](response);

@@ -8,8 +8,11 @@
  *   SESSION_CHECKER_URL    the address of the service: https://sessions.example.com, with or without /check
  *   SESSION_CHECKER_TOKEN  the bearer token: a value of the policy's callers' Secret
  *   FAIL_MODE              what to do when the service gives no valid answer: allow (default) or deny
- *   TIMEOUT_MS             how long to wait for the answer, a second try included: 100 to 15000, default 4000
+ *   TIMEOUT_MS             how long to wait for the answer, a second try included: 100 to 9000, default 4000
  *   TENANT_DOMAIN          only if the token is for policies of several tenants: acme.eu.auth0.com
+ *   APPLICATIONS           only if not all applications have a limit: the client ids of those that have one
+ *   SKIP_PROTOCOLS         the policy's skipProtocols, if it has its own; none checks every protocol
+ *   ERROR_CODE             on writes a code for the application in front of the text for the user (default off)
  *
  * In place of SESSION_CHECKER_TOKEN the Action can send a signed token that Auth0 issues to an application for it. Then
  * set TENANT_DOMAIN, and:
@@ -24,6 +27,7 @@ const BLOCKED = 'You are already signed in elsewhere. Sign out there and try aga
 const UNDECIDED = 'Your sign-in could not be checked. Please try again in a moment.';
 const LOCAL = ['localhost', '127.0.0.1', '[::1]']; // plain http is for tests on one machine
 const MAX_BYTES = 16384; // for the request (the service accepts no more) and for the answer
+const MAX_TIMEOUT_MS = 9000; // all Actions of a login together have 20 s, and Auth0 advises less than 10 for a request
 
 exports.onExecutePostLogin = (event, api) => limit(event, api, false);
 
@@ -34,17 +38,52 @@ exports.onContinuePostLogin = (event, api) => limit(event, api, true);
 async function limit(event, api, continued) {
   try {
     const settings = readSettings(event?.secrets ?? {});
+    if (!isLimited(event, settings)) return;
     let answer;
     try {
       answer = await check(event, api, settings, redirection(event, api, continued));
     } catch (error) {
-      log(`${describe(error, settings)}; using FAIL_MODE ${settings.failMode}`);
-      answer = { block: settings.failMode === 'deny', message: UNDECIDED };
+      log(`${describe(error, settings)}; using FAIL_MODE ${settings.failMode}`, requestId(event));
+      if (settings.failMode === 'deny') await block(api, { message: UNDECIDED }, codeOf('not_checked', settings));
+      return;
     }
-    if (answer.block && (continued || !ask(api, answer))) await block(api, answer);
+    if (!answer.block) {
+      log(allowed(answer), answer.request_id);
+    } else if (continued || !ask(api, answer)) {
+      const reason = word(answer.reason) ?? 'blocked';
+      log(`blocked (${reason})`, answer.request_id);
+      await block(api, answer, codeOf(reason, settings));
+    }
   } catch (error) {
     log(`unexpected error (${error?.name}); the login continues`);
   }
+}
+
+/**
+ * Whether to ask the service. Without it, FAIL_MODE would block refresh tokens and other applications while the service is
+ * down. An application says so for itself in its metadata (`session_limit`, `on` or `off`).
+ */
+function isLimited(event, { skipProtocols, applications }) {
+  if (skipProtocols.includes(event?.transaction?.protocol)) return false;
+  const own = event?.client?.metadata?.session_limit;
+  if (own === 'on' || own === 'off') return own === 'on';
+  if (own !== undefined) log('session_limit in the metadata of the application is neither on nor off');
+  return applications.length === 0 || applications.includes(event?.client?.client_id);
+}
+
+// The login is within its limits, or the policy says that it has none.
+const EXPECTED = ['within_limit', 'exempt', 'skipped_protocol', 'no_session'];
+
+/** What the console says of an allowed login: nothing if a limit holds for it, or is not meant to. */
+function allowed(answer) {
+  const reason = word(answer.reason);
+  if (!reason || EXPECTED.includes(reason)) return undefined;
+  if (reason === 'evicted') return `ended other sessions (evicted ${count(answer.revoked_sessions) ?? 0})`;
+  if (reason === 'audit') {
+    const audited = word(answer.audited_reason) ?? 'unknown';
+    return audited === 'evicted' ? 'would end other sessions (evicted)' : `would block (${audited})`;
+  }
+  return `allowed without a limit (${reason})`;
 }
 
 /** What the service has to know about redirects: whether Auth0 can redirect this login, and where it returns to. */
@@ -59,12 +98,12 @@ function redirection({ request }, api, continued) {
 }
 
 /** Sends the user to the page that the answer names. Returns false if there is none, and the login has to be blocked. */
-function ask(api, { choose }) {
+function ask(api, { choose, request_id: id }) {
   if (typeof choose?.url !== 'string' || typeof api.redirect?.sendUserTo !== 'function') return false;
   try {
     if (!isSafe(new URL(choose.url))) return false;
     api.redirect.sendUserTo(choose.url);
-    log('the user chooses which sessions to end');
+    log('the user chooses which sessions to end', id);
     return true;
   } catch (error) {
     log(`cannot send the user to the page (${error?.name}); blocking the login`);
@@ -83,8 +122,8 @@ function readSettings(secrets) {
   }
 
   const wanted = Number(secret('TIMEOUT_MS') || 4000);
-  const timeoutMs = Math.min(Math.max(wanted || 4000, 100), 15000); // all Actions of a login together have 20 s
-  if (timeoutMs !== wanted) log(`secret TIMEOUT_MS is not a number from 100 to 15000; using ${timeoutMs}`);
+  const timeoutMs = Math.min(Math.max(wanted || 4000, 100), MAX_TIMEOUT_MS);
+  if (timeoutMs !== wanted) log(`secret TIMEOUT_MS is not a number from 100 to ${MAX_TIMEOUT_MS}; using ${timeoutMs}`);
 
   let tenant = secret('TENANT_DOMAIN') || undefined;
   if (tenant && !/^[a-z0-9.-]{1,253}$/i.test(tenant)) {
@@ -92,13 +131,27 @@ function readSettings(secrets) {
     log('secret TENANT_DOMAIN is not a bare domain; sending no tenant');
   }
 
+  const errorCode = secret('ERROR_CODE').toLowerCase() || 'off';
+  if (errorCode !== 'on' && errorCode !== 'off') log('secret ERROR_CODE is neither on nor off; using off');
+
+  const list = (name) => secret(name).split(/[\s,]+/).filter(Boolean);
   const application = {
     client_id: secret('SESSION_CHECKER_CLIENT_ID'),
     client_secret: secret('SESSION_CHECKER_CLIENT_SECRET'),
     audience: secret('SESSION_CHECKER_AUDIENCE'),
   };
-  const token = secret('SESSION_CHECKER_TOKEN');
-  return { failMode, timeoutMs, tenant, url: secret('SESSION_CHECKER_URL'), token, application };
+  return {
+    failMode,
+    timeoutMs,
+    tenant,
+    url: secret('SESSION_CHECKER_URL'),
+    token: secret('SESSION_CHECKER_TOKEN'),
+    application,
+    applications: list('APPLICATIONS'),
+    // No protocol is called none, so that this word skips nothing.
+    skipProtocols: secret('SKIP_PROTOCOLS') ? list('SKIP_PROTOCOLS') : ['oauth2-refresh-token'],
+    hasErrorCode: errorCode === 'on',
+  };
 }
 
 /**
@@ -228,12 +281,17 @@ const isSafe = ({ protocol, hostname }) => protocol === 'https:' || (protocol ==
 function headers(event, token) {
   const result = { 'Content-Type': 'application/json', Accept: 'application/json' };
   if (token) result.Authorization = `Bearer ${token}`;
-  // The service uses this id in its log line and its trace.
-  const { id, correlation_id: correlationId } = event.transaction ?? {};
-  const requestId = [id, correlationId].find((value) => /^[A-Za-z0-9._-]{1,64}$/.test(value ?? ''));
-  if (requestId) result['X-Request-Id'] = requestId;
+  const id = requestId(event);
+  if (id) result['X-Request-Id'] = id;
   return result;
 }
+
+/** The id of the request, if Auth0 has one that the service accepts. The service uses it in its log line and its trace. */
+function requestId({ transaction }) {
+  return [transaction?.id, transaction?.correlation_id].find(isRequestId);
+}
+
+const isRequestId = (value) => typeof value === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(value);
 
 /** The body of the request: the login, and the context that selectors and overrides use. */
 function requestBody(event, tenant, redirect) {
@@ -254,14 +312,28 @@ function requestBody(event, tenant, redirect) {
     actor: event.session?.actor ? true : undefined, // somebody else acts as the user
     session_transfer_token: openedBy(event.session_transfer_token), // an app opened this login as a web view
     locale: locale(event),
+    session: sessionOf(event.session),
+    logins_count: count(event.stats?.logins_count),
     ...redirect,
     tenant, // not event.tenant.id, which is a name and not a domain
   };
   const body = JSON.stringify(fields);
   if (Buffer.byteLength(body) <= MAX_BYTES) return body;
-  log('the request is too long; sending it without roles, prompt and amr');
-  return JSON.stringify({ ...fields, roles: undefined, prompt: undefined, amr: undefined });
+  log('the request is too long; sending it without roles, prompt, amr and session');
+  return JSON.stringify({ ...fields, roles: undefined, prompt: undefined, amr: undefined, session: undefined });
 }
+
+const DATES = ['created_at', 'authenticated_at', 'updated_at', 'last_interacted_at', 'idle_expires_at', 'expires_at'];
+
+/** When the session was used, and by which applications. Its addresses, devices and metadata stay here. */
+function sessionOf(session) {
+  const dates = DATES.map((name) => [name, text(session?.[name] instanceof Date ? session[name].toJSON() : session?.[name])]);
+  const ids = texts([session?.clients].flat().map((client) => client?.client_id));
+  const fields = { ...Object.fromEntries(dates), clients: ids?.map((id) => ({ client_id: id })) };
+  return Object.values(fields).some(Boolean) ? fields : undefined;
+}
+
+const count = (value) => (Number.isSafeInteger(value) && value >= 0 ? value : undefined);
 
 /** The application that opened the login. The token's request, with its address and browser, stays here. */
 function openedBy(token) {
@@ -295,9 +367,8 @@ async function read(body) {
 }
 
 /** Blocks the login. Ends its new session if the service says so and the plan has `api.session.revoke`. */
-async function block(api, { message, reason, revoke_session: revokeSession }) {
-  if (reason) log(`blocked: ${String(reason).slice(0, 40)}`);
-  const shown = typeof message === 'string' && message.trim() ? message : BLOCKED;
+async function block(api, { message, revoke_session: revokeSession }, code) {
+  const shown = code + (typeof message === 'string' && message.trim() ? message : BLOCKED);
   if (revokeSession === true && typeof api.session?.revoke === 'function') {
     try {
       await api.session.revoke(shown);
@@ -308,6 +379,12 @@ async function block(api, { message, reason, revoke_session: revokeSession }) {
   }
   api.access.deny(shown);
 }
+
+/** What stands in front of the text for the user: the code that an application reads, if ERROR_CODE is on. */
+const codeOf = (reason, { hasErrorCode }) => (hasErrorCode ? `session_limit.${reason}: ` : '');
+
+/** A machine word of an answer. */
+const word = (value) => (typeof value === 'string' && /^[a-z_]{1,40}$/.test(value) ? value : undefined);
 
 /** An error whose message is safe to log. Other messages can contain the address or the token. */
 class CheckError extends Error {
@@ -325,6 +402,6 @@ function describe(error, { timeoutMs }) {
 }
 
 /** Auth0 keeps 256 characters of an Action's output, so lines are short. They never contain the user. */
-function log(line) {
-  console.log(`session-limit: ${line}`);
+function log(line, id) {
+  if (line) console.log(`session-limit: ${line}${isRequestId(id) ? `, request ${id}` : ''}`);
 }

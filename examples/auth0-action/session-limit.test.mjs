@@ -1,56 +1,8 @@
-// Tests of the Action with a scripted server: every kind of answer, and no answer.
+// Tests of the Action with a scripted server: what it sends, whether it asks, and what it never does.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer } from 'node:http';
 import { test } from 'node:test';
-import { login, run, TOKEN } from './actions-api.mjs';
-
-const BLOCKED = 'You are already signed in elsewhere. Sign out there and try again.';
-const UNDECIDED = 'Your sign-in could not be checked. Please try again in a moment.';
-
-/** Serves `handler(response)` on loopback until the test ends, and records the requests. */
-async function serve(t, handler) {
-  const requests = [];
-  const server = createServer(async (request, response) => {
-    let body = '';
-    for await (const chunk of request) body += chunk;
-    const { method, url, headers } = request;
-    requests.push({ method, url, headers, body, json: JSON.parse(body) });
-    handler(response, requests);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => (server.closeAllConnections(), server.close()));
-  return { url: `http://127.0.0.1:${server.address().port}`, requests };
-}
-
-const answer = (status, body, headers = {}) => (response) => {
-  response.writeHead(status, { 'content-type': 'application/json', ...headers });
-  response.end(typeof body === 'string' ? body : JSON.stringify(body));
-};
-const allowed = answer(200, { block: false, reason: 'within_limit', revoke_session: false, request_id: 'r' });
-const blocked = (fields) =>
-  answer(200, { block: true, reason: 'limit_exceeded', revoke_session: false, request_id: 'r', message: 'Too many.', ...fields });
-
-/** The request that the Action sends for a login. */
-async function requestFor(t, event) {
-  const { url, requests } = await serve(t, allowed);
-  event.secrets.SESSION_CHECKER_URL ??= url;
-  await run(t, event);
-  assert.equal(requests.length, 1);
-  return requests[0];
-}
-
-/** The URL of a closed port on loopback. */
-async function closedPort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return `http://127.0.0.1:${port}`;
-}
+import { answer, allowed, blocked, closedPort, login, requestFor, run, serve, TOKEN, UNDECIDED } from './actions-api.mjs';
 
 // What the Action sends
 
@@ -76,13 +28,13 @@ test('request contains the login and the bearer token', async (t) => {
 test('login without a session is sent with sid null', async (t) => {
   const { json, headers } = await requestFor(
     t,
-    login({ session: undefined, organization: undefined, authorization: undefined, authentication: undefined, transaction: { protocol: 'oauth2-refresh-token' } }),
+    login({ session: undefined, organization: undefined, authorization: undefined, authentication: undefined, transaction: { protocol: 'oauth2-password' } }),
   );
   assert.deepEqual(json, {
     user_id: 'auth0|ada',
     client_id: 'shop',
     sid: null,
-    protocol: 'oauth2-refresh-token',
+    protocol: 'oauth2-password',
     connection: 'employees',
     mfa: false,
   });
@@ -124,6 +76,30 @@ test('locale is that of the login page, else the first one asked for', async (t)
   assert.equal(await locale({ locale: '', ui_locales: 'pt-BR pt' }, undefined), 'pt-BR');
   assert.equal(await locale({}, { language: 'ja' }), 'ja');
   assert.equal(await locale({ locale: 5, ui_locales: [null, ' '] }, { language: 'x'.repeat(301) }), undefined);
+});
+
+test('dates and applications of the session are sent, and nothing else of it', async (t) => {
+  const session = {
+    id: 'sid-of-ada',
+    created_at: '2026-01-01T00:00:00.000Z',
+    authenticated_at: new Date(0),
+    updated_at: new Date(NaN),
+    expires_at: null,
+    clients: [{ client_id: 'shop', name: 'Shop' }, null, { client_id: 7 }],
+    device: { initial_ip: '192.0.2.1' },
+    session_metadata: { note: 'private' },
+  };
+  const { json, body } = await requestFor(t, login({ session, stats: { logins_count: 12 } }));
+  assert.deepEqual(json.session, {
+    created_at: '2026-01-01T00:00:00.000Z',
+    authenticated_at: '1970-01-01T00:00:00.000Z',
+    clients: [{ client_id: 'shop' }],
+  });
+  assert.equal(json.logins_count, 12);
+  assert.doesNotMatch(body, /192|private/);
+  for (const logins of [undefined, null, -1, 1.5, '12', NaN]) {
+    assert.ok(!('logins_count' in (await requestFor(t, login({ stats: { logins_count: logins } }))).json));
+  }
 });
 
 test('URL works with and without /check', async (t) => {
@@ -253,270 +229,51 @@ test('request is never larger than 16 KiB', async (t) => {
   assert.equal(json.connection, 'employees');
 });
 
-// What the Action does with an answer
+// Whether the service is asked
 
-test('allowed login continues without a console line', async (t) => {
-  const { url } = await serve(t, allowed);
-  assert.deepEqual(await run(t, login({ secrets: { SESSION_CHECKER_URL: url, FAIL_MODE: 'deny' } })), { done: [], lines: [] });
-});
-
-test("blocked login shows the policy's message", async (t) => {
-  const { url } = await serve(t, blocked());
-  const { done, lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }));
-  assert.deepEqual(done, [['deny', 'Too many.']]);
-  assert.deepEqual(lines, ['session-limit: blocked: limit_exceeded']);
-});
-
-test('blocked login without a message gets the default message', async (t) => {
-  for (const message of [undefined, '', 7]) {
-    const { url } = await serve(t, blocked({ message }));
-    assert.deepEqual((await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }))).done, [['deny', BLOCKED]]);
-  }
-});
-
-test('session of a blocked login is revoked if the service says so', async (t) => {
-  const { url } = await serve(t, blocked({ revoke_session: true }));
-  const { done } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }));
-  assert.deepEqual(done, [['revoke', 'Too many.']]);
-});
-
-test('login is only blocked if the plan cannot revoke sessions', async (t) => {
-  const { url } = await serve(t, blocked({ revoke_session: true }));
-  for (const revoke of ['missing', 'throws']) {
-    const { done } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }), { revoke });
-    assert.deepEqual(done, [['deny', 'Too many.']], revoke);
-  }
-});
-
-test('session of an allowed login is never revoked', async (t) => {
-  const { url } = await serve(t, answer(200, { block: false, revoke_session: true }));
-  assert.deepEqual((await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }))).done, []);
-});
-
-// What the Action does without a valid answer
-
-/** Checks that FAIL_MODE decides, and that the console line matches `line`. */
-async function failModeDecides(t, url, line, secrets = {}) {
-  const both = { allow: [], ALLOW: [], '': [], deny: [['deny', UNDECIDED]], ' Deny\n': [['deny', UNDECIDED]] };
-  for (const [FAIL_MODE, expected] of Object.entries(both)) {
-    const { done, lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, FAIL_MODE, ...secrets } }));
-    assert.deepEqual(done, expected, `FAIL_MODE ${JSON.stringify(FAIL_MODE)}`);
-    assert.equal(lines.length, 1, lines.join('\n'));
-    assert.match(lines[0], line);
-  }
-}
-
-test('service that is down leads to FAIL_MODE', async (t) =>
-  failModeDecides(t, await closedPort(), /request to the service failed \(ECONNREFUSED\); using FAIL_MODE (allow|deny)$/));
-
-test('service that does not answer in time leads to FAIL_MODE', async (t) => {
-  const { url } = await serve(t, () => {});
-  await failModeDecides(t, url, /no answer within 100 ms/, { TIMEOUT_MS: '100' });
-});
-
-test('answer that does not end in time leads to FAIL_MODE', async (t) => {
-  const { url } = await serve(t, (response) => response.writeHead(200).write('{"block":'));
-  await failModeDecides(t, url, /no answer within 100 ms/, { TIMEOUT_MS: '100' });
-});
-
-test('incomplete answer leads to FAIL_MODE', async (t) => {
-  const { url } = await serve(t, (response) => {
-    response.writeHead(200, { 'content-length': 100 });
-    response.write('{"block":', () => response.destroy());
-  });
-  await failModeDecides(t, url, /request to the service failed/);
-});
-
-test('unknown token leads to FAIL_MODE and names the secret', async (t) => {
-  const { url } = await serve(t, answer(401, { error: 'unauthorized', message: 'unknown caller', request_id: 'r' }));
-  await failModeDecides(t, url, /answered 401, check the secret SESSION_CHECKER_TOKEN/);
-});
-
-for (const status of [201, 204, 400, 403, 404, 422, 500, 503]) {
-  test(`status ${status} leads to FAIL_MODE`, async (t) => {
-    const { url } = await serve(t, answer(status, { block: true }));
-    await failModeDecides(t, url, new RegExp(`answered ${status};`));
-  });
-}
-
-test('redirect is not followed', async (t) => {
-  const elsewhere = await serve(t, blocked());
-  const { url } = await serve(t, answer(307, '', { location: `${elsewhere.url}/check` }));
-  await failModeDecides(t, url, /answered 307/);
-  assert.equal(elsewhere.requests.length, 0);
-});
-
-test('invalid body leads to FAIL_MODE', async (t) => {
-  for (const [body, line] of [
-    ['<html>', /not JSON/],
-    ['', /not JSON/],
-    ['null', /no boolean "block"/],
-    ['[]', /no boolean "block"/],
-    ['{}', /no boolean "block"/],
-    ['{"block":"true"}', /no boolean "block"/],
-    [`{"block":true,"message":"${'x'.repeat(20000)}"}`, /too long/],
-  ]) {
-    const { url } = await serve(t, answer(200, body));
-    await failModeDecides(t, url, line);
-  }
-});
-
-test('token that is no valid header value leads to FAIL_MODE', async (t) => {
-  const { url, requests } = await serve(t, allowed);
-  await failModeDecides(t, url, /request to the service failed/, { SESSION_CHECKER_TOKEN: 'two\nlines' });
+test('protocol that the policy skips continues without a request', async (t) => {
+  const { url, requests } = await serve(t, blocked());
+  const secrets = { SESSION_CHECKER_URL: url, FAIL_MODE: 'deny' };
+  const done = async (protocol, more) => (await run(t, login({ transaction: { protocol }, secrets: { ...secrets, ...more } }))).done.length;
+  assert.equal(await done('oauth2-refresh-token'), 0);
+  assert.equal(await done('samlp', { SKIP_PROTOCOLS: 'samlp, wsfed' }), 0);
   assert.equal(requests.length, 0);
+  assert.equal(await done('oidc-basic-profile'), 1);
+  assert.equal(await done(undefined), 1);
+  assert.equal(await done('oauth2-refresh-token', { SKIP_PROTOCOLS: 'samlp' }), 1);
+  assert.equal(await done('oauth2-refresh-token', { SKIP_PROTOCOLS: 'none' }), 1);
+  assert.equal(requests.length, 4);
 });
 
-test('missing, invalid or unencrypted URL leads to FAIL_MODE', async (t) => {
-  for (const url of [undefined, '', 'sessions.example.com', 'http://sessions.example.com', 'ftp://127.0.0.1']) {
-    await failModeDecides(t, url, /SESSION_CHECKER_URL/);
-  }
-  await failModeDecides(t, 'https://ada:secret-word@127.0.0.1/', /request to the service failed \(TypeError\)/);
+test('refresh token is not blocked while the service is down', async (t) => {
+  const secrets = { SESSION_CHECKER_URL: await closedPort(), FAIL_MODE: 'deny' };
+  const event = login({ session: undefined, transaction: { protocol: 'oauth2-refresh-token' }, secrets });
+  assert.deepEqual(await run(t, event), { done: [], lines: [] });
 });
 
-test('invalid FAIL_MODE is logged and means allow', async (t) => {
-  const { done, lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: await closedPort(), FAIL_MODE: 'closed' } }));
-  assert.deepEqual(done, []);
-  assert.match(lines[0], /FAIL_MODE is neither allow nor deny/);
-
+test('only the listed applications are limited', async (t) => {
   const { url } = await serve(t, blocked());
-  const still = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, FAIL_MODE: 'closed' } }));
-  assert.deepEqual(still.done, [['deny', 'Too many.']]);
-});
-
-test('invalid TIMEOUT_MS is logged and replaced', async (t) => {
-  const { url } = await serve(t, allowed);
-  for (const [given, used] of [['soon', 4000], ['0', 4000], ['4', 100], ['-1', 100], ['60000', 15000], ['Infinity', 15000]]) {
-    const { lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, TIMEOUT_MS: given } }));
-    assert.equal(lines[0], `session-limit: secret TIMEOUT_MS is not a number from 100 to 15000; using ${used}`, given);
-  }
-});
-
-// What the Action does when the service cannot be reached for a moment
-
-/** Answers the n-th request by the n-th handler, and every later one by the last. */
-const inTurn = (...handlers) => (response, requests) => handlers[Math.min(requests.length, handlers.length) - 1](response);
-
-const reset = (response) => response.socket.resetAndDestroy();
-const closed = (response) => response.socket.destroy();
-const cutShort = (response) => {
-  response.writeHead(200, { 'content-type': 'application/json', 'content-length': 100 });
-  response.write('{"block":', () => response.socket.destroy());
-};
-
-/** Runs a login with a time limit that a busy machine keeps, and returns what was done, logged, requested and waited for. */
-async function retried(t, handler, secrets = {}) {
-  const waits = [];
-  const real = globalThis.setTimeout;
-  const timer = t.mock.method(globalThis, 'setTimeout', (callback, ms, ...rest) => {
-    waits.push(ms);
-    return real(callback, 0, ...rest);
-  });
-  try {
-    const { url, requests } = await serve(t, handler);
-    const result = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, TIMEOUT_MS: '15000', ...secrets } }));
-    return { ...result, requests, waits };
-  } finally {
-    timer.mock.restore();
-  }
-}
-
-for (const [what, failure, line] of [
-  ['reset', reset, /request to the service failed \((ECONNRESET|UND_ERR_SOCKET)\)/],
-  ['close without an answer', closed, /request to the service failed \(UND_ERR_SOCKET\)/],
-  ['answer that is cut short', cutShort, /request to the service failed \(UND_ERR_SOCKET\)/],
-  ['429 with a short Retry-After', answer(429, {}, { 'retry-after': '0' }), /answered 429/],
-  ...[408, 502, 503, 504, 520, 523].map((status) => [`${status}`, answer(status, '<html>'), new RegExp(`answered ${status}`)]),
-]) {
-  test(`${what} is tried again once`, async (t) => {
-    for (const FAIL_MODE of ['allow', 'deny']) {
-      const blocks = await retried(t, inTurn(failure, blocked()), { FAIL_MODE });
-      assert.deepEqual(blocks.done, [['deny', 'Too many.']]);
-      assert.equal(blocks.requests.length, 2);
-      const [first, second] = blocks.requests;
-      assert.deepEqual([second.url, second.body, second.headers['x-request-id']], [first.url, first.body, 'transaction-1']);
-      assert.match(blocks.lines[0], line);
-      assert.match(blocks.lines[0], /; the second try succeeded$/);
-
-      const allows = await retried(t, inTurn(failure, allowed), { FAIL_MODE });
-      assert.deepEqual([allows.done, allows.requests.length], [[], 2]);
-    }
-  });
-
-  test(`${what} at both tries leads to FAIL_MODE`, async (t) => {
-    for (const [FAIL_MODE, expected] of [['allow', []], ['deny', [['deny', UNDECIDED]]]]) {
-      const { done, lines, requests } = await retried(t, failure, { FAIL_MODE });
-      assert.deepEqual([done, requests.length, lines.length], [expected, 2, 1]);
-      assert.match(lines[0], line);
-      assert.match(lines[0], /; second try: .*; using FAIL_MODE (allow|deny)$/);
-    }
-  });
-}
-
-test('second failure of another kind is in the line', async (t) => {
-  const { lines } = await retried(t, inTurn(answer(502, ''), answer(401, '')));
-  assert.match(lines[0], /answered 502; second try: .*answered 401, check the secret SESSION_CHECKER_TOKEN; using/);
-});
-
-test('Retry-After says how long the Action waits', async (t) => {
-  const date = 'Wed, 21 Oct 2026 07:28:00 GMT';
-  for (const [headers, pause] of [
-    [{ 'retry-after': '2' }, 2000],
-    // A date is compared with the clock of the same answer, not with ours.
-    [{ 'retry-after': 'Wed, 21 Oct 2026 07:28:03 GMT', date }, 3000],
-    [{ 'retry-after': 'Wed, 21 Oct 2026 07:27:00 GMT', date }, 0],
+  const isBlocked = async (client, APPLICATIONS) =>
+    (await run(t, login({ client, secrets: { SESSION_CHECKER_URL: url, APPLICATIONS } }))).done.length === 1;
+  const marked = (value, client_id = 'shop') => ({ client_id, metadata: { session_limit: value } });
+  for (const [client, applications, expected] of [
+    [{ client_id: 'shop' }, undefined, true],
+    [{ client_id: 'shop' }, ' ', true],
+    [{ client_id: 'shop' }, 'bank, shop', true],
+    [{ client_id: 'shop' }, 'bank\nshop', true],
+    [{ client_id: 'shop' }, 'bank,shopping', false],
+    [{ client_id: 'shop' }, 'none', false],
+    [marked('off'), undefined, false],
+    [marked('off'), 'shop', false],
+    [marked('on'), 'none', true],
+    [{ client_id: 'shop', metadata: null }, 'shop', true],
+    [undefined, 'shop', false],
   ]) {
-    for (const status of [429, 503]) {
-      const { requests, waits } = await retried(t, inTurn(answer(status, '', headers), allowed));
-      assert.equal(requests.length, 2, JSON.stringify(headers));
-      assert.ok(waits.includes(pause), `${JSON.stringify(headers)}: ${waits}`);
-    }
+    assert.equal(await isBlocked(client, applications), expected, JSON.stringify([client, applications]));
   }
-});
-
-test('without Retry-After the Action waits at most 100 ms', async (t) => {
-  t.mock.method(Math, 'random', () => 0.999);
-  const { waits } = await retried(t, inTurn(answer(502, ''), allowed));
-  assert.ok(waits.includes(99), `${waits}`);
-});
-
-test('what is not over in time is not tried again', async (t) => {
-  for (const [status, headers] of [
-    [429, {}],
-    [429, { 'retry-after': '' }],
-    [429, { 'retry-after': 'soon' }],
-    [429, { 'retry-after': '-1' }],
-    [429, { 'retry-after': '14' }], // less time would be left for the answer than was waited
-    [503, { 'retry-after': '99999999' }],
-    [503, { 'retry-after': 'Wed, 21 Oct 2099 07:28:00 GMT' }],
-  ]) {
-    const { done, lines, requests } = await retried(t, inTurn(answer(status, '', headers), blocked()), { FAIL_MODE: 'deny' });
-    assert.deepEqual([done, requests.length], [[['deny', UNDECIDED]], 1], JSON.stringify(headers));
-    assert.match(lines[0], new RegExp(`answered ${status}; using FAIL_MODE deny$`));
-  }
-});
-
-test('only answers of a proxy that did not reach the service are tried again', async (t) => {
-  // 421 says that the connection is the wrong one: fetch itself asks again on another.
-  const again = [408, 421, 502, 503, 504, 520, 521, 522, 523];
-  let status;
-  const { url, requests } = await serve(t, (response) => answer(status, '<html>')(response));
-  t.mock.method(Math, 'random', () => 0);
-  for (status = 200; status < 600; status += 1) {
-    requests.length = 0;
-    await run(t, login({ secrets: { SESSION_CHECKER_URL: url, TIMEOUT_MS: '15000' } }));
-    assert.equal(requests.length, again.includes(status) ? 2 : 1, `${status}`);
-  }
-});
-
-test('second try ends at the time limit of the login', async (t) => {
-  const silent = () => {};
-  t.mock.method(Math, 'random', () => 0);
-  const { url, requests } = await serve(t, inTurn(answer(502, ''), silent));
-  // Long enough for a first answer on a busy machine.
-  const { done, lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, TIMEOUT_MS: '3000', FAIL_MODE: 'deny' } }));
-  assert.deepEqual([done, requests.length], [[['deny', UNDECIDED]], 2]);
-  assert.match(lines[0], /answered 502; second try: no answer within 3000 ms; using FAIL_MODE deny$/);
+  const { done, lines } = await run(t, login({ client: marked('yes'), secrets: { SESSION_CHECKER_URL: url } }));
+  assert.equal(done.length, 1);
+  assert.match(lines[0], /session_limit .* is neither on nor off/);
 });
 
 // What the Action never does
@@ -554,51 +311,4 @@ test('Action never throws because of the api', async (t) => {
     await onExecutePostLogin(login({ secrets: { SESSION_CHECKER_URL: url } }), api);
     assert.match(lines.at(-1), /unexpected error/);
   }
-});
-
-const PAGE = 'https://sessions.example.com/choose?ticket=abc';
-const asks = (fields = {}) =>
-  answer(200, { block: true, reason: 'limit_exceeded', message: 'Full.', revoke_session: false, choose: { url: PAGE }, ...fields });
-
-test('a login that is asked is sent to the page and not blocked', async (t) => {
-  const { url, requests } = await serve(t, asks());
-  const secrets = { SESSION_CHECKER_URL: url };
-  const event = login({ secrets, request: { hostname: 'login.acme.com' } });
-  const { done, lines } = await run(t, event, { redirect: true });
-  assert.deepEqual(done, [['redirect', PAGE]]);
-  assert.deepEqual(lines, ['session-limit: the user chooses which sessions to end']);
-  const { can_redirect: canRedirect, hostname, continued } = requests[0].json;
-  assert.deepEqual([canRedirect, hostname, continued], [true, 'login.acme.com', undefined]);
-});
-
-test('a login that comes back is checked again and never sent to the page', async (t) => {
-  const { url, requests } = await serve(t, asks({ revoke_session: true }));
-  const { done } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }), { redirect: true, continued: true });
-  assert.deepEqual(done, [['revoke', 'Full.']]);
-  assert.equal(requests[0].json.continued, true);
-  const allowed = await serve(t, answer(200, { block: false, reason: 'within_limit' }));
-  const { done: nothing } = await run(t, login({ secrets: { SESSION_CHECKER_URL: allowed.url } }), { continued: true });
-  assert.deepEqual(nothing, []);
-});
-
-test('a login that cannot be sent to the page is blocked', async (t) => {
-  for (const [redirect, fields] of [
-    ['missing', {}],
-    ['throws', {}],
-    [true, { choose: { url: 'http://sessions.example.com/choose' } }],
-    [true, { choose: { url: 'javascript:alert(1)' } }],
-    [true, { choose: { url: 7 } }],
-    [true, { choose: 'x' }],
-    [true, { choose: null }],
-  ]) {
-    const { url } = await serve(t, asks(fields));
-    const { done } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }), { redirect });
-    assert.deepEqual(done, [['deny', 'Full.']], JSON.stringify([redirect, fields]));
-  }
-});
-
-test('a login that cannot be redirected says nothing of redirects', async (t) => {
-  const { url, requests } = await serve(t, answer(200, { block: false, reason: 'within_limit' }));
-  for (const redirect of [false, 'missing']) await run(t, login({ secrets: { SESSION_CHECKER_URL: url } }), { redirect });
-  for (const { json } of requests) assert.deepEqual(Object.keys(json).filter((key) => /redirect|hostname|continued/.test(key)), []);
 });
