@@ -192,6 +192,15 @@ impl Users {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(user_id).cloned()
     }
 
+    /// Sets the user agent that last used the session of a login. An entry without a device does not change.
+    pub fn set_user_agent(&self, login: (&str, &str), user_agent: &str) {
+        self.change(login, |record| {
+            if let Some(device) = record.session.entry.get_mut("device") {
+                set_field(device, "last_user_agent", user_agent.into());
+            }
+        });
+    }
+
     fn get_or_add(&self, user_id: &str) -> Arc<User> {
         let mut users = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(users.entry(user_id.to_owned()).or_default())

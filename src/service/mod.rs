@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::ListenAddress;
 use crate::auth0::{ProxyLogin, QuotaConfig, TrustedCas};
 use crate::check::{CheckMetrics, Checker};
-use crate::choose::{ChooseMetrics, TicketKeys};
+use crate::choose::{ChooseMetrics, Chooser, TicketKeys};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
 use crate::controller::status::{Observations, start_status_writer};
@@ -207,14 +207,15 @@ impl Service {
 
         // Its series exist without the page too, so that a panel shows zero and not nothing.
         let choose_metrics = ChooseMetrics::new(&registry);
-        let (chooser, ticket_keys) = match &config.choose {
+        let (chooser, ticket_keys, choose) = match config.choose {
             Some(choose) => {
-                let (chooser, keys) = chooser(choose, config.replicas, choose_metrics)?;
-                let follower = follow_pages(choose.clone(), Arc::clone(&chooser));
+                let (listener, address) = bind(choose.listen.clone(), public_tls.clone()).await?;
+                let (chooser, keys) = chooser(&choose, address, config.replicas, choose_metrics)?;
+                let follower = follow_pages(choose, Arc::clone(&chooser));
                 background_tasks.spawn(never_ends("the reader of --choose-page-dir", follower));
-                (Some(chooser), keys)
+                (Some(chooser), keys, Some((listener, address)))
             }
-            None => (None, None),
+            None => (None, None, None),
         };
         if let Some((file, chooser)) = ticket_keys.zip(chooser.clone()) {
             let apply = move |_: &mut ObservedState, keys: &TicketKeys| chooser.set_keys(keys.clone());
@@ -252,11 +253,7 @@ impl Service {
         }
         let (checks, address) = bind(config.listen, tls).await?;
         let logs = match config.logs_listen {
-            Some(listen) => Some(bind(listen, public_tls.clone()).await?),
-            None => None,
-        };
-        let choose = match config.choose {
-            Some(choose) => Some(bind(choose.listen, public_tls).await?),
+            Some(listen) => Some(bind(listen, public_tls).await?),
             None => None,
         };
         let choose_address = choose.as_ref().map(|(_, address)| *address);
@@ -306,6 +303,11 @@ impl Service {
     }
 
     /// Serves until a signal, then drains. A second signal skips the draining.
+    /// The page on which people choose sessions to end, when there is one.
+    pub fn chooser(&self) -> Option<Arc<Chooser>> {
+        self.app.checker.chooser().cloned()
+    }
+
     ///
     /// # Errors
     /// When a part of the service stops without a shutdown: the process must not continue without it. Also after a second
