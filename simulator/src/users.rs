@@ -124,6 +124,21 @@ impl Users {
         json
     }
 
+    /// Replaces the metadata of a session in both views. Returns its listed entry; `None` when the listed view does not have it.
+    pub fn set_metadata(&self, session_id: &str, metadata: Value, now: Timestamp) -> Option<String> {
+        let user = self.owner(session_id)?;
+        let mut sessions = user.lock();
+        let ended = sessions.update(now);
+        let json = sessions.records.iter_mut().find(|record| record.session.id == session_id).map(|record| {
+            set_field(&mut record.session.entry, "session_metadata", metadata);
+            record.json = record.session.entry.to_string();
+            record.json.clone()
+        });
+        drop(sessions);
+        self.forget(ended);
+        json
+    }
+
     /// Ends a session. The list shows it for `delay` more. False when the listed view does not have it.
     pub fn end_session(&self, session_id: &str, now: Timestamp, delay: Duration) -> bool {
         let Some(user) = self.owner(session_id) else { return false };
@@ -177,6 +192,15 @@ impl Users {
         self.change(login, |record| set_field(&mut record.session.entry, "updated_at", date(now).into()))
     }
 
+    /// Sets the user agent that last used the session of a login. An entry without a device does not change.
+    pub fn set_user_agent(&self, login: (&str, &str), user_agent: &str) {
+        self.change(login, |record| {
+            if let Some(device) = record.session.entry.get_mut("device") {
+                set_field(device, "last_user_agent", user_agent.into());
+            }
+        });
+    }
+
     /// Changes the session of a login (user id, session id) and its JSON.
     fn change(&self, (user_id, session_id): (&str, &str), change: impl FnOnce(&mut Record)) -> bool {
         let Some(user) = self.get(user_id) else { return false };
@@ -190,15 +214,6 @@ impl Users {
 
     fn get(&self, user_id: &str) -> Option<Arc<User>> {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(user_id).cloned()
-    }
-
-    /// Sets the user agent that last used the session of a login. An entry without a device does not change.
-    pub fn set_user_agent(&self, login: (&str, &str), user_agent: &str) {
-        self.change(login, |record| {
-            if let Some(device) = record.session.entry.get_mut("device") {
-                set_field(device, "last_user_agent", user_agent.into());
-            }
-        });
     }
 
     fn get_or_add(&self, user_id: &str) -> Arc<User> {

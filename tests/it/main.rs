@@ -35,6 +35,7 @@ mod doctor;
 mod endurance;
 mod environment;
 mod eviction;
+mod explain;
 mod failures;
 mod faults;
 mod folder;
