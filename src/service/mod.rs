@@ -118,7 +118,8 @@ impl Service {
         let ca_file = config.source.read_cas()?;
         let cas = ca_file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
         let upstream = config.source.upstream(cas, quotas, &registry)?.with_clock(config.clock.clone());
-        let observed = ObservedState { caller_access, forced_audit, ..ObservedState::default() };
+        let lacks_page = config.choose.is_none();
+        let observed = ObservedState { caller_access, forced_audit, lacks_page, ..ObservedState::default() };
         let snapshot_metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, observed, config.max_in_flight, snapshot_metrics));
         let readiness = Readiness::default();
@@ -302,12 +303,12 @@ impl Service {
         })
     }
 
-    /// Serves until a signal, then drains. A second signal skips the draining.
     /// The page on which people choose sessions to end, when there is one.
     pub fn chooser(&self) -> Option<Arc<Chooser>> {
         self.app.checker.chooser().cloned()
     }
 
+    /// Serves until a signal, then drains. A second signal skips the draining.
     ///
     /// # Errors
     /// When a part of the service stops without a shutdown: the process must not continue without it. Also after a second

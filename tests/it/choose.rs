@@ -453,3 +453,17 @@ async fn replicas_without_a_key_do_not_start() {
     let Err(error) = Running::start(serve_args(&options)).await else { panic!("it starts") };
     assert!(error.to_string().contains("--choose-page-dir"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_that_asks_without_a_page_says_so() {
+    let tenant = scene().await;
+    let documents = [credentials(), callers(), asking(json!({}))];
+    for (options, expected) in [(&CHOOSE[..], false), (&[], true)] {
+        let service = Running::folder(&tenant, &documents, options).await;
+        let policy = service.policy("default/one").await;
+        let warnings = policy["warnings"].to_string();
+        assert_eq!(warnings.contains("give it --choose-listen and --choose-url"), expected, "{policy}");
+        let ready = policy["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Ready").unwrap();
+        assert_eq!(ready["message"].as_str().unwrap().contains("ask.otherwise decides"), expected, "{ready}");
+    }
+}
