@@ -46,6 +46,7 @@ mod ledger;
 mod lists;
 mod log_lines;
 mod log_streams;
+mod login_host;
 mod monitoring;
 mod node_demo;
 mod origins;
