@@ -107,7 +107,7 @@ browser-test: ## Test the playground in Chromium (SCREENSHOTS=1 takes the pictur
 	  SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker CHROMIUM=$$(command -v $(CHROMIUM)) node --test; \
 	else $(call missing,npm or chromium,Node.js 20 and apt-get install chromium); fi
 
-choose-test: ## Test the page for choosing sessions in Chromium
+choose-test: ## Test the page for choosing sessions in Chromium (SCREENSHOTS=1 takes the pictures of the documentation)
 	@if command -v npm >/dev/null && command -v $(CHROMIUM) >/dev/null; then \
 	  $(BROWSER_PACKAGES) && $(CARGO) build --locked --example choose-scene && cd tests/browser-choose && \
 	  CHOOSE_SCENE_BIN=$(TARGET_DIR)/debug/examples/choose-scene CHROMIUM=$$(command -v $(CHROMIUM)) node --test; \
