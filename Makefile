@@ -107,7 +107,7 @@ browser-test: ## Test the playground in Chromium (SCREENSHOTS=1 takes the pictur
 	  SESSION_CHECKER_BIN=$(TARGET_DIR)/debug/session-checker CHROMIUM=$$(command -v $(CHROMIUM)) node --test; \
 	else $(call missing,npm or chromium,Node.js 20 and apt-get install chromium); fi
 
-choose-test: ## Test the page for choosing sessions in Chromium
+choose-test: ## Test the page for choosing sessions in Chromium (SCREENSHOTS=1 takes the pictures of the documentation)
 	@if command -v npm >/dev/null && command -v $(CHROMIUM) >/dev/null; then \
 	  $(BROWSER_PACKAGES) && $(CARGO) build --locked --example choose-scene && cd tests/browser-choose && \
 	  CHOOSE_SCENE_BIN=$(TARGET_DIR)/debug/examples/choose-scene CHROMIUM=$$(command -v $(CHROMIUM)) node --test; \
@@ -159,7 +159,7 @@ e2e-build: ## Build what `make e2e` needs into target/e2e (takes third-party CRD
 	install -m 644 $$gateway/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml $(TARGET_DIR)/e2e/crds/
 
 e2e: ## Test the chart on the cluster of KUBECONFIG, with images that the cluster has (see tests/e2e/run)
-	@for tool in helm kubectl prometheus curl; do command -v $$tool >/dev/null || { $(call missing,$$tool,see tests/e2e/run); exit; }; done; \
+	@PATH=$$PATH:/usr/sbin; for tool in helm kubectl prometheus curl openssl nginx; do command -v $$tool >/dev/null || { $(call missing,$$tool,see tests/e2e/run); exit; }; done; \
 	BUILD=$(TARGET_DIR)/e2e tests/e2e/run
 
 book: ## Build the book into target/book, and check the links and anchors of the book and of all Markdown

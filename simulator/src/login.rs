@@ -59,6 +59,11 @@ impl Login {
         self.resumed
     }
 
+    /// Notes the user agent of the login's browser in the session's entry.
+    pub fn used_with(&self, user_agent: &str) {
+        self.tenant.users.set_user_agent((&self.user_id, &self.sid), user_agent);
+    }
+
     /// Completes the login, as when all Actions allow it: the application joins the session. Returns the session id, or `None`
     /// when the session has ended during the login.
     pub fn complete(self) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
 
 use super::answer::{management_answer, management_error};
 use super::requests::form;
@@ -11,6 +12,9 @@ use super::users::{Page, parse_cursor};
 
 /// The longest session id that `revoke` accepts, in characters (Auth0's OpenAPI document).
 const MAX_SESSION_ID: usize = 50;
+/// The most entries of a session's metadata, and the longest value, in characters (the same document).
+const MAX_METADATA: usize = 25;
+const MAX_METADATA_CHARS: usize = 255;
 
 /// Lists a user's sessions.
 pub(super) fn list(tenant: &Tenant, user_id: &str, query: Option<&str>) -> Response {
@@ -31,6 +35,31 @@ pub(super) fn delete_all(tenant: &Tenant, user_id: &str) -> Response {
 pub(super) fn read(tenant: &Tenant, session_id: &str) -> Response {
     let entry = tenant.users.entry(session_id, tenant.now());
     entry.map_or_else(no_such_session, |entry| management_answer(StatusCode::OK, entry))
+}
+
+/// Replaces the metadata of a session.
+pub(super) fn update(tenant: &Tenant, session_id: &str, body: &[u8]) -> Response {
+    let Some(metadata) = metadata(body) else {
+        return BadRequest("Payload validation error: session_metadata is not as documented.", "invalid_body")
+            .into_response();
+    };
+    let entry = tenant.users.set_metadata(session_id, metadata, tenant.now());
+    entry.map_or_else(no_such_session, |entry| management_answer(StatusCode::OK, entry))
+}
+
+/// The metadata in the body of a change: an object of texts. `null` is an empty one. `None` when it is anything else, or larger
+/// than Auth0 takes.
+fn metadata(body: &[u8]) -> Option<Value> {
+    let mut body: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let metadata = body.remove("session_metadata").filter(|_| body.is_empty())?;
+    let is_text = |value: &Value| value.as_str().is_some_and(|text| text.chars().count() <= MAX_METADATA_CHARS);
+    match metadata {
+        Value::Null => Some(Value::Object(Map::new())),
+        Value::Object(fields) if fields.len() <= MAX_METADATA && fields.values().all(is_text) => {
+            Some(Value::Object(fields))
+        }
+        _ => None,
+    }
 }
 
 /// Ends a session. Auth0 documents no 404 here: a session that does not exist counts as deleted.

@@ -18,6 +18,8 @@ pub enum Operation {
     DeleteAll,
     /// `GET /api/v2/sessions/{id}`.
     Read,
+    /// `PATCH /api/v2/sessions/{id}`.
+    Update,
     /// `DELETE /api/v2/sessions/{id}`.
     Delete,
     /// `POST /api/v2/sessions/{id}/revoke`.
@@ -26,7 +28,8 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 6] = [Self::Token, Self::List, Self::DeleteAll, Self::Read, Self::Delete, Self::Revoke];
+    pub const ALL: [Self; 7] =
+        [Self::Token, Self::List, Self::DeleteAll, Self::Read, Self::Update, Self::Delete, Self::Revoke];
 
     /// The scopes that an access token must have (Auth0's OpenAPI document, `security` of the operation). `None` where no
     /// token is needed.
@@ -34,6 +37,7 @@ impl Operation {
         match self {
             Self::Token => None,
             Self::List | Self::Read => Some(&["read:sessions"]),
+            Self::Update => Some(&["update:sessions"]),
             Self::DeleteAll | Self::Delete => Some(&["delete:sessions"]),
             Self::Revoke => Some(&["delete:sessions", "delete:refresh_tokens"]),
         }
@@ -69,15 +73,21 @@ impl Target {
                 (id, &[(Method::GET, Operation::List), (Method::DELETE, Operation::DeleteAll)])
             }
             ["", "api", "v2", "sessions", id] if !id.is_empty() => {
-                (id, &[(Method::GET, Operation::Read), (Method::DELETE, Operation::Delete)])
+                let methods = &[
+                    (Method::GET, Operation::Read),
+                    (Method::DELETE, Operation::Delete),
+                    (Method::PATCH, Operation::Update),
+                ];
+                (id, methods)
             }
             ["", "api", "v2", "sessions", id, "revoke"] if !id.is_empty() => (id, &[(Method::POST, Operation::Revoke)]),
             _ => return Err(TargetError::NotFound),
         };
         let operation = methods.iter().find(|(known, _)| known == method).map(|(_, operation)| *operation);
         let operation = operation.ok_or_else(|| {
-            TargetError::MethodNotAllowed(match methods[0].0 {
-                Method::GET => "GET, DELETE",
+            TargetError::MethodNotAllowed(match methods.len() {
+                3 => "GET, DELETE, PATCH",
+                2 => "GET, DELETE",
                 _ => "POST",
             })
         })?;

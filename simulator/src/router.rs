@@ -87,6 +87,7 @@ fn carry_out(tenant: &Tenant, target: &Target, parts: &Parts, body: &[u8]) -> Re
         Operation::List => management::list(tenant, id, parts.uri.query()),
         Operation::DeleteAll => management::delete_all(tenant, id),
         Operation::Read => management::read(tenant, id),
+        Operation::Update => management::update(tenant, id, body),
         Operation::Delete => management::delete(tenant, id),
         Operation::Revoke => management::revoke(tenant, id),
     }

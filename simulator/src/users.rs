@@ -124,6 +124,21 @@ impl Users {
         json
     }
 
+    /// Replaces the metadata of a session in both views. Returns its listed entry; `None` when the listed view does not have it.
+    pub fn set_metadata(&self, session_id: &str, metadata: Value, now: Timestamp) -> Option<String> {
+        let user = self.owner(session_id)?;
+        let mut sessions = user.lock();
+        let ended = sessions.update(now);
+        let json = sessions.records.iter_mut().find(|record| record.session.id == session_id).map(|record| {
+            set_field(&mut record.session.entry, "session_metadata", metadata);
+            record.json = record.session.entry.to_string();
+            record.json.clone()
+        });
+        drop(sessions);
+        self.forget(ended);
+        json
+    }
+
     /// Ends a session. The list shows it for `delay` more. False when the listed view does not have it.
     pub fn end_session(&self, session_id: &str, now: Timestamp, delay: Duration) -> bool {
         let Some(user) = self.owner(session_id) else { return false };
@@ -175,6 +190,15 @@ impl Users {
     /// Fails a login: only `updated_at` changes. False when the session has ended.
     pub fn deny_login(&self, login: (&str, &str), now: Timestamp) -> bool {
         self.change(login, |record| set_field(&mut record.session.entry, "updated_at", date(now).into()))
+    }
+
+    /// Sets the user agent that last used the session of a login. An entry without a device does not change.
+    pub fn set_user_agent(&self, login: (&str, &str), user_agent: &str) {
+        self.change(login, |record| {
+            if let Some(device) = record.session.entry.get_mut("device") {
+                set_field(device, "last_user_agent", user_agent.into());
+            }
+        });
     }
 
     /// Changes the session of a login (user id, session id) and its JSON.

@@ -14,6 +14,10 @@ pub enum Operation {
     List,
     /// `POST /api/v2/sessions/{id}/revoke`.
     Revoke,
+    /// `GET /api/v2/sessions/{id}`, before its metadata is changed.
+    Read,
+    /// `PATCH /api/v2/sessions/{id}`: changes its metadata.
+    Annotate,
 }
 
 /// How urgent a request is. The first is the most urgent.
@@ -25,7 +29,7 @@ pub(super) enum Priority {
     NextPage,
     /// A user waits at a login.
     Login,
-    /// A session that already counts is renewed without the user.
+    /// A session that already counts is renewed without the user, or no check depends on the request.
     Silent,
 }
 
@@ -48,8 +52,11 @@ impl From<Instant> for CallContext {
 }
 
 impl Operation {
+    /// The operations of a check. A failure of any of them decides its answer.
+    pub const OF_CHECKS: [Self; 3] = [Self::Token, Self::List, Self::Revoke];
+
     /// Every operation, for tables and metrics.
-    pub const ALL: [Self; 3] = [Self::Token, Self::List, Self::Revoke];
+    pub const ALL: [Self; 5] = [Self::Token, Self::List, Self::Revoke, Self::Read, Self::Annotate];
 
     /// The stable machine word.
     pub const fn as_str(self) -> &'static str {
@@ -57,14 +64,22 @@ impl Operation {
             Self::Token => "token",
             Self::List => "list",
             Self::Revoke => "revoke",
+            Self::Read => "read",
+            Self::Annotate => "annotate",
         }
     }
 
     pub(super) const fn method(self) -> Method {
         match self {
-            Self::List => Method::GET,
+            Self::List | Self::Read => Method::GET,
             Self::Token | Self::Revoke => Method::POST,
+            Self::Annotate => Method::PATCH,
         }
+    }
+
+    /// Whether no check depends on it: it is sent once, and its failure says nothing to the circuit breaker.
+    pub(super) const fn is_best_effort(self) -> bool {
+        matches!(self, Self::Read | Self::Annotate)
     }
 
     /// The path without its ids, for spans.
@@ -73,6 +88,7 @@ impl Operation {
             Self::Token => "/oauth/token",
             Self::List => "/api/v2/users/{id}/sessions",
             Self::Revoke => "/api/v2/sessions/{id}/revoke",
+            Self::Read | Self::Annotate => "/api/v2/sessions/{id}",
         }
     }
 }

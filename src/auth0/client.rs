@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use hyper::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{CallContext, Operation, Priority};
@@ -12,7 +14,7 @@ use super::grant::{AccessToken, Grant};
 use super::memory::Charge;
 use super::observer::Observer;
 use super::token::{Fetch, TokenCache};
-use super::transport::{Endpoint, Reply};
+use super::transport::{Endpoint, Reply, TenantRequest};
 use super::upstream::Upstream;
 use crate::policy::{Failure, Tenant};
 use crate::secret::{Credentials, SecretError};
@@ -102,6 +104,34 @@ impl TenantClient {
             }
         }
         Ok(reply)
+    }
+
+    /// Calls the Management API for information that no check depends on, apart from the connections of checks.
+    pub(super) async fn call_aside(
+        &self,
+        operation: Operation,
+        target: &str,
+        body: Option<&Value>,
+        context: &CallContext,
+    ) -> Result<Reply, Error> {
+        let token = self.tokens.get(context.deadline).await?;
+        let request = || {
+            let request = self.endpoint.reqwest_request(operation, target);
+            let request = request.header(AUTHORIZATION, token.authorization.clone());
+            let request = match body {
+                Some(body) => request.header(CONTENT_TYPE, "application/json").body(body.to_string()),
+                None => request,
+            };
+            let invalid = |_| Error::new(Failure::UpstreamError, "the request to the Management API is not valid HTTP");
+            request.build().map(TenantRequest::Reqwest).map_err(invalid)
+        };
+        self.endpoint.send(operation, Priority::Silent, context, request).await
+    }
+
+    /// Whether the token has a scope, or the tenant does not list the scopes.
+    pub(super) async fn may_have_scope(&self, scope: &str, deadline: Instant) -> Result<bool, Error> {
+        let token = self.tokens.get(deadline).await?;
+        Ok(token.scopes.as_ref().is_none_or(|granted| granted.contains(scope)))
     }
 
     async fn call_with(

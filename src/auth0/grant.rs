@@ -103,9 +103,9 @@ impl Grant {
                 form.extend([("client_assertion_type", assertion::TYPE), ("client_assertion", assertion.as_str())]);
             }
         }
-        let request = self.endpoint.token_request().form(&form).build();
+        let request = self.endpoint.reqwest_request(Operation::Token, Operation::Token.template()).form(&form).build();
         request
-            .map(TenantRequest::Token)
+            .map(TenantRequest::Reqwest)
             .map_err(|_| Error::new(Failure::UpstreamError, "the request to the token endpoint is not valid HTTP"))
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! TenantClient ──── call: token, 401 once               client.rs, call.rs
 //!   │                 list_sessions, revoke_session     list.rs, revoke.rs
+//!   │                 explain_end                       annotate.rs
 //!   │                 ids as one path segment           path.rs
 //!   ▼
 //! TokenCache ────── kept, refreshed early, one fetch    token.rs
@@ -31,6 +32,7 @@
 //!
 //! Nothing here writes a token, a secret, a user id or a session id to a log, a span, an error or a metric.
 
+mod annotate;
 mod assertion;
 mod call;
 mod client;
@@ -55,6 +57,7 @@ mod transport;
 mod upstream;
 mod user_agents;
 
+pub use annotate::{EndReason, REASON_KEY, UPDATE_SCOPE};
 pub use call::{CallContext, Operation};
 pub use client::TenantClient;
 pub use diagnosis::{Reach, ReachStep};

@@ -68,6 +68,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the tenant answered by itself: it is there.
+    pub(super) const fn is_answer(self) -> bool {
+        !matches!(self, Self::Timeout | Self::Unreachable | Self::ServerError)
+    }
+
     pub(super) fn of(status: StatusCode) -> Self {
         match status.as_u16() {
             200..=299 => Self::Ok,

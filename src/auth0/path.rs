@@ -26,6 +26,11 @@ pub(super) fn revoke(sid: &str) -> Result<String, Error> {
     Ok(format!("/api/v2/sessions/{}/revoke", segment(sid)?))
 }
 
+/// `/api/v2/sessions/{id}`.
+pub(super) fn session(sid: &str) -> Result<String, Error> {
+    Ok(format!("/api/v2/sessions/{}", segment(sid)?))
+}
+
 /// The id as exactly one segment. `.` and `..` are errors because every URL library resolves them, and an empty id is one
 /// because it would name the collection.
 fn segment(id: &str) -> Result<String, Error> {

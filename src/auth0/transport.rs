@@ -1,8 +1,8 @@
 //! Sends the requests of a call, with its one retry and a span for each request.
 //!
 //! Every request of this client goes through [`Endpoint::send`]. There it gets a permit of the tenant's [`TenantLimiter`],
-//! and the rate limit headers of its answer are read. Lists and revocations use the [`Pool`] of the tenant; the few requests for
-//! tokens use reqwest.
+//! and the rate limit headers of its answer are read. Lists and revocations use the [`Pool`] of the tenant; the other
+//! requests are few and use reqwest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -52,9 +52,8 @@ const MAX_RETRY_DELAY_MS: u64 = 100;
 
 /// Where the requests of one tenant go, what limits them, and what observes them.
 pub(super) struct Endpoint {
-    /// For tokens. It is replaced when other CAs are trusted.
+    /// For all but lists and revocations. It is replaced when other CAs are trusted.
     http: Arc<ArcSwap<Client>>,
-    /// For everything else.
     pool: Arc<Pool>,
     base: Url,
     /// Scheme and authority of `base`.
@@ -69,13 +68,13 @@ pub(super) struct Endpoint {
 
 /// A request that is sent once.
 pub(super) enum TenantRequest {
-    Token(reqwest::Request),
+    Reqwest(reqwest::Request),
     Api(hyper::Request<()>),
 }
 
 /// An answer whose body is not read yet.
 enum UnreadAnswer<'a> {
-    Token(reqwest::Response),
+    Reqwest(reqwest::Response),
     Api(Response, &'a mut PooledPlace),
 }
 
@@ -109,8 +108,8 @@ enum TransportError {
     Connect(ConnectError),
     /// The connection failed or broke, or the answer was not HTTP.
     Broken(Broken),
-    /// The same for a request for a token, in words.
-    Token(String),
+    /// The same for a request by reqwest, in words.
+    Reqwest(String),
     /// The body is larger than [`MAX_PAGE_BYTES`] or [`MAX_OTHER_BYTES`].
     TooLarge,
     /// The answers in memory exceed a bound.
@@ -168,9 +167,9 @@ impl Endpoint {
         url
     }
 
-    /// Starts a request for a token.
-    pub fn token_request(&self) -> reqwest::RequestBuilder {
-        self.http.load().request(Operation::Token.method(), self.url(Operation::Token.template()))
+    /// Starts a request by reqwest to an encoded absolute path.
+    pub fn reqwest_request(&self, operation: Operation, path: &str) -> reqwest::RequestBuilder {
+        self.http.load().request(operation.method(), self.url(path))
     }
 
     /// A request to the Management API. `target` is an encoded absolute path with its query.
@@ -213,7 +212,7 @@ impl Endpoint {
         request: impl Fn() -> Result<TenantRequest, Error>,
     ) -> Result<Reply, Error> {
         let deadline = context.deadline;
-        let (mut resend, mut retried, mut last_error) = (0, false, None);
+        let (mut resend, mut retried, mut last_error) = (0, operation.is_best_effort(), None);
         loop {
             if Instant::now() >= deadline {
                 return Err(last_error.unwrap_or_else(Error::timeout));
@@ -264,8 +263,8 @@ impl Endpoint {
             });
         }
         let (result, is_connections_fault) = match request {
-            TenantRequest::Token(request) => {
-                (self.fetch_token(deadline, request).instrument(span.clone()).await, false)
+            TenantRequest::Reqwest(request) => {
+                (self.call_by_reqwest(operation, deadline, request).instrument(span.clone()).await, false)
             }
             TenantRequest::Api(request) => self.call_api(operation, deadline, request).instrument(span.clone()).await,
         };
@@ -277,7 +276,7 @@ impl Endpoint {
         record(&span, outcome, result.as_ref().ok().map(|(reply, _)| reply.status));
         self.observer.request(&self.tenant, operation, outcome, took);
         let is_not_public = matches!(result, Err(TransportError::Connect(ConnectError::NotPublic(_))));
-        if is_connections_fault || is_not_public {
+        if is_connections_fault || is_not_public || (operation.is_best_effort() && !outcome.is_answer()) {
             // The request ends without an outcome: the circuit breaker learns nothing about the tenant.
             drop(permit);
         } else {
@@ -286,14 +285,15 @@ impl Endpoint {
         result.map_err(|error| error.into_retry(is_connections_fault)).and_then(|(reply, _)| complete(reply))
     }
 
-    async fn fetch_token(
+    async fn call_by_reqwest(
         &self,
+        operation: Operation,
         deadline: Instant,
         request: reqwest::Request,
     ) -> Result<(Reply, RateLimit), TransportError> {
         let answer = async {
-            let response = self.http.load_full().execute(request).await.map_err(of_token)?;
-            self.read(Operation::Token, UnreadAnswer::Token(response)).await
+            let response = self.http.load_full().execute(request).await.map_err(of_reqwest)?;
+            self.read(operation, UnreadAnswer::Reqwest(response)).await
         };
         timeout_at(deadline, answer).await.unwrap_or(Err(TransportError::Timeout))
     }
@@ -388,7 +388,7 @@ fn record(span: &Span, outcome: Outcome, status: Option<StatusCode>) {
 impl TenantRequest {
     fn headers_mut(&mut self) -> &mut HeaderMap {
         match self {
-            Self::Token(request) => request.headers_mut(),
+            Self::Reqwest(request) => request.headers_mut(),
             Self::Api(request) => request.headers_mut(),
         }
     }
@@ -397,14 +397,14 @@ impl TenantRequest {
 impl UnreadAnswer<'_> {
     fn head(&self) -> (StatusCode, &HeaderMap) {
         match self {
-            Self::Token(response) => (response.status(), response.headers()),
+            Self::Reqwest(response) => (response.status(), response.headers()),
             Self::Api(response, _) => (response.status, &response.headers),
         }
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
         match self {
-            Self::Token(response) => response.chunk().await.map_err(of_token),
+            Self::Reqwest(response) => response.chunk().await.map_err(of_reqwest),
             Self::Api(response, place) => place.chunk(response).await.map_err(TransportError::Broken),
         }
     }
@@ -449,7 +449,7 @@ impl TransportError {
                 StatusCode::from_u16(*status).map_or(Outcome::Unreachable, Outcome::of)
             }
             Self::Connect(ConnectError::Proxy(ProxyError::NoTunnel)) => Outcome::ServerError,
-            Self::NoConnection | Self::Connect(_) | Self::Broken(_) | Self::Token(_) => Outcome::Unreachable,
+            Self::NoConnection | Self::Connect(_) | Self::Broken(_) | Self::Reqwest(_) => Outcome::Unreachable,
             Self::TooLarge | Self::NoMemory(_) => Outcome::TooLarge,
         }
     }
@@ -471,7 +471,7 @@ impl TransportError {
             Self::Connect(error) => Retry::Once(unreachable(error.to_string())),
             Self::Broken(error) if is_connections_fault => Retry::OnceAtOnce(unreachable(error.to_string())),
             Self::Broken(error) => Retry::Once(unreachable(error.to_string())),
-            Self::Token(text) => Retry::Once(unreachable(text)),
+            Self::Reqwest(text) => Retry::Once(unreachable(text)),
             Self::TooLarge => Retry::Never(Error::new(Failure::UpstreamError, "the answer is larger than it may be")),
             Self::NoMemory(error) => Retry::Never(error),
         }
@@ -479,7 +479,7 @@ impl TransportError {
 }
 
 /// What an error of reqwest means. It has a type for none of these causes.
-fn of_token(error: reqwest::Error) -> TransportError {
+fn of_reqwest(error: reqwest::Error) -> TransportError {
     // Without the URL, as in every other text.
     let error = error.without_url();
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
@@ -495,6 +495,6 @@ fn of_token(error: reqwest::Error) -> TransportError {
     } else if text.contains("tunnel error: unsuccessful") {
         TransportError::Connect(ConnectError::Proxy(ProxyError::NoTunnel))
     } else {
-        TransportError::Token(text)
+        TransportError::Reqwest(text)
     }
 }

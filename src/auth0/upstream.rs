@@ -335,7 +335,13 @@ mod tests {
             let tenant = Tenant::new("acme.eu.auth0.com", None).unwrap();
             let endpoint = upstream.endpoint(&tenant);
             let context = (Instant::now() + Duration::from_secs(20)).into();
-            let token = || endpoint.token_request().build().map(TenantRequest::Token).map_err(|_| Error::ended());
+            let token = || {
+                endpoint
+                    .reqwest_request(Operation::Token, "/oauth/token")
+                    .build()
+                    .map(TenantRequest::Reqwest)
+                    .map_err(|_| Error::ended())
+            };
             let list = || endpoint.api_request(Operation::List, "/", HeaderValue::from_static("t"));
             let errors = [
                 endpoint.send(Operation::Token, Priority::Login, &context, token).await,

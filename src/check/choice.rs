@@ -19,9 +19,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Checker;
-use super::evict::evict;
 use super::failure_log::Task;
-use crate::auth0::{CallContext, Charge, TenantClient, UserAgents};
+use crate::auth0::{CallContext, Charge, EndReason, TenantClient, UserAgents};
 use crate::choose::{ChoiceOutcome, Chooser, Device, OpenTicket, Ticket, TicketUses};
 use crate::ledger::{Attempt, Eviction, SessionKey, StoreTime, Terms, TicketState, TicketUse, UserKey};
 use crate::policy::{
@@ -325,7 +324,8 @@ impl Checker {
     /// Revokes the sessions. When one fails, the login is not admitted, whatever the failure policy says: the page says so, and the
     /// person may try again.
     async fn end(&self, asked: &AskedLogin<'_>, attempt: Attempt, victims: Vec<String>) -> (Chosen, usize) {
-        let (eviction, failure) = evict(asked.client, victims, &asked.call).await;
+        let by = (asked.policy, asked.client);
+        let (eviction, failure) = self.evict(by, victims, EndReason::Chosen, &asked.call).await;
         let ended = eviction.revoked.len();
         attempt.finish(eviction, failure.is_none(), asked.call.deadline).await;
         match failure {

@@ -25,6 +25,8 @@ pub(super) enum Task {
     List,
     /// Revoking sessions.
     Revoke,
+    /// Writing why sessions end into their metadata.
+    Explain,
 }
 
 /// The failures of all tenants.
@@ -69,6 +71,15 @@ impl FailureLog {
         failing.retain(|key, _| !is_this(key));
         self.count.store(failing.len(), Ordering::Relaxed);
         (total > 0).then_some(total)
+    }
+
+    /// Whether the task failed within the last `span`.
+    pub fn has_failed_within(&self, span: Duration, tenant: &str, task: Task) -> bool {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let failing = self.lock();
+        failing.iter().any(|(key, state)| key.0 == tenant && key.1 == task && state.last.elapsed() < span)
     }
 
     /// Forgets the failures of tenants without checks.
@@ -119,7 +130,10 @@ mod tests {
             assert_eq!(log.failed(tenant, task, failure), Some(0));
             assert_eq!(log.failed(tenant, task, failure), None);
         }
+        assert!(log.has_failed_within(ENDS_AFTER, "acme", Task::Revoke));
+        assert!(!log.has_failed_within(ENDS_AFTER, "acme", Task::Explain));
         advance(ENDS_AFTER).await;
+        assert!(!log.has_failed_within(ENDS_AFTER, "acme", Task::Revoke));
         assert_eq!(log.succeeded("acme", Task::List), Some(4));
         assert_eq!(log.succeeded("acme", Task::Revoke), Some(2));
         log.sweep();

@@ -10,6 +10,7 @@
 mod choice;
 mod dry_run;
 mod evict;
+mod explain;
 mod failure_log;
 mod metrics;
 pub mod session_lists;
@@ -29,7 +30,7 @@ pub use choice::{Choices, Chosen, ListedDevices};
 pub use dry_run::{DryRun, Hypothesis, dry_run};
 pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 
-use crate::auth0::CallContext;
+use crate::auth0::{CallContext, EndReason};
 use crate::clock::ServiceClock;
 use crate::coverage::Coverage;
 use crate::decisions::{DecisionLog, RecordedCheck};
@@ -43,7 +44,6 @@ use crate::policy::{
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
 use choice::Asking;
-use evict::evict;
 use failure_log::{FailureLog, Task};
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
 
@@ -460,7 +460,7 @@ impl<'a> Walk<'a> {
         let verdict = Verdict::from(&decision);
         match (decision, self.checker) {
             (Decision::Evict { count, victims }, Some(checker)) if enforced => {
-                let (eviction, failure) = evict(client, victims, &call).await;
+                let (eviction, failure) = checker.evict((policy, client), victims, EndReason::Evicted, &call).await;
                 let (revoked, not_revoked) = (eviction.revoked.len(), eviction.not_revoked.len());
                 self.eviction = eviction;
                 let tenant = policy.scope.tenant.domain();

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use url::Url;
 
 pub use device::{Device, MAX_USER_AGENT_BYTES, prepare};
 pub use metrics::{ChoiceOutcome, ChooseMetrics, PageRejection};
@@ -28,25 +27,47 @@ pub const PATH: &str = "/choose";
 pub struct Chooser {
     /// The public origin of the page, such as `https://sessions.example.com`.
     origin: String,
+    /// The origin at which logins continue, when it is not that of their own host.
+    login_origin: Option<String>,
     keys: ArcSwap<TicketKeys>,
     pages: ArcSwap<Pages>,
     metrics: ChooseMetrics,
 }
 
 impl Chooser {
-    /// A page at the origin of `url`.
-    pub fn new(url: &Url, keys: TicketKeys, pages: Pages, metrics: ChooseMetrics) -> Self {
+    /// A page at the origin, such as `https://sessions.example.com`.
+    pub fn new(origin: String, keys: TicketKeys, pages: Pages, metrics: ChooseMetrics) -> Self {
         Self {
-            origin: url.origin().ascii_serialization(),
+            origin,
+            login_origin: None,
             keys: ArcSwap::from_pointee(keys),
             pages: ArcSwap::from_pointee(pages),
             metrics,
         }
     }
 
+    /// The same, where logins continue at this origin and not at their own host.
+    #[must_use]
+    pub fn with_login_origin(self, login_origin: Option<String>) -> Self {
+        Self { login_origin, ..self }
+    }
+
     /// The public origin of the page.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Whether browsers come over HTTPS. Over HTTP they come from this machine alone.
+    pub fn is_https(&self) -> bool {
+        self.origin.starts_with("https://")
+    }
+
+    /// The address at which the login of a host continues.
+    pub fn continue_url(&self, host: &str, state: &str) -> String {
+        match &self.login_origin {
+            Some(origin) => format!("{origin}/continue?state={state}"),
+            None => format!("https://{host}/continue?state={state}"),
+        }
     }
 
     /// The address of the page for a login that is blocked.

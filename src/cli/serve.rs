@@ -86,7 +86,8 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
 fn choose_config(args: ChooseArgs) -> Option<ChooseConfig> {
     Some(ChooseConfig {
         listen: args.choose_listen?,
-        url: args.choose_url?,
+        url: Some(args.choose_url?),
+        login_origin: None,
         ticket_key_file: args.ticket_key_file,
         page_dir: args.choose_page_dir,
     })

@@ -81,6 +81,12 @@ pub struct SessionPolicySpec {
     /// sign its owner out.
     #[serde(default)]
     pub revoke_requires_mfa: bool,
+    /// Before a session ends for another login, write why into its session metadata at Auth0
+    /// (`session_checker_reason: evicted`, or `chosen` where the user chose it), so that the back-channel logout token tells
+    /// the applications. It needs the scope `update:sessions`, a plan with session metadata, and two more requests a session.
+    /// A failure does not stop the eviction.
+    #[serde(default)]
+    pub explain_evictions: bool,
     /// `Enforce` blocks or evicts. `Audit` allows every login, and counts and logs what `Enforce` would have done.
     #[serde(default)]
     pub mode: ModeSpec,

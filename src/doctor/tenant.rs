@@ -27,6 +27,8 @@ pub(super) struct ExaminedTenant<'a> {
     policies: Vec<&'a ObjectName>,
     /// The OAuth scopes that the policies need, each with one policy that needs it.
     scopes: BTreeMap<&'static str, &'a ObjectName>,
+    /// The same for the scopes that they use and work without.
+    optional_scopes: BTreeMap<&'static str, &'a ObjectName>,
 }
 
 /// The credentials of the policies.
@@ -41,11 +43,15 @@ pub(super) fn tenants(snapshot: &Snapshot) -> Vec<ExaminedTenant<'_>> {
             client,
             policies: Vec::new(),
             scopes: BTreeMap::new(),
+            optional_scopes: BTreeMap::new(),
         });
         tenant.policies.push(&scope.name);
         if let PolicyVersion::Compiled(policy) = &*active_policy.version {
             for needed in policy.oauth_scopes() {
                 tenant.scopes.entry(needed).or_insert(&scope.name);
+            }
+            for used in policy.optional_scopes() {
+                tenant.optional_scopes.entry(used).or_insert(&scope.name);
             }
         }
     }
@@ -155,21 +161,22 @@ fn clock_line(subject: &str, tenant: &ExaminedTenant<'_>) -> ExamLine {
 }
 
 fn scopes_line(subject: &str, tenant: &ExaminedTenant<'_>, granted: Option<&BTreeSet<String>>) -> ExamLine {
-    let needed: Vec<&str> = tenant.scopes.keys().copied().collect();
+    let needed: Vec<&str> = tenant.scopes.keys().chain(tenant.optional_scopes.keys()).copied().collect();
     let Some(granted) = granted else {
         return ExamLine::ok(subject, "scopes", format!("the tenant does not list them; needed: {}", needed.join(" ")));
     };
-    let missing: Vec<String> = tenant
-        .scopes
-        .iter()
-        .filter(|(scope, _)| !granted.contains(**scope))
-        .map(|(scope, policy)| format!("{scope} (for {policy})"))
-        .collect();
-    if missing.is_empty() {
-        ExamLine::ok(subject, "scopes", needed.join(" "))
-    } else {
-        let detail = format!("the application lacks {}", missing.join(", "));
-        ExamLine::problem(subject, "scopes", detail, "grant them to the application under APIs, Auth0 Management API")
+    let missing = |scopes: &BTreeMap<&str, &ObjectName>| {
+        let missing = scopes.iter().filter(|(scope, _)| !granted.contains(**scope));
+        missing.map(|(scope, policy)| format!("{scope} (for {policy})")).collect::<Vec<_>>().join(", ")
+    };
+    let remedy = "grant them to the application under APIs, Auth0 Management API";
+    match (missing(&tenant.scopes), missing(&tenant.optional_scopes)) {
+        (lacked, unused) if lacked.is_empty() && unused.is_empty() => ExamLine::ok(subject, "scopes", needed.join(" ")),
+        (lacked, unused) if lacked.is_empty() => {
+            let detail = format!("the application lacks {unused}: explainEvictions writes nothing");
+            ExamLine::notice(subject, "scopes", detail, remedy)
+        }
+        (lacked, _) => ExamLine::problem(subject, "scopes", format!("the application lacks {lacked}"), remedy),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Any website can make a browser on this machine send requests to loopback. They have another origin, and another `Host`
 //! when they go to a name of the website that resolves to loopback: both are rejected. The page itself may be opened from
-//! anywhere, because opening it changes nothing.
+//! anywhere, because opening it changes nothing. So may the address at which a login continues after a choice of sessions: it
+//! needs the login's state, which only the page for choosing sessions has.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl Origins {
             return Err("this is not the Host of the playground: open the address that `demo` printed");
         }
         let is_read = matches!(*method, Method::GET | Method::HEAD);
-        if is_read && path == "/" {
+        if is_read && matches!(path, "/" | "/continue") {
             return Ok(());
         }
         let is_direct = match headers.get("sec-fetch-site") {
@@ -86,6 +87,8 @@ mod tests {
         let (host, site) = (("host", "127.0.0.1:3001"), "sec-fetch-site");
         assert!(allow(Method::GET, "/", &[host, (site, "cross-site")]), "a link from elsewhere");
         assert!(allow(Method::GET, "/", &[("host", "localhost:3001")]));
+        assert!(allow(Method::GET, "/continue", &[host, (site, "same-site")]), "from the page for choosing sessions");
+        assert!(!allow(Method::POST, "/continue", &[host, (site, "same-site")]));
         assert!(allow(Method::GET, "/api/events", &[host, (site, "same-origin")]));
         assert!(allow(Method::GET, "/api/state", &[host]), "curl");
         assert!(allow(Method::POST, "/api/step", &[host, (site, "same-origin")]));

@@ -26,7 +26,7 @@ mod routes;
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -38,8 +38,9 @@ use tokio::sync::{Mutex, watch};
 use crate::scenario::{MAX_STEPS, Scenario, ScenarioRun, ScenarioStep, StepRecord, check_policy};
 
 /// The scenes of the menu: the file, and its text. The first one is shown at the start.
-const SCENES: [&str; 6] = [
+const SCENES: [&str; 7] = [
     include_str!("../../examples/scenarios/first.yaml"),
+    include_str!("../../examples/scenarios/choose.yaml"),
     include_str!("../../examples/scenarios/closed-browser.yaml"),
     include_str!("../../examples/scenarios/newest-wins.yaml"),
     include_str!("../../examples/scenarios/at-once.yaml"),
@@ -51,6 +52,8 @@ const SCENES: [&str; 6] = [
 pub struct Playground {
     run: Mutex<Option<ScenarioRun>>,
     shown: watch::Sender<Shown>,
+    /// The origin of the page. Logins continue here after a choice of sessions.
+    origin: OnceLock<String>,
 }
 
 /// What the page shows, with a number that rises.
@@ -76,7 +79,7 @@ struct Rejected(Value);
 impl Playground {
     /// A playground without a run.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { run: Mutex::default(), shown: watch::Sender::new(Shown::default()) })
+        Arc::new(Self { run: Mutex::default(), shown: watch::Sender::new(Shown::default()), origin: OnceLock::new() })
     }
 
     /// Serves the page until the future is dropped.
@@ -84,7 +87,9 @@ impl Playground {
     /// # Errors
     /// The socket fails.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        let router = self.router(listener.local_addr()?);
+        let address = listener.local_addr()?;
+        self.origin.get_or_init(|| format!("http://{address}"));
+        let router = self.router(address);
         axum::serve(listener, router).await
     }
 
@@ -120,6 +125,18 @@ impl Playground {
         run.play(step).await;
         self.publish(run, false, &[]);
         Ok(())
+    }
+
+    /// Lets the login with this state continue, whose person comes back from the page for choosing sessions. Returns `false`
+    /// when no login waits with it.
+    async fn resume(&self, state: &str) -> bool {
+        let mut run = self.run.lock().await;
+        let Some(run) = run.as_mut() else { return false };
+        let is_resumed = run.resume(state).await;
+        if is_resumed {
+            self.publish(run, false, &[]);
+        }
+        is_resumed
     }
 
     /// Plays all steps again but the last.
@@ -160,7 +177,7 @@ impl Playground {
         scenario: &Scenario,
         before: &[StepRecord],
     ) -> Result<(), Rejected> {
-        let started = ScenarioRun::start(scenario).await.map_err(Rejected::because)?;
+        let started = ScenarioRun::start(scenario, self.origin.get().cloned()).await.map_err(Rejected::because)?;
         if let Some(old) = run.take() {
             old.stop().await;
         }
@@ -201,7 +218,14 @@ fn differences(before: &[StepRecord], after: &[StepRecord]) -> Vec<Difference> {
     for (step, (before, after)) in before.iter().zip(after).enumerate() {
         for (login, (before, after)) in before.logins.iter().zip(&after.logins).enumerate() {
             let [before, after] = [before, after].map(|login| {
-                let outcome = if login.blocked { "blocked" } else { "allowed" };
+                let is_asked = login.answer.as_ref().is_some_and(|answer| answer["choose"]["url"].is_string());
+                let outcome = if is_asked && login.message.is_none() {
+                    "asked"
+                } else if login.blocked {
+                    "blocked"
+                } else {
+                    "allowed"
+                };
                 let audited = login.answer.as_ref().and_then(|answer| answer["audited_reason"].as_str());
                 let audited = audited.map(|reason| format!(", audited {reason}")).unwrap_or_default();
                 format!("{outcome} ({}{audited})", login.reason)

@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::stream::{self, Stream};
@@ -19,6 +19,17 @@ use crate::scenario::{MAX_BYTES, Scenario, ScenarioRun, check_policy};
 /// The longest body: a scenario as a JSON string, in which at worst most characters are escaped.
 const MAX_BODY: usize = 2 * MAX_BYTES + 1024;
 
+/// What a browser reads whose login does not wait any more.
+const OVER: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>This login is over</title>\
+                    <link rel=stylesheet href=/style.css><main><h1>This login is over</h1>\
+                    <p>It has continued already, or the scenario was played again. <a href=/>Open the playground</a></main>";
+
+/// A login that comes back.
+#[derive(Deserialize)]
+struct RedirectedLogin {
+    state: String,
+}
+
 #[derive(Deserialize)]
 struct Text {
     text: String,
@@ -30,6 +41,7 @@ pub(super) fn router(playground: Arc<Playground>) -> Router {
         .route("/api/state", get(state))
         .route("/api/events", get(events))
         .route("/api/scenes", get(scenes))
+        .route("/continue", get(resume))
         .route("/api/step", post(step))
         .route("/api/back", post(back))
         .route("/api/scenario", post(scenario))
@@ -65,6 +77,17 @@ async fn events(
 async fn scenes() -> Json<Value> {
     let title = |text: &str| Scenario::parse(text).map(|scenario| scenario.title).unwrap_or_default();
     SCENES.iter().map(|text| json!({ "title": title(text), "text": text })).collect::<Value>().into()
+}
+
+/// Where the page for choosing sessions sends the browser, as to Auth0's `/continue`. The state works once, and nobody can
+/// guess it.
+async fn resume(State(playground): State<Arc<Playground>>, Query(login): Query<RedirectedLogin>) -> Response {
+    let changed = Arc::clone(&playground);
+    let resumed = tokio::spawn(async move { changed.resume(&login.state).await });
+    if resumed.await.unwrap_or(false) {
+        return Redirect::to("/").into_response();
+    }
+    (StatusCode::BAD_REQUEST, Html(OVER)).into_response()
 }
 
 async fn step(State(playground): State<Arc<Playground>>, Json(body): Json<Value>) -> Response {

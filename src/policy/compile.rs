@@ -362,6 +362,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         strategy: spec.strategy.into(),
         ask: spec.ask.clone().unwrap_or_default().into(),
         revoke_requires_mfa: spec.revoke_requires_mfa,
+        explain_evictions: spec.explain_evictions,
         active_within: match active_within {
             None => None,
             Some(span) => Some(SignedDuration::try_from(span?).ok()?),

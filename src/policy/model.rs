@@ -33,6 +33,8 @@ pub struct Policy {
     pub ask: AskTerms,
     /// Whether other sessions are revoked only for logins with a second factor.
     pub revoke_requires_mfa: bool,
+    /// Whether a session's metadata says why it ends, before it ends for another login.
+    pub explain_evictions: bool,
     /// Sessions that were not used for longer than this do not count.
     pub active_within: Option<SignedDuration>,
     /// The answer to a login without a session.
@@ -192,6 +194,11 @@ impl Policy {
             | Strategy::RevokeNextToExpire
             | Strategy::Ask => &["read:sessions", "delete:sessions", "delete:refresh_tokens"],
         }
+    }
+
+    /// The OAuth scopes that the policy uses when the token has them, and works without.
+    pub fn optional_scopes(&self) -> &'static [&'static str] {
+        if self.explain_evictions && self.strategy != Strategy::Deny { &["update:sessions"] } else { &[] }
     }
 }
 

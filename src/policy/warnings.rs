@@ -74,6 +74,9 @@ pub fn warnings(policy: &Policy, now: Option<Timestamp>) -> Vec<String> {
     if policy.revoke_requires_mfa && policy.strategy == Strategy::Deny {
         warnings.push("spec.revokeRequiresMfa: it has no effect with strategy Deny, which revokes nothing".to_owned());
     }
+    if policy.explain_evictions && policy.strategy == Strategy::Deny {
+        warnings.push("spec.explainEvictions: it has no effect with strategy Deny, which revokes nothing".to_owned());
+    }
     if policy.ask != AskTerms::default() && policy.strategy != Strategy::Ask {
         warnings.push("spec.ask: it has no effect without strategy Ask".to_owned());
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use simulator::Login;
 
-use super::policy_text::TOKEN;
+use super::policy_text::{DOMAIN, TOKEN};
 use super::{FailMode, Person};
 
 /// The protocol and the connection of every login of a scenario.
@@ -28,6 +28,8 @@ pub(super) struct ActionCalls {
     pub message: Option<String>,
     /// Whether it ends the session of the login.
     pub revoke: bool,
+    /// The page to which it sends the person, who chooses which sessions to end. The login then waits.
+    pub page: Option<String>,
     /// The calls of the Actions API, for people.
     pub calls: Vec<String>,
 }
@@ -41,6 +43,8 @@ pub(super) fn request(person: &Person, login: &Login, mfa: bool) -> Value {
         "protocol": PROTOCOL,
         "connection": CONNECTION,
         "mfa": mfa,
+        "can_redirect": true,
+        "hostname": DOMAIN,
     });
     if !person.roles.is_empty() {
         request["roles"] = json!(person.roles);
@@ -73,8 +77,8 @@ pub(super) async fn check(
     }
 }
 
-/// What the Action does after the check.
-pub(super) fn act(answer: &Result<Value, String>, fail_mode: FailMode) -> ActionCalls {
+/// What the Action does after the check. A login that comes back from the page is not sent there a second time.
+pub(super) fn act(answer: &Result<Value, String>, fail_mode: FailMode, is_continued: bool) -> ActionCalls {
     let mut calls = Vec::new();
     let (block, message, revoke) = match answer {
         Ok(answer) => {
@@ -86,11 +90,15 @@ pub(super) fn act(answer: &Result<Value, String>, fail_mode: FailMode) -> Action
             (fail_mode == FailMode::Deny, UNDECIDED, false)
         }
     };
-    if block {
+    let page = answer.as_ref().ok().and_then(|answer| answer["choose"]["url"].as_str());
+    let page = page.filter(|_| block && !is_continued).map(str::to_owned);
+    if let Some(page) = &page {
+        calls.push(format!("api.redirect.sendUserTo({})", Value::from(page.as_str())));
+    } else if block {
         let method = if revoke { "api.session.revoke" } else { "api.access.deny" };
         calls.push(format!("{method}({})", Value::from(message)));
     } else {
         calls.push("returns; Auth0 completes the login".to_owned());
     }
-    ActionCalls { block, message: block.then(|| message.to_owned()), revoke, calls }
+    ActionCalls { block, message: (block && page.is_none()).then(|| message.to_owned()), revoke, page, calls }
 }

@@ -1,6 +1,7 @@
 //! Why a decision came about, session by session: what `session-checker check` would say just before the login.
 
 use super::action::{CONNECTION, PROTOCOL};
+use super::policy_text::DOMAIN;
 use super::setup::SimulatedSetup;
 use super::state::{ExplainedSession, Explanation};
 use crate::check::{Hypothesis, dry_run};
@@ -12,13 +13,16 @@ pub(super) async fn explain(
     setup: &SimulatedSetup,
     login: &simulator::Login,
     roles: &[String],
-    mfa: bool,
+    (mfa, continued): (bool, bool),
 ) -> Option<Explanation> {
     let context = LoginContext {
         protocol: Some(PROTOCOL.to_owned()),
         connection: Some(CONNECTION.to_owned()),
         roles: roles.to_vec(),
         mfa,
+        can_redirect: true,
+        continued,
+        hostname: Some(DOMAIN.to_owned()),
         ..LoginContext::default()
     };
     let [user_id, client_id, sid] = [login.user_id(), login.client_id(), login.sid()].map(str::to_owned);

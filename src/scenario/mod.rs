@@ -35,6 +35,7 @@ mod duration;
 mod explain;
 mod lanes;
 mod names;
+mod page_choice;
 mod parse;
 mod policy_text;
 mod run;
@@ -47,6 +48,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use page_choice::{DeviceSession, PageChoice};
 pub use parse::{MAX_BYTES, MAX_STEPS, ScenarioError};
 pub(crate) use policy_text::{CLIENT, DOMAIN, TOKEN};
 pub use policy_text::{PolicyMessages, PolicyProblem, check_policy};
@@ -113,6 +115,8 @@ pub enum ScenarioEvent {
     SignIn(SignIn),
     /// `at once`: logins whose checks run at the same time.
     AtOnce(Vec<SignIn>),
+    /// `choose`: a person whose login waits at the page for choosing sessions ends sessions there, or cancels.
+    Choose(PageChoice),
     /// `sign out`: the browser's session ends.
     SignOut(OnDevice),
     /// `close browser`: the browser forgets its session, which stays.

@@ -1,5 +1,7 @@
 //! The names in a scenario: people, devices and applications.
 
+use super::{OnDevice, Scenario};
+
 /// The longest name, in characters: it fits a button.
 const MAX_NAME: usize = 32;
 
@@ -31,4 +33,20 @@ pub fn alternatives<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         Some((last, [])) => (*last).to_owned(),
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
     }
+}
+
+/// A device of a person of the scenario.
+///
+/// # Errors
+/// Which names there are.
+pub fn place(person: &str, device: &str, scenario: &Scenario) -> Result<OnDevice, String> {
+    let found = scenario.person(person).ok_or_else(|| {
+        let known = alternatives(scenario.people.iter().map(|person| person.name.as_str()));
+        format!("there is no person `{person}`: write {known}")
+    })?;
+    if !found.devices.iter().any(|known| known == device) {
+        let known = alternatives(found.devices.iter().map(String::as_str));
+        return Err(format!("{} has no device `{device}`: write {known}", found.name));
+    }
+    Ok(OnDevice { person: found.name.clone(), device: device.to_owned() })
 }

@@ -1,5 +1,7 @@
 //! Plays a scenario, step by step.
 
+mod choosing;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use super::{
     check_policy,
 };
 use crate::service::RunError;
+use choosing::WaitingLogin;
 
 /// A scenario that is being played: its tenant, its service, and the people's browsers.
 pub struct ScenarioRun {
@@ -26,6 +29,10 @@ pub struct ScenarioRun {
     http: reqwest::Client,
     /// The cookies: which session a browser has.
     cookies: HashMap<OnDevice, String>,
+    /// The logins that wait at the page for choosing sessions, by their browser.
+    waiting: HashMap<OnDevice, WaitingLogin>,
+    /// How many lists and revocations the tenant had at the end of the last step.
+    requests: [u64; 2],
     lanes: Lanes,
     records: Vec<StepRecord>,
     auth0: Auth0Condition,
@@ -44,16 +51,18 @@ struct BegunLogin {
 }
 
 impl ScenarioRun {
-    /// Starts a tenant and a service for the scenario. No step is played yet: [`play`](Self::play) does that.
+    /// Starts a tenant and a service for the scenario. No step is played yet: [`play`](Self::play) does that. The page for
+    /// choosing sessions sends browsers to `login_origin`, where [`resume`](Self::resume) lets their login continue; without
+    /// it, to the tenant's domain, where no browser finds the simulated login.
     ///
     /// # Errors
     /// The policy is invalid, or a socket cannot be bound.
-    pub async fn start(scenario: &Scenario) -> Result<Self, RunError> {
+    pub async fn start(scenario: &Scenario, login_origin: Option<String>) -> Result<Self, RunError> {
         let messages = check_policy(&scenario.policy, scenario.start);
         if let Some(problem) = messages.problems.first() {
             return Err(RunError::Command(format!("the policy: {}", problem.message)));
         }
-        let setup = SimulatedSetup::start(scenario).await?;
+        let setup = SimulatedSetup::start(scenario, login_origin).await?;
         // Without a proxy of the environment: the service is on loopback.
         let http = reqwest::Client::builder().no_proxy().build();
         let http = http.map_err(|error| RunError::Command(format!("the HTTP client cannot be built: {error}")))?;
@@ -62,6 +71,8 @@ impl ScenarioRun {
             setup,
             http,
             cookies: HashMap::new(),
+            waiting: HashMap::new(),
+            requests: [0; 2],
             lanes: Lanes::default(),
             records: Vec::new(),
             auth0: Auth0Condition::default(),
@@ -75,7 +86,7 @@ impl ScenarioRun {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn of(scenario: &Scenario) -> Result<Self, RunError> {
-        let mut run = Self::start(scenario).await?;
+        let mut run = Self::start(scenario, None).await?;
         for step in &scenario.steps {
             run.play(step.clone()).await;
         }
@@ -105,8 +116,11 @@ impl ScenarioRun {
 
     /// Plays a step and adds it to the scenario. What goes wrong is part of the record.
     pub async fn play(&mut self, step: ScenarioStep) {
-        let requests =
-            |run: &Self| [Operation::List, Operation::Revoke].map(|operation| run.setup.tenant.count(operation));
+        self.play_step(step, false).await;
+    }
+
+    /// Plays a step. `is_chosen`: the person of a `choose` has used the page.
+    async fn play_step(&mut self, step: ScenarioStep, is_chosen: bool) {
         let at = self.now();
         let mut record = StepRecord {
             sentence: step.event.sentence(),
@@ -124,14 +138,24 @@ impl ScenarioRun {
                 let begun = self.begin(step.event.logins());
                 // A session may end within the step.
                 self.lanes.update(&self.setup.tenant, &self.scenario.people, at, |_| "expired");
-                let explanations = self.explanations(&begun).await;
-                let before = requests(self);
-                record.logins = self.check(begun).await;
-                let after = requests(self);
-                (record.lists, record.revocations) = (after[0] - before[0], after[1] - before[1]);
-                for (login, explanation) in record.logins.iter_mut().zip(explanations) {
-                    login.explanation = explanation;
-                }
+                self.decide(begun, &mut record).await;
+                self.setup.clock.stop();
+            }
+            ScenarioEvent::Choose(choice) => {
+                self.setup.clock.run();
+                let sent = if is_chosen { Ok(()) } else { self.send_choice(choice).await };
+                record.note = sent.err();
+                self.lanes.update(
+                    &self.setup.tenant,
+                    &self.scenario.people,
+                    at,
+                    |_| "ended on the page for choosing sessions",
+                );
+                // The page has listed and revoked since the last step.
+                let (before, now) = (self.requests, self.count_requests());
+                (record.lists, record.revocations) = (now[0] - before[0], now[1] - before[1]);
+                let waited = self.take_waiting(&choice.at);
+                self.decide(waited.into_iter().collect(), &mut record).await;
                 self.setup.clock.stop();
             }
             ScenarioEvent::SignOut(at) => {
@@ -140,6 +164,7 @@ impl ScenarioRun {
             }
             ScenarioEvent::CloseBrowser(at) => {
                 let closed = self.cookies.remove(at);
+                self.waiting.remove(at);
                 let note = if closed.is_some() { "The session stays at Auth0." } else { "It had no session." };
                 record.note = Some(note.to_owned());
                 self.setup.clock.advance(Duration::from_secs(1));
@@ -160,6 +185,7 @@ impl ScenarioRun {
                 _ => "ended by session-checker, for another login",
             }
         });
+        self.requests = self.count_requests();
         record.met = step.expect.as_ref().map(|expect| expect.is_met_by(&record.logins));
         self.records.push(record);
         self.scenario.steps.push(step);
@@ -171,6 +197,7 @@ impl ScenarioRun {
         let device = |person: &str, device: &String| DeviceState {
             name: device.clone(),
             sid: self.cookies.get(&OnDevice { person: person.to_owned(), device: device.clone() }).cloned(),
+            page: self.page_of(&OnDevice { person: person.to_owned(), device: device.clone() }),
         };
         let people = scenario.people.iter().map(|person| PersonState {
             name: person.name.clone(),
@@ -221,7 +248,9 @@ impl ScenarioRun {
             let person = self.scenario.person(&sign_in.at.person)?;
             let cookie = self.cookies.get(&sign_in.at).map(String::as_str);
             let login = self.setup.tenant.begin_login(&person.user_id, &sign_in.application, cookie);
+            login.used_with(user_agent(&sign_in.at.device));
             self.lanes.begins(login.sid(), &sign_in.at);
+            self.waiting.remove(&sign_in.at);
             let request = action::request(person, &login, sign_in.mfa);
             Some(BegunLogin { sign_in: sign_in.clone(), login, roles: person.roles.clone(), request })
         };
@@ -234,59 +263,111 @@ impl ScenarioRun {
         if self.auth0 != Auth0Condition::Works || !self.is_service_up {
             return explanations;
         }
-        for BegunLogin { sign_in, login, roles, .. } in begun {
-            explanations.push(explain(&self.setup, login, roles, sign_in.mfa).await);
+        for begun in begun {
+            let (mfa, continued) = (begun.sign_in.mfa, begun.is_continued());
+            explanations.push(explain(&self.setup, &begun.login, &begun.roles, (mfa, continued)).await);
         }
         explanations
     }
 
-    /// Runs the checks of all logins at the same time, and lets the Action end each login.
+    /// Decides the logins, and adds them, their explanations and their requests to the record.
+    async fn decide(&mut self, begun: Vec<BegunLogin>, record: &mut StepRecord) {
+        let explanations = self.explanations(&begun).await;
+        let before = self.count_requests();
+        record.logins = self.check(begun).await;
+        let after = self.count_requests();
+        record.lists += after[0] - before[0];
+        record.revocations += after[1] - before[1];
+        for (login, explanation) in record.logins.iter_mut().zip(explanations) {
+            login.explanation = explanation;
+        }
+    }
+
+    /// How many lists and revocations the tenant has received.
+    fn count_requests(&self) -> [u64; 2] {
+        [Operation::List, Operation::Revoke].map(|operation| self.setup.tenant.count(operation))
+    }
+
+    /// Runs the checks of all logins at the same time, and lets the Action end each login, or send it to the page.
     async fn check(&mut self, begun: Vec<BegunLogin>) -> Vec<LoginRecord> {
         let address = self.is_service_up.then_some(self.setup.address);
         let answers = join_all(begun.iter().map(|begun| action::check(&self.http, address, &begun.request))).await;
         let mut records = Vec::new();
-        for (BegunLogin { sign_in, login, request, .. }, answer) in begun.into_iter().zip(answers) {
-            let mut calls = act(&answer, self.scenario.fail_mode);
-            let (sid, resumed) = (login.sid().to_owned(), login.is_resumed());
-            let cookie = match (calls.block, calls.revoke) {
-                (true, true) => {
-                    login.revoke();
-                    None
-                }
-                (true, false) => login.deny(),
-                (false, _) => login.complete(),
-            };
-            if cookie.is_none() && !calls.block {
-                calls.calls.push("Auth0 found the session ended and failed the login".to_owned());
-            }
-            match cookie {
-                Some(sid) => self.cookies.insert(sign_in.at.clone(), sid),
-                None => self.cookies.remove(&sign_in.at),
-            };
+        for (begun, answer) in begun.into_iter().zip(answers) {
+            let calls = act(&answer, self.scenario.fail_mode, begun.is_continued());
             let reason = answer.as_ref().ok().and_then(|answer| answer["reason"].as_str()).unwrap_or("no_answer");
-            records.push(LoginRecord {
-                person: sign_in.at.person,
-                device: sign_in.at.device,
-                application: sign_in.application,
-                sid,
-                resumed,
+            let OnDevice { person, device } = begun.sign_in.at.clone();
+            let mut record = LoginRecord {
+                person,
+                device,
+                application: begun.sign_in.application.clone(),
+                sid: begun.login.sid().to_owned(),
+                resumed: begun.login.is_resumed(),
                 blocked: calls.block,
                 reason: reason.to_owned(),
                 message: calls.message,
-                request,
+                request: begun.request.clone(),
                 error: answer.as_ref().err().cloned(),
                 answer: answer.ok(),
                 action: calls.calls,
                 explanation: None,
-            });
+            };
+            match calls.page {
+                Some(page) => self.wait(begun, &page),
+                None => {
+                    let has_session = self.end(begun, calls.block, calls.revoke);
+                    if !has_session && !calls.block {
+                        record.action.push("Auth0 found the session ended and failed the login".to_owned());
+                    }
+                }
+            }
+            records.push(record);
         }
         records
+    }
+
+    /// Ends a login as the Action says. Returns whether its browser has a session then.
+    fn end(&mut self, BegunLogin { sign_in, login, .. }: BegunLogin, block: bool, revoke: bool) -> bool {
+        let cookie = match (block, revoke) {
+            (true, true) => {
+                login.revoke();
+                None
+            }
+            (true, false) => login.deny(),
+            (false, _) => login.complete(),
+        };
+        let has_session = cookie.is_some();
+        match cookie {
+            Some(sid) => self.cookies.insert(sign_in.at, sid),
+            None => self.cookies.remove(&sign_in.at),
+        };
+        has_session
     }
 
     /// Ends the session of a browser. Returns what there is to say.
     fn sign_out(&mut self, at: &OnDevice) -> Option<String> {
         let ended = self.cookies.remove(at).is_some_and(|sid| self.setup.tenant.end_session(&sid));
         (!ended).then(|| "There was no session to end.".to_owned())
+    }
+}
+
+impl BegunLogin {
+    /// Whether it comes back from the page for choosing sessions.
+    fn is_continued(&self) -> bool {
+        self.request["continued"] == true
+    }
+}
+
+/// The user agent of a device: the page for choosing sessions shows its browser and system.
+fn user_agent(device: &str) -> &'static str {
+    let device = device.to_lowercase();
+    if device.contains("phone") {
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 \
+         Mobile/15E148 Safari/604.1"
+    } else if device.contains("tablet") {
+        "Mozilla/5.0 (Linux; Android 15; Pixel Tablet) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
+    } else {
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
     }
 }
 

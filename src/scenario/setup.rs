@@ -11,8 +11,10 @@ use tokio::task::JoinHandle;
 
 use super::policy_text::{self, CLIENT, DOMAIN};
 use super::{Auth0Condition, Scenario};
+use crate::args::ListenAddress;
+use crate::choose::Chooser;
 use crate::clock::ServiceClock;
-use crate::service::{RunError, Service, ServiceConfig, SourceConfig};
+use crate::service::{ChooseConfig, RunError, Service, ServiceConfig, SourceConfig};
 use crate::snapshot::Snapshot;
 
 /// How late a slow tenant answers: later than the longest `timeout` that a policy can have.
@@ -27,6 +29,8 @@ pub(super) struct SimulatedSetup {
     pub clock: Clock,
     /// The service's address for checks.
     pub address: SocketAddr,
+    /// The service's page for choosing sessions.
+    pub chooser: Option<Arc<Chooser>>,
     /// The same policies with clients of their own, to explain decisions without touching the service.
     pub explainer: Arc<Snapshot>,
     stop: oneshot::Sender<()>,
@@ -34,11 +38,11 @@ pub(super) struct SimulatedSetup {
 }
 
 impl SimulatedSetup {
-    /// Starts both.
+    /// Starts both. A login continues after a choice at `login_origin`.
     ///
     /// # Errors
     /// The policy is no YAML, or a socket cannot be bound.
-    pub async fn start(scenario: &Scenario) -> Result<Self, RunError> {
+    pub async fn start(scenario: &Scenario, login_origin: Option<String>) -> Result<Self, RunError> {
         let manifests = policy_text::manifests(&scenario.policy)
             .map_err(|problem| RunError::Command(format!("the policy {}", problem.message)))?;
         let clock = Clock::stopped_at(scenario.start);
@@ -53,15 +57,18 @@ impl SimulatedSetup {
         let explainer = source()?.read_once().await?;
         let shown = clock.clone();
         let service_clock = ServiceClock::follow(move || shown.now());
-        let service = Service::start(ServiceConfig::on_loopback(source()?, service_clock)).await?;
-        let address = service.address;
+        let listen = ListenAddress::loopback(0);
+        let choose = ChooseConfig { listen, url: None, login_origin, ticket_key_file: None, page_dir: None };
+        let config = ServiceConfig { choose: Some(choose), ..ServiceConfig::on_loopback(source()?, service_clock) };
+        let service = Service::start(config).await?;
+        let (address, chooser) = (service.address, service.chooser());
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(service.run_until(async move {
             // Dropping the sender stops the service too.
             let _ = stopped.await;
             Ok("the end of a scenario")
         }));
-        Ok(Self { tenant, clock, address, explainer, stop, ended })
+        Ok(Self { tenant, clock, address, chooser, explainer, stop, ended })
     }
 
     /// Stops both.

@@ -62,6 +62,8 @@ pub struct DeviceState {
     pub name: String,
     /// The session of the browser's cookie, whether it still exists or not.
     pub sid: Option<String>,
+    /// The page for choosing sessions, while a login of this browser waits for a choice.
+    pub page: Option<String>,
 }
 
 /// A session from its begin to its end.

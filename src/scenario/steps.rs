@@ -2,16 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::names::alternatives;
+use super::names::{alternatives, place};
 use super::{
-    Auth0Condition, Expectation, ExpectedLogin, OnDevice, Scenario, ScenarioEvent, ScenarioStep, SignIn, duration,
+    Auth0Condition, Expectation, ExpectedLogin, OnDevice, PageChoice, Scenario, ScenarioEvent, ScenarioStep, SignIn,
+    duration,
 };
 
 /// The most logins at once: more than a person has devices.
 const MAX_AT_ONCE: usize = 8;
 
 /// The keys of steps.
-const KEYS: [&str; 7] = ["sign in", "sign out", "close browser", "at once", "pass", "auth0", "service"];
+const KEYS: [&str; 8] = ["sign in", "choose", "sign out", "close browser", "at once", "pass", "auth0", "service"];
+
+const CHOICE_FORM: &str = "write PERSON on DEVICE ends DEVICE, or PERSON on DEVICE cancels";
 
 const LOGIN_FORM: &str = "write PERSON on DEVICE, PERSON on DEVICE to APPLICATION, or the same and `with mfa`";
 
@@ -31,6 +34,7 @@ impl ScenarioStep {
         }
         let event = match key.as_str() {
             "sign in" => ScenarioEvent::SignIn(login(text(value, LOGIN_FORM)?, scenario)?),
+            "choose" => ScenarioEvent::Choose(PageChoice::read(text(value, CHOICE_FORM)?, scenario)?),
             "sign out" => ScenarioEvent::SignOut(on_device(value, scenario)?),
             "close browser" => ScenarioEvent::CloseBrowser(on_device(value, scenario)?),
             "at once" => ScenarioEvent::AtOnce(at_once(value, scenario)?),
@@ -43,7 +47,7 @@ impl ScenarioStep {
             },
             other => return Err(format!("`{other}` is no step: write one of {}", keys())),
         };
-        let expect = fields.get("expect").map(|value| expectation(value, event.logins().len())).transpose()?;
+        let expect = fields.get("expect").map(|value| expectation(value, event.login_count())).transpose()?;
         Ok(Self { event, expect })
     }
 
@@ -52,6 +56,7 @@ impl ScenarioStep {
         let (key, value) = match &self.event {
             ScenarioEvent::SignIn(login) => ("sign in", login.to_string().into()),
             ScenarioEvent::AtOnce(logins) => ("at once", logins.iter().map(ToString::to_string).collect()),
+            ScenarioEvent::Choose(choice) => ("choose", choice.to_string().into()),
             ScenarioEvent::SignOut(at) => ("sign out", at.to_string().into()),
             ScenarioEvent::CloseBrowser(at) => ("close browser", at.to_string().into()),
             ScenarioEvent::Pass(time) => ("pass", duration::write(*time).into()),
@@ -67,13 +72,18 @@ impl ScenarioStep {
 }
 
 impl ScenarioEvent {
-    /// The logins of the step.
+    /// The logins that the step begins.
     pub fn logins(&self) -> &[SignIn] {
         match self {
             Self::SignIn(login) => std::slice::from_ref(login),
             Self::AtOnce(logins) => logins,
             _ => &[],
         }
+    }
+
+    /// How many logins the step decides: those that it begins, or the one that goes on after a choice.
+    fn login_count(&self) -> usize {
+        if matches!(self, Self::Choose(_)) { 1 } else { self.logins().len() }
     }
 
     /// The step as a sentence.
@@ -85,6 +95,7 @@ impl ScenarioEvent {
         match self {
             Self::SignIn(login) => sign_in(login),
             Self::AtOnce(logins) => format!("At once: {}", logins.iter().map(sign_in).collect::<Vec<_>>().join("; ")),
+            Self::Choose(choice) => choice.sentence(),
             Self::SignOut(at) => format!("{} signs out on {}", at.person, at.device),
             Self::CloseBrowser(at) => format!("{} closes the browser on {}", at.person, at.device),
             Self::Pass(time) => format!("{} pass", duration::write(*time)),
@@ -151,22 +162,10 @@ fn login(text: &str, scenario: &Scenario) -> Result<SignIn, String> {
     Ok(SignIn { at: place(person, device, scenario)?, application, mfa })
 }
 
-fn place(person: &str, device: &str, scenario: &Scenario) -> Result<OnDevice, String> {
-    let found = scenario.person(person).ok_or_else(|| {
-        let known = alternatives(scenario.people.iter().map(|person| person.name.as_str()));
-        format!("there is no person `{person}`: write {known}")
-    })?;
-    if !found.devices.iter().any(|known| known == device) {
-        let known = alternatives(found.devices.iter().map(String::as_str));
-        return Err(format!("{} has no device `{device}`: write {known}", found.name));
-    }
-    Ok(OnDevice { person: found.name.clone(), device: device.to_owned() })
-}
-
 fn expectation(value: &Value, logins: usize) -> Result<Expectation, String> {
     const FORM: &str = "write allowed or blocked, and the reason if it matters: `blocked limit_exceeded`";
     if logins == 0 {
-        return Err("`expect` is for logins: write it beside `sign in` or `at once`".to_owned());
+        return Err("`expect` is for logins: write it beside `sign in`, `at once` or `choose`".to_owned());
     }
     let expected = text(value, FORM)?.split(',').map(|login| {
         let (outcome, reason) = match login.split_whitespace().collect::<Vec<_>>()[..] {

@@ -33,6 +33,8 @@ use crate::ledger::TicketState;
 
 /// The cookie that binds a ticket to a browser. The prefix keeps other hosts of the domain from setting it.
 const COOKIE_NAME: &str = "__Host-choose";
+/// The same for a page on this machine without HTTPS, where browsers accept no prefix.
+const LOCAL_COOKIE_NAME: &str = "choose";
 /// The characters of its value.
 const COOKIE_CHARS: usize = 22;
 /// The longest state of a login at Auth0. Those of Auth0 have some tens of characters.
@@ -67,6 +69,9 @@ struct Answer<'a> {
     browser: Option<&'a str>,
 }
 
+/// A cookie to set: its name and value.
+struct Cookie<'a>(&'static str, &'a str);
+
 /// Shows the sessions of a ticket.
 pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
     let arrived = Instant::now();
@@ -78,9 +83,9 @@ pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Respo
         Ok(opened) => opened,
         Err(response) => return *response,
     };
-    let browser = cookie(&head.headers).unwrap_or_else(new_browser);
+    let browser = cookie(&head.headers, cookie_name(chooser)).unwrap_or_else(new_browser);
     let state = app.checker.open_ticket(&ticket, &ticket.browser_code(&browser, &fields.state)).await;
-    let links = links(&ticket, &fields);
+    let links = links(chooser, &ticket, &fields);
     match state {
         TicketState::Elsewhere => return answer.reject(PageRejection::Browser, &Links::default()),
         TicketState::Done(_) => return answer.message(StatusCode::OK, Message::Done, &links),
@@ -115,14 +120,14 @@ pub(super) async fn choose(
         Ok(opened) => opened,
         Err(response) => return *response,
     };
-    let Some(browser) = cookie(&head.headers) else {
+    let Some(browser) = cookie(&head.headers, cookie_name(chooser)) else {
         return answer.reject(PageRejection::Browser, &Links::default());
     };
     let browser_code = ticket.browser_code(&browser, &fields.state);
     if !is_same_code(&browser_code, &fields.binding) {
         return answer.reject(PageRejection::Browser, &Links::default());
     }
-    let links = links(&ticket, &fields);
+    let links = links(chooser, &ticket, &fields);
     match app.checker.open_ticket(&ticket, &browser_code).await {
         TicketState::Elsewhere => return answer.reject(PageRejection::Browser, &Links::default()),
         // A double click, or a form that was sent again.
@@ -273,7 +278,10 @@ impl<'a> Answer<'a> {
 
     fn page(&self, status: StatusCode, page: Result<String, minijinja::Error>) -> Response {
         match page {
-            Ok(page) => respond(status, "text/html; charset=utf-8", page, self.browser),
+            Ok(page) => {
+                let cookie = self.browser.map(|browser| Cookie(cookie_name(self.chooser), browser));
+                respond(status, "text/html; charset=utf-8", page, cookie)
+            }
             Err(error) => {
                 tracing::error!(%error, "a template of --choose-page-dir failed");
                 respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", String::new(), None)
@@ -315,19 +323,23 @@ fn is_state(text: &str) -> bool {
 }
 
 /// Back to the login at Auth0, and to the same page.
-fn links(ticket: &OpenTicket, fields: &Fields) -> Links {
-    let (host, state) = (&ticket.ticket.host, &fields.state);
+fn links(chooser: &Chooser, ticket: &OpenTicket, fields: &Fields) -> Links {
+    let state = &fields.state;
     Links {
-        continue_url: Some(format!("https://{host}/continue?state={state}")),
+        continue_url: Some(chooser.continue_url(&ticket.ticket.host, state)),
         retry_url: Some(format!("{PATH}?ticket={}&state={state}", fields.ticket)),
     }
 }
 
+fn cookie_name(chooser: &Chooser) -> &'static str {
+    if chooser.is_https() { COOKIE_NAME } else { LOCAL_COOKIE_NAME }
+}
+
 /// The value of the cookie, when it has the form of one.
-fn cookie(headers: &HeaderMap) -> Option<String> {
+fn cookie(headers: &HeaderMap, cookie_name: &str) -> Option<String> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(name, _)| *name == COOKIE_NAME)?;
+    let (_, value) = pairs.find(|(name, _)| *name == cookie_name)?;
     let is_code =
         value.len() == COOKIE_CHARS && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     is_code.then(|| value.to_owned())
@@ -337,7 +349,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn respond(status: StatusCode, kind: &'static str, page: String, browser: Option<&str>) -> Response {
+fn respond(status: StatusCode, kind: &'static str, page: String, cookie: Option<Cookie<'_>>) -> Response {
     let mut response = Response::new(Body::from(page));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -355,9 +367,9 @@ fn respond(status: StatusCode, kind: &'static str, page: String, browser: Option
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if let Some(browser) = browser {
-        let cookie =
-            format!("{COOKIE_NAME}={browser}; Path=/; Max-Age={TICKET_SECONDS}; HttpOnly; Secure; SameSite=Lax");
+    if let Some(Cookie(name, browser)) = cookie {
+        let secure = if name == COOKIE_NAME { " Secure;" } else { "" };
+        let cookie = format!("{name}={browser}; Path=/; Max-Age={TICKET_SECONDS}; HttpOnly;{secure} SameSite=Lax");
         // The value is a code, so it is valid in a header.
         if let Ok(cookie) = HeaderValue::try_from(cookie) {
             headers.insert(SET_COOKIE, cookie);
@@ -406,7 +418,7 @@ mod tests {
             ("__Host-choose=abcdefghijklmnopqrst+/", None),
             ("choose=abcdefghijklmnopqrst-_", None),
         ] {
-            assert_eq!(cookie(&headers(&[("cookie", header)])).as_deref(), found, "{header}");
+            assert_eq!(cookie(&headers(&[("cookie", header)]), COOKIE_NAME).as_deref(), found, "{header}");
         }
     }
 

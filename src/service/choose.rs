@@ -1,6 +1,7 @@
 //! Builds the page on which people choose sessions to end, and follows its files.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +19,13 @@ pub(super) const TICKET_KEYS: &str = "--ticket-key-file";
 /// How often the templates are read again, so that a change takes effect within a second.
 const SCAN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The page, and the file of its keys to be followed.
+/// The page at the address of its listener, and the file of its keys to be followed.
 ///
 /// # Errors
 /// A file or a template cannot be used, or several replicas have no common key.
 pub(super) fn chooser(
     config: &ChooseConfig,
+    address: SocketAddr,
     replicas: u32,
     metrics: ChooseMetrics,
 ) -> Result<(Arc<Chooser>, Option<SettingFile<TicketKeys>>), RunError> {
@@ -36,7 +38,10 @@ pub(super) fn chooser(
         Some(folder) => Pages::read(folder)?,
         None => Pages::built_in(),
     };
-    Ok((Arc::new(Chooser::new(&config.url, keys, pages, metrics)), file))
+    let origin =
+        config.url.as_ref().map_or_else(|| format!("http://{address}"), |url| url.origin().ascii_serialization());
+    let chooser = Chooser::new(origin, keys, pages, metrics).with_login_origin(config.login_origin.clone());
+    Ok((Arc::new(chooser), file))
 }
 
 /// Reads the rules for user agents, and then the templates whenever they change.

@@ -31,8 +31,10 @@ pub struct CallerJwtConfig {
 pub struct ChooseConfig {
     /// The address for the page.
     pub listen: ListenAddress,
-    /// Its public origin.
-    pub url: Url,
+    /// Its public origin. `None` in the demo: the address that it gets.
+    pub url: Option<Url>,
+    /// The origin at which logins continue. `None` except in the demo: the login's own host.
+    pub login_origin: Option<String>,
     /// The keys of its tickets. Followed. Without a file the key is random.
     pub ticket_key_file: Option<PathBuf>,
     /// Templates that replace the built-in ones. Followed.

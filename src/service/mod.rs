@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::ListenAddress;
 use crate::auth0::{ProxyLogin, QuotaConfig, TrustedCas};
 use crate::check::{CheckMetrics, Checker};
-use crate::choose::{ChooseMetrics, TicketKeys};
+use crate::choose::{ChooseMetrics, Chooser, TicketKeys};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
 use crate::controller::status::{Observations, start_status_writer};
@@ -118,7 +118,8 @@ impl Service {
         let ca_file = config.source.read_cas()?;
         let cas = ca_file.as_ref().map(|file| file.value().clone()).unwrap_or_default();
         let upstream = config.source.upstream(cas, quotas, &registry)?.with_clock(config.clock.clone());
-        let observed = ObservedState { caller_access, forced_audit, ..ObservedState::default() };
+        let lacks_page = config.choose.is_none();
+        let observed = ObservedState { caller_access, forced_audit, lacks_page, ..ObservedState::default() };
         let snapshot_metrics = SnapshotMetrics::new(&registry);
         let publisher = Arc::new(Publisher::new(upstream, observed, config.max_in_flight, snapshot_metrics));
         let readiness = Readiness::default();
@@ -207,14 +208,15 @@ impl Service {
 
         // Its series exist without the page too, so that a panel shows zero and not nothing.
         let choose_metrics = ChooseMetrics::new(&registry);
-        let (chooser, ticket_keys) = match &config.choose {
+        let (chooser, ticket_keys, choose) = match config.choose {
             Some(choose) => {
-                let (chooser, keys) = chooser(choose, config.replicas, choose_metrics)?;
-                let follower = follow_pages(choose.clone(), Arc::clone(&chooser));
+                let (listener, address) = bind(choose.listen.clone(), public_tls.clone()).await?;
+                let (chooser, keys) = chooser(&choose, address, config.replicas, choose_metrics)?;
+                let follower = follow_pages(choose, Arc::clone(&chooser));
                 background_tasks.spawn(never_ends("the reader of --choose-page-dir", follower));
-                (Some(chooser), keys)
+                (Some(chooser), keys, Some((listener, address)))
             }
-            None => (None, None),
+            None => (None, None, None),
         };
         if let Some((file, chooser)) = ticket_keys.zip(chooser.clone()) {
             let apply = move |_: &mut ObservedState, keys: &TicketKeys| chooser.set_keys(keys.clone());
@@ -252,11 +254,7 @@ impl Service {
         }
         let (checks, address) = bind(config.listen, tls).await?;
         let logs = match config.logs_listen {
-            Some(listen) => Some(bind(listen, public_tls.clone()).await?),
-            None => None,
-        };
-        let choose = match config.choose {
-            Some(choose) => Some(bind(choose.listen, public_tls).await?),
+            Some(listen) => Some(bind(listen, public_tls).await?),
             None => None,
         };
         let choose_address = choose.as_ref().map(|(_, address)| *address);
@@ -303,6 +301,11 @@ impl Service {
             draining_tasks,
             background_tasks,
         })
+    }
+
+    /// The page on which people choose sessions to end, when there is one.
+    pub fn chooser(&self) -> Option<Arc<Chooser>> {
+        self.app.checker.chooser().cloned()
     }
 
     /// Serves until a signal, then drains. A second signal skips the draining.

@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, watch};
 use super::{FileReport, ForcedAudit, Snapshot, SnapshotMetrics, TenantState, log};
 use crate::auth0::{TenantClient, Upstream};
 use crate::policy::{
-    CallerAccess, CredentialKey, Index, ObjectName, PolicySet, PolicyVersion, ProbeResult, ProbeTarget, Tenant,
-    TenantProof,
+    CallerAccess, CredentialKey, Index, ObjectName, PolicyReport, PolicySet, PolicyVersion, ProbeResult, ProbeTarget,
+    Strategy, Tenant, TenantProof,
 };
 use crate::secret::Credentials;
 
@@ -27,7 +27,13 @@ pub struct ObservedState {
     pub files: Vec<FileReport>,
     /// The switches for forced audit.
     pub forced_audit: ForcedAudit,
+    /// Whether the service has no page for choosing sessions.
+    pub lacks_page: bool,
 }
+
+/// The warning about a policy with strategy `Ask` where the service has no page.
+const NO_PAGE: &str = "spec.strategy: nobody is asked, and ask.otherwise decides, because this service has no page for choosing \
+                       sessions: give it --choose-listen and --choose-url (in the chart choose.enabled and choose.url)";
 
 /// Owns the current snapshot. All changes of it go through [`update`](Self::update).
 pub struct Publisher {
@@ -43,6 +49,11 @@ struct PublisherState {
     observed: ObservedState,
     /// The clients of the credentials in use, and of the credentials that wait for a probe.
     clients: HashMap<CredentialKey, TenantClient>,
+}
+
+/// Whether the active version of a policy has strategy `Ask`.
+fn asks(report: &PolicyReport) -> bool {
+    matches!(report.version.as_deref(), Some(PolicyVersion::Compiled(policy)) if policy.strategy == Strategy::Ask)
 }
 
 /// A credential that policies depend on, with the client that uses it.
@@ -114,6 +125,9 @@ impl Publisher {
         let (policy_set, mut reports) = observed.index.publish(&observed.caller_access);
         for report in &mut reports {
             report.forced_audit = observed.forced_audit.of(&report.name).map(str::to_owned);
+            if observed.lacks_page && asks(report) {
+                report.warnings.push(NO_PAGE.to_owned());
+            }
         }
         *clients = self.clients(&policy_set, observed.index.probe_targets(), clients);
         let next = Snapshot {

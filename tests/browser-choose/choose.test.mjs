@@ -1,12 +1,12 @@
 // The page for choosing sessions in Chromium, from the application's login to its callback.
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
-import { CHROME, IPHONE, PAGE, login, profile, start, user } from './scene.mjs';
+import { CHROME, FIREFOX, IPHONE, PAGE, login, profile, start, user } from './scene.mjs';
 
-const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+const axe = createRequire(import.meta.url)('axe-core').source;
+const IMAGES = new URL('../../docs/images/', import.meta.url).pathname;
 let scene;
 
 before(async () => (scene = await start()));
@@ -141,30 +141,71 @@ test('a silent login ends with interaction_required and evicts nobody', async ()
   await context.close();
 });
 
+test('an expired page says what to do, and ends nothing', async () => {
+  const { name, context, page } = await blocked();
+  const address = page.url();
+  await scene.send({ pass: 301, user: name });
+  await page.getByRole('radio').click();
+  const [response] = await Promise.all([
+    page.waitForResponse(`${PAGE}/choose`),
+    page.getByRole('button', { name: 'End and sign in' }).click(),
+  ]);
+  assert.equal(response.status(), 410);
+  assert.match(await page.locator('main').innerText(), /expired\. Please go back to the application/);
+  assert.equal((await page.goto(address)).status(), 410);
+  assert.equal((await sessions(name)).length, 2);
+  assert.deepEqual(await findings(page), []);
+  await context.close();
+});
+
+test('the Back button after the sign-in shows no sessions and ends nothing', async () => {
+  const { name, context, page, callbacks } = await blocked();
+  await page.getByRole('radio').click();
+  await page.getByRole('button', { name: 'End and sign in' }).click();
+  await atTheApp(page);
+  const signedIn = await sessions(name);
+  await page.goBack();
+  await atThePage(page);
+  assert.equal(await page.getByRole('radio').count(), 0);
+  assert.match(await page.locator('main').innerText(), /already used/);
+  assert.deepEqual(await sessions(name), signedIn);
+  assert.equal(callbacks.length, 1);
+  await context.close();
+});
+
+/** What axe-core finds. `evaluate` works under the page's own policy, which allows no scripts. */
+async function findings(page) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  return violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]);
+}
+
 test('twelve languages, 320 pixels, light and dark: axe-core finds nothing', async () => {
-  const shots = process.env.SCREENSHOTS;
-  if (shots) mkdirSync(shots, { recursive: true });
   const name = await user(scene, [CHROME, 3], [IPHONE, 50], ['', 900]);
   for (const language of ['en', 'de', 'fr', 'es', 'pt', 'it', 'nl', 'pl', 'sv', 'tr', 'ja', 'zh']) {
     const colorScheme = language === 'en' || language === 'ja' ? 'dark' : 'light';
-    const { context, page } = await profile(scene, { viewport: { width: 320, height: 800 }, colorScheme, bypassCSP: true });
+    const { context, page } = await profile(scene, { viewport: { width: 320, height: 800 }, colorScheme });
     await page.goto(login(name, { ui_locales: language }));
     await atThePage(page);
     assert.equal(await page.locator('html').getAttribute('lang'), language);
     const widths = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
     assert.ok(widths[0] <= widths[1], `${language}: ${widths}`);
-    await page.addScriptTag({ path: axe });
-    const { violations } = await page.evaluate(() => globalThis.axe.run());
-    assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], language);
-    if (shots) await page.screenshot({ path: `${shots}/choose-${language}.png`, fullPage: true });
+    assert.deepEqual(await findings(page), [], language);
     await context.close();
   }
-  for (const colorScheme of shots ? ['light', 'dark'] : []) {
-    const { context, page } = await profile(scene, { viewport: { width: 900, height: 760 }, colorScheme });
-    await page.goto(login(name, { ui_locales: 'en' }));
-    await atThePage(page);
-    await page.getByRole('checkbox').first().click();
-    await page.screenshot({ path: `${shots}/choose-${colorScheme}.png` });
-    await context.close();
+});
+
+test('pictures of the documentation', { skip: !process.env.SCREENSHOTS && 'set SCREENSHOTS=1' }, async () => {
+  const name = await user(scene, [CHROME, 3], [IPHONE, 50], [FIREFOX, 30]);
+  for (const colorScheme of ['light', 'dark']) {
+    for (const [suffix, viewport] of [['', { width: 760, height: 640 }], ['-narrow', { width: 320, height: 640 }]]) {
+      const { context, page } = await profile(scene, { viewport, colorScheme, deviceScaleFactor: 2 });
+      await page.goto(login(name, { client_id: 'crm', ui_locales: 'en' }));
+      await atThePage(page);
+      await page.getByRole('radio').last().click();
+      await page.evaluate(() => document.activeElement.blur());
+      await page.screenshot({ path: `${IMAGES}choose-${colorScheme}${suffix}.png`, fullPage: true });
+      await context.close();
+    }
   }
 });

@@ -4,20 +4,22 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use clap::Parser;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use session_checker::args::{Args, Command};
 use session_checker::cli::service_config;
-use session_checker::service::Service;
-use simulator::{Application, Options, Session, Simulator, Tls};
+use session_checker::clock::ServiceClock;
+use session_checker::service::{Service, ServiceConfig};
+use simulator::{Application, Clock, Options, Session, Simulator, Tls};
 use tokio::task::spawn_blocking;
 
 const DOMAIN: &str = "acme.eu.auth0.com";
 const PAGE: &str = "https://sessions.test";
 
-/// The policy of the scene: one session for each application, with its Secrets.
+/// The policies of the scene, with their Secrets: one session for each application, and three for users of `crm`.
 const POLICIES: &str = r#"
 apiVersion: v1
 kind: Secret
@@ -40,6 +42,18 @@ spec:
   limits: { perClient: 1 }
   strategy: Ask
   timeout: 10s
+---
+apiVersion: sessionchecker.dev/v1alpha1
+kind: SessionPolicy
+metadata: { name: crm }
+spec:
+  tenant: { domain: acme.eu.auth0.com, credentialsSecretRef: { name: tenant } }
+  callerSecretRef: { name: callers }
+  selector: { clientIds: [crm] }
+  priority: 1
+  limits: { perUser: 3 }
+  strategy: Ask
+  timeout: 10s
 "#;
 
 #[tokio::main]
@@ -56,7 +70,8 @@ async fn main() {
     std::fs::write(path("policies/policies.yaml"), POLICIES).unwrap();
 
     let tls = Some(Tls { certificate: chain, key: key.into() });
-    let options = Options { tls, knows_every_user: true, ..Options::new(DOMAIN) };
+    let clock = Clock::system();
+    let options = Options { tls, knows_every_user: true, clock: clock.clone(), ..Options::new(DOMAIN) };
     let tenant = Simulator::start(options).await.unwrap();
     tenant.add_application(Application::with_secret("checker", "checker-secret"));
     let endpoint = format!("{DOMAIN}={}", tenant.url());
@@ -85,7 +100,10 @@ async fn main() {
         &policies,
     ];
     let Command::Serve(args) = Args::try_parse_from(arguments).unwrap().command else { panic!("it is serve") };
-    let service = Service::start(service_config(*args).unwrap()).await.unwrap();
+    let shown = clock.clone();
+    let service_clock = ServiceClock::follow(move || shown.now());
+    let config = ServiceConfig { clock: service_clock, ..service_config(*args).unwrap() };
+    let service = Service::start(config).await.unwrap();
     say(&json!({
         "check": format!("https://{}", service.address),
         "page": service.choose_address.unwrap().to_string(),
@@ -93,19 +111,22 @@ async fn main() {
     }));
     let ended = async {
         while let Some(Ok(line)) = spawn_blocking(|| std::io::stdin().lines().next()).await.unwrap() {
-            say(&answer(&tenant, &serde_json::from_str(&line).unwrap()));
+            say(&answer(&tenant, &clock, &serde_json::from_str(&line).unwrap()));
         }
         Ok("the end of the commands")
     };
     service.run_until(ended).await.unwrap();
 }
 
-/// Carries out a command: `actions` with a URL, or `add` with a user, a session and its age. Each answer lists the sessions of
-/// the command's `user`.
-fn answer(tenant: &Simulator, command: &Value) -> Value {
+/// Carries out a command: `actions` with a URL, `pass` with seconds, or `add` with a user, a session and its age. Each answer
+/// lists the sessions of the command's `user`.
+fn answer(tenant: &Simulator, clock: &Clock, command: &Value) -> Value {
     let text = |name: &str| command[name].as_str().unwrap_or_default();
     if !command["actions"].is_null() {
         tenant.run_actions_at(text("actions"));
+    }
+    if let Some(seconds) = command["pass"].as_u64() {
+        clock.advance(Duration::from_secs(seconds));
     }
     if !command["add"].is_null() {
         let ago = tenant.now() - SignedDuration::from_hours(command["hours"].as_i64().unwrap_or(1));

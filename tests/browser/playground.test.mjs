@@ -61,10 +61,11 @@ async function open(address, options = {}) {
   const page = await context.newPage();
   const wrong = [];
   const expected = []; // parts of messages that a test provokes
+  const hosts = [new URL(address).host]; // those that the page may send requests to
   page.on('console', (message) => wrong.push(`console: ${message.text()}`));
   page.on('pageerror', (error) => wrong.push(`error: ${error}`));
   page.on('request', (request) => {
-    if (new URL(request.url()).host !== new URL(address).host) wrong.push(`foreign request: ${request.url()}`);
+    if (!hosts.includes(new URL(request.url()).host)) wrong.push(`foreign request: ${request.url()}`);
   });
   page.on('requestfailed', (request) => {
     if (!request.url().endsWith('/api/events')) wrong.push(`failed: ${request.url()} ${request.failure()?.errorText}`);
@@ -75,7 +76,7 @@ async function open(address, options = {}) {
     await context.close();
     assert.deepEqual(wrong.filter((text) => !expected.some((part) => text.includes(part))), []);
   };
-  return { page, close, expected };
+  return { page, close, expected, hosts };
 }
 
 const idle = (page) => page.locator('main[aria-busy="false"]').waitFor();
@@ -120,6 +121,57 @@ test('from the start of the demo to a blocked login by clicks in under a minute'
   await decision.getByText('api.session.revoke').waitFor();
   assert.ok(Date.now() - began < 60_000);
   await close();
+});
+
+const LOCKED_OUT = 'How does Carla get back in when she is locked out?';
+
+/** Signs Carla in on her phone in the scene in which she is asked, and opens the page that she sees. */
+async function openChoice({ page, hosts }) {
+  await openScene(page, LOCKED_OUT);
+  await click(page, 'Sign in to shop: Carla on phone');
+  assert.equal(await outcome(page), 'Asked limit_exceeded');
+  const link = page.getByRole('link', { name: 'Open the page that Carla sees' });
+  hosts.push(new URL(await link.getAttribute('href')).host);
+  await link.click();
+  await page.getByRole('heading', { name: 'You are already signed in elsewhere' }).waitFor();
+}
+
+test('a blocked person gets back in on the real page, by clicks in under a minute', { skip }, async () => {
+  const began = Date.now();
+  const opened = await open(await demo());
+  const { page } = opened;
+  const state = () => page.evaluate(async () => (await fetch('/api/state')).json());
+  const { run } = await state();
+  await openChoice(opened);
+  const labels = await page.locator('label .device').allInnerTexts();
+  assert.deepEqual(labels, ['Chrome on Windows', 'Chrome on Android'], 'the sessions of Carla, and not that of Bert');
+  const html = await page.content();
+  for (const { id } of run.sessions) assert.ok(!html.includes(id), 'the page shows no session ids');
+  await page.getByLabel('Chrome on Android').check();
+  await page.getByRole('button', { name: 'End and sign in' }).click();
+  await page.getByRole('button', { name: 'Carla chooses on phone to end tablet' }).waitFor();
+  assert.equal(await outcome(page), 'Allowed within_limit');
+  await page.getByText('ended on the page for choosing sessions').waitFor();
+  assert.ok(Date.now() - began < 60_000);
+  await page.getByRole('button', { name: 'Back one step' }).click();
+  await page.getByRole('link', { name: 'Choose sessions: Carla on phone' }).waitFor();
+  await opened.close();
+});
+
+test('a person who cancels on the page is blocked, and the login is over', { skip }, async () => {
+  const address = await demo();
+  const opened = await open(address);
+  const { page } = opened;
+  await openChoice(opened);
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page.getByRole('button', { name: 'Carla cancels on phone' }).waitFor();
+  assert.equal(await outcome(page), 'Blocked limit_exceeded');
+  await page.getByText('Carla, tablet').first().waitFor();
+  opened.expected.push('400');
+  assert.equal((await page.goto(`${address}continue?state=unknown`)).status(), 400);
+  await page.getByRole('link', { name: 'Open the playground' }).click();
+  await page.getByRole('heading', { name: LOCKED_OUT }).waitFor();
+  await opened.close();
 });
 
 test('every button does what it says', { skip }, async () => {

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use reqwest::header::{ACCEPT_LANGUAGE, CONTENT_SECURITY_POLICY, COOKIE, ORIGIN, SET_COOKIE};
 use serde_json::{Value, json};
 use session_checker::service::RunError;
-use simulator::{Fault, Operation, Session, Simulator};
+use simulator::{Application, Fault, Operation, Session, Simulator};
 
 use crate::common::{APP, DOMAIN, Running, callers, credentials, folder, policy, serve_args, tenant, write};
 use crate::redis_server::RedisServer;
@@ -190,6 +190,21 @@ async fn person_ends_a_session_and_is_allowed_once() {
             assert_eq!(count(&service, outcome).await, expected, "{outcome}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chosen_session_says_that_the_user_chose_it() {
+    let tenant = scene().await;
+    let scopes = ["read:sessions", "update:sessions", "delete:sessions", "delete:refresh_tokens"];
+    tenant.add_application(Application::with_secret("checker", "checker-secret").scopes(scopes));
+    let service = service(&tenant, json!({ "limits": { "perClient": 2 }, "explainEvictions": true })).await;
+    let (_, browser, page) = opened(&service).await;
+    assert!(browser.choose(&service, &page, &page.codes()[..1]).await.goes_on());
+    let requests = tenant.requests();
+    let update = requests.iter().find(|request| request.operation == Some(Operation::Update)).unwrap();
+    let body: Value = serde_json::from_slice(&update.body).unwrap();
+    assert_eq!(body, json!({ "session_metadata": { "session_checker_reason": "chosen" } }));
+    assert_eq!(tenant.count(Operation::Revoke), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -437,4 +452,18 @@ async fn replicas_without_a_key_do_not_start() {
     let options = [&CHOOSE[..], &["--policy-dir", path, "--choose-page-dir", missing]].concat();
     let Err(error) = Running::start(serve_args(&options)).await else { panic!("it starts") };
     assert!(error.to_string().contains("--choose-page-dir"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_that_asks_without_a_page_says_so() {
+    let tenant = scene().await;
+    let documents = [credentials(), callers(), asking(json!({}))];
+    for (options, expected) in [(&CHOOSE[..], false), (&[], true)] {
+        let service = Running::folder(&tenant, &documents, options).await;
+        let policy = service.policy("default/one").await;
+        let warnings = policy["warnings"].to_string();
+        assert_eq!(warnings.contains("give it --choose-listen and --choose-url"), expected, "{policy}");
+        let ready = policy["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Ready").unwrap();
+        assert_eq!(ready["message"].as_str().unwrap().contains("ask.otherwise decides"), expected, "{ready}");
+    }
 }

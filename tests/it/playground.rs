@@ -143,3 +143,57 @@ async fn every_reader_of_the_stream_gets_the_newest_state() {
         text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
     }
 }
+
+/// The value of an attribute of the first element that has it after `start`.
+fn attribute(html: &str, start: &str, name: &str) -> String {
+    let (_, rest) = html.split_once(start).unwrap();
+    let (_, rest) = rest.split_once(&format!("{name}=\"")).unwrap();
+    rest.split_once('"').unwrap().0.replace("&#x2f;", "/").replace("&amp;", "&")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_person_chooses_on_the_real_page_and_comes_back() {
+    let page = Page::open().await;
+    let scenes = page.get("/api/scenes").await.json::<Vec<Value>>().await.unwrap();
+    let scene = scenes.iter().find(|scene| scene["text"].as_str().unwrap().contains("strategy: Ask")).unwrap();
+    page.post("/api/scenario", json!({ "text": scene["text"] })).await;
+    let (_, state) = page.post("/api/step", json!({ "sign in": "Carla on phone" })).await;
+    let device = |state: &Value| state["run"]["people"][0]["devices"][2].clone();
+    let address = device(&state)["page"].as_str().unwrap().to_owned();
+
+    let shown = page.http.get(&address).send().await.unwrap();
+    let cookie = shown.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let html = shown.text().await.unwrap();
+    for session in state["run"]["sessions"].as_array().unwrap() {
+        assert!(!html.contains(session["id"].as_str().unwrap()), "the page shows no session ids");
+    }
+    assert_eq!(html.matches("name=\"session\"").count(), 2, "the sessions of Carla, and not that of Bert: {html}");
+    let fields = ["ticket", "state", "binding"];
+    let fields = fields.map(|name| format!("{name}={}", attribute(&html, &format!("name=\"{name}\""), "value")));
+    // The latest use comes first: the laptop, then the tablet.
+    let (_, tablet) = html.split_once("Chrome on Windows").unwrap();
+    let form = format!("{}&session={}", fields.join("&"), attribute(tablet, "name=\"session\"", "value"));
+    let origin = address.split("/choose").next().unwrap();
+    let sent = page.http.post(format!("{origin}/choose")).header("Origin", origin).header("Cookie", cookie);
+    let sent = sent.header("Content-Type", "application/x-www-form-urlencoded").body(form).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    let back = attribute(&sent.text().await.unwrap(), "class=\"button\"", "href");
+    assert!(back.starts_with(&format!("http://{}/continue?state=", page.address)), "{back}");
+
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let resumed = client.get(&back).header("Sec-Fetch-Site", "same-site").send().await.unwrap();
+    assert_eq!((resumed.status().as_u16(), resumed.headers()["location"].to_str().unwrap()), (303, "/"));
+    assert_eq!(client.get(&back).send().await.unwrap().status(), 400, "a state works once");
+    let state = page.state().await;
+    let last = state["run"]["steps"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(last["sentence"], "Carla chooses on phone to end tablet");
+    assert_eq!(outcomes(&state).last(), Some(&(false, "within_limit")));
+    assert_eq!(device(&state)["page"], Value::Null);
+    assert!(state["run"]["scenario"].as_str().unwrap().contains("choose: Carla on phone ends tablet"));
+
+    // The steps are played again, and the form is sent by the scenario.
+    let (_, again) = page.post("/api/scenario", json!({ "text": state["run"]["scenario"] })).await;
+    assert_eq!(outcomes(&again), outcomes(&state));
+    let (_, undone) = page.post("/api/back", json!({})).await;
+    assert!(device(&undone)["page"].is_string(), "the login waits again");
+}

@@ -129,3 +129,26 @@ async fn same_scenario_shows_the_same_times() {
     assert_eq!(times[0], times[1]);
     assert_eq!(times[0].0.to_string(), "2026-03-02T10:00:02Z");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_login_waits_for_a_choice_and_continues_after_it() {
+    let policy = "  limits: { perUser: 1 }\n  strategy: Ask\n  ask: { requireMfa: false }\n";
+    let steps = [
+        "sign in: Carla on laptop",
+        "sign in: Carla on phone",
+        "choose: Carla on phone ends laptop",
+        "sign in: Carla on laptop",
+        "choose: Carla on laptop cancels",
+        "sign in: Carla on laptop",
+        "choose: Carla on laptop ends phone",
+        "pass: 10m",
+        "sign in: Carla on phone",
+        // Of the three sessions that began on the laptop, the third is alive.
+        "choose: Carla on phone ends laptop#3",
+        "choose: Carla on tablet cancels",
+    ];
+    let outcomes = play(policy, &steps).await;
+    let outcomes: Vec<&str> = outcomes.iter().map(|outcome| outcome.rsplit_once(' ').unwrap().0).collect();
+    let (asked, ended) = ("blocked limit_exceeded", "allowed within_limit");
+    assert_eq!(outcomes, [ended, asked, ended, asked, asked, asked, ended, asked, ended]);
+}

@@ -96,8 +96,7 @@ impl Breaker {
                 }
                 return;
             }
-            Outcome::Timeout | Outcome::Unreachable | Outcome::ServerError => true,
-            _ => false,
+            outcome => !outcome.is_answer(),
         };
         let now = self.clock.instant();
         let mut phase = self.lock();

@@ -124,7 +124,8 @@ impl TenantLimiter {
             self.observer.budget_wait(&self.tenant, operation);
         }
         let permit = permit.inspect_err(|error| {
-            if error.failure == Failure::RateLimited {
+            // An alert counts them: no check depends on the others.
+            if error.failure == Failure::RateLimited && !operation.is_best_effort() {
                 self.observer.budget_refusal(&self.tenant, operation);
             }
         })?;

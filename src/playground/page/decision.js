@@ -1,6 +1,6 @@
 // Right: why a login was allowed or blocked, and what it cost.
 import { html } from './html.js';
-import { outcome, sessionName } from './text.js';
+import { isAsked, outcome, sessionName } from './text.js';
 
 const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
@@ -32,6 +32,16 @@ function Counted({ run, login }) {
     </ul>`;
 }
 
+/** Where the person goes from here, under `strategy: Ask`. */
+function Asked({ run, login }) {
+  const person = run.people.find(({ name }) => name === login.person);
+  const page = person?.devices.find(({ name }) => name === login.device)?.page;
+  if (!page) return html`<p class="note">This login does not wait any more.</p>`;
+  return html`
+    <p>${login.person} is sent to a page of session-checker, and chooses there which sessions to end. The login waits.</p>
+    <p><a class="primary" href=${page}>Open the page that ${login.person} sees</a></p>`;
+}
+
 function curl(run, login) {
   return `curl -s ${run.checkUrl} \\\n  -H 'Authorization: Bearer demo-caller-token' -H 'Content-Type: application/json' \\\n`
     + `  -d '${JSON.stringify(login.request).replaceAll("'", "'\\''")}'`;
@@ -47,6 +57,7 @@ function Login({ run, step, login }) {
       ${login.message && html`
         <figure class="reads"><figcaption>${login.person} reads</figcaption><blockquote>${login.message}</blockquote></figure>`}
       <p>${why(login, answer)}</p>
+      ${isAsked(login) && html`<${Asked} run=${run} login=${login} />`}
       ${answer?.audited_reason && html`<p>The policy only audits. Enforce would have answered <code>${answer.audited_reason}</code>.</p>`}
       ${login.explanation && html`<${Counted} run=${run} login=${login} />`}
       ${login.explanation && answer && answer.active_sessions > login.explanation.sessions.filter((session) => session.counts).length && html`

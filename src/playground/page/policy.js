@@ -6,7 +6,7 @@ const FIELDS = [
   { key: 'perClient', parent: 'limits', label: 'Sessions per application', kind: 'number' },
   { key: 'perUser', parent: 'limits', label: 'Sessions per user', kind: 'number' },
   { key: 'activeWithin', label: 'Counts when used within', kind: 'text', hint: 'such as 2h; empty: always' },
-  { key: 'strategy', label: 'Over the limit', options: ['Deny', 'RevokeOldest', 'RevokeLeastRecentlyUsed', 'RevokeNextToExpire'] },
+  { key: 'strategy', label: 'Over the limit', options: ['Deny', 'RevokeOldest', 'RevokeLeastRecentlyUsed', 'RevokeNextToExpire', 'Ask'] },
   { key: 'mode', label: 'Mode', options: ['Enforce', 'Audit'] },
   { key: 'failurePolicy', label: 'When undecided', options: ['Deny', 'Allow'] },
 ];

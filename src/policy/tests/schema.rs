@@ -173,7 +173,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-const POINTERS: [&str; 39] = [
+const POINTERS: [&str; 40] = [
     "/className",
     "/tenant",
     "/tenant/domain",
@@ -195,6 +195,7 @@ const POINTERS: [&str; 39] = [
     "/reentry",
     "/strategy",
     "/revokeRequiresMfa",
+    "/explainEvictions",
     "/mode",
     "/activeWithin",
     "/missingSession",

@@ -29,6 +29,7 @@ fn values_that_never_match_are_warned_about() {
         (exempt(json!({ "roles": ["staff"], "expiresAt": past })), "spec.overrides[0].expiresAt"),
         (json!({ "skipProtocols": ["refresh_token"] }), "spec.skipProtocols"),
         (json!({ "revokeRequiresMfa": true }), "spec.revokeRequiresMfa"),
+        (json!({ "explainEvictions": true }), "spec.explainEvictions"),
         (json!({ "reentry": "CountOthers", "recheckAfter": "10m" }), "spec.recheckAfter"),
     ] {
         let warnings = warnings_of(extra.clone());
@@ -47,6 +48,7 @@ fn values_that_may_match_are_not_warned_about() {
         json!({ "skipProtocols": [] }),
         json!({ "skipProtocols": ["oauth2-refresh-token", "samlp"] }),
         json!({ "revokeRequiresMfa": true, "strategy": "RevokeOldest" }),
+        json!({ "explainEvictions": true, "strategy": "Ask" }),
         json!({ "reentry": "CountOthers" }),
         json!({ "reentry": "CountOthers", "recheckAfter": "0s" }),
         exempt(

@@ -20,7 +20,7 @@ pub async fn serve() -> Result<(), Box<dyn Error>> {
     let _busy = start("busy.eu.auth0.com", 8082).await?;
     down.fault(Operation::List, Fault::status(StatusCode::SERVICE_UNAVAILABLE));
     let now = Timestamp::now();
-    for client in ["e2e-app", "audited-app"] {
+    for client in ["e2e-app", "audited-app", "ask-app"] {
         // This user is at the limit of one, with a session that no login of the test uses.
         well.add_session(
             &format!("auth0|full-{client}"),

@@ -69,7 +69,7 @@ async fn attempt(faults: &[Fault], step: &Step) -> (Vec<Reasons>, Vec<String>) {
     let mut checks = Vec::new();
     for (number, fault) in faults.iter().enumerate() {
         for protocol in fault.protocols() {
-            for operation in Operation::ALL.into_iter().filter(|operation| fault.reason(*operation).is_some()) {
+            for operation in Operation::OF_CHECKS.into_iter().filter(|operation| fault.reason(*operation).is_some()) {
                 for blocks in [false, true] {
                     let (tenant, url) = Tenant::start(*protocol, operation, fault.act.clone(), &mut tasks).await;
                     checks.push(Check { fault: number, tenant, cell: Cell { blocks, url } });

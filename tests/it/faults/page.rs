@@ -20,6 +20,9 @@ The check of the test finds one session that it evicts: without a fault it is `e
 shows the reason of the answer for a fault that lasts. `Allow` lets every login of this page go on.
 `Deny` blocks it, except where the reason is `evicted`, `within_limit` or `unknown_user`: these are no
 failures. A dash means that the fault cannot occur there. The rules are contract 3.10 to 3.19.
+
+The two requests of `explainEvictions` (decision 4.11) are no operations of this page: whatever
+happens to them, the check answers `evicted`, and another test tries that.
 ";
 
 /// The page.
@@ -61,7 +64,7 @@ fn close(page: &mut String, rows: &mut Vec<(Vec<&str>, String)>) {
 
 fn cells(fault: &Fault, reasons: &Reasons) -> String {
     let over: Vec<&str> = fault.protocols().iter().map(|protocol| protocol.as_str()).collect();
-    let operations = Operation::ALL.map(|operation| {
+    let operations = Operation::OF_CHECKS.map(|operation| {
         let mut found: Vec<&String> =
             Protocol::ALL.iter().filter_map(|protocol| reasons.get(&(*protocol, operation.as_str()))).collect();
         found.dedup();

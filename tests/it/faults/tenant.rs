@@ -138,6 +138,8 @@ impl Answer {
             ),
             Operation::List => Self::new(200, json!({ "sessions": [old_session()] }).to_string()),
             Operation::Revoke => Self::new(202, "{}"),
+            // No operation of these checks.
+            Operation::Read | Operation::Annotate => Self::new(404, ""),
         }
     }
 }

@@ -48,7 +48,7 @@ pub fn all() -> Vec<Fault> {
         )
         .reasons(ERROR, ERROR, EVICTED),
     ];
-    for operation in Operation::ALL {
+    for operation in Operation::OF_CHECKS {
         let usual = || Answer::usual(operation);
         for (name, answer) in [
             ("usual body as text/html", usual().header("content-type", "text/html")),

@@ -54,7 +54,7 @@ pub fn all() -> Vec<Fault> {
         ("200 with `x-ratelimit-limit` of 2⁶⁴-1", vec![("x-ratelimit-limit", "18446744073709551615")], EVICTED),
         ("200 with `retry-after: 60`", vec![("retry-after", "60")], EVICTED),
     ] {
-        for operation in Operation::ALL {
+        for operation in Operation::OF_CHECKS {
             let answer =
                 headers.iter().fold(Answer::usual(operation), |answer, (name, value)| answer.header(name, *value));
             let reason = if operation == Operation::List { follows } else { EVICTED };
@@ -67,7 +67,7 @@ pub fn all() -> Vec<Fault> {
         ("429 with `retry-after: 1`, then the usual answer", limited("retry-after", "1")),
         ("429 without a header, then the usual answer", Answer::new(429, "")),
     ] {
-        for operation in Operation::ALL {
+        for operation in Operation::OF_CHECKS {
             faults.push(Fault::new(LIMITS, name, first(vec![answer.clone()], operation), EVICTED).only(operation));
         }
     }
