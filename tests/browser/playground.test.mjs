@@ -130,6 +130,7 @@ async function openChoice({ page, hosts }) {
   await openScene(page, LOCKED_OUT);
   await click(page, 'Sign in to shop: Carla on phone');
   assert.equal(await outcome(page), 'Asked limit_exceeded');
+  assert.deepEqual(await findings(page), []);
   const link = page.getByRole('link', { name: 'Open the page that Carla sees' });
   hosts.push(new URL(await link.getAttribute('href')).host);
   await link.click();

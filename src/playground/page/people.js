@@ -30,7 +30,7 @@ function Device({ run, person, device, act, busy, mfa }) {
   return html`
     <li class="device">
       <div class="device-name"><strong>${device.name}</strong> <span id=${id} class=${status.has ? 'has' : 'none'}>${status.text}</span>
-        ${device.page && html` <a href=${device.page} aria-label=${`Choose sessions: ${place}`}>A login waits: choose sessions</a>`}</div>
+        ${device.page && html` A login waits. <a href=${device.page} aria-label=${`Choose sessions: ${place}`}>Choose sessions</a>`}</div>
       <div class="buttons">
         ${run.applications.map((application) => html`<span key=${application}>${signIn(application)}</span>`)}
         <span>${button('Sign out', { 'sign out': place }, status.has, `Sign out: ${place}`)}</span>
