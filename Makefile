@@ -41,7 +41,7 @@ COMPONENT := -X k8s.io/component-base/version.git
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
 
 soak: ## Run races, bursts and outages for minutes, and plot memory, files, tasks and series (SOAK_MINUTES=2 SOAK_PLOT=FILE.svg)
-	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored cluster:: && \
+	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored cluster:: ledger:: && \
 	  $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: endurance::; \
 	else $(call missing,redis-server,apt-get install redis-server); fi
 

@@ -51,7 +51,7 @@ impl<'a> Scene<'a> {
             }
             tenants.push(simulator);
         }
-        let (sessions, secrets) = (namespace.admin().await, namespace.admin().await);
+        let (sessions, secrets) = (namespace.admin(), namespace.admin());
         let scene = Self { policies, namespace, tenants, sessions, secrets };
         let begun = Instant::now();
         for tenant in 0..TENANTS {

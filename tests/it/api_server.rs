@@ -8,7 +8,7 @@ use serde_json::json;
 use session_checker::crd::SessionPolicy;
 
 use crate::common::policy;
-use crate::control_plane::{Rbac, own, shared};
+use crate::control_plane::{Rbac, exclusive, own, shared};
 
 #[tokio::test]
 async fn restarted_api_server_keeps_its_data_and_leaves_no_files() {
@@ -27,7 +27,7 @@ async fn restarted_api_server_keeps_its_data_and_leaves_no_files() {
 
 #[tokio::test]
 async fn frozen_api_server_answers_after_thaw() {
-    let Some(plane) = own().await else { return };
+    let Some(plane) = exclusive().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     team.apply(policy("a", json!({}))).await;
     let policies: Api<SessionPolicy> = Api::namespaced(team.client().await, &team.name);

@@ -44,7 +44,7 @@ impl RunningCandidate {
 }
 
 async fn holder(team: &Namespace<'_>) -> Option<String> {
-    let leases: Api<Lease> = team.admin().await;
+    let leases: Api<Lease> = team.admin();
     leases.get(LEASE).await.unwrap().spec.unwrap().holder_identity
 }
 
@@ -77,14 +77,14 @@ async fn dead_leader_is_replaced_when_its_lease_expires() {
     first.election.abort();
     second.leads().await;
     assert!(!first.leadership.is_held());
-    let leases: Api<Lease> = team.admin().await;
+    let leases: Api<Lease> = team.admin();
     let spec = leases.get(LEASE).await.unwrap().spec.unwrap();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("second"), Some(2)));
 }
 
 #[tokio::test]
 async fn leadership_ends_with_the_api_server_and_returns_with_it() {
-    let Some(plane) = control_plane::own().await else { return };
+    let Some(plane) = control_plane::exclusive().await else { return };
     let team = plane.namespace(Rbac::Cluster).await;
     let mut first = RunningCandidate::start(&team, "first", 3).await;
     first.leads().await;
@@ -98,7 +98,7 @@ async fn leadership_ends_with_the_api_server_and_returns_with_it() {
 
 #[tokio::test]
 async fn frozen_api_server_ends_leadership_in_time() {
-    let Some(plane) = control_plane::own().await else { return };
+    let Some(plane) = control_plane::exclusive().await else { return };
     let team = plane.namespace(Rbac::Namespaced).await;
     let mut first = RunningCandidate::start(&team, "first", 3).await;
     first.leads().await;
@@ -115,7 +115,7 @@ async fn edited_or_deleted_lease_is_renewed_by_its_holder() {
     let team = plane.namespace(Rbac::Namespaced).await;
     let first = RunningCandidate::start(&team, "first", 3).await;
     first.leads().await;
-    let leases: Api<Lease> = team.admin().await;
+    let leases: Api<Lease> = team.admin();
     let renewed = async || leases.get(LEASE).await.ok().and_then(|lease| lease.spec?.renew_time);
     let edit = json!({ "metadata": { "annotations": { "a": "b" } } });
     leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(edit)).await.unwrap();
@@ -142,7 +142,7 @@ async fn holder_renews_and_candidates_only_watch() {
     };
     assert_eq!(verbs(team.audited()), ["list", "watch", "create", "update"]);
     // A Lease of another holder that does not expire during the test.
-    let leases: Api<Lease> = others.admin().await;
+    let leases: Api<Lease> = others.admin();
     let lease = json!({
         "metadata": { "name": LEASE },
         "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 600, "renewTime": "2026-01-01T00:00:00.000000Z" },

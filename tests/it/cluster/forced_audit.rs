@@ -9,7 +9,7 @@ use session_checker::crd::SessionPolicy;
 use simulator::Simulator;
 
 use super::status::events;
-use super::{apply_all, cluster, one, serve};
+use super::{cluster, one, serve, team_with_policy};
 use crate::common::{APP, Running, callers, credentials, eventually, policy, tenant};
 use crate::control_plane::{Namespace, Rbac, shared};
 
@@ -40,8 +40,7 @@ async fn annotate(team: &Namespace<'_>, annotation: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn annotation_forces_audit_on_every_replica_and_ends_it() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(plane).await;
     let map = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": SWITCH }, "data": { "value": "false" },
     });
@@ -54,7 +53,7 @@ async fn annotation_forces_audit_on_every_replica_and_ends_it() {
         }
     };
     let reason = async || {
-        let status = team.admin::<SessionPolicy>().await.get("one").await.unwrap().status.unwrap_or_default();
+        let status = team.admin::<SessionPolicy>().get("one").await.unwrap().status.unwrap_or_default();
         status.conditions.into_iter().find(|condition| condition.type_ == "Ready").map(|ready| ready.reason)
     };
     all_answer(&enforced).await;
@@ -67,7 +66,7 @@ async fn annotation_forces_audit_on_every_replica_and_ends_it() {
     }
     eventually("the condition says so", async || reason().await.as_deref() == Some("ForcedAudit")).await;
     eventually("an Event says so", async || events(&team, "one").await == ["Warning ForcedAudit"]).await;
-    let written: Api<Event> = team.admin().await;
+    let written: Api<Event> = team.admin();
     let note = written.list(&ListParams::default()).await.unwrap().items.remove(0).note.unwrap();
     assert!(note.contains(&format!("ConfigMap {}/{SWITCH}, written by kubectl-annotate at 20", team.name)), "{note}");
     let columns = plane.kubectl(&["get", "sesspol", "-n", &team.name], "").await.out;

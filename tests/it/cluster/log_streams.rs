@@ -33,7 +33,7 @@ async fn replica(team: &Namespace<'_>, tenant: &Simulator) -> Running {
 }
 
 async fn status(team: &Namespace<'_>) -> SessionPolicyStatus {
-    team.admin::<SessionPolicy>().await.get("one").await.unwrap().status.unwrap_or_default()
+    team.admin::<SessionPolicy>().get("one").await.unwrap().status.unwrap_or_default()
 }
 
 async fn becomes(team: &Namespace<'_>, condition: &str, status_and_reason: [&str; 2]) {

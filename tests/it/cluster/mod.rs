@@ -24,8 +24,8 @@ use session_checker::service::Source;
 use simulator::Simulator;
 use tokio::task::JoinHandle;
 
-use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, policy, serve_args};
-use crate::control_plane::Namespace;
+use crate::common::{APP, DOMAIN, Running, TOKEN, callers, credentials, eventually, policy, serve_args, tenant};
+use crate::control_plane::{ControlPlane, Namespace, Rbac};
 
 /// The client configuration of a service account.
 async fn config(team: &Namespace<'_>) -> Config {
@@ -82,6 +82,20 @@ async fn apply_all(team: &Namespace<'_>) {
     for resource in [credentials(), callers(), one(json!({}))] {
         team.apply(resource).await;
     }
+}
+
+/// A namespace with both Secrets and a policy, and the tenant.
+async fn team_with_policy(plane: &ControlPlane) -> (Namespace<'_>, Simulator) {
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    apply_all(&team).await;
+    (team, tenant)
+}
+
+/// The same, and a replica that is ready.
+async fn team_with_replica(plane: &ControlPlane) -> (Namespace<'_>, Simulator, Running) {
+    let (team, tenant) = team_with_policy(plane).await;
+    let replica = replica(&team, &tenant).await;
+    (team, tenant, replica)
 }
 
 impl Running {

@@ -35,7 +35,7 @@ async fn release(
 
 /// The reason of `Ready` at the API server, and the managers of the status.
 async fn ready(team: &Namespace<'_>, name: &str) -> (String, Vec<String>) {
-    let policy = team.admin::<SessionPolicy>().await.get(name).await.unwrap();
+    let policy = team.admin::<SessionPolicy>().get(name).await.unwrap();
     let managers = policy.metadata.managed_fields.unwrap_or_default();
     let status = managers.into_iter().filter(|entry| entry.subresource.as_deref() == Some("status"));
     let managers = status.filter_map(|entry| entry.manager).collect();

@@ -9,8 +9,8 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use simulator::{Application, Operation, Options, Simulator};
 
-use super::{Load, apply_all, replica, replicas};
-use crate::common::{DOMAIN, callers, credentials, eventually, tenant, tenant_with};
+use super::{Load, apply_all, replicas, team_with_replica};
+use crate::common::{DOMAIN, callers, credentials, eventually, tenant_with};
 use crate::control_plane::{Rbac, shared};
 
 /// The tokens that listed the sessions of a load's users, in the order of its checks.
@@ -70,12 +70,10 @@ const IN_USE: Duration = Duration::from_secs(4);
 #[tokio::test(flavor = "multi_thread")]
 async fn secret_that_is_deleted_and_made_again_fails_no_check() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
-    let replica = replica(&team, &tenant).await;
+    let (team, _tenant, replica) = team_with_replica(plane).await;
     let expected = json!([format!("{}/one", team.name), 1, "within_limit"]);
     replica.rule_becomes(expected.clone()).await;
-    let secrets = team.admin::<Secret>().await;
+    let secrets = team.admin::<Secret>();
     for (name, secret) in [("tenant", credentials()), ("callers", callers())] {
         let mut shown = 0;
         for _ in 0..50 {

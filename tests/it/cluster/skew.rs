@@ -6,9 +6,9 @@ use kube::api::{ApiResource, DynamicObject, PostParams};
 use serde_json::{Value, json};
 use session_checker::crd::SessionPolicy;
 
-use super::{apply_all, one, replica};
-use crate::common::{eventually, tenant};
-use crate::control_plane::{ControlPlane, Namespace, Rbac, own};
+use super::{one, replica, team_with_replica};
+use crate::common::eventually;
+use crate::control_plane::{ControlPlane, Namespace, exclusive};
 
 const SPEC: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
@@ -41,10 +41,8 @@ async fn replace(plane: &ControlPlane, team: &Namespace<'_>, definition: &Value,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn newer_definition_and_its_rollback_switch_no_limit_off() {
-    let Some(plane) = own().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
-    let before = replica(&team, &tenant).await;
+    let Some(plane) = exclusive().await else { return };
+    let (team, tenant, before) = team_with_replica(&plane).await;
     let (name, limited) = (format!("{}/one", team.name), json!([format!("{}/one", team.name), 1, "within_limit"]));
     before.rule_becomes(limited.clone()).await;
 

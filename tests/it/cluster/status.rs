@@ -11,13 +11,13 @@ use session_checker::controller::Namespaces;
 use session_checker::crd::SessionPolicy;
 use simulator::{Application, Fault, Operation, Simulator};
 
-use super::{apply_all, replica, start_with};
+use super::{apply_all, replica, start_with, team_with_policy, team_with_replica};
 use crate::common::{DOMAIN, Running, callers, credentials, eventually, policy, tenant};
 use crate::control_plane::{Namespace, Rbac, shared};
 
 /// The conditions of a policy by type, each as `status reason`, and their messages.
 async fn conditions(team: &Namespace<'_>, policy: &str) -> (BTreeMap<String, String>, String) {
-    let policy = team.admin::<SessionPolicy>().await.get(policy).await.unwrap();
+    let policy = team.admin::<SessionPolicy>().get(policy).await.unwrap();
     let conditions = policy.status.unwrap_or_default().conditions;
     assert!(conditions.iter().all(|condition| condition.observed_generation == policy.metadata.generation));
     let messages: Vec<&str> = conditions.iter().map(|condition| condition.message.as_str()).collect();
@@ -36,8 +36,8 @@ async fn becomes(team: &Namespace<'_>, policy: &str, expected: [&str; 3]) -> Str
     let expected = [accepted, credentials, ready, "Unknown NoStream"];
     let expected: BTreeMap<String, String> = kinds.into_iter().zip(expected.map(str::to_owned)).collect();
     eventually(&format!("{policy} {expected:?}"), async || {
-        let generation = team.admin::<SessionPolicy>().await.get(policy).await.unwrap().metadata.generation;
-        let status = team.admin::<SessionPolicy>().await.get(policy).await.unwrap().status.unwrap_or_default();
+        let generation = team.admin::<SessionPolicy>().get(policy).await.unwrap().metadata.generation;
+        let status = team.admin::<SessionPolicy>().get(policy).await.unwrap().status.unwrap_or_default();
         if status.observed_generation != generation {
             return false;
         }
@@ -52,7 +52,7 @@ const READY: [&str; 3] = ["True Accepted", "True Proven", "True Ready"];
 
 /// The Events about a policy, oldest first, each as `type reason`.
 pub(super) async fn events(team: &Namespace<'_>, policy: &str) -> Vec<String> {
-    let events: Api<Event> = team.admin().await;
+    let events: Api<Event> = team.admin();
     let mut events = events.list(&ListParams::default()).await.unwrap().items;
     events.retain(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(policy)));
     events.sort_by_key(|event| event.event_time.clone());
@@ -173,7 +173,7 @@ async fn every_reason_has_a_remedy_and_makes_one_event() {
         let warnings: Vec<String> = reason.into_iter().map(|reason| format!("Warning {reason}")).collect();
         eventually(&format!("{name} {warnings:?}"), async || events(&team, &name).await == warnings).await;
     }
-    let limits = team.admin::<SessionPolicy>().await.get("fine").await.unwrap().status.unwrap().limits;
+    let limits = team.admin::<SessionPolicy>().get("fine").await.unwrap().status.unwrap().limits;
     assert_eq!(limits.as_deref(), Some("client=1"));
     assert_eq!(replica.metric("session_checker_leader").await, Some(1.0));
 }
@@ -202,11 +202,9 @@ async fn forbidden_secret_is_reported_only_by_its_policy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_new_credential_and_its_recovery_make_events() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
-    let _replica = replica(&team, &tenant).await;
+    let (team, _tenant, _replica) = team_with_replica(plane).await;
     becomes(&team, "one", READY).await;
-    let secrets: Api<Secret> = team.admin().await;
+    let secrets: Api<Secret> = team.admin();
     let rotate = async |secret: &str| {
         let patch = json!({ "stringData": { "clientSecret": secret } });
         secrets.patch("tenant", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
@@ -252,8 +250,7 @@ async fn two(team: &Namespace<'_>, tenant: &Simulator, lease_duration: &str) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_leader_is_replaced_and_status_writes_continue() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(plane).await;
     let [first, second] = two(&team, &tenant, "3s").await;
     becomes(&team, "one", READY).await;
     assert!(!leads(&second).await);
@@ -261,7 +258,7 @@ async fn killed_leader_is_replaced_and_status_writes_continue() {
     team.apply(super::one(json!({ "limits": { "perUser": 3 } }))).await;
     becomes(&team, "one", READY).await;
     assert!(leads(&second).await);
-    let limits = team.admin::<SessionPolicy>().await.get("one").await.unwrap().status.unwrap().limits;
+    let limits = team.admin::<SessionPolicy>().get("one").await.unwrap().status.unwrap().limits;
     assert_eq!(limits.as_deref(), Some("client=1 user=3"));
 }
 
@@ -299,8 +296,7 @@ fn renewals(team: &Namespace<'_>) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn unchanged_status_is_not_written_even_by_a_new_leader() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(plane).await;
     let [first, second] = two(&team, &tenant, "3s").await;
     becomes(&team, "one", READY).await;
     let written = writes(&team);
@@ -329,11 +325,9 @@ async fn unchanged_status_is_not_written_even_by_a_new_leader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn overwritten_status_is_restored_and_foreign_condition_stays() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
-    let _replica = replica(&team, &tenant).await;
+    let (team, _tenant, _replica) = team_with_replica(plane).await;
     becomes(&team, "one", READY).await;
-    let policies: Api<SessionPolicy> = team.admin().await;
+    let policies: Api<SessionPolicy> = team.admin();
     let theirs = json!({ "status": { "limits": "none", "conditions": [{
         "type": "Reviewed", "status": "True", "reason": "ByHand", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
     }] } });
@@ -350,11 +344,9 @@ async fn overwritten_status_is_restored_and_foreign_condition_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn service_owns_only_the_status() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
-    let _replica = replica(&team, &tenant).await;
+    let (team, _tenant, _replica) = team_with_replica(plane).await;
     becomes(&team, "one", READY).await;
-    let policy = team.admin::<SessionPolicy>().await.get("one").await.unwrap();
+    let policy = team.admin::<SessionPolicy>().get("one").await.unwrap();
     let entries: Vec<_> = policy.metadata.managed_fields.unwrap();
     let manager = format!("session-checker/{}/session-checker", team.name);
     let ours: Vec<_> = entries.iter().filter(|entry| entry.manager.as_ref() == Some(&manager)).collect();

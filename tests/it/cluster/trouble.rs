@@ -12,9 +12,9 @@ use session_checker::crd::SessionPolicy;
 use simulator::Simulator;
 
 use super::proxy::{Proxy, RequestKind, broken, forbidden, gone, gone_event, too_many};
-use super::{Load, apply_all, config, one, replica, replicas, serve, start, start_with};
+use super::{Load, config, one, replica, replicas, serve, start, start_with, team_with_policy, team_with_replica};
 use crate::common::{APP, Running, callers, credentials, eventually, eventually_within, policy, tenant};
-use crate::control_plane::{Namespace, Rbac, own, shared};
+use crate::control_plane::{Namespace, Rbac, exclusive, own, shared};
 
 /// The resource with another name.
 fn named(name: &str, mut resource: Value) -> Value {
@@ -67,7 +67,7 @@ async fn forbidden_namespace_prevents_readiness_and_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_definition_prevents_readiness_and_is_named() {
-    let Some(plane) = own().await else { return };
+    let Some(plane) = exclusive().await else { return };
     let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin().await);
     let name = "sessionpolicies.sessionchecker.dev";
@@ -92,9 +92,8 @@ async fn missing_definition_prevents_readiness_and_is_named() {
 
 /// Stops the API server under load for at least this time, and changes policies before a replica can watch again.
 async fn outage(at_least: Duration) {
-    let Some(plane) = own().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let Some(plane) = exclusive().await else { return };
+    let (team, tenant) = team_with_policy(&plane).await;
     team.apply(policy("two", json!({ "priority": -1, "recheckAfter": "0s" }))).await;
     let replicas = replicas(&team, &tenant).await;
     let name = format!("{}/one", team.name);
@@ -111,7 +110,7 @@ async fn outage(at_least: Duration) {
     }
     plane.restart().await;
     team.apply(one(json!({ "limits": { "perClient": 9 } }))).await;
-    team.admin::<SessionPolicy>().await.delete("two", &DeleteParams::default()).await.unwrap();
+    team.admin::<SessionPolicy>().delete("two", &DeleteParams::default()).await.unwrap();
     // The longer the outage, the longer the pauses between the attempts.
     let bound = crate::common::PATIENCE;
     for replica in &replicas {
@@ -150,8 +149,7 @@ async fn follows(team: &Namespace<'_>, replica: &Running, limit: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_resumes_after_a_hang_up_and_relists_when_expired() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(plane).await;
     let proxy = Proxy::start(&team).await;
     let replica = behind(&proxy, &tenant).await;
     replica.becomes_ready().await;
@@ -177,8 +175,7 @@ async fn watch_resumes_after_a_hang_up_and_relists_when_expired() {
 #[tokio::test(flavor = "multi_thread")]
 async fn throttled_requests_are_retried_later() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(plane).await;
     let proxy = Proxy::start(&team).await;
     for resources in ["sessionpolicies", "secrets"] {
         proxy.inject(RequestKind::List, resources, 2, too_many);
@@ -194,8 +191,7 @@ async fn throttled_requests_are_retried_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replica_is_not_ready_before_its_secrets_are_known() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(plane).await;
     let proxy = Proxy::start(&team).await;
     proxy.inject(RequestKind::List, "secrets", 6, broken);
     let replica = behind(&proxy, &tenant).await;
@@ -213,8 +209,7 @@ async fn replica_is_not_ready_before_its_secrets_are_known() {
 #[tokio::test(flavor = "multi_thread")]
 async fn restored_right_is_noticed_without_a_change_of_the_secret() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(plane).await;
     let proxy = Proxy::start(&team).await;
     let replica = behind(&proxy, &tenant).await;
     replica.becomes_ready().await;
@@ -232,8 +227,7 @@ async fn restored_right_is_noticed_without_a_change_of_the_secret() {
 #[ignore = "two minutes: make soak"]
 async fn silently_dropped_connection_is_detected() {
     let Some(plane) = shared().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(plane).await;
     let proxy = Proxy::start(&team).await;
     let replica = behind(&proxy, &tenant).await;
     replica.becomes_ready().await;
@@ -249,8 +243,7 @@ async fn silently_dropped_connection_is_detected() {
 #[ignore = "a minute: make soak"]
 async fn expired_token_is_replaced_by_the_next_token_in_its_file() {
     let Some(plane) = own().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
+    let (team, tenant) = team_with_policy(&plane).await;
     let binding = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "binding" } });
     team.apply(binding).await;
     let old = team.token_bound_to("binding").await;
@@ -263,7 +256,7 @@ async fn expired_token_is_replaced_by_the_next_token_in_its_file() {
     replica.becomes_ready().await;
     follows(&team, &replica, 2).await;
 
-    let secrets = team.admin::<Secret>().await;
+    let secrets = team.admin::<Secret>();
     secrets.delete("binding", &DeleteParams::default()).await.unwrap();
     let with_old_token: Api<SessionPolicy> = Api::namespaced(team.client_with(&old).await, &team.name);
     let bound = Duration::from_secs(120);
@@ -281,10 +274,8 @@ async fn expired_token_is_replaced_by_the_next_token_in_its_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frozen_api_server_changes_nothing() {
-    let Some(plane) = own().await else { return };
-    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
-    apply_all(&team).await;
-    let replica = replica(&team, &tenant).await;
+    let Some(plane) = exclusive().await else { return };
+    let (team, _tenant, replica) = team_with_replica(&plane).await;
     let name = format!("{}/one", team.name);
     plane.freeze();
     for _ in 0..20 {

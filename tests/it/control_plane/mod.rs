@@ -1,5 +1,5 @@
-//! A real API server for tests: one that all tests of the process share, with a namespace for each test, or one for a
-//! single test that stops and restarts it.
+//! A real API server for tests: one that all tests of the process share, with a namespace for each test, one that tests get in
+//! turn because they stop it or change its definition, or one for a single test.
 //!
 //! ```ignore
 //! let Some(cluster) = control_plane::shared().await else { return };
@@ -15,6 +15,7 @@ mod namespace;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
@@ -26,7 +27,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use session_checker::crd::SessionPolicy;
-use tokio::sync::OnceCell;
+use tokio::sync::{MutexGuard, OnceCell};
 
 /// How long to wait for the API server: only a defect takes as long, on a busy machine too. A benchmark uses this file alone.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -52,6 +53,37 @@ pub struct ControlPlane {
 pub async fn shared() -> Option<&'static ControlPlane> {
     static SHARED: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
     SHARED.get_or_init(own).await.as_ref()
+}
+
+/// The control plane of the tests that stop or freeze it, or change its definition, for one of them at a time; `None` without
+/// binaries. A test leaves it as it was: it runs, with this version's definition.
+pub async fn exclusive() -> Option<Exclusive> {
+    static EXCLUSIVE: tokio::sync::Mutex<Option<ControlPlane>> = tokio::sync::Mutex::const_new(None);
+    let mut plane = EXCLUSIVE.lock().await;
+    if plane.is_none() {
+        *plane = Some(own().await?);
+    }
+    Some(Exclusive(plane))
+}
+
+/// The turn of a test at the control plane that it does not share.
+pub struct Exclusive(MutexGuard<'static, Option<ControlPlane>>);
+
+impl Deref for Exclusive {
+    type Target = ControlPlane;
+
+    fn deref(&self) -> &ControlPlane {
+        self.0.as_ref().expect("only its drop takes the control plane away")
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        // A test that failed may have left it stopped or changed.
+        if std::thread::panicking() {
+            self.0.take();
+        }
+    }
 }
 
 /// A control plane for one test, which ends with the test; `None` without binaries.
@@ -198,13 +230,17 @@ impl ControlPlane {
         Namespace::create(self, rbac).await
     }
 
-    /// The requests of the service accounts so far, oldest first, as events of `audit.k8s.io/v1`. A watch appears twice: when
-    /// it starts (stage `ResponseStarted`), and when it ends.
-    pub fn audited(&self) -> Vec<Value> {
+    /// The requests of a service account so far, oldest first, as events of `audit.k8s.io/v1`. A watch appears twice: when it
+    /// starts (stage `ResponseStarted`), and when it ends.
+    pub fn audited(&self, account: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
         // The last line may be incomplete.
         let (whole, _) = log.rsplit_once('\n').unwrap_or_default();
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        // Tests read the log again and again while others write to it: most lines need no parser.
+        let named = whole.lines().filter(|line| line.contains(account));
+        let mut events: Vec<Value> = named.map(|line| serde_json::from_str(line).unwrap()).collect();
+        events.retain(|event| event["user"]["username"] == account);
+        events
     }
 
     /// Kills the API server. Its data stays.

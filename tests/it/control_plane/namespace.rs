@@ -53,6 +53,7 @@ pub struct Namespace<'a> {
     pub plane: &'a ControlPlane,
     /// The name of the namespace.
     pub name: String,
+    admin: Client,
     token: String,
 }
 
@@ -67,7 +68,7 @@ impl<'a> Namespace<'a> {
         for document in rbac.documents() {
             apply(&admin, in_namespace(document, &name)).await;
         }
-        let mut namespace = Self { plane, name, token: String::new() };
+        let mut namespace = Self { plane, name, admin, token: String::new() };
         namespace.token = namespace.token(3600).await;
         namespace
     }
@@ -89,7 +90,7 @@ impl<'a> Namespace<'a> {
     }
 
     async fn request_token(&self, spec: TokenRequestSpec) -> String {
-        let accounts: Api<ServiceAccount> = self.admin().await;
+        let accounts: Api<ServiceAccount> = self.admin();
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let issued = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await.unwrap();
         issued.status.unwrap().token
@@ -101,11 +102,11 @@ impl<'a> Namespace<'a> {
     }
 
     /// The resources of one kind in this namespace, as the administrator.
-    pub async fn admin<K>(&self) -> Api<K>
+    pub fn admin<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.plane.admin().await, &self.name)
+        Api::namespaced(self.admin.clone(), &self.name)
     }
 
     /// A client with the rights of the service account.
@@ -121,15 +122,12 @@ impl<'a> Namespace<'a> {
     /// Creates or updates a resource in this namespace, as the administrator.
     pub async fn apply(&self, mut resource: Value) {
         resource["metadata"]["namespace"] = json!(self.name);
-        apply(&self.plane.admin().await, resource).await;
+        apply(&self.admin, resource).await;
     }
 
     /// The requests of the service account so far (see [`ControlPlane::audited`]).
     pub fn audited(&self) -> Vec<Value> {
-        let account = format!("system:serviceaccount:{}:{ACCOUNT}", self.name);
-        let mut events = self.plane.audited();
-        events.retain(|event| event["user"]["username"] == account.as_str());
-        events
+        self.plane.audited(&format!("system:serviceaccount:{}:{ACCOUNT}", self.name))
     }
 }
 

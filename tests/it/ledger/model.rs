@@ -216,16 +216,32 @@ pub async fn play<S: Store>(
 
 #[tokio::test(start_paused = true)]
 async fn no_interleaving_allows_more_than_the_limit() {
+    games(100).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "a minute: make soak"]
+async fn none_of_many_interleavings_allows_more_than_the_limit() {
+    games(500).await;
+}
+
+/// Plays this many games of each strategy.
+async fn games(count: u64) {
     for strategy in ["Deny", "RevokeOldest", "RevokeLeastRecentlyUsed"] {
         let (mut allowed, mut blocked, mut evicted, mut conflicts) = (0, 0, 0, 0);
-        for seed in 0..500 {
+        for seed in 0..count {
             let replicas = replicas(3, Memory::default());
             let game = play(&replicas, strategy, seed, true).await;
             (allowed, blocked, evicted) = (allowed + game.0, blocked + game.1, evicted + game.2);
             conflicts += replicas.iter().map(|replica| replica.stats().conflicts).sum::<u64>();
         }
         // The games reached all outcomes often enough.
-        assert!(allowed > 1_000 && blocked > 100 && conflicts > 100, "{allowed} {blocked} {evicted} {conflicts}");
-        assert_eq!(evicted > 100, strategy != "Deny", "{evicted}");
+        let (count, conflicts) = (count as usize, conflicts as usize);
+        assert!(allowed > count * 2, "{allowed} allowed in {count} games");
+        assert!(
+            5 * blocked > count && 5 * conflicts > count,
+            "{blocked} blocked, {conflicts} conflicts in {count} games"
+        );
+        assert_eq!(5 * evicted > count, strategy != "Deny", "{evicted}");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::json;
 use session_checker::ledger::{Failover, Ledger, Memory, UserKey};
 use session_checker::redis::{Redis, RedisAddress};
@@ -61,7 +62,7 @@ const WRONG_NODE: [&str; 9] = [
 #[tokio::test]
 async fn connection_to_a_wrong_node_is_replaced() {
     let Some(server) = RedisServer::start().await else { return };
-    for error in WRONG_NODE {
+    let is_replaced = async |error| {
         let proxy = RedisProxy::start(server.port()).await;
         let ledger = shared(proxy.url(), PATIENT).await;
         eventually("the ledger is shared", async || !ledger.stats().degraded).await;
@@ -69,7 +70,9 @@ async fn connection_to_a_wrong_node_is_replaced() {
         check(&ledger, "u1").await;
         assert!(ledger.stats().degraded, "{error}");
         eventually(error, async || !ledger.stats().degraded).await;
-    }
+    };
+    // Each waits for some probes.
+    join_all(WRONG_NODE.map(is_replaced)).await;
 }
 
 #[tokio::test]
