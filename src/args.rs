@@ -10,6 +10,8 @@ mod listen;
 mod probe;
 mod sessions;
 mod source;
+#[cfg(feature = "simulator")]
+mod test;
 mod validate;
 mod why;
 
@@ -31,6 +33,8 @@ pub use listen::ListenAddress;
 pub use probe::ProbeArgs;
 pub use sessions::{EndArgs, ListArgs, SessionsCommand, UserArgs};
 pub use source::SourceArgs;
+#[cfg(feature = "simulator")]
+pub use test::{TestArgs, TestFormat};
 pub use validate::{ReportFormat, ValidateArgs};
 pub use why::{HashArgs, WhyArgs};
 
@@ -45,6 +49,10 @@ pub const FAILED: u8 = 1;
 pub const BLOCKED: u8 = 2;
 /// The exit code of `check` for a login that cannot be decided: the failure policy answers it.
 pub const UNDECIDED: u8 = 3;
+
+/// The exit code of `test` when a file cannot be played.
+#[cfg(feature = "simulator")]
+pub const UNPLAYABLE: u8 = 2;
 
 /// The port for probes and metrics when `--admin-listen` is not given.
 const ADMIN_PORT: u16 = 9090;
@@ -87,6 +95,10 @@ pub enum Command {
     Hash(HashArgs),
     /// Validate SessionPolicy YAML by the rules of the service and the API server.
     Validate(ValidateArgs),
+    /// Play scenarios with a simulated tenant, and compare their logins with what the files expect. Exits with 1 when a login ends
+    /// otherwise, 2 when a file cannot be played.
+    #[cfg(feature = "simulator")]
+    Test(TestArgs),
     /// Ask a running service whether it is ready and answers checks, as `helm test` does.
     Probe(ProbeArgs),
     /// Print the CustomResourceDefinition.

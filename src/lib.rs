@@ -27,7 +27,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`args`], [`cli`] | the options and exit codes; the commands |
-//! | `playground`, `scenario` | the demo's: the page; a scenario format and its player |
+//! | `playground`, `scenario` | the page of the demo; a scenario format and its player, also for `test` |
 //! | [`service`] | the composition root: builds and runs what `serve` is made of |
 //! | [`server`] | HTTP: routers, handlers, errors, sockets, request ids |
 //! | [`check`] | the steps of a check, for the server and for the command line; session lists shared between checks |

@@ -11,6 +11,8 @@ mod probe;
 mod serve;
 mod sessions;
 mod source;
+#[cfg(feature = "simulator")]
+mod test;
 mod validate;
 mod why;
 
@@ -39,6 +41,9 @@ pub async fn run(args: Args) -> Result<u8, RunError> {
         Command::Hash(args) => why::hash(args).await,
         Command::Check(args) => return Box::pin(with_telemetry(format, "warn", check::run(*args))).await,
         Command::Doctor(args) => return with_telemetry(format, "error", doctor::run(*args)).await,
+        #[cfg(feature = "simulator")]
+        // Without telemetry: what the services of the scenarios log and record is no output of the command.
+        Command::Test(args) => return Box::pin(test::run(args)).await,
         Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(*command)).await,
         Command::Serve(args) => {
             with_telemetry(format, "info,kube_client=off,kube_runtime=off", serve::run(*args)).await

@@ -11,9 +11,10 @@ use simulator::Login;
 use super::policy_text::{DOMAIN, TOKEN};
 use super::{FailMode, Person};
 
-/// The protocol and the connection of every login of a scenario.
+/// The protocol of every login of a scenario.
 pub(super) const PROTOCOL: &str = "oidc-basic-profile";
-pub(super) const CONNECTION: &str = "Username-Password-Authentication";
+/// The connection of people who name none.
+const CONNECTION: &str = "Username-Password-Authentication";
 /// The Action's `TIMEOUT_MS`, by default.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// What the Action shows when the service gives no answer and no message.
@@ -34,6 +35,11 @@ pub(super) struct ActionCalls {
     pub calls: Vec<String>,
 }
 
+/// The connection of a person's logins.
+pub(super) fn connection(person: &Person) -> &str {
+    person.connection.as_deref().unwrap_or(CONNECTION)
+}
+
 /// The body that the Action sends.
 pub(super) fn request(person: &Person, login: &Login, mfa: bool) -> Value {
     let mut request = json!({
@@ -41,11 +47,14 @@ pub(super) fn request(person: &Person, login: &Login, mfa: bool) -> Value {
         "client_id": login.client_id(),
         "sid": login.sid(),
         "protocol": PROTOCOL,
-        "connection": CONNECTION,
+        "connection": connection(person),
         "mfa": mfa,
         "can_redirect": true,
         "hostname": DOMAIN,
     });
+    if let Some(organization) = &person.organization {
+        request["organization_id"] = organization.as_str().into();
+    }
     if !person.roles.is_empty() {
         request["roles"] = json!(person.roles);
     }

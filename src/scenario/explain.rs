@@ -1,6 +1,7 @@
 //! Why a decision came about, session by session: what `session-checker check` would say just before the login.
 
-use super::action::{CONNECTION, PROTOCOL};
+use super::Person;
+use super::action::{PROTOCOL, connection};
 use super::policy_text::DOMAIN;
 use super::setup::SimulatedSetup;
 use super::state::{ExplainedSession, Explanation};
@@ -11,14 +12,15 @@ use crate::policy::{Login, LoginContext};
 /// not there.
 pub(super) async fn explain(
     setup: &SimulatedSetup,
+    person: &Person,
     login: &simulator::Login,
-    roles: &[String],
     (mfa, continued): (bool, bool),
 ) -> Option<Explanation> {
     let context = LoginContext {
         protocol: Some(PROTOCOL.to_owned()),
-        connection: Some(CONNECTION.to_owned()),
-        roles: roles.to_vec(),
+        organization_id: person.organization.clone(),
+        connection: Some(connection(person).to_owned()),
+        roles: person.roles.clone(),
         mfa,
         can_redirect: true,
         continued,

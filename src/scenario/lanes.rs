@@ -64,6 +64,11 @@ impl Lanes {
         }
     }
 
+    /// The device on which a session began.
+    pub fn device(&self, sid: &str) -> Option<&str> {
+        self.places.get(sid).map(|at| at.device.as_str())
+    }
+
     pub fn all(&self) -> &[SessionLane] {
         &self.lanes
     }

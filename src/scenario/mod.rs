@@ -21,7 +21,8 @@
 //!    └─────write──────┘             └──▶ RunState, LoginRecord: what happened
 //! ```
 //!
-//! The playground of the demo plays scenarios and keeps one in its link. Nothing here depends on that page.
+//! The playground of the demo plays scenarios and keeps one in its link, and `session-checker test` compares them with what they
+//! expect. Nothing here depends on either.
 //!
 //! # Time
 //!
@@ -32,13 +33,16 @@
 
 mod action;
 mod duration;
+mod expect;
 mod explain;
+mod file;
 mod lanes;
 mod names;
 mod page_choice;
 mod parse;
 mod policy_text;
 mod run;
+mod schema;
 mod setup;
 mod state;
 mod steps;
@@ -48,11 +52,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use file::ScenarioFile;
 pub use page_choice::{DeviceSession, PageChoice};
 pub use parse::{MAX_BYTES, MAX_STEPS, ScenarioError};
 pub(crate) use policy_text::{CLIENT, DOMAIN, TOKEN};
 pub use policy_text::{PolicyMessages, PolicyProblem, check_policy};
 pub use run::ScenarioRun;
+pub use schema::schema;
 pub use state::{Explanation, LoginRecord, RunState, SessionLane, StepRecord};
 
 /// A scenario.
@@ -85,12 +91,17 @@ pub struct Person {
     pub user_id: String,
     /// The roles that the Action reads.
     pub roles: Vec<String>,
+    /// The id of the organization through which the person logs in.
+    pub organization: Option<String>,
+    /// The name of the connection. `None` is Auth0's own database.
+    pub connection: Option<String>,
     /// The devices. Each has one browser.
     pub devices: Vec<String>,
 }
 
 /// The Action's secret `FAIL_MODE`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(rename_all = "lowercase")]
 pub enum FailMode {
     /// The login continues.
     #[default]
@@ -117,6 +128,8 @@ pub enum ScenarioEvent {
     AtOnce(Vec<SignIn>),
     /// `choose`: a person whose login waits at the page for choosing sessions ends sessions there, or cancels.
     Choose(PageChoice),
+    /// `has session`: a session begins without a check, such as before there was a policy.
+    HasSession(SignIn),
     /// `sign out`: the browser's session ends.
     SignOut(OnDevice),
     /// `close browser`: the browser forgets its session, which stays.
@@ -170,10 +183,25 @@ pub struct Expectation(pub Vec<ExpectedLogin>);
 /// How a login should end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpectedLogin {
-    /// Whether it is blocked.
-    pub blocked: bool,
+    /// What becomes of the login.
+    pub outcome: ExpectedOutcome,
     /// The reason in the answer. `None` takes any.
     pub reason: Option<String>,
+    /// What the reason would be with mode `Enforce`. `None` takes any.
+    pub audited_reason: Option<String>,
+}
+
+/// What should become of a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExpectedOutcome {
+    /// `allowed`: the login completes.
+    Allowed,
+    /// `blocked`: the login ends, or waits for a choice.
+    Blocked,
+    /// `asks`: the login waits until the person has chosen which sessions to end.
+    Asks,
+    /// `evicts`: the login completes, and the sessions of these devices of the person end.
+    Evicts(Vec<String>),
 }
 
 impl Scenario {

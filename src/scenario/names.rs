@@ -1,6 +1,7 @@
 //! The names in a scenario: people, devices and applications.
 
 use super::{OnDevice, Scenario};
+use crate::policy::nearest;
 
 /// The longest name, in characters: it fits a button.
 const MAX_NAME: usize = 32;
@@ -49,4 +50,9 @@ pub fn place(person: &str, device: &str, scenario: &Scenario) -> Result<OnDevice
         return Err(format!("{} has no device `{device}`: write {known}", found.name));
     }
     Ok(OnDevice { person: found.name.clone(), device: device.to_owned() })
+}
+
+/// The end of a sentence about a word that is not known: the known word that was probably meant, or nothing.
+pub fn did_you_mean(word: &str, known: &[&str]) -> String {
+    nearest(word, known).map_or_else(String::new, |near| format!(": did you mean `{near}`?"))
 }

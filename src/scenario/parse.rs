@@ -1,7 +1,8 @@
-//! Reads scenarios. Every error names a line and what to write instead. A scenario may come from a link, so bytes, values
+//! Reads the text of scenarios. Every error names a line and what to write instead. A scenario may come from a link, so bytes, values
 //! and steps are bounded before anything is played.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,6 +26,8 @@ const MAX_DEVICES: usize = 6;
 const MAX_APPLICATIONS: usize = 8;
 /// The most roles of a person.
 const MAX_ROLES: usize = 8;
+/// The longest user id, organization or connection, in characters. Auth0's own ids are shorter.
+const MAX_USER_ID: usize = 128;
 /// The longest title or hint, in characters.
 const MAX_TITLE: usize = 120;
 
@@ -43,70 +46,128 @@ pub struct ScenarioError {
     pub message: String,
 }
 
-#[derive(Deserialize)]
+/// A scenario as it is written.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawScenario {
+#[schemars(title = "Scenario")]
+pub(super) struct RawScenario {
+    /// What the scenario shows; best a question.
+    #[schemars(with = "Option<String>", length(max = MAX_TITLE))]
     title: Option<Spanned<String>>,
+    /// What a person may try after the last step.
+    #[schemars(with = "Option<String>", length(max = MAX_TITLE))]
     hint: Option<Spanned<String>>,
+    /// When the scenario starts, such as 2026-03-02T09:00:00Z.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     start: Option<Spanned<String>>,
+    /// What the Action does when the service gives no answer: `allow` or `deny`.
+    #[schemars(with = "Option<FailMode>")]
     fail_mode: Option<Spanned<String>>,
-    policy: Spanned<Value>,
+    /// The `spec` of a SessionPolicy, or a whole one. Tenant, credential and callers are not needed.
+    #[schemars(with = "Option<Value>")]
+    policy: Option<Spanned<Value>>,
+    /// A file with the policy in place of `policy`, from the folder of this file. Only `session-checker test` reads it.
+    #[schemars(with = "Option<String>")]
+    policy_file: Option<Spanned<String>>,
+    /// The name of the policy, when `policyFile` has several.
+    #[schemars(with = "Option<String>")]
+    policy_name: Option<Spanned<String>>,
+    /// The people.
+    #[schemars(with = "Vec<RawPerson>", length(min = 1, max = MAX_PEOPLE))]
     people: Spanned<Vec<Spanned<RawPerson>>>,
+    /// The client ids of the applications. A login without one is to the first.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1, max = MAX_APPLICATIONS))]
     applications: Option<Spanned<Vec<String>>>,
+    /// What happens, step by step.
+    #[schemars(with = "Option<Vec<Value>>", length(max = MAX_STEPS))]
     steps: Option<Spanned<Vec<Spanned<Value>>>>,
 }
 
-#[derive(Deserialize)]
+/// A person.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawPerson {
+pub(super) struct RawPerson {
+    /// The name in steps, without spaces.
     name: String,
+    /// The Auth0 user id; `auth0|NAME` by default.
+    #[schemars(length(min = 1, max = MAX_USER_ID))]
     user_id: Option<String>,
+    /// The roles that the Action reads.
     #[serde(default)]
+    #[schemars(length(max = MAX_ROLES))]
     roles: Vec<String>,
+    /// The id of the organization through which the person logs in.
+    organization: Option<String>,
+    /// The name of the connection; Auth0's own database by default.
+    connection: Option<String>,
+    /// The devices, each with one browser.
+    #[schemars(length(min = 1, max = MAX_DEVICES))]
     devices: Vec<String>,
 }
 
-impl Scenario {
-    /// Reads a scenario.
-    ///
-    /// # Errors
-    /// The first problem. The policy is not compiled here: see [`check_policy`](super::check_policy).
-    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        if text.len() > MAX_BYTES {
-            return Err(whole(format!("the scenario has {} bytes: write at most {MAX_BYTES}", text.len())));
-        }
-        let raw: RawScenario = read_yaml(text).map_err(|(line, message)| of_yaml(line, &message))?;
-        let title = raw.title.map(|title| short("title", title)).transpose()?;
-        let hint = raw.hint.map(|hint| short("hint", hint)).transpose()?;
-        let start = match raw.start {
-            None => Ok(DEFAULT_START),
-            Some(start) => start
-                .value
-                .parse::<Timestamp>()
-                .map_err(|_| at(&start, format!("`{}` is no time: write one such as {DEFAULT_START}", start.value))),
-        };
-        let mut scenario = Self {
-            title: title.unwrap_or_else(|| "A scenario".to_owned()),
-            hint,
-            start: start?,
-            policy: policy_text(text, &raw.policy),
-            fail_mode: raw.fail_mode.as_ref().map_or(Ok(FailMode::Allow), fail_mode)?,
-            people: people(raw.people)?,
-            applications: applications(raw.applications)?,
-            steps: Vec::new(),
-        };
-        if let Some(steps) = raw.steps {
-            if steps.value.len() > MAX_STEPS {
-                let message = format!("there are {} steps: write at most {MAX_STEPS}", steps.value.len());
-                return Err(at(&steps, message));
-            }
-            for step in &steps.value {
-                let read = ScenarioStep::read(&step.value, &scenario).map_err(|message| at(step, message))?;
-                scenario.steps.push(read);
-            }
-        }
-        Ok(scenario)
+/// The text of a scenario, read.
+pub(super) struct ReadScenario {
+    pub scenario: Scenario,
+    /// The line of each step.
+    pub lines: Vec<u64>,
+}
+
+/// Reads the text of a scenario. `read_policy` returns the policy of a file with a name.
+///
+/// # Errors
+/// The first problem. The policy is not compiled here: see [`check_policy`](super::check_policy).
+pub(super) fn read(
+    text: &str,
+    read_policy: impl FnOnce(&str, Option<&str>) -> Result<String, String>,
+) -> Result<ReadScenario, ScenarioError> {
+    if text.len() > MAX_BYTES {
+        return Err(whole(format!("the scenario has {} bytes: write at most {MAX_BYTES}", text.len())));
     }
+    let raw: RawScenario = read_yaml(text).map_err(|(line, message)| of_yaml(line, &message))?;
+    let policy = match (&raw.policy, &raw.policy_file) {
+        (Some(policy), None) => match &raw.policy_name {
+            None => policy_text(text, policy),
+            Some(name) => return Err(at(name, "`policyName` is for `policyFile`: leave it out".to_owned())),
+        },
+        (None, Some(file)) => {
+            let name = raw.policy_name.as_ref().map(|name| name.value.as_str());
+            read_policy(&file.value, name).map_err(|message| at(file, message))?
+        }
+        (Some(_), Some(file)) => return Err(at(file, "write either `policy` or `policyFile`".to_owned())),
+        (None, None) => return Err(whole("there is no policy: write `policy:` or `policyFile:`".to_owned())),
+    };
+    let title = raw.title.map(|title| short("title", title)).transpose()?;
+    let hint = raw.hint.map(|hint| short("hint", hint)).transpose()?;
+    let start = match raw.start {
+        None => Ok(DEFAULT_START),
+        Some(start) => start
+            .value
+            .parse::<Timestamp>()
+            .map_err(|_| at(&start, format!("`{}` is no time: write one such as {DEFAULT_START}", start.value))),
+    };
+    let mut scenario = Scenario {
+        title: title.unwrap_or_else(|| "A scenario".to_owned()),
+        hint,
+        start: start?,
+        policy,
+        fail_mode: raw.fail_mode.as_ref().map_or(Ok(FailMode::Allow), fail_mode)?,
+        people: people(raw.people)?,
+        applications: applications(raw.applications)?,
+        steps: Vec::new(),
+    };
+    let mut lines = Vec::new();
+    if let Some(steps) = raw.steps {
+        if steps.value.len() > MAX_STEPS {
+            let message = format!("there are {} steps: write at most {MAX_STEPS}", steps.value.len());
+            return Err(at(&steps, message));
+        }
+        for step in &steps.value {
+            let read = ScenarioStep::read(&step.value, &scenario).map_err(|message| at(step, message))?;
+            scenario.steps.push(read);
+            lines.push(step.referenced.line());
+        }
+    }
+    Ok(ReadScenario { scenario, lines })
 }
 
 /// Reads the YAML of a scenario or of its policy.
@@ -162,7 +223,7 @@ fn people(raw: Spanned<Vec<Spanned<RawPerson>>>) -> Result<Vec<Person>, Scenario
     let mut people: Vec<Person> = Vec::new();
     for entry in raw.value {
         let wrong = |message| at(&entry, message);
-        let RawPerson { name, user_id, roles, devices } = &entry.value;
+        let RawPerson { name, user_id, roles, organization, connection, devices } = &entry.value;
         names::check("a person", name).map_err(wrong)?;
         if people.iter().any(|person| person.name.eq_ignore_ascii_case(name)) {
             return Err(wrong(format!("there are two people `{name}`: write another name")));
@@ -179,13 +240,26 @@ fn people(raw: Spanned<Vec<Spanned<RawPerson>>>) -> Result<Vec<Person>, Scenario
             }
         }
         let user_id = user_id.clone().unwrap_or_else(|| default_user_id(name));
-        if user_id.is_empty() || user_id.chars().count() > 128 || user_id.chars().any(char::is_control) {
+        if user_id.is_empty() || user_id.chars().count() > MAX_USER_ID || user_id.chars().any(char::is_control) {
             return Err(wrong("the userId is no user id: write one such as auth0|carla".to_owned()));
         }
         if roles.len() > MAX_ROLES || roles.iter().any(|role| role.is_empty() || role.chars().count() > 64) {
             return Err(wrong(format!("write at most {MAX_ROLES} roles of at most 64 characters each")));
         }
-        people.push(Person { name: name.clone(), user_id, roles: roles.clone(), devices: devices.clone() });
+        let is_name = |text: &String| (1..=MAX_USER_ID).contains(&text.chars().count());
+        if !organization.iter().chain(connection).all(is_name) {
+            return Err(wrong(format!(
+                "write an organization such as org_a1b2 and a connection of 1 to {MAX_USER_ID} characters"
+            )));
+        }
+        people.push(Person {
+            name: name.clone(),
+            user_id,
+            roles: roles.clone(),
+            organization: organization.clone(),
+            connection: connection.clone(),
+            devices: devices.clone(),
+        });
     }
     Ok(people)
 }

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::names::{alternatives, did_you_mean};
 use super::parse::read_yaml;
 use crate::crd;
 use crate::policy::{self, Manifest, ObjectName, SpecError};
-use crate::validate::FieldPlaces;
+use crate::validate::{FieldPlaces, parts};
 
 /// The tenant's domain.
 pub const DOMAIN: &str = "demo.eu.auth0.com";
@@ -52,6 +53,46 @@ pub fn check_policy(text: &str, now: Timestamp) -> PolicyMessages {
             PolicyMessages { problems, warnings: Vec::new() }
         }
     }
+}
+
+/// One `SessionPolicy` of a file, with empty lines before it, so that its lines are those of the file.
+///
+/// # Errors
+/// The file is not YAML, or it is not clear which policy is meant.
+pub(super) fn select(text: &str, name: Option<&str>) -> Result<String, String> {
+    let mut found = Vec::new();
+    for part in parts(text) {
+        let before = part.first_line - 1;
+        let value: Value = read_yaml(part.text).map_err(|(line, message)| {
+            let line = line.map_or(part.first_line as u64, |line| line + before as u64);
+            format!("line {line}: is not YAML: {message}")
+        })?;
+        if value["kind"] == crd::KIND {
+            let own = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            found.push((own, "\n".repeat(before) + part.text));
+        }
+    }
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    let position = match (name, &names[..]) {
+        (_, []) => return Err("the file has no SessionPolicy".to_owned()),
+        (None, [_]) => Some(0),
+        (None, _) => {
+            let names = alternatives(names);
+            return Err(format!("the file has several policies: write `policyName:` and {names}"));
+        }
+        (Some(name), names) => names.iter().position(|own| *own == name),
+    };
+    let unknown = || {
+        let name = name.unwrap_or_default();
+        match did_you_mean(name, &names) {
+            near if near.is_empty() => {
+                format!("the file has no SessionPolicy `{name}`: write {}", alternatives(names.iter().copied()))
+            }
+            near => format!("the file has no SessionPolicy `{name}`{near}"),
+        }
+    };
+    let position = position.ok_or_else(unknown)?;
+    Ok(found.swap_remove(position).1)
 }
 
 /// The policy and the Secrets as the service reads them.

@@ -11,13 +11,14 @@ use serde_json::Value;
 use simulator::{Login, Operation};
 
 use super::action::{self, act};
+use super::expect::NO_ANSWER;
 use super::explain::explain;
 use super::lanes::Lanes;
 use super::setup::SimulatedSetup;
 use super::state::{DeviceState, LoginRecord, PersonState, RunState, StepRecord};
 use super::{
-    Auth0Condition, Expectation, ExpectedLogin, FailMode, OnDevice, Scenario, ScenarioEvent, ScenarioStep, SignIn,
-    check_policy,
+    Auth0Condition, Expectation, ExpectedLogin, FailMode, OnDevice, Person, Scenario, ScenarioEvent, ScenarioStep,
+    SignIn, check_policy,
 };
 use crate::service::RunError;
 use choosing::WaitingLogin;
@@ -40,12 +41,14 @@ pub struct ScenarioRun {
     warnings: Vec<String>,
 }
 
+/// What ended a session that the service revoked.
+const EVICTED: &str = "ended by session-checker, for another login";
+
 /// A login that has its session and waits for its check.
 struct BegunLogin {
     sign_in: SignIn,
     login: Login,
-    /// The roles of the person.
-    roles: Vec<String>,
+    person: Person,
     /// The body that the Action sends.
     request: Value,
 }
@@ -158,6 +161,12 @@ impl ScenarioRun {
                 self.decide(waited.into_iter().collect(), &mut record).await;
                 self.setup.clock.stop();
             }
+            ScenarioEvent::HasSession(sign_in) => {
+                for BegunLogin { sign_in, login, .. } in self.begin(std::slice::from_ref(sign_in)) {
+                    self.cookies.extend(login.complete().map(|sid| (sign_in.at, sid)));
+                }
+                self.setup.clock.advance(Duration::from_secs(1));
+            }
             ScenarioEvent::SignOut(at) => {
                 record.note = self.sign_out(at);
                 self.setup.clock.advance(Duration::from_secs(1));
@@ -182,10 +191,13 @@ impl ScenarioRun {
             match step.event {
                 ScenarioEvent::SignOut(_) => "signed out",
                 _ if is_own => "ended by the Action, because the login was blocked",
-                _ => "ended by session-checker, for another login",
+                _ => EVICTED,
             }
         });
         self.requests = self.count_requests();
+        for login in &mut record.logins {
+            login.evicted = self.evicted_for(login, now);
+        }
         record.met = step.expect.as_ref().map(|expect| expect.is_met_by(&record.logins));
         self.records.push(record);
         self.scenario.steps.push(step);
@@ -233,13 +245,29 @@ impl ScenarioRun {
     fn with_expectations(&self) -> Scenario {
         let mut scenario = self.scenario.clone();
         for (step, record) in scenario.steps.iter_mut().zip(&self.records) {
-            let expected =
-                |login: &LoginRecord| ExpectedLogin { blocked: login.blocked, reason: Some(login.reason.clone()) };
             if !record.logins.is_empty() {
-                step.expect = Some(Expectation(record.logins.iter().map(expected).collect()));
+                step.expect = Some(Expectation(record.logins.iter().map(ExpectedLogin::of).collect()));
             }
         }
         scenario
+    }
+
+    /// The device on which a session began.
+    pub fn device_of(&self, sid: &str) -> Option<&str> {
+        self.lanes.device(sid)
+    }
+
+    /// The devices of the person whose sessions the service ended just now, for a login that evicted some.
+    fn evicted_for(&self, login: &LoginRecord, now: Timestamp) -> Vec<String> {
+        let revoked = login.answer.as_ref().and_then(|answer| answer["revoked_sessions"].as_u64());
+        let lanes =
+            self.lanes.all().iter().filter(|lane| {
+                lane.person == login.person && lane.ended == Some(now) && lane.ended_by == Some(EVICTED)
+            });
+        let mut devices: Vec<String> = lanes.map(|lane| lane.device.clone()).collect();
+        devices.sort();
+        devices.dedup();
+        if revoked.unwrap_or_default() > 0 { devices } else { Vec::new() }
     }
 
     /// The people authenticate: each login has its session.
@@ -252,7 +280,7 @@ impl ScenarioRun {
             self.lanes.begins(login.sid(), &sign_in.at);
             self.waiting.remove(&sign_in.at);
             let request = action::request(person, &login, sign_in.mfa);
-            Some(BegunLogin { sign_in: sign_in.clone(), login, roles: person.roles.clone(), request })
+            Some(BegunLogin { sign_in: sign_in.clone(), login, person: person.clone(), request })
         };
         sign_ins.iter().filter_map(begin).collect()
     }
@@ -265,7 +293,7 @@ impl ScenarioRun {
         }
         for begun in begun {
             let (mfa, continued) = (begun.sign_in.mfa, begun.is_continued());
-            explanations.push(explain(&self.setup, &begun.login, &begun.roles, (mfa, continued)).await);
+            explanations.push(explain(&self.setup, &begun.person, &begun.login, (mfa, continued)).await);
         }
         explanations
     }
@@ -295,7 +323,7 @@ impl ScenarioRun {
         let mut records = Vec::new();
         for (begun, answer) in begun.into_iter().zip(answers) {
             let calls = act(&answer, self.scenario.fail_mode, begun.is_continued());
-            let reason = answer.as_ref().ok().and_then(|answer| answer["reason"].as_str()).unwrap_or("no_answer");
+            let reason = answer.as_ref().ok().and_then(|answer| answer["reason"].as_str()).unwrap_or(NO_ANSWER);
             let OnDevice { person, device } = begun.sign_in.at.clone();
             let mut record = LoginRecord {
                 person,
@@ -304,6 +332,8 @@ impl ScenarioRun {
                 sid: begun.login.sid().to_owned(),
                 resumed: begun.login.is_resumed(),
                 blocked: calls.block,
+                asked: calls.page.is_some(),
+                evicted: Vec::new(),
                 reason: reason.to_owned(),
                 message: calls.message,
                 request: begun.request.clone(),
@@ -368,23 +398,5 @@ fn user_agent(device: &str) -> &'static str {
         "Mozilla/5.0 (Linux; Android 15; Pixel Tablet) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
     } else {
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
-    }
-}
-
-impl Expectation {
-    /// Whether the logins ended so, in any order.
-    fn is_met_by(&self, logins: &[LoginRecord]) -> bool {
-        let fits = |expected: &ExpectedLogin, login: &LoginRecord| {
-            expected.blocked == login.blocked && expected.reason.as_ref().is_none_or(|reason| *reason == login.reason)
-        };
-        let mut left: Vec<&LoginRecord> = logins.iter().collect();
-        // The ones with a reason first: they fit fewer logins.
-        let mut expected: Vec<&ExpectedLogin> = self.0.iter().collect();
-        expected.sort_by_key(|expected| expected.reason.is_none());
-        let met = expected.iter().all(|expected| {
-            let found = left.iter().position(|login| fits(expected, login));
-            found.map(|position| left.swap_remove(position)).is_some()
-        });
-        met && left.is_empty()
     }
 }

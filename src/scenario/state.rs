@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::ExpectedLogin;
+
 /// A run at one moment, as JSON for a page or a report.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,6 +130,10 @@ pub struct LoginRecord {
     pub resumed: bool,
     /// Whether the Action blocked the login.
     pub blocked: bool,
+    /// Whether the login waits until the person has chosen sessions to end, on the page of the service.
+    pub asked: bool,
+    /// The devices of the person whose sessions session-checker ended in the step, when it ended some for this login.
+    pub evicted: Vec<String>,
     /// The reason in the answer; `no_answer` when there was none.
     pub reason: String,
     /// What the user reads.
@@ -142,6 +148,18 @@ pub struct LoginRecord {
     pub action: Vec<String>,
     /// How each session counted; `None` when there was nothing to count.
     pub explanation: Option<Explanation>,
+}
+
+impl LoginRecord {
+    /// How the login ended, as an expectation that it meets.
+    pub fn outcome(&self) -> String {
+        ExpectedLogin::of(self).to_string()
+    }
+
+    /// What the reason would be with mode `Enforce`.
+    pub fn audited_reason(&self) -> Option<&str> {
+        self.answer.as_ref()?["audited_reason"].as_str()
+    }
 }
 
 /// How the sessions of a user counted for a login.

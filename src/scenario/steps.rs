@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::names::{alternatives, place};
+use super::names::{alternatives, did_you_mean, place};
 use super::{
-    Auth0Condition, Expectation, ExpectedLogin, OnDevice, PageChoice, Scenario, ScenarioEvent, ScenarioStep, SignIn,
-    duration,
+    Auth0Condition, Expectation, OnDevice, PageChoice, Scenario, ScenarioEvent, ScenarioStep, SignIn, duration,
 };
 
 /// The most logins at once: more than a person has devices.
-const MAX_AT_ONCE: usize = 8;
+pub(super) const MAX_AT_ONCE: usize = 8;
 
 /// The keys of steps.
-const KEYS: [&str; 8] = ["sign in", "choose", "sign out", "close browser", "at once", "pass", "auth0", "service"];
+pub(super) const KEYS: [&str; 9] =
+    ["sign in", "choose", "sign out", "close browser", "at once", "has session", "pass", "auth0", "service"];
 
 const CHOICE_FORM: &str = "write PERSON on DEVICE ends DEVICE, or PERSON on DEVICE cancels";
 
@@ -27,6 +27,13 @@ impl ScenarioStep {
         let keys = || KEYS.map(|key| format!("`{key}:`")).join(", ");
         let fields =
             value.as_object().ok_or_else(|| format!("a step is a key and its value: write one of {}", keys()))?;
+        let known = [&KEYS[..], &["expect"]].concat();
+        if let Some(key) = fields.keys().find(|key| !known.contains(&key.as_str())) {
+            return Err(match did_you_mean(key, &known) {
+                near if near.is_empty() => format!("`{key}` is no step: write one of {}", keys()),
+                near => format!("`{key}` is no step{near} The steps are {}", keys()),
+            });
+        }
         let mut events = fields.iter().filter(|(key, _)| *key != "expect");
         let (key, value) = events.next().ok_or_else(|| format!("the step says nothing: write one of {}", keys()))?;
         if let Some((second, _)) = events.next() {
@@ -40,14 +47,16 @@ impl ScenarioStep {
             "at once" => ScenarioEvent::AtOnce(at_once(value, scenario)?),
             "pass" => ScenarioEvent::Pass(duration::parse(text(value, "write a duration such as 2h")?)?),
             "auth0" => ScenarioEvent::Auth0(auth0(value)?),
-            "service" => match value.as_str() {
+            "has session" => ScenarioEvent::HasSession(login(text(value, LOGIN_FORM)?, scenario)?),
+            // The last one of `KEYS` is `service`.
+            _ => match value.as_str() {
                 Some("works") => ScenarioEvent::Service(true),
                 Some("down") => ScenarioEvent::Service(false),
                 _ => return Err("write `service: works` or `service: down`".to_owned()),
             },
-            other => return Err(format!("`{other}` is no step: write one of {}", keys())),
         };
-        let expect = fields.get("expect").map(|value| expectation(value, event.login_count())).transpose()?;
+        let expect =
+            fields.get("expect").map(|value| Expectation::read(value, &event.people(), scenario)).transpose()?;
         Ok(Self { event, expect })
     }
 
@@ -57,6 +66,7 @@ impl ScenarioStep {
             ScenarioEvent::SignIn(login) => ("sign in", login.to_string().into()),
             ScenarioEvent::AtOnce(logins) => ("at once", logins.iter().map(ToString::to_string).collect()),
             ScenarioEvent::Choose(choice) => ("choose", choice.to_string().into()),
+            ScenarioEvent::HasSession(login) => ("has session", login.to_string().into()),
             ScenarioEvent::SignOut(at) => ("sign out", at.to_string().into()),
             ScenarioEvent::CloseBrowser(at) => ("close browser", at.to_string().into()),
             ScenarioEvent::Pass(time) => ("pass", duration::write(*time).into()),
@@ -81,9 +91,12 @@ impl ScenarioEvent {
         }
     }
 
-    /// How many logins the step decides: those that it begins, or the one that goes on after a choice.
-    fn login_count(&self) -> usize {
-        if matches!(self, Self::Choose(_)) { 1 } else { self.logins().len() }
+    /// The person of each login that the step decides: those that it begins, or the one that goes on after a choice.
+    fn people(&self) -> Vec<&str> {
+        match self {
+            Self::Choose(choice) => vec![&choice.at.person],
+            _ => self.logins().iter().map(|login| login.at.person.as_str()).collect(),
+        }
     }
 
     /// The step as a sentence.
@@ -96,6 +109,10 @@ impl ScenarioEvent {
             Self::SignIn(login) => sign_in(login),
             Self::AtOnce(logins) => format!("At once: {}", logins.iter().map(sign_in).collect::<Vec<_>>().join("; ")),
             Self::Choose(choice) => choice.sentence(),
+            Self::HasSession(login) => format!(
+                "{} has a session in {} on {}, which began without a check",
+                login.at.person, login.application, login.at.device
+            ),
             Self::SignOut(at) => format!("{} signs out on {}", at.person, at.device),
             Self::CloseBrowser(at) => format!("{} closes the browser on {}", at.person, at.device),
             Self::Pass(time) => format!("{} pass", duration::write(*time)),
@@ -160,31 +177,4 @@ fn login(text: &str, scenario: &Scenario) -> Result<SignIn, String> {
         format!("there is no application `{}`: write {known}", application.unwrap_or_default())
     })?;
     Ok(SignIn { at: place(person, device, scenario)?, application, mfa })
-}
-
-fn expectation(value: &Value, logins: usize) -> Result<Expectation, String> {
-    const FORM: &str = "write allowed or blocked, and the reason if it matters: `blocked limit_exceeded`";
-    if logins == 0 {
-        return Err("`expect` is for logins: write it beside `sign in`, `at once` or `choose`".to_owned());
-    }
-    let expected = text(value, FORM)?.split(',').map(|login| {
-        let (outcome, reason) = match login.split_whitespace().collect::<Vec<_>>()[..] {
-            [outcome] => (outcome, None),
-            [outcome, reason] => (outcome, Some(reason.to_owned())),
-            _ => return Err(format!("{value} is not understood: {FORM}")),
-        };
-        match outcome {
-            "allowed" => Ok(ExpectedLogin { blocked: false, reason }),
-            "blocked" => Ok(ExpectedLogin { blocked: true, reason }),
-            _ => Err(format!("{value} is not understood: {FORM}")),
-        }
-    });
-    let expected = expected.collect::<Result<Vec<_>, _>>()?;
-    if expected.len() != logins {
-        return Err(format!(
-            "`expect` names {} logins and the step has {logins}: write one outcome for each, with commas",
-            expected.len()
-        ));
-    }
-    Ok(Expectation(expected))
 }

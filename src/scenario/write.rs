@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use serde_json::Value;
 
 use super::parse::default_user_id;
-use super::{Expectation, FailMode, OnDevice, Scenario, SignIn};
+use super::{FailMode, OnDevice, Scenario, SignIn};
 
 impl Scenario {
     /// The scenario as YAML that [`parse`](Self::parse) reads.
@@ -30,6 +30,11 @@ impl Scenario {
             }
             if !person.roles.is_empty() {
                 let _ = writeln!(text, "    roles: {}", list(&person.roles));
+            }
+            for (field, value) in [("organization", &person.organization), ("connection", &person.connection)] {
+                if let Some(value) = value {
+                    let _ = writeln!(text, "    {field}: {}", quoted(value));
+                }
             }
             let _ = writeln!(text, "    devices: {}", list(&person.devices));
         }
@@ -78,18 +83,5 @@ impl Display for SignIn {
 impl Display for OnDevice {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {}", self.person, self.device)
-    }
-}
-
-impl Display for Expectation {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for (position, login) in self.0.iter().enumerate() {
-            let comma = if position > 0 { ", " } else { "" };
-            write!(f, "{comma}{}", if login.blocked { "blocked" } else { "allowed" })?;
-            if let Some(reason) = &login.reason {
-                write!(f, " {reason}")?;
-            }
-        }
-        Ok(())
     }
 }

@@ -23,6 +23,8 @@ use serde_json::Value;
 
 pub(crate) use places::FieldPlaces;
 pub use places::FilePlace;
+#[cfg(feature = "simulator")]
+pub(crate) use yaml::parts;
 
 use crate::policy::{self, Manifest, Policy, SecretManifest, warnings};
 use crate::source::{Document, resources};

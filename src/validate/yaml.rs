@@ -26,9 +26,11 @@ pub(super) struct YamlDocument {
 }
 
 /// A part of a text that is read by itself.
-struct Part<'a> {
-    text: &'a str,
-    first_line: usize,
+pub(crate) struct Part<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// The line of the whole text with which it begins.
+    pub first_line: usize,
 }
 
 /// The text of a file.
@@ -73,7 +75,7 @@ pub(super) fn documents(text: &str) -> (Vec<YamlDocument>, Vec<TextProblem>) {
 }
 
 /// The parts of a text between its lines that begin with `---`.
-fn parts(text: &str) -> Vec<Part<'_>> {
+pub(crate) fn parts(text: &str) -> Vec<Part<'_>> {
     let mut starts = vec![(0, 1)];
     let mut offset = 0;
     for (number, line) in text.split_inclusive('\n').enumerate() {

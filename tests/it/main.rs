@@ -55,6 +55,7 @@ mod panics;
 mod partial_lists;
 mod playground;
 mod plot;
+mod policy_tests;
 mod ports;
 mod probe;
 mod process;

@@ -96,7 +96,12 @@ async fn scenario_of_a_link_is_played_or_has_an_error() {
     }
     let before = page.state().await;
     for (path, body, error) in [
-        ("/api/scenario", json!({ "text": "steps: [1]" }), "policy"),
+        ("/api/scenario", json!({ "text": "people: [{ name: Carla, devices: [laptop] }]" }), "there is no policy"),
+        (
+            "/api/scenario",
+            json!({ "text": "policyFile: a.yaml\npeople: [{ name: Carla, devices: [laptop] }]" }),
+            "below `policy:`",
+        ),
         ("/api/scenario", json!({ "text": "x".repeat(40_000) }), "at most"),
         ("/api/step", json!({ "sign in": "Dora on phone" }), "there is no person"),
     ] {

@@ -47,7 +47,10 @@ fn every_step_is_read_and_written() {
 fn error_names_the_line_and_what_to_write() {
     let step = |step: &str| with_steps(&format!("  - sign in: Carla on laptop\n  - {step}\n")).unwrap_err();
     for (text, message) in [
-        ("sing in: Carla on laptop", "`sing in` is no step: write one of `sign in:`, `sign out:`"),
+        (
+            "sing in: Carla on laptop",
+            "`sing in` is no step: did you mean `sign in`? The steps are `sign in:`, `sign out:`",
+        ),
         ("sign in: Carla", "write PERSON on DEVICE"),
         ("sign in: 7", "write PERSON on DEVICE"),
         ("sign in: Dora on laptop", "there is no person `Dora`: write Carla"),
@@ -63,7 +66,11 @@ fn error_names_the_line_and_what_to_write() {
         ("{ sign in: Carla on phone, pass: 2h }", "a step is one thing"),
         ("sign in", "write one of `sign in:`"),
         ("{ pass: 2h, expect: allowed }", "`expect` is for logins"),
-        ("{ sign in: Carla on phone, expect: refused }", "write allowed or blocked"),
+        ("{ sign in: Carla on phone, expect: refused }", "`refused` is no outcome: write allowed or blocked"),
+        ("{ sign in: Carla on phone, expct: allowed }", "`expct` is no step: did you mean `expect`?"),
+        ("{ sign in: Carla on phone, expect: blocked limit_exceded }", "is no reason: did you mean `limit_exceeded`?"),
+        ("{ sign in: Carla on phone, expect: evicts watch }", "there is no device `watch`: write laptop or phone"),
+        ("{ sign in: Carla on phone, expect: asks limit_exceeded }", "write `asks` alone"),
         ("{ sign in: Carla on phone, expect: 'allowed, allowed' }", "write one outcome for each"),
     ] {
         let error = step(text);

@@ -8,7 +8,12 @@ use super::{files, links, root};
 const PROGRAMS: [&str; 3] = [".ci/readme", "make action-test", "make chart-test"];
 
 /// The files with the tests that the list names.
-const SOURCES: [&str; 3] = [include_str!("../docs.rs"), include_str!("../scenario.rs"), include_str!("commands.rs")];
+const SOURCES: [&str; 4] = [
+    include_str!("../docs.rs"),
+    include_str!("../policy_tests.rs"),
+    include_str!("../scenario.rs"),
+    include_str!("commands.rs"),
+];
 
 #[test]
 fn every_example_is_listed_with_its_test() {

@@ -1,4 +1,4 @@
-//! The JSON Schema of a `SessionPolicy` for editors, from the schema of the CustomResourceDefinition.
+//! The JSON Schemas for editors: of a `SessionPolicy`, from the schema of the CustomResourceDefinition, and of scenarios.
 
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use super::{assert_page, fences, root};
 use crate::common::{Running, callers, credentials, policy, tenant};
 
 const PATH: &str = "schemas/sessionpolicy.schema.json";
+const SCENARIO_PATH: &str = "schemas/scenario.schema.json";
 
 /// The schema for editors. Unlike the API server, it rejects unknown fields: in a file they are typing errors.
 fn schema() -> Value {
@@ -43,9 +44,57 @@ fn adapt(schema: &mut Value) {
     }
 }
 
+/// The schema of scenarios, with that of the policy in them: a spec without tenant and callers, a whole resource, or a text.
+fn scenario_schema() -> Value {
+    let mut schema = session_checker::scenario::schema();
+    let whole = self::schema();
+    let mut spec = whole["properties"]["spec"].clone();
+    spec["required"] = json!(["limits"]);
+    let description = schema["properties"]["policy"]["description"].take();
+    schema["properties"]["policy"] = json!({
+        "description": description,
+        "anyOf": [
+            spec.clone(),
+            { "type": "object", "required": ["kind", "spec"], "properties": { "kind": { "const": KIND }, "spec": spec } },
+            { "type": "string" },
+        ],
+    });
+    schema
+}
+
 #[test]
-fn committed_schema_for_editors_is_that_of_the_types() {
-    assert_page(PATH, &format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap()));
+fn committed_schemas_for_editors_are_those_of_the_types() {
+    for (path, schema) in [(PATH, schema()), (SCENARIO_PATH, scenario_schema())] {
+        assert_page(path, &format!("{}\n", serde_json::to_string_pretty(&schema).unwrap()));
+    }
+}
+
+#[test]
+fn schema_of_scenarios_accepts_the_examples_and_no_typing_error() {
+    let validator = jsonschema::validator_for(&scenario_schema()).unwrap();
+    let mut accepted = 0;
+    for folder in ["examples/scenarios", "examples/policy-tests"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let scenario: Value = serde_saphyr::from_str(&text).unwrap();
+            assert!(validator.is_valid(&scenario), "{:?}", validator.iter_errors(&scenario).next());
+            for (pointer, wrong) in [
+                ("", json!({ "titel": "x" })),
+                ("/people/0", json!({ "role": ["x"] })),
+                ("/steps/0", json!({ "expct": "allowed" })),
+                ("/steps/0", json!({ "expect": "alowed" })),
+                ("/steps/0", json!({ "expect": "blocked limit_exceded" })),
+                ("/policy", json!({ "limit": {} })),
+            ] {
+                let mut typing_error = scenario.clone();
+                let Some(place) = typing_error.pointer_mut(pointer) else { continue };
+                place.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+                assert!(!validator.is_valid(&typing_error), "{pointer} {wrong}");
+            }
+            accepted += 1;
+        }
+    }
+    assert!(accepted > 6, "{accepted}");
 }
 
 #[test]
@@ -78,7 +127,9 @@ async fn committed_openapi_is_that_of_the_types_and_served() {
 }
 
 #[test]
-fn page_about_editors_names_the_schema() {
+fn page_about_editors_names_the_schemas() {
     let page = std::fs::read_to_string(root().join("docs/editors.md")).unwrap();
-    assert!(fences(&page).iter().any(|(info, text)| info == "yaml" && text.contains(PATH)), "{PATH}");
+    for path in [PATH, SCENARIO_PATH] {
+        assert!(fences(&page).iter().any(|(info, text)| info == "yaml" && text.contains(path)), "{path}");
+    }
 }
