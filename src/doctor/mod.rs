@@ -81,7 +81,6 @@ pub struct Doctor {
 }
 
 impl ExamLine {
-    /// A line without a remedy: nothing is to be done, or the detail says what.
     fn new(subject: &str, step: &'static str, status: ExamStatus, detail: impl Into<String>) -> Self {
         Self { subject: subject.to_owned(), step: step.into(), status, detail: detail.into(), remedy: None }
     }
@@ -146,19 +145,24 @@ impl Doctor {
         let took = match redis.round_trip().await {
             Ok(took) => took,
             Err(error) => {
-                let remedy = "check the URL of --ledger, its password and CA, and that the Pod may reach the server; until then each \
-                              replica counts its own logins only";
+                let remedy = "check the URL of --ledger, its password and CA, and that the Pod reaches the server within \
+                              --ledger-timeout; until then each replica counts its own logins only";
                 return ExamLine::problem(subject, step, error, remedy);
             }
         };
-        let (took_ms, most_ms) = (took.as_millis(), self.ledger_timeout.as_millis());
-        let detail = format!("a read and a write took {took_ms} ms; one operation may take {most_ms} ms");
-        if took > self.ledger_timeout {
-            let remedy = "use a server nearer to the service, or raise --ledger-timeout";
-            ExamLine::notice(subject, step, detail, remedy)
-        } else {
-            ExamLine::ok(subject, step, detail)
-        }
+        round_trip_line(took, self.ledger_timeout)
+    }
+}
+
+fn round_trip_line(took: Duration, bound: Duration) -> ExamLine {
+    let (subject, step) = ("ledger", "round trip");
+    let (took_ms, most_ms) = (took.as_millis(), bound.as_millis());
+    let detail = format!("a read and a write took {took_ms} ms; one operation may take {most_ms} ms");
+    if took > bound {
+        let remedy = "use a server nearer to the service, or raise --ledger-timeout";
+        ExamLine::notice(subject, step, detail, remedy)
+    } else {
+        ExamLine::ok(subject, step, detail)
     }
 }
 
@@ -197,13 +201,19 @@ fn policy_lines(report: &PolicyReport, observation: Option<Observation>, lines: 
     let accepted = report.accepted();
     lines.push(match accepted.status {
         ConditionStatus::True => ExamLine::ok(&subject, "accepted", accepted.message),
-        _ => ExamLine::new(&subject, "accepted", ExamStatus::Problem, accepted.message),
+        _ => {
+            let remedy = "correct the policy and apply it; `session-checker validate` shows each problem with its line";
+            ExamLine::problem(&subject, "accepted", accepted.message, remedy)
+        }
     });
     if let Some(problem) = report.callers.problem() {
-        lines.push(ExamLine::new(&subject, "callers", ExamStatus::Problem, problem));
+        let remedy = "correct the Secret of callerSecretRef; `session-checker validate` checks it with the policy";
+        lines.push(ExamLine::problem(&subject, "callers", problem, remedy));
     }
     if let Some(problem) = report.credential.secret_problem() {
-        lines.push(ExamLine::new(&subject, "credential", ExamStatus::Problem, problem));
+        let remedy =
+            "correct the Secret of tenant.credentialsSecretRef; `session-checker validate` checks it with the policy";
+        lines.push(ExamLine::problem(&subject, "credential", problem, remedy));
     }
     let mode = report.version.as_deref().map(|version| version.enforcement().mode);
     lines.extend(mode.map(|mode| match (mode, &report.forced_audit) {
@@ -221,17 +231,25 @@ fn policy_lines(report: &PolicyReport, observation: Option<Observation>, lines: 
         ),
         (Mode::Enforce, None) => ExamLine::ok(&subject, "mode", "Enforce"),
     }));
-    lines.extend(
-        report.warnings.iter().map(|warning| ExamLine::new(&subject, "values", ExamStatus::Notice, warning.clone())),
-    );
+    let remedy = "correct the value, or remove it from the policy";
+    lines.extend(report.warnings.iter().map(|warning| ExamLine::notice(&subject, "values", warning.clone(), remedy)));
     let Some(Observation { last_check, enforcing }) = observation else { return };
     lines.push(last_check_line(&subject, last_check));
-    let status = match enforcing.status {
-        ConditionStatus::True => ExamStatus::Ok,
-        ConditionStatus::False => ExamStatus::Problem,
-        ConditionStatus::Unknown => ExamStatus::Notice,
-    };
-    lines.push(ExamLine::new(&subject, "log stream", status, enforcing.message));
+    lines.push(match enforcing.status {
+        ConditionStatus::True => ExamLine::ok(&subject, "log stream", enforcing.message),
+        ConditionStatus::False => ExamLine::problem(
+            &subject,
+            "log stream",
+            enforcing.message,
+            "compare Trigger, URL and applications of the Action with docs/auth0.md, and log in once",
+        ),
+        ConditionStatus::Unknown => ExamLine::notice(
+            &subject,
+            "log stream",
+            enforcing.message,
+            "set up a log stream (docs/log-streams.md), or leave it: the limits work without one",
+        ),
+    });
 }
 
 fn last_check_line(subject: &str, last_check: Option<Timestamp>) -> ExamLine {
@@ -250,7 +268,7 @@ fn last_check_line(subject: &str, last_check: Option<Timestamp>) -> ExamLine {
 }
 
 /// A duration in the largest unit that fits.
-fn in_words(duration: Duration) -> String {
+pub(crate) fn in_words(duration: Duration) -> String {
     match duration.as_secs() {
         seconds @ ..120 => format!("{seconds} s"),
         seconds @ ..7200 => format!("{} min", seconds / 60),
@@ -262,4 +280,32 @@ fn in_words(duration: Duration) -> String {
 /// The names of policies, for a line about what they share.
 fn names(policies: &[&ObjectName]) -> String {
     policies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ledger_that_takes_longer_than_an_operation_may_is_a_notice() {
+        let line = |took| round_trip_line(Duration::from_millis(took), Duration::from_millis(50));
+        assert_eq!((line(50).status, line(50).remedy), (ExamStatus::Ok, None));
+        assert_eq!(line(51).status, ExamStatus::Notice);
+        assert!(line(51).remedy.unwrap().contains("--ledger-timeout"));
+    }
+
+    #[test]
+    fn check_of_the_day_before_yesterday_is_worth_a_look() {
+        let ago = |hours: i64| Some(Timestamp::now() - jiff::SignedDuration::from_hours(hours));
+        for (last_check, status, detail) in [
+            (ago(1), ExamStatus::Ok, "60 min ago"),
+            (ago(23), ExamStatus::Ok, "23 h ago"),
+            (ago(50), ExamStatus::Notice, "2 days ago"),
+            (None, ExamStatus::Notice, "no check since this replica started"),
+        ] {
+            let line = last_check_line("policy a/b", last_check);
+            assert_eq!((line.status, line.remedy.is_some()), (status, status != ExamStatus::Ok), "{}", line.detail);
+            assert!(line.detail.contains(detail), "{}", line.detail);
+        }
+    }
 }
