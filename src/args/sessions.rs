@@ -34,6 +34,10 @@ pub struct ListArgs {
     /// The user whose sessions are listed.
     #[command(flatten)]
     pub user: UserArgs,
+    /// Also print which place each session takes in the limits of a login to this application [default: the application of the
+    /// sessions, when they have only one].
+    #[arg(long, env = "SESSION_CHECKER_SESSIONS_CLIENT", value_name = "ID")]
+    pub client: Option<String>,
     /// How to print the sessions.
     #[arg(long, short, env = "SESSION_CHECKER_SESSIONS_OUTPUT", value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,

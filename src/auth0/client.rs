@@ -154,7 +154,8 @@ impl TenantClient {
         self.endpoint.charge()
     }
 
-    pub(super) fn tenant(&self) -> &str {
+    /// The domain of the tenant.
+    pub fn tenant(&self) -> &str {
         self.endpoint.tenant()
     }
 

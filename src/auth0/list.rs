@@ -42,6 +42,9 @@ const MAX_CURSOR_BYTES: usize = 4 << 10;
 /// millisecond.
 const LARGE_PAGE_BYTES: usize = 256 << 10;
 
+/// The most bytes of a page that is kept as it came: the sessions of a person, some twenty of them.
+const MAX_KEPT_BYTES: usize = 16 << 10;
+
 /// How many large pages are parsed at once: they must not take every core.
 static LARGE_PARSES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
 
@@ -51,8 +54,31 @@ pub struct ReadList {
     pub sessions: SessionList,
     /// The user agents of the sessions, when they were asked for.
     pub user_agents: UserAgents,
+    /// The first page, unless it is large.
+    pub first_page: Option<FirstPage>,
     /// Counts the memory until it is released.
     pub charge: Charge,
+}
+
+/// A page as it came, for what no check needs. Its memory counts until it is dropped.
+pub struct FirstPage {
+    body: Vec<u8>,
+    _charge: Charge,
+}
+
+impl FirstPage {
+    /// The user agents of its sessions.
+    pub fn user_agents(&self) -> UserAgents {
+        user_agents::read(&self.body)
+    }
+}
+
+/// What is read of a page.
+struct ReadPage {
+    page: Page,
+    user_agents: UserAgents,
+    bytes: usize,
+    kept: Option<FirstPage>,
 }
 
 impl TenantClient {
@@ -98,18 +124,21 @@ impl TenantClient {
         let (mut pages, mut entries, mut bytes, mut unreadable) = (0, 0, 0, 0);
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
+        let mut first_page = None;
         loop {
             let read = self.page(&path, from.as_deref(), context, with_user_agents).await?;
-            let Some((page, page_agents, page_bytes)) = read else {
+            let Some(ReadPage { page, user_agents, bytes: page_bytes, kept }) = read else {
                 self.observer().unknown_user(self.tenant());
-                return Ok(ReadList { sessions: SessionList::of_unknown_user(), user_agents: agents, charge });
+                let sessions = SessionList::of_unknown_user();
+                return Ok(ReadList { sessions, user_agents: agents, first_page, charge });
             };
             charge.grow(memory_of(&page))?;
+            first_page = first_page.or(kept);
             pages += 1;
             entries += page.entries;
             bytes += page_bytes;
             unreadable += page.entries.min(MAX_PAGE_ENTRIES) - page.sessions.len();
-            for (id, agent) in page_agents {
+            for (id, agent) in user_agents {
                 agents.entry(id).or_insert(agent);
             }
             list.extend(user_id, page.sessions);
@@ -153,7 +182,7 @@ impl TenantClient {
             0 => {}
             unusual => self.observer().unusual_ids(self.tenant(), unusual),
         }
-        Ok(ReadList { sessions: list, user_agents: agents, charge })
+        Ok(ReadList { sessions: list, user_agents: agents, first_page, charge })
     }
 
     fn cap(&self, list: &mut SessionList, bound: ListBound) {
@@ -161,14 +190,14 @@ impl TenantClient {
         list.set_completeness(Completeness::Capped);
     }
 
-    /// One page, its user agents where they are wanted, and its bytes. `None` when the tenant does not know the user.
+    /// One page, with its user agents where they are wanted. `None` when the tenant does not know the user.
     async fn page(
         &self,
         path: &str,
         from: Option<&str>,
         context: &CallContext,
         with_user_agents: bool,
-    ) -> Result<Option<(Page, UserAgents, usize)>, Error> {
+    ) -> Result<Option<ReadPage>, Error> {
         let target = path::page(path, PAGE_SIZE, from);
         let priority = match from {
             Some(_) => Priority::NextPage,
@@ -181,14 +210,14 @@ impl TenantClient {
                 let bytes = reply.body.len();
                 // The charge goes with the body, also when the check is given up while it is parsed.
                 let Reply { body, charge, .. } = reply;
+                let is_kept = from.is_none() && bytes <= MAX_KEPT_BYTES;
                 let read = move || {
                     let page = Page::read(&body);
                     let agents = if with_user_agents { user_agents::read(&body) } else { UserAgents::new() };
-                    drop((body, charge));
-                    (page, agents)
+                    (page, agents, is_kept.then_some(FirstPage { body, _charge: charge }))
                 };
-                let (page, agents) = apart(bytes, read).await?;
-                Ok(Some((page?, agents, bytes)))
+                let (page, user_agents, kept) = apart(bytes, read).await?;
+                Ok(Some(ReadPage { page: page?, user_agents, bytes, kept }))
             }
             // On a later page it is not the user who is unknown.
             StatusCode::NOT_FOUND if from.is_none() && is_of_api(reply.status, &reply.body) => Ok(None),

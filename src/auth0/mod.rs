@@ -63,7 +63,7 @@ pub use client::TenantClient;
 pub use diagnosis::{Reach, ReachStep};
 pub use error::Error;
 pub use limiter::{QuotaConfig, TenantLimiter};
-pub use list::ReadList;
+pub use list::{FirstPage, ReadList};
 pub use memory::Charge;
 pub use metrics::Auth0Metrics;
 pub use observer::{BreakerState, ConnectionEnd, ListBound, MemoryBound, Observer, Outcome, Unobserved};

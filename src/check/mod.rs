@@ -13,6 +13,7 @@ mod evict;
 mod explain;
 mod failure_log;
 mod metrics;
+mod noted;
 pub mod session_lists;
 
 use std::collections::HashSet;
@@ -33,7 +34,7 @@ pub use metrics::{CheckMetrics, CheckRecord, TenantHandling};
 use crate::auth0::{CallContext, EndReason};
 use crate::clock::ServiceClock;
 use crate::coverage::Coverage;
-use crate::decisions::{DecisionLog, RecordedCheck};
+use crate::decisions::DecisionLog;
 use crate::ledger::{
     Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
 };
@@ -183,22 +184,9 @@ impl Checker {
         }
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         let (user, took) = (self.decisions.hash_number(login.user_id()), arrived.elapsed());
-        self.record(login, CheckRecord { answer: &answer, tenant, user, took });
-        let check = RecordedCheck {
-            request_id,
-            user,
-            client_id: login.client_id(),
-            tenant,
-            generation: walk.seen.policy.and_then(PolicyVersion::generation),
-            limit_check: walk.seen.limit_check,
-            took,
-        };
-        let counted = walk.counted.iter();
-        self.decisions.note(
-            &answer,
-            &check,
-            counted.flat_map(|counted| counted.listing.sessions.views().zip(&counted.roles)),
-        );
+        let record = CheckRecord { answer: &answer, tenant, user, took };
+        self.record(login, record);
+        self.note(login, request_id, record, &walk);
         self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
         answer
     }

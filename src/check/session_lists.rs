@@ -43,7 +43,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth0::{CallContext, Charge, Error, ReadList, TenantClient};
+use crate::auth0::{CallContext, Charge, Error, FirstPage, ReadList, TenantClient, UserAgents};
 use crate::clock::ServiceClock;
 use crate::continued::Continued;
 use crate::ledger::{HashedTable, StoreTime, UserKey, shrink};
@@ -76,6 +76,15 @@ pub struct SessionListing {
     requested_at: Instant,
     /// The memory that the list takes while a check holds it.
     charge: Charge,
+    /// The first page as it came, while only checks hold the list.
+    first_page: Mutex<Option<FirstPage>>,
+}
+
+impl SessionListing {
+    /// The user agents of the sessions, as far as they are at hand.
+    pub fn user_agents(&self) -> UserAgents {
+        lock(&self.first_page).as_ref().map(FirstPage::user_agents).unwrap_or_default()
+    }
 }
 
 /// How a check got its list.
@@ -303,6 +312,7 @@ impl ListingMemory {
         }
         // A kept list has this bound, and must not take from the bound of the checks under way.
         listing.charge.release();
+        drop(lock(&listing.first_page).take());
         Some(KeptListing { listing: Arc::clone(listing), bytes, memory: Arc::clone(self) })
     }
 }
@@ -340,8 +350,9 @@ impl SharedRequest {
             };
             let is_enough =
                 |list: &SessionList| stop_rule.as_ref().is_some_and(|rule| rule.is_met(list, clock.timestamp()));
-            let ReadList { sessions, charge, .. } = client.read_list(user.user_id(), &call, is_enough).await?;
-            Ok(Arc::new(SessionListing { sessions, since, requested_at, charge }))
+            let read = client.read_list(user.user_id(), &call, is_enough).await?;
+            let ReadList { sessions, charge, first_page, .. } = read;
+            Ok(Arc::new(SessionListing { sessions, since, requested_at, charge, first_page: first_page.into() }))
         };
         // A panic ends the request for all checks that wait. The panic hook has logged it.
         let result = AssertUnwindSafe(task).catch_unwind();
@@ -383,7 +394,13 @@ mod tests {
             ..ListedSession::default()
         };
         let sessions = SessionList::new("u", (0..sessions).map(session));
-        Arc::new(SessionListing { sessions, since, requested_at: Instant::now(), charge: Charge::none() })
+        Arc::new(SessionListing {
+            sessions,
+            since,
+            requested_at: Instant::now(),
+            charge: Charge::none(),
+            first_page: Mutex::default(),
+        })
     }
 
     #[tokio::test]

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::admin::ask;
-use super::sessions::time;
+use super::sessions::{device, time};
 use crate::args::{HashArgs, OutputFormat, WhyArgs};
 use crate::decisions::{DecisionRecord, keep_latest};
+use crate::doctor::in_words;
 use crate::service::RunError;
 
 /// The time limit of a request: the service reads a shared store of 20,000 records.
@@ -124,11 +125,20 @@ fn describe(record: &DecisionRecord) -> String {
             "other" => format!("counted towards {}", session.limits.join(" and ")),
             other => format!("did not count: {other}"),
         };
-        let (began, used) = (time(session.created_at), time(session.last_used_at));
-        let _ = writeln!(text, "    session {} {counts}; began {began}, last used {used}", session.session);
+        let at = |then: Option<Timestamp>| then.map_or_else(|| time(None), |then| with_age(then, record.at));
+        let (began, used) = (at(session.created_at), at(session.last_used_at));
+        let device = device(session.browser.as_deref(), session.system.as_deref());
+        let device = if device.is_empty() { device } else { format!(" ({device})") };
+        let _ = writeln!(text, "    session {}{device} {counts}; began {began}, last used {used}", session.session);
     }
     if record.more_sessions > 0 {
         let _ = writeln!(text, "    and {} more sessions", record.more_sessions);
     }
     text
+}
+
+/// A time, and how long before the decision it was.
+fn with_age(then: Timestamp, at: Timestamp) -> String {
+    let age = Duration::try_from(at.duration_since(then)).unwrap_or_default();
+    format!("{} ({} before)", time(Some(then)), in_words(age))
 }

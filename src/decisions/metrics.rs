@@ -3,6 +3,7 @@
 use prometheus::{IntCounter, IntGauge};
 
 use crate::metrics::MetricRegistry;
+use crate::telemetry::{RecordExport, record_export};
 
 /// What the records take, and which ones other replicas do not see.
 pub struct DecisionMetrics {
@@ -13,6 +14,7 @@ pub struct DecisionMetrics {
 impl DecisionMetrics {
     /// Registers the families.
     pub fn new(registry: &MetricRegistry) -> Self {
+        Self::count_unexported(registry);
         Self {
             bytes: registry.gauge("decision_record_bytes", "Bytes of the decision records in memory, at most 6 MiB."),
             unshared: registry.counter(
@@ -20,5 +22,17 @@ impl DecisionMetrics {
                 "Decision records that were not written to the shared store: it did not answer, or too many waited. Only the replica that decided has them.",
             ),
         }
+    }
+
+    /// Registers how many records were lost on the way to a collector. Without a collector none is.
+    fn count_unexported(registry: &MetricRegistry) {
+        let unexported = registry.counter(
+            "decision_records_unexported_total",
+            "Decision records that were not exported as OTLP logs: the collector did not take them, or too many waited.",
+        );
+        registry.on_scrape(move |_| {
+            let lost = record_export().map_or(0, RecordExport::lost);
+            unexported.inc_by(lost.saturating_sub(unexported.get()));
+        });
     }
 }

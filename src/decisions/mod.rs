@@ -1,4 +1,5 @@
-//! Records of decisions, for the question why somebody was blocked: in memory, and in the store that replicas share.
+//! Records of decisions, for the question why somebody was blocked: in memory, in the store that replicas share, and at a
+//! collector.
 //!
 //! Every decision that is not a plain permission is recorded, and a sample of the others. A record holds users and sessions as
 //! keyed hashes only. Those that stopped or ended a session are kept apart from all others, so that an outage of a tenant, which
@@ -8,6 +9,7 @@ mod memory;
 mod metrics;
 mod shared;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ pub use metrics::DecisionMetrics;
 use crate::metrics::MetricRegistry;
 use crate::policy::{Answer, LimitCheck, Reason, SessionRole, SessionView};
 use crate::redis::Redis;
+use crate::telemetry::{ExportedRecord, record_export};
 use memory::RecordMemory;
 use shared::SharedRecords;
 
@@ -93,6 +96,12 @@ pub struct RecordedSession {
     pub created_at: Option<Timestamp>,
     /// When it was last used.
     pub last_used_at: Option<Timestamp>,
+    /// The browser that last used it, when it is a known one.
+    #[serde(default)]
+    pub browser: Option<Cow<'static, str>>,
+    /// The system of that browser, when it is a known one.
+    #[serde(default)]
+    pub system: Option<Cow<'static, str>>,
 }
 
 /// Which records to find.
@@ -161,16 +170,18 @@ impl DecisionLog {
         u64::from_be_bytes(tag.as_ref()[..8].try_into().expect("a tag is longer than that"))
     }
 
-    /// Records a decision, or leaves it out when it is a plain permission that is not in the sample.
+    /// Records a decision, or leaves it out when it is a plain permission that is not in the sample. `device` returns the browser
+    /// and the system of a session; it is called for recorded sessions alone.
     pub fn note<'s>(
         &self,
         answer: &Answer,
         check: &RecordedCheck<'_>,
         sessions: impl Iterator<Item = (SessionView<'s>, &'s SessionRole)>,
+        device: impl Fn(&str) -> (Option<&'static str>, Option<&'static str>),
     ) {
         let is_kept_apart = answer.block || answer.audited_reason.is_some() || answer.reason == Reason::Evicted;
-        let is_notable = is_kept_apart
-            || matches!(answer.reason, Reason::Failed(_) | Reason::TenantAmbiguous | Reason::TenantUnknown);
+        let is_warning = matches!(answer.reason, Reason::Failed(_) | Reason::TenantAmbiguous | Reason::TenantUnknown);
+        let is_notable = is_kept_apart || is_warning;
         if !is_notable && rand::random_range(0..SAMPLE) != 0 {
             return;
         }
@@ -178,7 +189,7 @@ impl DecisionLog {
         let mut recorded = Vec::new();
         for (session, role) in sessions {
             if recorded.len() < MAX_SESSIONS {
-                recorded.push(self.recorded(&session, role));
+                recorded.push(self.recorded(&session, role, device(session.id)));
             } else {
                 more_sessions += 1;
             }
@@ -207,6 +218,9 @@ impl DecisionLog {
             duration_ms: check.took.as_millis().try_into().unwrap_or(u64::MAX),
         };
         let Ok(text) = serde_json::to_string(&record) else { return };
+        if let Some(export) = record_export() {
+            export.send(exported(&record, text.clone(), is_warning));
+        }
         if let Some(shared) = &self.shared {
             shared.enqueue(text.clone(), is_kept_apart);
         }
@@ -214,13 +228,20 @@ impl DecisionLog {
         self.metrics.bytes.set(crate::metrics::to_i64(self.memory.bytes()));
     }
 
-    fn recorded(&self, session: &SessionView<'_>, role: &SessionRole) -> RecordedSession {
+    fn recorded(
+        &self,
+        session: &SessionView<'_>,
+        role: &SessionRole,
+        (browser, system): (Option<&'static str>, Option<&'static str>),
+    ) -> RecordedSession {
         RecordedSession {
             session: self.hash(session.id),
             role: role.as_str().to_owned(),
             limits: role.limit_scopes().iter().map(|scope| scope.as_str().to_owned()).collect(),
             created_at: session.created_at,
             last_used_at: session.last_used_at,
+            browser: browser.map(Cow::Borrowed),
+            system: system.map(Cow::Borrowed),
         }
     }
 
@@ -257,6 +278,29 @@ impl DecisionLog {
     /// Whether replicas share the records.
     pub fn is_shared(&self) -> bool {
         self.shared.is_some()
+    }
+}
+
+/// The record for a collector: the JSON of `why`, and what a store can search for.
+fn exported(record: &DecisionRecord, text: String, is_warning: bool) -> ExportedRecord {
+    let decision = if record.block { "block" } else { "allow" };
+    let attributes = [
+        ("session_checker.decision", Some(decision)),
+        ("session_checker.reason", Some(record.reason.as_str())),
+        ("session_checker.audited_reason", record.audited_reason.as_deref()),
+        ("session_checker.policy", record.policy.as_deref()),
+        ("session_checker.tenant", Some(record.tenant.as_str())),
+        ("session_checker.user", Some(record.user.as_str())),
+        ("session_checker.client_id", Some(record.client_id.as_str())),
+        ("session_checker.request_id", Some(record.request_id.as_str())),
+    ];
+    let is_known = |(name, value): (&'static str, Option<&str>)| Some((name, value?.to_owned()));
+    ExportedRecord {
+        event_name: "session_checker.decision",
+        at: record.at,
+        is_warning,
+        body: text,
+        attributes: attributes.into_iter().filter_map(is_known).collect(),
     }
 }
 

@@ -17,7 +17,7 @@ fn note(log: &DecisionLog, user: &str, request_id: &str, answer: &Answer) {
         limit_check: None,
         took: Duration::from_millis(12),
     };
-    log.note(answer, &check, std::iter::empty());
+    log.note(answer, &check, std::iter::empty(), |_| (None, None));
 }
 
 fn blocked() -> Answer {
@@ -83,7 +83,7 @@ fn record_holds_neither_user_nor_session_ids() {
     let session = || SessionView { id: "sess_1", created_at: None, last_used_at: None, ends_at: None, clients: None };
     let role = SessionRole::Counts(vec![LimitScope::Client]);
     let sessions = (0..MAX_SESSIONS + 3).map(|_| (session(), &role));
-    log.note(&blocked(), &check, sessions);
+    log.note(&blocked(), &check, sessions, |_| (Some("Chrome"), None));
     let text = &log.memory.texts()[0];
     assert!(!text.contains("anna") && !text.contains("sess_1"), "{text}");
     let record = read(text).unwrap();
@@ -92,4 +92,28 @@ fn record_holds_neither_user_nor_session_ids() {
         (record.sessions[0].session.clone(), record.sessions[0].limits.clone()),
         (log.hash("sess_1"), vec!["client".to_owned()])
     );
+    assert_eq!((record.sessions[0].browser.as_deref(), &record.sessions[0].system), (Some("Chrome"), &None));
+}
+
+#[test]
+fn record_of_a_replica_of_the_last_version_is_read() {
+    let log = log();
+    note(&log, "u", "1", &blocked());
+    let mut value: serde_json::Value = serde_json::from_str(&log.memory.texts()[0]).unwrap();
+    value["sessions"] = serde_json::json!([{ "session": "1", "role": "other", "limits": [] }]);
+    let record = read(&value.to_string()).expect("without browser and system");
+    assert_eq!(record.sessions[0].browser, None);
+}
+
+#[test]
+fn exported_record_has_the_hashes_and_no_ids() {
+    let log = log();
+    note(&log, "auth0|anna", "request-1", &blocked());
+    let text = log.memory.texts()[0].to_string();
+    let exported = exported(&read(&text).unwrap(), text.clone(), false);
+    let attribute = |name: &str| exported.attributes.iter().find(|(key, _)| *key == name).map(|(_, value)| &**value);
+    assert_eq!(attribute("session_checker.user"), Some(&*log.hash("auth0|anna")));
+    assert_eq!(attribute("session_checker.request_id"), Some("request-1"));
+    assert_eq!((attribute("session_checker.reason"), exported.body.as_str()), (Some("limit_exceeded"), &*text));
+    assert!(!format!("{:?}{}", exported.attributes, exported.body).contains("anna"));
 }

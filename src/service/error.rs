@@ -53,8 +53,8 @@ pub enum RunError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The endpoint for traces is not a valid URL.
-    #[error("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    /// The endpoint for traces or logs is not a valid URL.
+    #[error("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_LOGS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Traces(#[from] ExporterBuildError),
     /// A socket cannot be bound.
     #[error("cannot listen on {0}: {1}")]

@@ -17,14 +17,14 @@ use std::time::Duration;
 use axum_server::tls_rustls::RustlsConfig;
 use futures::{FutureExt, TryFutureExt};
 use tokio::sync::Notify;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::args::ListenAddress;
 use crate::auth0::{ProxyLogin, QuotaConfig, TrustedCas};
 use crate::check::{CheckMetrics, Checker};
-use crate::choose::{ChooseMetrics, Chooser, TicketKeys};
+use crate::choose::{ChooseMetrics, Chooser, TicketKeys, prepare};
 use crate::controller::metrics::ControllerMetrics;
 use crate::controller::status::lease::Candidate;
 use crate::controller::status::{Observations, start_status_writer};
@@ -234,6 +234,8 @@ impl Service {
             };
             background_tasks.spawn(never_ends("the writer of decision records", writer));
         }
+        // Records name browsers. The rules for that take a tenth of a second to compile, and no check has to wait for it.
+        drop(spawn_blocking(prepare));
         let app = Arc::new(App {
             checker: Checker::new(publisher.current(), ledger, check_metrics, decisions, Arc::clone(&coverage))
                 .with_clock(config.clock)

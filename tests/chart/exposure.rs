@@ -132,6 +132,7 @@ fn network_policy_allows_the_egress_that_is_needed() {
     assert_eq!(ports(&[]), [53, 53, 443, 6443]);
     let values = ["ledger.urlSecret.name=redis", "tracing.endpoint=http://otel:4317"];
     assert_eq!(ports(&values), [53, 53, 443, 6443, 6379, 4317]);
+    assert_eq!(ports(&["decisionRecords.endpoint=http://otel:4317"]), [53, 53, 443, 6443, 4317]);
 }
 
 #[test]

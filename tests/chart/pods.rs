@@ -369,3 +369,21 @@ fn image_digest_takes_precedence_over_the_tag() {
     let digest = format!("sha256:{}", "a".repeat(64));
     assert!(image(&["image.tag=1.2.3", &format!("image.digest={digest}")]).ends_with(&format!("checker@{digest}")));
 }
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn endpoints_of_collectors_are_those_of_their_signals() {
+    let variables = |values: &[&str]| -> Vec<String> {
+        let manifests = with(values);
+        let variables = manifests.container()["env"].as_array().unwrap().iter();
+        let names = variables.map(|variable| variable["name"].as_str().unwrap().to_owned());
+        names.filter(|name| name.starts_with("OTEL_")).collect()
+    };
+    let (traces, records) = ("tracing.endpoint=http://otel:4317", "decisionRecords.endpoint=http://otel:4317");
+    let resource = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"];
+    assert_eq!(variables(&[]), Vec::<String>::new());
+    // A collector that takes traces alone gets no records.
+    assert_eq!(variables(&[traces]), ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", resource[0], resource[1]]);
+    assert_eq!(variables(&[records]), ["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", resource[0], resource[1]]);
+    assert_eq!(variables(&[traces, records]).len(), 4);
+}

@@ -1,5 +1,8 @@
 //! The output and the effects of `check` and `sessions`, with a simulated tenant.
 
+use std::process::Command;
+
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use simulator::{Fault, Operation, Session, Simulator};
 use tempfile::TempDir;
@@ -120,6 +123,59 @@ async fn other_sessions_end_by_the_credential_that_may() {
     write(folder.path(), "policies.yaml", &[reader, policy("one", spec)]);
     let (code, text) = run(&tenant, &folder, &["sessions", "end", "--user", USER, "--yes", "--all"]).await;
     assert_eq!((code, text.contains("Grant delete:sessions and delete:refresh_tokens")), (1, true), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_with_their_device_and_their_place() {
+    const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0";
+    let tenant = tenant().await;
+    let ago = |minutes| tenant.now() - SignedDuration::from_mins(minutes);
+    let device = json!({ "initial_user_agent": "curl/8", "last_user_agent": FIREFOX });
+    tenant.add_session(USER, Session::new("laptop", ago(30)).client(APP).field("device", device));
+    tenant.add_session(USER, Session::new("phone", ago(60)).client(APP));
+    let spec = json!({ "limits": { "perClient": 2, "perUser": 3 }, "activeWithin": "2h" });
+    let folder = folder(&[credentials(), callers(), policy("one", spec)]);
+    let list = ["sessions", "list", "--user", USER];
+    let (code, text) = run(&tenant, &folder, &list).await;
+    let rows: Vec<&str> = text.lines().collect();
+    assert!(code == 0 && rows[0].contains("DEVICE") && rows[0].ends_with("PLACES"), "{text}");
+    assert!(rows[1].starts_with("laptop") && rows[1].contains("Firefox on Linux"), "the latest used first: {text}");
+    assert!(rows[1].ends_with("client 2 of 2, user 2 of 3"), "{text}");
+    assert!(rows[2].contains("unknown") && rows[2].ends_with("client 1 of 2, user 1 of 3"), "{text}");
+    assert!(!text.contains("Gecko"), "a user agent is not printed: {text}");
+    // Another application, and then two of them: whose places are meant has to be said.
+    let (_, text) = run(&tenant, &folder, &[&list[..], &["--client", "other", "-o", "json"]].concat()).await;
+    let session = &first_json(&text)["sessions"][0];
+    assert_eq!((&session["browser"], &session["places"]), (&json!("Firefox"), &json!(["user 2 of 3"])), "{text}");
+    tenant.add_session(USER, Session::new("tablet", ago(200)).client("other"));
+    let (_, text) = run(&tenant, &folder, &list).await;
+    assert!(!text.contains("PLACES"), "{text}");
+    let (_, text) = run(&tenant, &folder, &[&list[..], &["--client", "other"]].concat()).await;
+    assert!(text.lines().last().unwrap().ends_with("none"), "it is unused for longer than activeWithin: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_end_after_a_yes_at_the_terminal() {
+    if Command::new("script").arg("--version").output().is_err() {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "script is missing");
+        return;
+    }
+    let (tenant, folder) = scene(json!({})).await;
+    for (answer, ended) in [("n", false), ("", false), ("y", true)] {
+        let options = options(&tenant, folder.path());
+        let end = ["sessions", "end", "--user", USER, "--sid", "laptop"].map(str::to_owned);
+        let words = [&[env!("CARGO_BIN_EXE_session-checker").to_owned()][..], &end, &options].concat();
+        let line = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        let typed = folder.path().join("typed.txt");
+        std::fs::write(&typed, format!("{answer}\n")).unwrap();
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        terminal.stdin(std::fs::File::open(&typed).unwrap());
+        let output = tokio::task::spawn_blocking(move || terminal.output().unwrap()).await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("End 1 of 2 sessions of auth0|anna?"), "{text}");
+        assert_eq!((output.status.success(), ids(&tenant).len() == 1), (ended, ended), "{answer}: {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,8 +107,10 @@ fn broken_kubeconfig_is_reported_without_its_content() {
 }
 
 #[test]
-fn invalid_trace_endpoint_exits_with_64() {
-    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
+fn invalid_endpoint_of_a_collector_exits_with_64() {
+    for name in
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"]
+    {
         let (code, text) = finish(&[&VARIABLES[..], &[(name, "http://[no url")]].concat(), &LOOPBACK);
         assert_eq!(code, 64, "{text}");
         assert!(text.contains(name), "{text}");

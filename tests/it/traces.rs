@@ -1,6 +1,7 @@
-//! The traces that a collector receives from the real program.
+//! The traces and the records of decisions that a collector receives from the real program.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -10,35 +11,71 @@ use axum::http::{HeaderMap, HeaderValue, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use simulator::{Options, Session};
 
-use crate::common::{DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant_as_is};
+use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant_as_is};
 use crate::process::{Process, place};
 
-type Received = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
+/// A collector that keeps what it receives: unary gRPC calls, which are length-prefixed messages over HTTP/2.
+#[derive(Clone, Default)]
+struct Collector(Arc<Received>);
 
-/// A collector that keeps what it receives: one unary gRPC call, which is a length-prefixed message over HTTP/2.
-async fn collector() -> (SocketAddr, Received) {
-    async fn export(State(received): State<Received>, body: Body) -> Response<Body> {
-        let frame: Bytes = body.collect().await.unwrap().to_bytes();
-        received.lock().unwrap().push(ExportTraceServiceRequest::decode(&frame[5..]).unwrap());
-        let trailers: HeaderMap =
-            [("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))].into_iter().collect();
-        let empty = BytesMut::zeroed(5).freeze();
-        let body = Body::new(Full::new(empty).with_trailers(async move { Some(Ok(trailers)) }));
-        Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+#[derive(Default)]
+struct Received {
+    traces: Mutex<Vec<ExportTraceServiceRequest>>,
+    logs: Mutex<Vec<ExportLogsServiceRequest>>,
+    /// The status of the answers to logs: 0 takes them.
+    logs_status: AtomicU8,
+}
+
+impl Collector {
+    async fn start(self) -> SocketAddr {
+        async fn message<M: Message + Default>(body: Body) -> M {
+            let frame: Bytes = body.collect().await.unwrap().to_bytes();
+            M::decode(&frame[5..]).unwrap()
+        }
+        fn answer(status: u8) -> Response<Body> {
+            let trailers: HeaderMap =
+                [("grpc-status".parse().unwrap(), HeaderValue::from(u16::from(status)))].into_iter().collect();
+            let empty = BytesMut::zeroed(5).freeze();
+            let body = Body::new(Full::new(empty).with_trailers(async move { Some(Ok(trailers)) }));
+            Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+        }
+        async fn traces(State(Collector(received)): State<Collector>, body: Body) -> Response<Body> {
+            let request = message(body).await;
+            received.traces.lock().unwrap().push(request);
+            answer(0)
+        }
+        async fn logs(State(Collector(received)): State<Collector>, body: Body) -> Response<Body> {
+            let request = message(body).await;
+            let status = received.logs_status.load(Ordering::Relaxed);
+            if status == 0 {
+                received.logs.lock().unwrap().push(request);
+            }
+            answer(status)
+        }
+        let router = Router::new()
+            .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", post(traces))
+            .route("/opentelemetry.proto.collector.logs.v1.LogsService/Export", post(logs))
+            .with_state(self);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
     }
-    let received = Received::default();
-    let route = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-    let router = Router::new().route(route, post(export)).with_state(Arc::clone(&received));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (address, received)
+
+    /// The logs so far, in their order.
+    fn logs(&self) -> Vec<LogRecord> {
+        let received = self.0.logs.lock().unwrap();
+        let resources = received.iter().flat_map(|request| &request.resource_logs);
+        resources.flat_map(|resource| &resource.scope_logs).flat_map(|scope| scope.log_records.clone()).collect()
+    }
 }
 
 fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
@@ -50,8 +87,8 @@ async fn check_continues_the_callers_trace_and_is_flushed() {
     let tenant = tenant_as_is(Options::new(DOMAIN)).await;
     tenant.add_session("auth0|trace-user", Session::new("sid-of-the-trace", tenant.now()));
     let folder = folder(&[credentials(), callers(), policy("one", serde_json::json!({}))]);
-    let (collector, received) = collector().await;
-    let endpoint = format!("http://{collector}");
+    let collector = Collector::default();
+    let endpoint = format!("http://{}", collector.clone().start().await);
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
     let options = ["--policy-dir", folder.path().to_str().unwrap()];
     let (program, service) = Process::serve(&tenant, place(), &variables, &options).await;
@@ -72,7 +109,7 @@ async fn check_continues_the_callers_trace_and_is_flushed() {
     let (ended, _) = program.end("TERM").await;
     assert!(ended.success(), "SIGTERM ends it with 0: {ended}");
 
-    let received = received.lock().unwrap();
+    let received = collector.0.traces.lock().unwrap();
     let resources = received.iter().flat_map(|request| &request.resource_spans);
     let spans: Vec<&Span> =
         resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans).collect();
@@ -111,5 +148,69 @@ async fn check_continues_the_callers_trace_and_is_flushed() {
     let exported = format!("{received:?}");
     for private in ["trace-user", "sid-of-the-trace", TOKEN, "checker-secret"] {
         assert!(!exported.contains(private), "{private} is in the traces");
+    }
+}
+
+/// The text of an attribute of a log.
+fn log_text<'a>(log: &'a LogRecord, key: &str) -> Option<&'a str> {
+    let attribute = log.attributes.iter().find(|attribute| attribute.key == key)?;
+    match attribute.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_decisions_reach_the_collector_and_losses_are_counted() {
+    let tenant = tenant_as_is(Options::new(DOMAIN)).await;
+    tenant.add_session("auth0|log-user", Session::new("sid-of-the-laptop", tenant.now()).client(APP));
+    let folder = folder(&[credentials(), callers(), policy("one", serde_json::json!({}))]);
+    let collector = Collector::default();
+    let endpoint = format!("http://{}", collector.clone().start().await);
+    // The processor of the SDK gathers for a second by default.
+    let variables = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", endpoint.as_str()), ("OTEL_BLRP_SCHEDULE_DELAY", "10")];
+    let options = ["--policy-dir", folder.path().to_str().unwrap()];
+    let (program, service) = Process::serve(&tenant, place(), &variables, &options).await;
+    eventually("the service is ready", || async { service.admin("/readyz").await.contains(r#""ready":true"#) }).await;
+    let check = |sid: &'static str| service.check("auth0|log-user", sid).bearer_auth(TOKEN);
+    let answer: serde_json::Value = check("sid-of-the-phone").send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["reason"], "limit_exceeded");
+    eventually("the record arrives", || async { collector.logs().len() == 1 }).await;
+
+    // A collector without logs: the records are lost, and that is counted.
+    let unexported = "session_checker_decision_records_unexported_total";
+    assert!(service.admin("/metrics").await.contains(&format!("{unexported} 0\n")));
+    collector.0.logs_status.store(12, Ordering::Relaxed);
+    check("sid-of-the-tablet").send().await.unwrap();
+    let lost = || async { service.admin("/metrics").await.contains(&format!("{unexported} 1\n")) };
+    eventually("the loss is counted", lost).await;
+    // What is left at the end is flushed.
+    collector.0.logs_status.store(0, Ordering::Relaxed);
+    check("sid-of-the-watch").send().await.unwrap();
+    let (ended, _) = program.end("TERM").await;
+    assert!(ended.success(), "{ended}");
+
+    let logs = collector.logs();
+    assert_eq!(logs.len(), 2, "{logs:?}");
+    let log = &logs[0];
+    assert_eq!((log.event_name.as_str(), log.severity_text.as_str()), ("session_checker.decision", "INFO"));
+    let Some(Value::StringValue(body)) = log.body.as_ref().and_then(|body| body.value.clone()) else { panic!() };
+    let record: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&record["request_id"], &record["sessions"][0]["limits"][0]), (&answer["request_id"], &"client".into()));
+    for (key, expected) in [
+        ("session_checker.decision", Some("block")),
+        ("session_checker.reason", Some("limit_exceeded")),
+        ("session_checker.policy", Some("default/one")),
+        ("session_checker.tenant", Some(DOMAIN)),
+        ("session_checker.client_id", Some(APP)),
+        ("session_checker.request_id", answer["request_id"].as_str()),
+        ("session_checker.user", record["user"].as_str()),
+    ] {
+        assert_eq!(log_text(log, key), expected, "{key}");
+    }
+    assert!(collector.0.traces.lock().unwrap().is_empty(), "the endpoint is that of logs alone");
+    let exported = format!("{:?}", collector.0.logs.lock().unwrap());
+    for private in ["log-user", "sid-of-the", TOKEN, "checker-secret"] {
+        assert!(!exported.contains(private), "{private} is in the records");
     }
 }

@@ -1,5 +1,6 @@
 //! `session-checker why` and `hash`: the decisions of a running service, of one replica and of several.
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use simulator::{Session, Simulator};
 
@@ -84,6 +85,82 @@ async fn replicas_with_a_shared_store_share_decisions_and_hashes() {
     let third = Running::folder(&tenant, &documents, &options).await;
     assert_eq!(why(&third, &["--user", USER]).await.len(), 1);
     third.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_without_a_shared_store_know_their_own_decisions_until_they_end() {
+    let tenant = scene().await;
+    let documents = [credentials(), callers(), policy("one", json!({}))];
+    let (first, second) =
+        (Running::folder(&tenant, &documents, &[]).await, Running::folder(&tenant, &documents, &[]).await);
+    for (service, sid) in [(&first, "phone"), (&second, "tablet")] {
+        assert_eq!(service.check(USER, APP, sid).await["reason"], "limit_exceeded");
+        assert_eq!(why(service, &["--user", USER]).await.len(), 1, "its own");
+    }
+    let of_second = format!("http://{}", second.admin_address);
+    assert_eq!(
+        why(&first, &["--user", USER, "--admin-url", &of_second]).await.len(),
+        2,
+        "of both, when both are named"
+    );
+    first.stop().await.unwrap();
+    let again = Running::folder(&tenant, &documents, &[]).await;
+    let admin = format!("http://{}", again.admin_address);
+    let (code, text) = finished(&["why", "--user", USER, "--admin-url", &admin]).await;
+    assert_eq!(code, 0, "{text}");
+    for expected in ["No decision was found.", "These are the decisions of one replica since it started"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    again.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_that_fails_leaves_the_decisions_of_the_replica() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let tenant = scene().await;
+    let documents = [credentials(), callers(), policy("one", json!({}))];
+    let url = redis.url("redis");
+    let service = Running::folder(&tenant, &documents, &["--ledger", &url]).await;
+    let unshared = "session_checker_decision_records_unshared_total";
+    assert_eq!(service.metric(unshared).await, Some(0.0));
+    redis.kill();
+    assert_eq!(service.check(USER, APP, "phone").await["reason"], "limit_exceeded");
+    eventually("the loss is counted", || async { service.metric(unshared).await == Some(1.0) }).await;
+    let admin = format!("http://{}", service.admin_address);
+    let (code, text) = finished(&["why", "--user", USER, "--admin-url", &admin]).await;
+    assert!(code == 0 && text.contains("blocked: limit_exceeded"), "{text}");
+    assert!(text.contains("These are the decisions of one replica since it started"), "{text}");
+    service.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_a_decision_have_their_browser_system_and_age() {
+    const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0";
+    let tenant = tenant().await;
+    let began = tenant.now() - SignedDuration::from_hours(3);
+    let device = json!({ "last_user_agent": FIREFOX });
+    tenant.add_session(USER, Session::new("laptop", began).client(APP).field("device", device));
+    tenant.add_session(
+        USER,
+        Session::new("desk", began).client(APP).field("device", json!({ "last_user_agent": "<b>" })),
+    );
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+    assert_eq!(service.check(USER, APP, "phone").await["reason"], "limit_exceeded");
+    let decisions = why(&service, &["--user", USER]).await;
+    let devices: Vec<_> = decisions[0]["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|session| (session["browser"].clone(), session["system"].clone()))
+        .collect();
+    assert!(devices.contains(&(json!("Firefox"), json!("Linux"))), "{devices:?}");
+    assert!(devices.contains(&(Value::Null, Value::Null)), "text of a stranger is not recorded: {devices:?}");
+    let admin = format!("http://{}", service.admin_address);
+    let (_, text) = finished(&["why", "--user", USER, "--admin-url", &admin]).await;
+    assert!(text.contains(" (Firefox on Linux) counted towards client; began "), "{text}");
+    assert!(text.contains("(3 h before)") && !text.contains("Gecko"), "{text}");
+    service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,8 +159,14 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 - name: SESSION_CHECKER_DRAIN_TIMEOUT
   value: {{ .Values.shutdown.drainSeconds }}s
 {{- with .Values.tracing.endpoint }}
-- name: OTEL_EXPORTER_OTLP_ENDPOINT
+- name: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
   value: {{ . | quote }}
+{{- end }}
+{{- with .Values.decisionRecords.endpoint }}
+- name: OTEL_EXPORTER_OTLP_LOGS_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- if or .Values.tracing.endpoint .Values.decisionRecords.endpoint }}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: OTEL_SERVICE_NAME
