@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::stream::{self, StreamExt};
 use reqwest::Method;
 use serde_json::json;
 
@@ -37,6 +38,37 @@ impl Running {
             request.send().await.unwrap();
         }
     }
+}
+
+/// How many made-up clients ask: far more than a tenant has applications.
+const MADE_UP_CLIENTS: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_clients_make_no_series_and_no_unbounded_memory() {
+    let tenant = tenant().await;
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+    // Most of them need no list, so that the test takes seconds.
+    let login = |number: usize| {
+        let protocol = if number.is_multiple_of(100) { "oidc-basic-profile" } else { "oauth2-refresh-token" };
+        json!({
+            "user_id": format!("auth0|user-{number}"), "client_id": format!("client-{number}"),
+            "sid": format!("sid-{number}"), "protocol": protocol,
+        })
+    };
+    for number in [0, 1] {
+        assert_eq!(service.ask(&login(number)).await.1["policy"], "default/one");
+    }
+    let series = service.series().await;
+    let asked = stream::iter(2..=MADE_UP_CLIENTS).map(|number| {
+        let (service, login) = (&service, login(number));
+        async move { service.ask(&login).await.0 }
+    });
+    let statuses: BTreeSet<u16> = asked.buffer_unordered(32).collect().await;
+    assert_eq!(statuses, BTreeSet::from([200]));
+    assert_eq!(service.series().await.difference(&series).collect::<Vec<_>>(), Vec::<&String>::new());
+    let bytes = service.metric("session_checker_decision_record_bytes").await.unwrap();
+    assert!(bytes <= f64::from(6 << 20), "{bytes} bytes of records");
+    service.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
