@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, starts listeners and background tasks, and shuts them down.
 
 mod choose;
+mod concurrency;
 mod config;
 mod descriptors;
 mod error;
@@ -51,6 +52,7 @@ use parts::{
 };
 use source::{CA_FILE, PROXY_CREDENTIALS, never_ends, setting};
 
+pub use concurrency::default_max_in_flight;
 pub use config::{CallerJwtConfig, ChooseConfig, ServiceConfig};
 pub use error::RunError;
 pub use source::{Source, SourceConfig};
