@@ -182,9 +182,9 @@ pub struct ServeArgs {
     #[arg(long, env = "SESSION_CHECKER_FORCE_AUDIT_FILE", value_name = "FILE")]
     pub force_audit_file: Option<PathBuf>,
     /// Maximum number of concurrent checks per tenant. For further checks the policy's
-    /// failurePolicy applies, with reason overloaded.
-    #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", default_value_t = 1024)]
-    pub max_in_flight: usize,
+    /// failurePolicy applies, with reason overloaded [default: as many as a quarter of the container's memory holds, at most 2048].
+    #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N")]
+    pub max_in_flight: Option<usize>,
 
     /// Maximum number of open connections for checks. At the maximum a new connection takes the room of one that nobody uses,
     /// or is closed at once. Lowered, with a warning, when the process may open too few files.

@@ -22,6 +22,8 @@ pub enum Question {
     Check,
     /// `GET` of the session list.
     List,
+    /// `GET /healthz`, about nobody.
+    Probe,
 }
 
 impl Question {
@@ -29,6 +31,7 @@ impl Question {
     fn about(self, user: u32) -> Vec<u8> {
         match self {
             Self::List => format!("GET {} HTTP/1.1\r\nHost: bench\r\n\r\n", wrk::list_path(user)).into_bytes(),
+            Self::Probe => b"GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec(),
             Self::Check => {
                 let body = format!(
                     r#"{{"user_id":"{}","client_id":"{}","sid":"{}","protocol":"oidc-basic-profile"}}"#,
@@ -58,9 +61,21 @@ impl Caller {
 
     /// Asks about a user. Returns the answer, with its header, and how long it took. Fails unless its status is 200.
     pub fn ask(&mut self, question: Question, user: u32) -> Result<(&[u8], Duration)> {
+        let sent = self.send(question, user)?;
+        let answer = self.answer()?;
+        Ok((answer, sent.elapsed()))
+    }
+
+    /// Asks about a user, and returns when. The answer is for [`answer`](Self::answer).
+    pub fn send(&mut self, question: Question, user: u32) -> Result<Instant> {
         let request = question.about(user);
         let sent = Instant::now();
         self.stream.write_all(&request)?;
+        Ok(sent)
+    }
+
+    /// Waits for the answer to the question that was sent. Fails unless its status is 200.
+    pub fn answer(&mut self) -> Result<&[u8]> {
         self.answer.clear();
         let mut buffer = [0; 16 * 1024];
         while !is_complete(&self.answer) {
@@ -69,9 +84,8 @@ impl Caller {
                 read => self.answer.extend_from_slice(&buffer[..read]),
             }
         }
-        let took = sent.elapsed();
         match self.answer.starts_with(b"HTTP/1.1 200 ") {
-            true => Ok((&self.answer, took)),
+            true => Ok(&self.answer),
             false => Err(format!("unexpected answer: {}", String::from_utf8_lossy(&self.answer)).into()),
         }
     }

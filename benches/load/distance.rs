@@ -49,7 +49,7 @@ impl Distant {
                 let _ = accepted.and_then(|near| relay(near, to));
             }
         });
-        let service = Service::start_at(directory, tenant, &url, &[])?;
+        let service = Service::start_at(directory, tenant, &url, &[], &[])?;
         Ok(Self { service, quiet_since: Instant::now() })
     }
 

@@ -47,7 +47,7 @@ pub fn count(directory: &Path, tenant: &Tenant) -> Result<Option<Cost>> {
     let (output, pipes) = (format!("--callgrind-out-file={file}"), format!("--vgdb-prefix={prefix}"));
     // Under valgrind one thread runs at a time, and a thread that waits for work must not keep the others from it.
     let wrapper = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--fair-sched=try", "-q", &output, &pipes];
-    let service = Service::start_at(directory, tenant, &tenant.url, &wrapper)?;
+    let service = Service::start_at(directory, tenant, &tenant.url, &wrapper, &[])?;
     let mut caller = Caller::new(service.address)?;
     let mut check = |mut users: Range<u32>| {
         users.try_for_each(|user| {

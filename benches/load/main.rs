@@ -8,18 +8,20 @@
 //!
 //! The benchmark measures the two alternately, three times each, so that other work on the machine affects both. The reported
 //! round of each is the one with the median CPU time. Then it measures both under a steady load, the first check after a quiet
-//! minute with a tenant that is far away, and the instructions of a check. Prints Markdown, and writes it into the file that
+//! minute with a tenant that is far away, the memory of many concurrent checks, and the instructions of a check. Prints Markdown, and writes it into the file that
 //! `BENCH_DOCUMENT` names, and a summary into that of `BENCH_README`, between their markers. A missed goal is reported and
 //! does not fail the run. A wrong answer fails the run, because the figures would then measure something else. Needs Linux,
 //! `nginx`, `wrk` and `setpriv` (util-linux), and `valgrind` for the instructions.
 //!
 //! `BENCH_SECONDS` (10) sets the measured time of each round, `BENCH_CONNECTIONS` (32) the connections of the load, and
-//! `BENCH_QUIET` (60) the seconds of the quiet minute. With the argument `instructions` it counts instructions alone, and fails
-//! when a check takes more than committed. `BENCH_PROGRAM` names another build of the service to be measured.
+//! `BENCH_QUIET` (60) the seconds of the quiet minute, and `BENCH_CONCURRENT` (10000) the concurrent checks. With the argument
+//! `instructions` it counts instructions alone, and fails when a check takes more than committed; with `concurrent` it measures
+//! the memory of concurrent checks alone. `BENCH_PROGRAM` names another build of the service to be measured.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the output is the purpose of a benchmark")]
 
 mod caller;
+mod concurrent;
 mod distance;
 mod instructions;
 #[path = "../shared/process.rs"]
@@ -61,6 +63,8 @@ struct Settings {
     connections: NonZero<u32>,
     /// How long no check comes before the one that finds a quiet service.
     quiet: Duration,
+    /// Concurrent checks whose memory is measured.
+    concurrent: NonZero<u32>,
     /// Cores of the machine. Sets the number of the load's threads and of nginx's workers.
     cores: usize,
 }
@@ -70,7 +74,8 @@ impl Settings {
         let seconds = number("BENCH_SECONDS", const { NonZero::new(10).unwrap() })?;
         let connections = number("BENCH_CONNECTIONS", const { NonZero::new(32).unwrap() })?;
         let quiet = Duration::from_secs(number("BENCH_QUIET", 60)?);
-        Ok(Self { seconds, connections, quiet, cores: thread::available_parallelism()?.get() })
+        let concurrent = number("BENCH_CONCURRENT", const { NonZero::new(10_000).unwrap() })?;
+        Ok(Self { seconds, connections, quiet, concurrent, cores: thread::available_parallelism()?.get() })
     }
 }
 
@@ -83,13 +88,18 @@ fn main() -> Result<()> {
     if env::args().nth(1).as_deref() == Some(tenant::ARGUMENT) {
         return tenant::serve();
     }
-    let counts_alone = env::args().any(|argument| argument == instructions::ARGUMENT);
+    let is_argument = |word: &str| env::args().any(|argument| argument == word);
     let settings = Settings::from_env()?;
     let directory = tempfile::tempdir()?;
     let mut tenant = Tenant::start(directory.path())?;
-    if counts_alone {
+    if is_argument(instructions::ARGUMENT) {
         let cost = instructions::count(directory.path(), &tenant)?.ok_or("needs valgrind and an optimised build")?;
         return instructions::verify(&cost);
+    }
+    let concurrent = settings.concurrent.get();
+    if is_argument(concurrent::ARGUMENT) {
+        println!("{}", concurrent::measure(directory.path(), &mut tenant, concurrent)?);
+        return Ok(());
     }
     // It is quiet while the others are measured.
     let distant = Distant::start(directory.path(), &tenant)?;
@@ -120,6 +130,7 @@ fn main() -> Result<()> {
         proxy: Side::new(proxy_rounds, steady_proxy, proxy.process.peak_memory()?),
         tokens,
         waits,
+        memory_of_many: concurrent::measure(directory.path(), &mut tenant, concurrent)?,
         cost: instructions::count(directory.path(), &tenant)?,
     };
     println!("{report}");

@@ -6,6 +6,7 @@ use jiff::Zoned;
 
 use crate::{
     ROUNDS, Settings,
+    concurrent::ConcurrentMemory,
     distance::{ROUND_TRIP, Waits},
     instructions::Cost,
     steady::{REQUESTS_PER_SECOND, Steady},
@@ -29,6 +30,8 @@ pub struct Report<'a> {
     pub tokens: u64,
     /// Checks after a quiet time, with a tenant that is far away.
     pub waits: Waits,
+    /// Many concurrent checks.
+    pub memory_of_many: ConcurrentMemory,
     /// What callgrind counted; `None` without valgrind.
     pub cost: Option<Cost>,
 }
@@ -81,7 +84,15 @@ impl Report<'_> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { settings: Settings { seconds, connections, cores, .. }, service, proxy, tokens, waits, cost } = self;
+        let Self {
+            settings: Settings { seconds, connections, cores, .. },
+            service,
+            proxy,
+            tokens,
+            waits,
+            memory_of_many,
+            cost,
+        } = self;
         let today = Zoned::now().date();
         writeln!(
             f,
@@ -128,6 +139,7 @@ impl fmt::Display for Report<'_> {
             millis(waits.first),
             millis(waits.next)
         )?;
+        writeln!(f, "\n{memory_of_many}")?;
         table::goals(f)?;
         let mut goal = |what: &str, measured: String, met| table::goal(f, what, &measured, met);
         goal(&format!("at most {GOAL} times nginx's CPU time per check"), format!("{cpu:.2} times"), cpu <= GOAL)?;
@@ -143,8 +155,32 @@ impl fmt::Display for Report<'_> {
         goal("one token request per token lifetime", tokens.to_string(), *tokens == 1)?;
         let (memory, small) = (mebibytes(ours.memory), ours.memory < 20 << 20);
         goal(&format!("RSS under 20 MiB at {REQUESTS_PER_SECOND} checks per second"), memory, small)?;
+        let of_check = format!("{:.1} kB", memory_of_many.check / 1e3);
+        goal("under 15 kB per concurrent check, without its connection", of_check, memory_of_many.check < 15e3)?;
+        let resident = mebibytes(memory_of_many.resident);
+        goal(
+            &format!("RSS under 256 MiB at {} concurrent checks", memory_of_many.checks),
+            resident,
+            memory_of_many.resident < 256 << 20,
+        )?;
         let one_trip = waits.first < ROUND_TRIP * 3 / 2;
         goal("one round trip for the first check after a quiet minute", millis(waits.first), one_trip)
+    }
+}
+
+impl fmt::Display for ConcurrentMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { checks, before, connection, check, resident, after } = self;
+        write!(
+            f,
+            "While {checks} checks waited for the tenant at the same time, each took {:.1} kB, and its connection {:.1} kB.\n\
+             The process then had {} resident. Of anonymous memory it had {} before, and {} after them.",
+            check / 1e3,
+            connection / 1e3,
+            mebibytes(*resident),
+            mebibytes(*before),
+            mebibytes(*after),
+        )
     }
 }
 

@@ -20,7 +20,8 @@ pub const REASONS: [&str; 2] = ["limit_exceeded", "within_limit"];
 pub struct Service {
     /// Address of the port for `/check`.
     pub address: SocketAddr,
-    admin: SocketAddr,
+    /// Address of the admin port.
+    pub admin: SocketAddr,
     /// The process.
     pub process: Process,
 }
@@ -28,11 +29,11 @@ pub struct Service {
 impl Service {
     /// Starts the service for `tenant`, with its log as in the chart (a line of JSON for each check), and waits until it is ready.
     pub fn start(directory: &Path, tenant: &Tenant) -> Result<Self> {
-        Self::start_at(directory, tenant, &tenant.url, &[])
+        Self::start_at(directory, tenant, &tenant.url, &[], &[])
     }
 
-    /// The same with another URL of the tenant, and as a program that the command `wrapper` runs.
-    pub fn start_at(directory: &Path, tenant: &Tenant, url: &str, wrapper: &[&str]) -> Result<Self> {
+    /// The same with another URL of the tenant, as a program that the command `wrapper` runs, and with more options.
+    pub fn start_at(directory: &Path, tenant: &Tenant, url: &str, wrapper: &[&str], options: &[&str]) -> Result<Self> {
         let (address, admin) = (free_address()?, free_address()?);
         let program = process::service();
         let words: Vec<&str> = wrapper.iter().copied().chain([&*program]).collect();
@@ -44,6 +45,7 @@ impl Service {
             .args(["--auth0-endpoint", &format!("{}={url}", tenant::DOMAIN)])
             .arg("--auth0-ca-file")
             .arg(&tenant.ca)
+            .args(options)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("AUTH0_DOMAIN", tenant::DOMAIN)

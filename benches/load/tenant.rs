@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use simulator::{Application, Operation, Options, Session, Simulator, Tls};
+use simulator::{Application, Fault, Operation, Options, Session, Simulator, Tls};
 
 use crate::{
     Result,
@@ -33,6 +33,11 @@ pub const APPLICATION: &str = "bench-application";
 pub const CLIENT_ID: &str = "bench-session-checker";
 /// The client secret of that application. It opens nothing but the simulated tenant.
 pub const CLIENT_SECRET: &str = "bench-client-secret-of-a-simulated-tenant";
+
+/// What the parent writes to let lists wait.
+const HOLD: &str = "hold";
+/// What the parent writes to answer them.
+const RELEASE: &str = "release";
 
 /// What the child prints once it serves.
 #[derive(Serialize, Deserialize)]
@@ -76,7 +81,21 @@ impl Tenant {
 
     /// The numbers of requests up to now.
     pub fn counters(&mut self) -> Result<Counters> {
-        writeln!(self.stdin, "counters")?;
+        self.tell("counters")
+    }
+
+    /// Lets lists wait from now on.
+    pub fn hold(&mut self) -> Result<()> {
+        self.tell(HOLD).map(drop)
+    }
+
+    /// Answers the lists that wait, and all others.
+    pub fn release(&mut self) -> Result<()> {
+        self.tell(RELEASE).map(drop)
+    }
+
+    fn tell(&mut self, word: &str) -> Result<Counters> {
+        writeln!(self.stdin, "{word}")?;
         read_line(&mut self.stdout)
     }
 }
@@ -111,7 +130,11 @@ pub fn serve() -> Result<()> {
     let token = runtime.block_on(token(&simulator, &directory))?;
     print_line(&Serving { url: simulator.url(), token })?;
     for request in io::stdin().lines() {
-        request?;
+        match &*request? {
+            HOLD => drop(simulator.fault(Operation::List, Fault::Hang)),
+            RELEASE => simulator.clear_faults(),
+            _ => {}
+        }
         print_line(&Counters { lists: simulator.count(Operation::List), tokens: simulator.count(Operation::Token) })?;
     }
     Ok(())

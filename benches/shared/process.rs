@@ -76,6 +76,12 @@ impl Process {
         self.family()?.into_iter().map(|process| status_bytes(process, "VmRSS:")).sum()
     }
 
+    /// Anonymous resident memory in bytes (`RssAnon`) of the process and its children: what they allocated, without the pages of
+    /// the program.
+    pub fn anonymous_memory(&self) -> Result<u64> {
+        self.family()?.into_iter().map(|process| status_bytes(process, "RssAnon:")).sum()
+    }
+
     /// Context switches up to now of all threads of the process and its children.
     pub fn context_switches(&self) -> Result<u64> {
         let mut switches = 0;

@@ -17,7 +17,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Reads a page of the session list. `None` when it is none.
 pub(crate) fn page(body: &[u8]) -> Option<Vec<ListedSession>> {
     parsers_agree(body);
-    let page = Page::read(body).ok()?;
+    let page = Page::read(body, None).ok()?;
     assert!(page.sessions.len() <= page.entries.min(MAX_PAGE_ENTRIES));
     assert!(page.sessions.iter().all(|session| !session.id.is_empty()));
     assert!(page.next.as_ref().is_none_or(|cursor| !cursor.is_empty()));
@@ -53,7 +53,7 @@ pub(crate) fn rate_limit_headers(lines: &[u8]) {
         }
     }
     for now in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
-        let limit = RateLimit::read(&headers, now);
+        let limit = RateLimit::read(&headers, None, now);
         assert!(limit.wait() > Duration::ZERO);
     }
 }

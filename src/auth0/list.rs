@@ -119,14 +119,13 @@ impl TenantClient {
         with_user_agents: bool,
         is_enough: impl Fn(&SessionList) -> bool,
     ) -> Result<ReadList, Error> {
-        let path = path::sessions_of(user_id)?;
         let (mut list, mut agents, mut charge) = (SessionList::default(), UserAgents::new(), self.charge());
         let (mut pages, mut entries, mut bytes, mut unreadable) = (0, 0, 0, 0);
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
         let mut first_page = None;
         loop {
-            let read = self.page(&path, from.as_deref(), context, with_user_agents).await?;
+            let read = self.page(user_id, from.as_deref(), context, with_user_agents).await?;
             let Some(ReadPage { page, user_agents, bytes: page_bytes, kept }) = read else {
                 self.observer().unknown_user(self.tenant());
                 let sessions = SessionList::of_unknown_user();
@@ -193,12 +192,12 @@ impl TenantClient {
     /// One page, with its user agents where they are wanted. `None` when the tenant does not know the user.
     async fn page(
         &self,
-        path: &str,
+        user_id: &str,
         from: Option<&str>,
         context: &CallContext,
         with_user_agents: bool,
     ) -> Result<Option<ReadPage>, Error> {
-        let target = path::page(path, PAGE_SIZE, from);
+        let target = path::sessions_of(user_id, PAGE_SIZE, from)?;
         let priority = match from {
             Some(_) => Priority::NextPage,
             None if context.silent => Priority::Silent,
@@ -211,12 +210,12 @@ impl TenantClient {
                 // The charge goes with the body, also when the check is given up while it is parsed.
                 let Reply { body, charge, .. } = reply;
                 let is_kept = from.is_none() && bytes <= MAX_KEPT_BYTES;
-                let read = move || {
-                    let page = Page::read(&body);
+                let read = move |owner: &str| {
+                    let page = Page::read(&body, Some(owner));
                     let agents = if with_user_agents { user_agents::read(&body) } else { UserAgents::new() };
                     (page, agents, is_kept.then_some(FirstPage { body, _charge: charge }))
                 };
-                let (page, user_agents, kept) = apart(bytes, read).await?;
+                let (page, user_agents, kept) = apart(bytes, user_id, read).await?;
                 Ok(Some(ReadPage { page: page?, user_agents, bytes, kept }))
             }
             // On a later page it is not the user who is unknown.
@@ -226,15 +225,20 @@ impl TenantClient {
     }
 }
 
-/// Does work on this many bytes: apart from the tasks of checks where they are many.
-async fn apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+/// Does work on this many bytes of a user: apart from the tasks of checks where they are many.
+async fn apart<T: Send + 'static>(
+    bytes: usize,
+    user_id: &str,
+    work: impl FnOnce(&str) -> T + Send + 'static,
+) -> Result<T, Error> {
     if bytes <= LARGE_PAGE_BYTES {
-        return Ok(work());
+        return Ok(work(user_id));
     }
+    let user_id = user_id.to_owned();
     // The place goes with the work, which ends by itself when the check is given up. The semaphore is never closed.
     let place = Arc::clone(&LARGE_PARSES).acquire_owned().await;
     let work = move || {
-        let result = work();
+        let result = work(&user_id);
         drop(place);
         result
     };
@@ -263,14 +267,14 @@ mod tests {
     #[tokio::test]
     async fn large_page_is_parsed_on_another_thread() {
         let here = thread::current().id();
-        let worker = |bytes| async move { apart(bytes, || thread::current().id()).await.unwrap() };
+        let worker = |bytes| async move { apart(bytes, "u", |_| thread::current().id()).await.unwrap() };
         assert_eq!(worker(LARGE_PAGE_BYTES).await, here, "a page of a person costs no other thread");
         assert_ne!(worker(LARGE_PAGE_BYTES + 1).await, here);
     }
 
     #[tokio::test]
     async fn panic_of_a_large_parse_is_an_error() {
-        let result = apart(LARGE_PAGE_BYTES + 1, || -> u8 { panic!("the parser") }).await;
+        let result = apart(LARGE_PAGE_BYTES + 1, "u", |_| -> u8 { panic!("the parser") }).await;
         assert_eq!(result.unwrap_err().failure, Failure::InternalError);
     }
 }

@@ -31,9 +31,9 @@ pub(super) struct Page {
 
 impl Page {
     /// Reads the body of a successful answer. A body that is not JSON, not an object, or whose `sessions` is neither a list,
-    /// null nor absent is [`Failure::UpstreamError`].
-    pub(super) fn read(body: &[u8]) -> Result<Self, Error> {
-        strict::page(body).map_or_else(|| Self::read_leniently(body), Ok)
+    /// null nor absent is [`Failure::UpstreamError`]. An entry that names `owner` as its user may be as one that names nobody.
+    pub(super) fn read(body: &[u8], owner: Option<&str>) -> Result<Self, Error> {
+        strict::page(body, owner).map_or_else(|| Self::read_leniently(body), Ok)
     }
 
     fn read_leniently(body: &[u8]) -> Result<Self, Error> {
@@ -52,7 +52,8 @@ impl Page {
 /// When the text is neither, or an entry has no id.
 pub fn read_sessions(user_id: &str, body: &[u8]) -> Result<SessionList, Error> {
     let is_list = body.trim_ascii_start().starts_with(b"[");
-    let page = if is_list { Page::read(&[b"{\"sessions\":", body, b"}"].concat())? } else { Page::read(body)? };
+    let object = is_list.then(|| [b"{\"sessions\":", body, b"}"].concat());
+    let page = Page::read(object.as_deref().unwrap_or(body), Some(user_id))?;
     if page.sessions.len() < page.entries {
         let detail = format!("{} of {} sessions have no id", page.entries - page.sessions.len(), page.entries);
         return Err(Error::new(Failure::UpstreamError, detail));
@@ -63,7 +64,7 @@ pub fn read_sessions(user_id: &str, body: &[u8]) -> Result<SessionList, Error> {
 /// Reads a page by both parsers: the quick one reads what the lenient one reads, or nothing. Returns whether it read the page.
 #[cfg(any(test, fuzzing))]
 pub(super) fn parsers_agree(body: &[u8]) -> bool {
-    let Some(page) = strict::page(body) else { return false };
+    let Some(page) = strict::page(body, None) else { return false };
     assert_eq!(Some(page), Page::read_leniently(body).ok());
     true
 }

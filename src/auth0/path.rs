@@ -8,38 +8,42 @@ use crate::policy::Failure;
 /// Everything but RFC 3986's unreserved characters. `%` is encoded too: an id never counts as encoded already.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// `/api/v2/users/{id}/sessions`.
-pub(super) fn sessions_of(user_id: &str) -> Result<String, Error> {
-    Ok(format!("/api/v2/users/{}/sessions", segment(user_id)?))
-}
+/// Room for a path with ids of usual lengths.
+const USUAL_LENGTH: usize = 160;
 
-/// A page of the list at `path`: the first, or the one at a cursor.
-pub(super) fn page(path: &str, size: &str, from: Option<&str>) -> String {
-    match from {
-        None => format!("{path}?take={size}"),
-        Some(cursor) => format!("{path}?take={size}&from={}", utf8_percent_encode(cursor, RESERVED)),
+/// A page of `/api/v2/users/{id}/sessions`: the first, or the one at a cursor.
+pub(super) fn sessions_of(user_id: &str, size: &str, from: Option<&str>) -> Result<String, Error> {
+    let mut path = with_segment("/api/v2/users/", user_id, "/sessions?take=")?;
+    path.push_str(size);
+    if let Some(cursor) = from {
+        path.push_str("&from=");
+        path.extend(utf8_percent_encode(cursor, RESERVED));
     }
+    Ok(path)
 }
 
 /// `/api/v2/sessions/{id}/revoke`.
 pub(super) fn revoke(sid: &str) -> Result<String, Error> {
-    Ok(format!("/api/v2/sessions/{}/revoke", segment(sid)?))
+    with_segment("/api/v2/sessions/", sid, "/revoke")
 }
 
 /// `/api/v2/sessions/{id}`.
 pub(super) fn session(sid: &str) -> Result<String, Error> {
-    Ok(format!("/api/v2/sessions/{}", segment(sid)?))
+    with_segment("/api/v2/sessions/", sid, "")
 }
 
-/// The id as exactly one segment. `.` and `..` are errors because every URL library resolves them, and an empty id is one
-/// because it would name the collection.
-fn segment(id: &str) -> Result<String, Error> {
-    match id {
-        "" | "." | ".." => {
-            Err(Error::new(Failure::UpstreamError, "the id is empty, \".\" or \"..\", and cannot be part of a URL"))
-        }
-        id => Ok(utf8_percent_encode(id, RESERVED).to_string()),
+/// A path with the id as exactly one segment. `.` and `..` are errors because every URL library resolves them, and an empty id
+/// is one because it would name the collection.
+fn with_segment(before: &str, id: &str, after: &str) -> Result<String, Error> {
+    if let "" | "." | ".." = id {
+        let detail = "the id is empty, \".\" or \"..\", and cannot be part of a URL";
+        return Err(Error::new(Failure::UpstreamError, detail));
     }
+    let mut path = String::with_capacity(USUAL_LENGTH);
+    path.push_str(before);
+    path.extend(utf8_percent_encode(id, RESERVED));
+    path.push_str(after);
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -60,29 +64,34 @@ mod tests {
             ("A-z_0.9~", "A-z_0.9~"),
             ("...", "..."),
         ] {
-            assert_eq!(segment(id).unwrap(), encoded);
+            assert_eq!(revoke(id).unwrap(), format!("/api/v2/sessions/{encoded}/revoke"));
         }
     }
 
     #[test]
     fn empty_id_and_dot_segments_are_errors() {
         for id in ["", ".", ".."] {
-            assert_eq!(segment(id).unwrap_err().failure, Failure::UpstreamError);
+            assert_eq!(revoke(id).unwrap_err().failure, Failure::UpstreamError);
+            assert_eq!(sessions_of(id, "50", None).unwrap_err().failure, Failure::UpstreamError);
         }
     }
 
     proptest! {
         #[test]
-        fn id_never_changes_the_shape_of_the_url(id in "(?s:.){1,1024}|[\\s\\x00-\\x20\u{85}\u{a0}%/?#\\\\.]{1,40}") {
+        fn ids_never_change_the_shape_of_the_url(
+            id in "(?s:.){1,1024}|[\\s\\x00-\\x20\u{85}\u{a0}%/?#\\\\.]{1,40}", cursor in "(?s:.){0,40}",
+        ) {
             prop_assume!(id != "." && id != "..");
-            let mut url = Url::parse("https://acme.eu.auth0.com/prefix").unwrap();
-            url.set_path(&format!("/prefix{}", sessions_of(&id).unwrap()));
+            let path = sessions_of(&id, "50", Some(&cursor)).unwrap();
+            let url = Url::parse(&format!("https://acme.eu.auth0.com/prefix{path}")).unwrap();
             let segments: Vec<&str> = url.path_segments().unwrap().collect();
             prop_assert_eq!(segments.len(), 6);
             prop_assert_eq!(segments[5], "sessions");
             let decoded = percent_encoding::percent_decode_str(segments[4]).decode_utf8().unwrap();
             prop_assert_eq!(decoded, id);
-            prop_assert!(url.query().is_none() && url.fragment().is_none());
+            let query: Vec<_> = url.query_pairs().collect();
+            prop_assert_eq!(query, [("take".into(), "50".into()), ("from".into(), cursor.as_str().into())]);
+            prop_assert!(url.fragment().is_none());
         }
     }
 }

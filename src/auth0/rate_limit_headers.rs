@@ -11,6 +11,10 @@ use jiff::Timestamp;
 /// The wait where the headers give none: Auth0's per-second limits refill within a second.
 pub(super) const DEFAULT_REFILL: Duration = Duration::from_secs(1);
 
+static LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+static REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+static RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
 /// The rate limit headers of one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimit {
@@ -25,19 +29,19 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Reads the headers of an answer that came at `now`. An unreadable header counts as missing. A time is compared with the
-    /// `Date` of the same answer, because the tenant's clock and ours may differ.
-    pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Self {
-        let now = date(headers).unwrap_or(now);
-        let number = |name: &'static str| text(headers, &HeaderName::from_static(name))?.parse::<u64>().ok();
+    /// [`date`] of the same answer, because the tenant's clock and ours may differ.
+    pub(super) fn read(headers: &HeaderMap, date: Option<Timestamp>, now: Timestamp) -> Self {
+        let now = date.unwrap_or(now);
+        let number = |name: &HeaderName| text(headers, name)?.parse::<u64>().ok();
         let retry_at = text(headers, &RETRY_AFTER).and_then(|value| match value.parse::<u64>() {
             Ok(seconds) => Some(later(now, seconds)),
             Err(_) => http_date(value),
         });
-        let resets_at = || number("x-ratelimit-reset").map(|seconds| later(Timestamp::UNIX_EPOCH, seconds));
+        let resets_at = || number(&RESET).map(|seconds| later(Timestamp::UNIX_EPOCH, seconds));
         let wait = retry_at.or_else(resets_at).map(|allowed_at| allowed_at.duration_since(now));
         Self {
-            limit: number("x-ratelimit-limit"),
-            remaining: number("x-ratelimit-remaining"),
+            limit: number(&LIMIT),
+            remaining: number(&REMAINING),
             wait: wait.filter(jiff::SignedDuration::is_positive).and_then(|wait| wait.try_into().ok()),
         }
     }
@@ -75,7 +79,7 @@ mod tests {
     fn wait(headers: &[(&'static str, &'static str)]) -> Duration {
         let headers = headers.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect();
         let now = "2024-05-01T13:00:00Z".parse().unwrap();
-        RateLimit::read(&headers, now).wait()
+        RateLimit::read(&headers, date(&headers), now).wait()
     }
 
     /// The wait after an answer that came at `ours` by our clock and at `theirs` by the tenant's.
@@ -83,7 +87,7 @@ mod tests {
         let date = httpdate::fmt_http_date(theirs.into());
         let headers = [(DATE, date), (header, value)].map(|(name, text)| (name, HeaderValue::try_from(text).unwrap()));
         let headers = HeaderMap::from_iter(headers);
-        RateLimit::read(&headers, ours).wait()
+        RateLimit::read(&headers, self::date(&headers), ours).wait()
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, USER_AGENT};
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::http::uri::{self, Authority, PathAndQuery, Scheme};
 use hyper::http::{HeaderMap, Method, StatusCode, Uri};
 use opentelemetry_http::HeaderInjector;
 use reqwest::{Client, Url};
@@ -181,11 +181,15 @@ impl Endpoint {
     ) -> Result<TenantRequest, Error> {
         let invalid = || Error::new(Failure::UpstreamError, "the request to the Management API is not valid HTTP");
         let (scheme, authority) = self.origin.clone();
-        let target = Bytes::from([self.base.path().trim_end_matches('/'), target].concat());
-        let path_and_query = PathAndQuery::from_maybe_shared(target).map_err(|_| invalid())?;
-        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query);
+        let target = match self.base.path().trim_end_matches('/') {
+            "" => PathAndQuery::try_from(target),
+            base => PathAndQuery::try_from([base, target].concat()),
+        };
+        let mut uri = uri::Parts::default();
+        (uri.scheme, uri.authority) = (Some(scheme), Some(authority));
+        uri.path_and_query = Some(target.map_err(|_| invalid())?);
         let mut request = hyper::Request::new(());
-        *request.uri_mut() = uri.build().map_err(|_| invalid())?;
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| invalid())?;
         *request.method_mut() = operation.method();
         let headers = request.headers_mut();
         headers.reserve(6);
@@ -333,10 +337,11 @@ impl Endpoint {
     ) -> Result<(Reply, RateLimit), TransportError> {
         let now = self.clock().timestamp();
         let (status, headers) = answer.head();
-        if let Some(date) = date(headers) {
+        let date = date(headers);
+        if let Some(date) = date {
             self.clock_difference.store(date.as_second() - now.as_second(), Ordering::Relaxed);
         }
-        let limits = RateLimit::read(headers, now);
+        let limits = RateLimit::read(headers, date, now);
         if limits != RateLimit::default() {
             self.observer.rate_limit(&self.tenant, operation, &limits);
         }

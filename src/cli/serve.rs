@@ -8,7 +8,7 @@ use crate::clock::ServiceClock;
 use crate::coverage::CoverageTiming;
 use crate::redis::RedisAddress;
 use crate::server::TlsFiles;
-use crate::service::{CallerJwtConfig, ChooseConfig, RunError, Service, ServiceConfig};
+use crate::service::{CallerJwtConfig, ChooseConfig, RunError, Service, ServiceConfig, default_max_in_flight};
 use crate::shutdown::Signals;
 
 /// The variables by which other programs find a proxy for HTTPS.
@@ -73,7 +73,7 @@ pub fn service_config(mut args: ServeArgs) -> Result<ServiceConfig, RunError> {
         lease_duration: args.lease_duration,
         force_audit: args.force_audit,
         force_audit_file: args.force_audit_file,
-        max_in_flight: args.max_in_flight,
+        max_in_flight: args.max_in_flight.unwrap_or_else(default_max_in_flight),
         max_connections: args.max_connections,
         max_connections_per_source: args.max_connections_per_source,
         log_hash_key: args.log_hash_key.filter(is_set),

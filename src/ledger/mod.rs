@@ -100,7 +100,7 @@ pub use ticket::TicketUse;
 /// The most entries of one user. More than this need thousands of logins to several applications within one window.
 const MAX_ENTRIES_PER_USER: usize = 4_000;
 
-/// The most writes that continue after their checks have ended: 4 × the default `--max-in-flight`. A write takes a few operations
+/// The most writes that continue after their checks have ended: 2 × the default `--max-in-flight`. A write takes a few operations
 /// of the store, so that many are in progress only when the store hangs.
 const MAX_BACKGROUND_WRITES: usize = 4_096;
 

@@ -4,7 +4,7 @@
 //! other users are dropped, and entries with the same id are merged. That step needs neither the time nor a policy, so it
 //! happens once, when the list arrives. All other steps are in [`decide`](super::decide).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use indexmap::map::Entry;
 use indexmap::{IndexMap, IndexSet};
@@ -62,8 +62,8 @@ pub enum Completeness {
     Capped,
 }
 
-/// Positions in [`SessionList::clients`]; `None` when the entry does not name its applications.
-pub(super) type ClientSet = Option<BTreeSet<usize>>;
+/// Positions in [`SessionList::clients`], each once and in order; `None` when the entry does not name its applications.
+pub(super) type ClientSet = Option<Vec<usize>>;
 
 /// A session of a [`SessionList`].
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ impl SessionList {
             }
             let clients = entry
                 .clients
-                .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<BTreeSet<_>>());
+                .map(|names| names.into_iter().map(|name| self.clients.insert_full(name).0).collect::<Vec<_>>());
             match self.sessions.entry(entry.id) {
                 Entry::Vacant(vacant) => {
                     let is_revocable = is_usual_id(vacant.key());
@@ -201,7 +201,7 @@ impl SessionList {
     pub fn shows(&self, id: &str, client_id: &str) -> bool {
         let listed = self.sessions.get(id).and_then(|session| self.client_sets[session.clients].as_ref());
         let client = self.clients.get_index_of(client_id);
-        listed.zip(client).is_some_and(|(clients, client)| clients.contains(&client))
+        listed.zip(client).is_some_and(|(clients, client)| clients.binary_search(&client).is_ok())
     }
 
     /// Every session, in the form in which it is shown to people.
@@ -253,8 +253,12 @@ fn is_usual_id(id: &str) -> bool {
         && id != ".."
 }
 
-/// The position of the set in the table.
-fn intern(client_sets: &mut IndexSet<ClientSet>, most_clients: &mut usize, clients: ClientSet) -> usize {
-    *most_clients = (*most_clients).max(clients.as_ref().map_or(0, BTreeSet::len));
+/// The position of the set in the table. The positions in the set may have any order.
+fn intern(client_sets: &mut IndexSet<ClientSet>, most_clients: &mut usize, mut clients: ClientSet) -> usize {
+    if let Some(clients) = &mut clients {
+        clients.sort_unstable();
+        clients.dedup();
+        *most_clients = (*most_clients).max(clients.len());
+    }
     client_sets.insert_full(clients).0
 }

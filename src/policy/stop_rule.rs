@@ -13,9 +13,10 @@ use super::session::SessionList;
 pub struct StopRule {
     version: Arc<PolicyVersion>,
     chosen_by: Option<usize>,
-    user_id: String,
-    client_id: String,
-    sid: String,
+    /// The user, the application and the session, one after the other.
+    ids: Box<str>,
+    user_id_end: usize,
+    client_id_end: usize,
     mfa: bool,
     may_revoke: bool,
 }
@@ -24,12 +25,13 @@ impl StopRule {
     /// The rule of a login under this version of its policy. `None` where the whole list is needed: a strategy that revokes
     /// chooses among all sessions, and the device of a web view may be on the last page.
     pub fn new(version: &Arc<PolicyVersion>, limit_check: &LimitCheck<'_>) -> Option<Self> {
+        let (user_id, client_id) = (limit_check.user_id(), limit_check.client_id());
         (!limit_check.may_evict() && !limit_check.is_web_view()).then(|| Self {
             version: Arc::clone(version),
             chosen_by: limit_check.chosen_by(),
-            user_id: limit_check.user_id().to_owned(),
-            client_id: limit_check.client_id().to_owned(),
-            sid: limit_check.sid().to_owned(),
+            ids: [user_id, client_id, limit_check.sid()].concat().into(),
+            user_id_end: user_id.len(),
+            client_id_end: user_id.len() + client_id.len(),
             mfa: limit_check.mfa(),
             may_revoke: limit_check.may_revoke,
         })
@@ -38,7 +40,8 @@ impl StopRule {
     /// Whether the pages so far block the login, whatever further pages show.
     pub fn is_met(&self, sessions: &SessionList, now: Timestamp) -> bool {
         let PolicyVersion::Compiled(policy) = &*self.version else { return false };
-        let (user_id, client_id, sid) = (&*self.user_id, &*self.client_id, &*self.sid);
+        let (ids, sid) = self.ids.split_at(self.client_id_end);
+        let (user_id, client_id) = ids.split_at(self.user_id_end);
         let limit_check = policy.limit_check(self.chosen_by, user_id, client_id, sid, self.mfa);
         let may_revoke = self.may_revoke;
         limit_check.is_some_and(|check| {

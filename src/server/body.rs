@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::BoxError;
+use axum::body::HttpBody;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
@@ -31,7 +32,10 @@ pub(super) fn has_type(headers: &HeaderMap, media_type: &str) -> bool {
 ///
 /// # Errors
 /// It is larger, ends early, or takes too long.
-pub(super) async fn read(body: Body, max: usize, request_id: &RequestId) -> Result<Bytes, ApiError> {
+pub(super) async fn read<B>(body: B, max: usize, request_id: &RequestId) -> Result<Bytes, ApiError>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+{
     let too_large =
         || ErrorKind::BodyTooLarge.with_message(format!("The body is larger than {max} bytes."), request_id);
     // A `Content-Length` over the limit needs no waiting.

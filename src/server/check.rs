@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{Request, State};
+use axum::body::HttpBody;
+use axum::extract::Request;
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Json, Response};
+use axum::{BoxError, Extension};
+use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -77,40 +79,46 @@ impl<'a> AnswerBody<'a> {
 }
 
 /// Answers a check. The policy's timeout starts here.
-pub(super) async fn check(
-    State(app): State<Arc<App>>,
-    Extension(request_id): Extension<RequestId>,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(super) async fn check<B>(
+    app: &Arc<App>,
+    request_id: &RequestId,
+    peer: Option<Peer>,
+    request: Request<B>,
+) -> Result<Response, ApiError>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+{
     let arrived = Instant::now();
-    let (head, body) = request.into_parts();
+    let (Parts { headers, .. }, body) = request.into_parts();
     if !app.readiness.is_serving() {
         let message = "The policies are not loaded yet. Try again in a few seconds.";
-        return Err(ErrorKind::NotReady.with_message(message, &request_id));
+        return Err(ErrorKind::NotReady.with_message(message, request_id));
     }
     let snapshot = app.checker.snapshot();
-    let view = bearer(&head.headers)
+    let view = bearer(&headers)
         .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).ok_or(ErrorKind::Unauthorized))
-        .map_err(|kind| unauthorized(&app, &head, kind, &request_id))?;
-    if !body::has_type(&head.headers, "application/json") {
+        .map_err(|kind| unauthorized(app, &headers, peer, kind, request_id))?;
+    if !body::has_type(&headers, "application/json") {
         let message = "The request is not JSON. Send Content-Type: application/json.";
-        return Err(ErrorKind::UnsupportedMediaType.with_message(message, &request_id));
+        return Err(ErrorKind::UnsupportedMediaType.with_message(message, request_id));
     }
-    if let Some(encoding) = unsupported_encoding(&head.headers) {
+    if let Some(encoding) = unsupported_encoding(&headers) {
         let message = format!("The body is encoded as {encoding}. Send UTF-8 without compression.");
-        return Err(ErrorKind::UnsupportedMediaType.with_message(message, &request_id));
+        return Err(ErrorKind::UnsupportedMediaType.with_message(message, request_id));
     }
     // A slow body holds no headers.
-    drop(head);
-    let body = body::read(body, MAX_BODY_BYTES, &request_id).await?;
+    drop(headers);
+    let body = body::read(body, MAX_BODY_BYTES, request_id).await?;
     let login = request::parse(&body).map_err(|error| match error {
-        BodyError::Encoding(message) => ErrorKind::UnsupportedMediaType.with_message(message, &request_id),
-        BodyError::Json(message) => ErrorKind::InvalidJson.with_message(message, &request_id),
-        BodyError::Shape(message) => ErrorKind::InvalidRequest.with_message(message, &request_id),
+        BodyError::Encoding(message) => ErrorKind::UnsupportedMediaType.with_message(message, request_id),
+        BodyError::Json(message) => ErrorKind::InvalidJson.with_message(message, request_id),
+        BodyError::Shape(message) => ErrorKind::InvalidRequest.with_message(message, request_id),
     })?;
+    // It shares the connection's read buffer, of which the connection would need another one while the check runs.
+    drop(body);
     // When the caller disconnects, the check continues: an eviction must not stop halfway, and the check is still counted.
     let check = {
-        let (app, running) = (Arc::clone(&app), app.checks.token());
+        let (app, running) = (Arc::clone(app), app.checks.token());
         let request_id = request_id.clone();
         async move {
             let answer = app.checker.check(&snapshot, &view, &login, request_id.as_str(), arrived).await;
@@ -119,7 +127,7 @@ pub(super) async fn check(
         }
     };
     let answer = Continued::new(Box::pin(check)).await;
-    Ok(Json(AnswerBody::new(&answer, &request_id)).into_response())
+    Ok(Json(AnswerBody::new(&answer, request_id)).into_response())
 }
 
 /// The bearer token; `None` without an `Authorization` header.
@@ -136,8 +144,14 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ErrorKind> {
 }
 
 /// The error for an unknown caller, or for a source that sent too many wrong tokens.
-fn unauthorized(app: &App, head: &Parts, kind: ErrorKind, request_id: &RequestId) -> ApiError {
-    if is_over_limit(app, head) {
+fn unauthorized(
+    app: &App,
+    headers: &HeaderMap,
+    peer: Option<Peer>,
+    kind: ErrorKind,
+    request_id: &RequestId,
+) -> ApiError {
+    if is_over_limit(app, headers, peer) {
         let message = "Too many requests with an unknown caller token came from this source. Try again in a second.";
         return ErrorKind::TooManyRequests.with_message(message, request_id);
     }
@@ -146,9 +160,9 @@ fn unauthorized(app: &App, head: &Parts, kind: ErrorKind, request_id: &RequestId
 }
 
 /// Whether the source of a request with an unknown token sent too many of them. Counts the request.
-pub(super) fn is_over_limit(app: &App, head: &Parts) -> bool {
-    let source = head.extensions.get::<Peer>().map(|Peer(address)| address.ip().into());
-    head.headers.contains_key(AUTHORIZATION) && source.is_some_and(|source| app.rejections.is_over_limit(source))
+pub(super) fn is_over_limit(app: &App, headers: &HeaderMap, peer: Option<Peer>) -> bool {
+    let source = peer.map(|Peer(address)| address.ip().into());
+    headers.contains_key(AUTHORIZATION) && source.is_some_and(|source| app.rejections.is_over_limit(source))
 }
 
 /// The name of a compression or of a character set that is not UTF-8.
@@ -166,6 +180,11 @@ fn unsupported_encoding(headers: &HeaderMap) -> Option<String> {
 /// Answers requests for other paths.
 pub(super) async fn not_found(Extension(request_id): Extension<RequestId>) -> ApiError {
     ErrorKind::NotFound.with_message("This path does not exist. Send checks to POST /check.", &request_id)
+}
+
+/// Answers requests for `/check` with other methods.
+pub(super) async fn only_post(request_id: Extension<RequestId>) -> impl IntoResponse {
+    ([(ALLOW, "POST")], method_not_allowed(request_id).await)
 }
 
 /// Answers requests with other methods.

@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::HttpBody;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Method, Request, Version};
-use axum::response::Response;
 use axum_server::tls_rustls::RustlsConfig;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -25,11 +23,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::io::InspectWriter;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
 use super::connections::ConnectionPermit;
 use super::header_lists::WrittenFrames;
 use super::metrics::{ConnectionMetrics, Ended};
+use super::routes::Routes;
 use super::strict_lines::{HeaderProgress, StrictLines};
 use super::write_deadline::WriteDeadline;
 use crate::sampler::LogSampler;
@@ -60,13 +58,13 @@ pub struct ConnectionTimeouts {
     pub write: Duration,
 }
 
-/// How requests of a socket are told from others: every request of a connection has this extension.
+/// The address that a request came from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
 /// What the connections of one listener share.
 pub(super) struct ConnectionServer {
-    pub(super) router: Router,
+    pub(super) routes: Routes,
     pub(super) tls: Option<RustlsConfig>,
     pub(super) timeouts: ConnectionTimeouts,
     pub(super) metrics: ConnectionMetrics,
@@ -102,7 +100,7 @@ impl Default for ConnectionTimeouts {
 
 impl ConnectionServer {
     pub(super) fn new(
-        router: Router,
+        routes: Routes,
         tls: Option<RustlsConfig>,
         timeouts: ConnectionTimeouts,
         metrics: ConnectionMetrics,
@@ -118,7 +116,7 @@ impl ConnectionServer {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER);
         let log = LogSampler::new(1, Duration::from_secs(60));
-        Self { router, tls, timeouts, metrics, draining, http, log }
+        Self { routes, tls, timeouts, metrics, draining, http, log }
     }
 
     /// Serves a connection to its end, which is counted when this side ended it.
@@ -178,21 +176,19 @@ impl ConnectionServer {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Arc::new(Activity { begun, in_flight: AtomicUsize::new(0), last_request: AtomicU64::new(0) });
-        let extension = Peer(peer);
         let progress = HeaderProgress::new();
         let stream = StrictLines::new(stream, Arc::clone(&progress));
         let (mut written, metrics) = (WrittenFrames::default(), self.metrics.clone());
         let stream = InspectWriter::new(stream, move |bytes: &[u8]| metrics.header_lists_rejected(written.read(bytes)));
-        let service = service_fn(|mut request: Request<Incoming>| {
+        let service = service_fn(|request: Request<Incoming>| {
             let mut in_flight = InFlight::begin(&activity, permit);
             let is_post = request.method() == Method::POST;
-            request.extensions_mut().insert(extension);
             let is_http1 = request.version() < Version::HTTP_2;
             let body_length = request.body().size_hint().exact();
-            let answer = self.router.clone().call(request);
+            let answer = self.routes.answer(request, Some(Peer(peer)));
             let progress = Arc::clone(&progress);
             async move {
-                let Ok(mut answer): Result<Response, Infallible> = answer.await;
+                let mut answer = answer.await;
                 if is_http1 && progress.answered(body_length) {
                     // A request that came before this answer was not checked, and no client needs to send one.
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -8,7 +8,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
@@ -18,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{ConnectionServer, ConnectionTimeouts};
 use super::connections::{ConnectionLimits, Connections};
 use super::metrics::ConnectionMetrics;
+use super::routes::Routes;
 use crate::sampler::LogSampler;
 
 /// How many connections the system holds until they are accepted. More than the accept loop gets behind by.
@@ -75,11 +75,11 @@ impl Listener {
     ///
     /// # Errors
     /// When the socket cannot be used.
-    pub async fn serve(self, router: Router, options: ServeOptions) -> io::Result<()> {
+    pub async fn serve(self, routes: impl Into<Routes>, options: ServeOptions) -> io::Result<()> {
         let ServeOptions { limits, timeouts, metrics, draining, drain_timeout } = options;
         let socket = tokio::net::TcpListener::from_std(self.socket)?;
         let connections = Connections::new(limits, metrics.clone());
-        let server = ConnectionServer::new(router, self.tls, timeouts, metrics.clone(), draining.clone());
+        let server = ConnectionServer::new(routes.into(), self.tls, timeouts, metrics.clone(), draining.clone());
         let server = Arc::new(server);
         let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
         let rejections = LogSampler::new(1, LOG_INTERVAL);

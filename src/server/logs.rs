@@ -36,7 +36,7 @@ pub(super) async fn receive(
     }
     let snapshot = app.checker.snapshot();
     let Some(tenant) = token(&head.headers).and_then(|token| snapshot.policy_set.log_stream(token)).cloned() else {
-        if is_over_limit(&app, &head) {
+        if is_over_limit(&app, &head.headers, head.extensions.get().copied()) {
             let message = "Too many requests with an unknown token came from this source. Try again in a second.";
             return Err(reject(ErrorKind::TooManyRequests, message));
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+#[cfg(feature = "simulator")]
+use super::concurrency::default_max_in_flight;
 use super::source::SourceConfig;
 #[cfg(feature = "simulator")]
 use crate::args::DEFAULT_MAX_CONNECTIONS;
@@ -125,7 +127,7 @@ impl ServiceConfig {
             lease_duration: Duration::ZERO,
             force_audit: false,
             force_audit_file: None,
-            max_in_flight: 1024,
+            max_in_flight: default_max_in_flight(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_connections_per_source: None,
             log_hash_key: None,

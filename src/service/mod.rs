@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, starts listeners and background tasks, and shuts them down.
 
 mod choose;
+mod concurrency;
 mod config;
 mod descriptors;
 mod error;
@@ -35,8 +36,8 @@ use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
 use crate::secret::IssuerKeys;
 use crate::server::{
-    App, ConnectionTimeouts, Listener, Rejections, ServeOptions, ServerMetrics, TlsFiles, admin_router, check_router,
-    choose_router, logs_router,
+    App, ConnectionTimeouts, Listener, Rejections, ServeOptions, ServerMetrics, TlsFiles, admin_routes, check_routes,
+    choose_routes, logs_routes,
 };
 use crate::shutdown::{Request, Shutdown, Signals};
 use crate::snapshot::{
@@ -51,6 +52,7 @@ use parts::{
 };
 use source::{CA_FILE, PROXY_CREDENTIALS, never_ends, setting};
 
+pub use concurrency::default_max_in_flight;
 pub use config::{CallerJwtConfig, ChooseConfig, ServiceConfig};
 pub use error::RunError;
 pub use source::{Source, SourceConfig};
@@ -265,7 +267,7 @@ impl Service {
         let others = [Some(ADMIN_LIMITS), logs_address.map(|_| LOGS_LIMITS), choose_address.map(|_| CHOOSE_LIMITS)];
         let others: Vec<_> = others.into_iter().flatten().collect();
         let limits = connection_limits(config.max_connections, config.max_connections_per_source, &others);
-        let serve = |part: &'static str, name: &'static str, listener: Listener, router, limits, drain_timeout| {
+        let serve = |part: &'static str, name: &'static str, listener: Listener, routes, limits, drain_timeout| {
             let options = ServeOptions {
                 limits,
                 timeouts: ConnectionTimeouts::default(),
@@ -273,21 +275,21 @@ impl Service {
                 draining: shutdown.draining.clone(),
                 drain_timeout,
             };
-            listener.serve(router, options).map_err(move |error| RunError::Ended(part, error.to_string()))
+            listener.serve(routes, options).map_err(move |error| RunError::Ended(part, error.to_string()))
         };
-        let router = check_router(Arc::clone(&app), &config.path_prefix);
-        draining_tasks.spawn(serve("the listener for checks", "checks", checks, router, limits, config.drain_timeout));
-        let router = admin_router(Arc::clone(&app));
-        draining_tasks.spawn(serve("the admin listener", "admin", admin, router, ADMIN_LIMITS, ADMIN_DRAIN_TIMEOUT));
+        let routes = check_routes(Arc::clone(&app), &config.path_prefix);
+        draining_tasks.spawn(serve("the listener for checks", "checks", checks, routes, limits, config.drain_timeout));
+        let routes = admin_routes(Arc::clone(&app));
+        draining_tasks.spawn(serve("the admin listener", "admin", admin, routes, ADMIN_LIMITS, ADMIN_DRAIN_TIMEOUT));
         if let Some((logs, address)) = logs {
             tracing::info!(%address, "listening for log streams");
-            let (part, router) = ("the listener for log streams", logs_router(Arc::clone(&app)));
-            draining_tasks.spawn(serve(part, "logs", logs, router, LOGS_LIMITS, LOGS_DRAIN_TIMEOUT));
+            let (part, routes) = ("the listener for log streams", logs_routes(Arc::clone(&app)));
+            draining_tasks.spawn(serve(part, "logs", logs, routes, LOGS_LIMITS, LOGS_DRAIN_TIMEOUT));
         }
         if let Some((choose, address)) = choose {
             tracing::info!(%address, "listening for the page on which people choose sessions");
-            let (part, router) = ("the listener for choosing sessions", choose_router(Arc::clone(&app)));
-            draining_tasks.spawn(serve(part, "choose", choose, router, CHOOSE_LIMITS, CHOOSE_DRAIN_TIMEOUT));
+            let (part, routes) = ("the listener for choosing sessions", choose_routes(Arc::clone(&app)));
+            draining_tasks.spawn(serve(part, "choose", choose, routes, CHOOSE_LIMITS, CHOOSE_DRAIN_TIMEOUT));
         }
         tracing::info!(%address, %admin_address, version = env!("CARGO_PKG_VERSION"), "listening");
         Ok(Self {

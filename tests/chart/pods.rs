@@ -104,7 +104,7 @@ fn extra_arguments_and_variables_override_the_chart() {
         let serve = with(values).serve();
         (serve.max_in_flight, serve.replicas, serve.ledger.ledger_timeout, serve.shutdown_delay(), serve.lease_name)
     };
-    let expected = (7, 9, Duration::from_secs(2), Duration::from_secs(1), "other".to_owned());
+    let expected = (Some(7), 9, Duration::from_secs(2), Duration::from_secs(1), "other".to_owned());
     assert_ne!(chosen(&[]), expected);
     let options = [
         ("max-in-flight", "7"),
@@ -125,7 +125,7 @@ fn extra_arguments_and_variables_override_the_chart() {
     assert_eq!(chosen(&[&["--set-string"], &variables[..]].concat()), expected);
     // An argument takes precedence over a variable.
     let both = [&["--set-string"], &variables[..], &["extraArgs={--max-in-flight=8}"]].concat();
-    assert_eq!(chosen(&both).0, 8);
+    assert_eq!(chosen(&both).0, Some(8));
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use axum::Router;
 use serde_json::Value;
 use session_checker::auth0::{Upstream, UpstreamOptions};
 use session_checker::check::{CheckMetrics, Checker};
@@ -14,7 +13,7 @@ use session_checker::doctor::Doctor;
 use session_checker::ledger::{Failover, Ledger, Memory};
 use session_checker::metrics::MetricRegistry;
 use session_checker::readiness::Readiness;
-use session_checker::server::{App, Rejections, ServerMetrics, check_router};
+use session_checker::server::{App, Rejections, Routes, ServerMetrics, check_routes};
 use session_checker::shutdown::Shutdown;
 use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
 use session_checker::source::read_documents;
@@ -58,8 +57,8 @@ impl Assembly {
         Self { registry, checker, coverage }
     }
 
-    /// The router for checks, with this prefix of its paths.
-    pub fn router(self, readiness: Readiness, path_prefix: &str) -> Router {
+    /// The routes for checks, with this prefix of its paths.
+    pub fn routes(self, readiness: Readiness, path_prefix: &str) -> Routes {
         let app = App {
             checker: self.checker,
             coverage: self.coverage,
@@ -72,6 +71,6 @@ impl Assembly {
             registry: self.registry,
             checks: TaskTracker::new(),
         };
-        check_router(Arc::new(app), path_prefix)
+        check_routes(Arc::new(app), path_prefix)
     }
 }

@@ -1,9 +1,8 @@
 //! The HTTP contract: the errors and their order, the callers, the policy that answers, and the fields of an answer. Nothing
-//! here needs a socket: requests go straight to the router.
+//! here needs a socket: requests go straight to the routes.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, Version};
 use futures::stream;
@@ -13,6 +12,7 @@ use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, UpstreamOpti
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{CallerAccess, TokenDigest};
 use session_checker::readiness::Readiness;
+use session_checker::server::Routes;
 use session_checker::snapshot::{ForcedAudit, ObservedState};
 use tower::ServiceExt;
 
@@ -72,11 +72,11 @@ impl Setup {
             ..ObservedState::default()
         };
         let assembly = Assembly::new(registry, upstream, observed, self.max_in_flight, documents);
-        Service(assembly.router(self.readiness, "/sessions"))
+        Service(assembly.routes(self.readiness, "/sessions"))
     }
 }
 
-struct Service(Router);
+struct Service(Routes);
 
 struct Reply {
     status: u16,

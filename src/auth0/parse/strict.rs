@@ -14,20 +14,20 @@ const MAX_DEPTH: usize = 8;
 /// The longest number that is skipped: more digits may not fit in 64 bits.
 const MAX_DIGITS: usize = 18;
 
-/// The rest of the text that is not read yet.
-struct Scanner<'a>(&'a str);
+/// The rest of the page that is not read yet. Outside of texts it has only ASCII, and each text is UTF-8.
+struct Scanner<'a>(&'a [u8]);
 
-/// Reads a page, if it is one of the usual form.
-pub(super) fn page(body: &[u8]) -> Option<Page> {
-    let mut scanner = Scanner(std::str::from_utf8(body).ok()?);
+/// Reads a page, if it is one of the usual form. Entries that name `owner` as their user keep no copy of that.
+pub(super) fn page(body: &[u8], owner: Option<&str>) -> Option<Page> {
+    let mut scanner = Scanner(body);
     let mut page = Page::default();
     scanner.space();
     scanner.object(|scanner, key| {
         match key {
-            "sessions" => {
+            b"sessions" => {
                 (page.sessions, page.entries) = (Vec::new(), 0);
                 scanner.list(|scanner| {
-                    let session = scanner.session()?;
+                    let session = scanner.session(owner)?;
                     page.entries += 1;
                     if page.entries <= MAX_PAGE_ENTRIES && !session.id.is_empty() {
                         page.sessions.push(session);
@@ -35,7 +35,7 @@ pub(super) fn page(body: &[u8]) -> Option<Page> {
                     Some(())
                 })?;
             }
-            "next" => page.next = scanner.text_or_null()?.filter(|next| !next.is_empty()).map(str::to_owned),
+            b"next" => page.next = scanner.text_or_null()?.filter(|next| !next.is_empty()).map(str::to_owned),
             _ => scanner.skip(0)?,
         }
         Some(())
@@ -45,19 +45,21 @@ pub(super) fn page(body: &[u8]) -> Option<Page> {
 }
 
 impl<'a> Scanner<'a> {
-    fn session(&mut self) -> Option<ListedSession> {
+    fn session(&mut self, owner: Option<&str>) -> Option<ListedSession> {
         let mut session = ListedSession::default();
         self.object(|scanner, key| {
             match key {
-                "id" => session.id = scanner.text_or_null()?.unwrap_or_default().to_owned(),
-                "user_id" => session.user_id = scanner.text_or_null()?.map(str::to_owned),
-                "created_at" => session.created_at = scanner.date()?,
-                "authenticated_at" => session.authenticated_at = scanner.date()?,
-                "last_interacted_at" => session.last_interacted_at = scanner.date()?,
-                "idle_expires_at" => session.idle_expires_at = scanner.date()?,
-                "expires_at" => session.expires_at = scanner.date()?,
-                "clients" => session.clients = scanner.clients()?,
-                "actor" => session.has_actor = scanner.actor()?,
+                b"id" => session.id = scanner.text_or_null()?.unwrap_or_default().to_owned(),
+                b"user_id" => {
+                    session.user_id = scanner.text_or_null()?.filter(|user| Some(*user) != owner).map(str::to_owned);
+                }
+                b"created_at" => session.created_at = scanner.date()?,
+                b"authenticated_at" => session.authenticated_at = scanner.date()?,
+                b"last_interacted_at" => session.last_interacted_at = scanner.date()?,
+                b"idle_expires_at" => session.idle_expires_at = scanner.date()?,
+                b"expires_at" => session.expires_at = scanner.date()?,
+                b"clients" => session.clients = scanner.clients()?,
+                b"actor" => session.has_actor = scanner.actor()?,
                 _ => scanner.skip(0)?,
             }
             Some(())
@@ -74,7 +76,7 @@ impl<'a> Scanner<'a> {
             let mut id = None;
             scanner.object(|scanner, key| {
                 match key {
-                    "client_id" => id = scanner.text_or_null()?,
+                    b"client_id" => id = scanner.text_or_null()?,
                     _ => scanner.skip(0)?,
                 }
                 Some(())
@@ -92,7 +94,7 @@ impl<'a> Scanner<'a> {
         let mut is_named = false;
         self.object(|scanner, key| {
             match key {
-                "sub" => is_named = scanner.text_or_null()?.is_some_and(|name| !name.is_empty()),
+                b"sub" => is_named = scanner.text_or_null()?.is_some_and(|name| !name.is_empty()),
                 _ => scanner.skip(0)?,
             }
             Some(())
@@ -101,7 +103,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn text_or_null(&mut self) -> Option<Option<&'a str>> {
-        if self.take("null") { Some(None) } else { self.text().map(Some) }
+        if self.take("null") { Some(None) } else { Some(Some(std::str::from_utf8(self.text()?).ok()?)) }
     }
 
     /// `None` inside for null and for text that is no date.
@@ -109,18 +111,17 @@ impl<'a> Scanner<'a> {
         self.text_or_null().map(|text| text.and_then(parse_rfc3339))
     }
 
-    /// Text without escapes.
-    fn text(&mut self) -> Option<&'a str> {
-        self.byte(b'"')?;
-        let end = plain_length(self.0.as_bytes());
-        let text = self.0.get(..end)?;
-        self.0 = self.0.get(end..)?;
-        self.byte(b'"')?;
-        Some(text)
+    /// Text without escapes, which is UTF-8.
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let [b'"', rest @ ..] = self.0 else { return None };
+        let (length, is_ascii) = plain_length(rest);
+        let (text, [b'"', rest @ ..]) = rest.split_at_checked(length)? else { return None };
+        self.0 = rest;
+        (is_ascii || std::str::from_utf8(text).is_ok()).then_some(text)
     }
 
     /// An object, whose values `member` reads by their keys.
-    fn object(&mut self, mut member: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
+    fn object(&mut self, mut member: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
         self.items(b'{', b'}', |scanner| {
             let key = scanner.text()?;
             scanner.space();
@@ -152,12 +153,12 @@ impl<'a> Scanner<'a> {
 
     /// Reads a value of any shape.
     fn skip(&mut self, depth: usize) -> Option<()> {
-        match self.0.as_bytes().first()? {
+        match self.0.first()? {
             b'"' => self.text().map(drop),
             b'{' if depth < MAX_DEPTH => self.object(|scanner, _| scanner.skip(depth + 1)),
             b'[' if depth < MAX_DEPTH => self.list(|scanner| scanner.skip(depth + 1)),
             b'1'..=b'9' => {
-                let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
+                let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
                 // What follows a whole number is a comma, a bracket or space; anything else is no whole number.
                 (digits <= MAX_DIGITS).then(|| self.0 = &self.0[digits..])
             }
@@ -166,42 +167,44 @@ impl<'a> Scanner<'a> {
     }
 
     fn take(&mut self, word: &str) -> bool {
-        let rest = self.0.strip_prefix(word);
+        let rest = self.0.strip_prefix(word.as_bytes());
         self.0 = rest.unwrap_or(self.0);
         rest.is_some()
     }
 
     fn byte(&mut self, byte: u8) -> Option<()> {
-        let is_next = self.0.as_bytes().first() == Some(&byte);
-        // An ASCII byte is a whole character.
-        self.0 = if is_next { self.0.get(1..)? } else { self.0 };
+        let (first, rest) = self.0.split_first()?;
+        let is_next = *first == byte;
+        self.0 = if is_next { rest } else { self.0 };
         is_next.then_some(())
     }
 
     fn space(&mut self) {
-        while let [b' ' | b'\n' | b'\r' | b'\t', ..] = self.0.as_bytes() {
-            self.0 = self.0.get(1..).unwrap_or_default();
+        while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.0 {
+            self.0 = rest;
         }
     }
 }
 
-/// The length of text until a quote, a backslash or a control character, eight bytes at a time.
-fn plain_length(text: &[u8]) -> usize {
+/// The length of text until a quote, a backslash or a control character, and whether it certainly is ASCII; eight bytes at a time.
+fn plain_length(text: &[u8]) -> (usize, bool) {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
     // In the result of each, the lowest high bit marks the first such byte; a borrow may set others above it.
     let less_than = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word & HIGHS;
     let equal_to = |word: u64, byte: u8| less_than(word ^ (ONES * u64::from(byte)), 1);
     let (words, rest) = text.as_chunks::<8>();
+    let mut high = 0;
     for (position, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
+        high |= word & HIGHS;
         let found = less_than(word, 0x20) | equal_to(word, b'"') | equal_to(word, b'\\');
         if found != 0 {
-            return position * 8 + found.trailing_zeros() as usize / 8;
+            return (position * 8 + found.trailing_zeros() as usize / 8, high == 0);
         }
     }
     let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-    words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
+    (words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len()), false)
 }
 
 #[cfg(test)]
@@ -214,7 +217,9 @@ mod tests {
         #[test]
         fn plain_length_is_that_of_a_plain_search(text in "[ -~]{0,40}|[a-c\"\\\\\\x00-\\x21\u{80}\u{7f}ß]{0,40}|(?s:.){0,40}") {
             let expected = text.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
-            prop_assert_eq!(plain_length(text.as_bytes()), expected.unwrap_or(text.len()));
+            let (length, is_ascii) = plain_length(text.as_bytes());
+            prop_assert_eq!(length, expected.unwrap_or(text.len()));
+            prop_assert!(!is_ascii || text[..length].is_ascii());
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn page(body: &str) -> Page {
-    Page::read(body.as_bytes()).unwrap()
+    Page::read(body.as_bytes(), None).unwrap()
 }
 
 fn sessions(entries: &[Value]) -> Vec<ListedSession> {
@@ -92,7 +92,7 @@ fn error_about_another_answer_repeats_none_of_it() {
         r#"{"sessions":[{"id":"auth0|1"]}"#,
         "<html>auth0|1</html>",
     ] {
-        let error = Page::read(body.as_bytes()).unwrap_err();
+        let error = Page::read(body.as_bytes(), None).unwrap_err();
         assert_eq!(error.failure, Failure::UpstreamError, "{body}");
         assert!(!error.detail.contains("auth0|1"), "{error}");
     }
@@ -313,5 +313,13 @@ fn quick_parser_reads_pages_as_auth0_sends_them() {
 fn quick_parser_leaves_what_is_not_utf_8() {
     let body = b"{\"x\":\"\xff\",\"sessions\":[{\"id\":\"s1\"}]}";
     assert!(!parsers_agree(body));
-    assert_eq!(Page::read(body).unwrap().sessions.len(), 1, "the lenient parser skips it");
+    assert_eq!(Page::read(body, None).unwrap().sessions.len(), 1, "the lenient parser skips it");
+}
+
+#[test]
+fn owner_of_the_list_is_not_kept_for_each_entry() {
+    let body = r#"{"sessions":[{"id":"a","user_id":"u"},{"id":"b","user_id":"v"},{"id":"c","user_id":""},{"id":"d"}]}"#;
+    let read = Page::read(body.as_bytes(), Some("u")).unwrap();
+    let users: Vec<_> = read.sessions.iter().map(|session| session.user_id.as_deref()).collect();
+    assert_eq!(users, [None, Some("v"), Some(""), None]);
 }

@@ -49,8 +49,8 @@ pub(super) use proxy::{Proxy, ProxyError};
 pub(super) use tls::config as tls_config;
 
 /// The most HTTP/2 connections to a tenant: with the usual 100 requests each they carry the default of `--max-in-flight`
-/// (1,024) and half as many again.
-const MAX_HTTP2_CONNECTIONS: usize = 16;
+/// (2,048) and some revocations.
+const MAX_HTTP2_CONNECTIONS: usize = 24;
 /// The most HTTP/1.1 connections to a tenant, each with one request. Only gateways speak it: Auth0 speaks HTTP/2. It leaves most of
 /// the usual 1,024 file descriptors to the rest of the process.
 const MAX_HTTP1_CONNECTIONS: usize = 256;

@@ -43,7 +43,7 @@ fn entries_with_one_id_are_merged_with_all_clients() {
 
 /// How many applications the sets of a list hold together: what joining costs.
 fn joined_clients(list: &SessionList) -> usize {
-    list.client_sets().flatten().map(std::collections::BTreeSet::len).sum()
+    list.client_sets().flatten().map(Vec::len).sum()
 }
 
 #[test]

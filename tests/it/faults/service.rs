@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
 use session_checker::readiness::Readiness;
+use session_checker::server::Routes;
 use session_checker::snapshot::ObservedState;
 use tower::ServiceExt;
 
@@ -28,7 +28,7 @@ pub struct Cell {
 
 /// A service with a policy and a tenant for each cell.
 pub struct Service {
-    router: Router,
+    routes: Routes,
 }
 
 fn domain(number: usize) -> String {
@@ -65,7 +65,7 @@ impl Service {
             documents.push(policy(&format!("policy-{number}"), more));
         }
         let assembly = Assembly::new(registry, upstream, ObservedState::default(), 16, &documents);
-        Self { router: assembly.router(Readiness::default(), "") }
+        Self { routes: assembly.routes(Readiness::default(), "") }
     }
 
     /// Sends the check of a cell. Returns the status and the body.
@@ -77,7 +77,7 @@ impl Service {
             .header("authorization", format!("Bearer {TOKEN}"))
             .body(Body::from(body.to_string()))
             .unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.routes.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap_or_default())

@@ -1,4 +1,5 @@
-//! Middleware of the routers: request id, span, metrics, the `Host` header, and an answer when a handler panics.
+//! The routes of a listener, and what every request gets: request id, span, metrics, the check of `Host`, and an answer when a
+//! handler panics.
 //!
 //! The panic is caught with `catch_unwind` of `futures`, as `tower-http`'s catch-panic layer does. The layer itself is not used:
 //! it boxes the body of every answer once more, and its answer cannot carry the request id.
@@ -11,21 +12,24 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::HttpBody;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::header::{CONNECTION, HOST};
 use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{BoxError, Router};
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceId};
 use opentelemetry_http::HeaderExtractor;
-use tower::{Layer, Service, layer::layer_fn};
+use tower::Service;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::app::App;
+use super::check;
 use super::connection::Peer;
 use super::error::{ErrorKind, Rejection};
 use super::request_id::{self, RequestId};
@@ -34,62 +38,114 @@ use crate::telemetry::RequestContext;
 /// The header that carries the caller's trace (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
 
-/// Gives each request its id and span, and counts it.
+/// What a listener serves: its router, and what every request gets around it.
 ///
-/// A plain service, because `middleware::from_fn` allocates three times more for each request.
+/// It is no layer of the router, because axum clones and boxes the service of a route for each layer and each request. For the
+/// same reason a check does not go through the router.
 #[derive(Clone)]
-pub(super) struct Observed<S> {
-    inner: S,
-    app: Arc<App>,
+pub struct Routes(Arc<Inner>);
+
+struct Inner {
+    /// Counts and logs the requests. `None` for the admin listener.
+    app: Option<Arc<App>>,
+    router: Router,
+    /// The path before each route: an ingress without rewrites sends the path that it matches.
+    path_prefix: Box<str>,
+    /// The paths of the routes, and their labels.
+    labels: &'static [(&'static str, &'static str)],
 }
 
-/// Makes an [`Observed`] of the service of a route.
-pub(super) fn observe<S>(app: &Arc<App>) -> impl Layer<S, Service = Observed<S>> + Clone + use<S> {
-    let app = Arc::clone(app);
-    layer_fn(move |inner| Observed { inner, app: Arc::clone(&app) })
+/// The label of the route for checks.
+pub(super) const CHECK: &str = "/check";
+
+impl Routes {
+    /// Observes the requests of a router. Callers choose the path: one that is not in `labels` must not become a label.
+    pub(super) fn observed(
+        app: Arc<App>,
+        router: Router,
+        path_prefix: &str,
+        labels: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        Self(Arc::new(Inner { app: Some(app), router, path_prefix: path_prefix.into(), labels }))
+    }
+
+    /// Answers a request that came from `peer`. In a box, because a connection has a place for its future also while it is idle.
+    pub(super) fn answer<B>(&self, request: Request<B>, peer: Option<Peer>) -> BoxFuture<'static, Response>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            match &inner.app {
+                Some(app) => respond(&inner, app, request, peer).await,
+                None => inner.route(request).await,
+            }
+        })
+    }
 }
 
-impl<S> Service<Request> for Observed<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
-{
+impl From<Router> for Routes {
+    /// Leaves everything to the router.
+    fn from(router: Router) -> Self {
+        Self(Arc::new(Inner { app: None, router, path_prefix: "".into(), labels: &[] }))
+    }
+}
+
+impl Service<Request> for Routes {
     type Response = Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        // The one that is ready; the clone takes its place.
-        let ready = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, ready);
-        respond(Arc::clone(&self.app), request, inner).map(Ok).boxed()
+        self.answer(request, None).map(Ok).boxed()
     }
 }
 
-async fn respond<S>(app: Arc<App>, mut request: Request, mut inner: S) -> Response
+impl Inner {
+    /// The route of a path as a label.
+    fn label(&self, path: &str) -> &'static str {
+        let label = |path: &str| self.labels.iter().find(|(known, _)| *known == path).map(|(_, label)| *label);
+        let below_prefix = || path.strip_prefix(&*self.path_prefix).and_then(label);
+        label(path).or_else(below_prefix).unwrap_or("other")
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.router.clone().call(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+async fn respond<B>(routes: &Inner, app: &Arc<App>, mut request: Request<B>, peer: Option<Peer>) -> Response
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let begun = Instant::now();
     let _in_flight = app.metrics.request_begun();
     let request_id = RequestId::of(request.headers());
-    request.extensions_mut().insert(request_id.clone());
-    let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
-    let peer = request.extensions().get::<Peer>().copied();
+    let route = routes.label(request.uri().path());
     let has_body = !request.body().is_end_stream();
     let method = method_label(request.method());
     let is_http1 = request.version() <= Version::HTTP_11;
     let (span, trace_id) = begin_span(request.headers(), method, route, &request_id);
     let context = RequestContext::new(request_id.to_shared(), trace_id);
 
-    // A layer for the check of `Host` alone would cost four allocations.
     let handled = async {
-        match has_required_host(&request) {
-            true => inner.call(request).await.unwrap_or_else(|never| match never {}),
-            false => host_error(&request_id),
+        if !has_required_host(&request) {
+            host_error(&request_id)
+        } else if route == CHECK && request.method() == Method::POST {
+            check::check(app, &request_id, peer, request).await.unwrap_or_else(IntoResponse::into_response)
+        } else {
+            request.extensions_mut().insert(request_id.clone());
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            routes.route(request).await
         }
     };
     let handled = context.scope(AssertUnwindSafe(handled).catch_unwind().instrument(span.clone())).await;
@@ -124,7 +180,7 @@ where
 }
 
 /// Rejects requests without `Host` and with several: what stands before this service may have understood another one. For
-/// routers without [`observe`], which does so itself.
+/// routers without [`Routes::observed`], which does so itself.
 pub(super) async fn require_host(request: Request, next: Next) -> Response {
     match has_required_host(&request) {
         true => next.run(request).await,
@@ -132,25 +188,13 @@ pub(super) async fn require_host(request: Request, next: Next) -> Response {
     }
 }
 
-fn has_required_host(request: &Request) -> bool {
+fn has_required_host<B>(request: &Request<B>) -> bool {
     let hosts = request.headers().get_all(HOST).iter().count();
     (usize::from(request.version() == Version::HTTP_11)..=1).contains(&hosts)
 }
 
 fn host_error(request_id: &RequestId) -> Response {
     ErrorKind::BadRequest.with_message("The request must have exactly one Host header.", request_id).into_response()
-}
-
-/// The route as a label. Callers choose the path: one that is not a route must not become a label. The prefix of a path and
-/// its last slash do not make another route.
-fn route_label(path: &str) -> &'static str {
-    match path.trim_end_matches('/') {
-        path if path.ends_with("/check") => "/check",
-        path if path.ends_with("/healthz") => "/healthz",
-        "/logs" => "/logs",
-        "/choose" | "/choose/style.css" => "/choose",
-        _ => "other",
-    }
 }
 
 /// A server span by the OpenTelemetry conventions for HTTP, which continues the caller's trace if the request has one; and the
