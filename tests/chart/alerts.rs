@@ -46,13 +46,13 @@ fn cluster_labels_are_in_every_grouping_and_text() {
     }
 }
 
-/// What promtool says about tests/alerts/clusters.yaml with the rules of these values.
-fn promtool(values: &[&str]) -> Result<(), String> {
+/// What promtool says about a file of tests/alerts with the rules of these values.
+fn promtool(tests: &str, values: &[&str]) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.yaml");
     std::fs::write(&rules, spec(values).to_string()).unwrap();
-    let tests = std::fs::read_to_string(chart().join("../../tests/alerts/clusters.yaml")).unwrap();
-    let file = folder.path().join("clusters_test.yaml");
+    let tests = std::fs::read_to_string(chart().join("../../tests/alerts").join(tests)).unwrap();
+    let file = folder.path().join("rules_test.yaml");
     std::fs::write(&file, tests.replace("[RULES]", &format!("[{}]", rules.display()))).unwrap();
     let output = Command::new("promtool").args(["test", "rules"]).arg(&file).output().expect("promtool is installed");
     let said = [output.stdout, output.stderr].concat();
@@ -62,10 +62,23 @@ fn promtool(values: &[&str]) -> Result<(), String> {
 #[test]
 #[ignore = "needs Helm and promtool: make chart-test"]
 fn alerts_of_several_clusters_are_told_apart() {
-    promtool(&["metrics.prometheusRule.clusterLabels={cluster}"]).unwrap();
+    promtool("clusters.yaml", &["metrics.prometheusRule.clusterLabels={cluster}"]).unwrap();
     // Without the label the rules would mix the clusters: this is what the tests above are sensitive to.
-    let mixed = promtool(&[]).unwrap_err();
+    let mixed = promtool("clusters.yaml", &[]).unwrap_err();
     for alert in ["SessionCheckerDown", "SessionCheckerManyLoginsBlocked", "SessionCheckerReplicasDisagree"] {
         assert!(mixed.contains(alert), "{mixed}");
     }
+}
+
+#[test]
+#[ignore = "needs Helm and promtool: make chart-test"]
+fn alerts_link_to_the_dashboard_of_the_release() {
+    let url = "metrics.prometheusRule.grafanaUrl=https://grafana.example.com/";
+    let uid = "metrics.dashboard.uid=two";
+    promtool("dashboard_url.yaml", &[url, uid]).unwrap();
+    let manifests = with(&["metrics.dashboard.enabled=true", uid]);
+    let maps = manifests.of("ConfigMap");
+    let map = maps.iter().find(|map| map["metadata"]["labels"]["grafana_dashboard"] == "1").unwrap();
+    let dashboard: Value = serde_json::from_str(map["data"]["session-checker.json"].as_str().unwrap()).unwrap();
+    assert_eq!(dashboard["uid"], "two");
 }
