@@ -1,6 +1,7 @@
 //! Limits under load: replicas in separate processes, a real Redis, and a tenant with Auth0's published rate limit. Each promise is
 //! tested for seconds here, and for minutes by `make soak`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -192,9 +193,13 @@ async fn storm(users_a_second: u64, seconds: u64, share: f64) {
     let answers = checks.join_all().await;
     let took = began.elapsed().as_secs_f64();
 
-    let count = |word: &str| answers.iter().filter(|reason| *reason == word).count();
-    let (decided, rate_limited, late) = (count("within_limit"), count("rate_limited"), count("upstream_timeout"));
-    assert_eq!(decided + rate_limited + late, answers.len(), "every answer is one of these");
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    answers.iter().for_each(|reason| *reasons.entry(reason).or_default() += 1);
+    let count = |reason: &str| reasons.get(reason).copied().unwrap_or(0);
+    let (decided, rate_limited) = (count("within_limit"), count("rate_limited"));
+    // A tenant of this process that has no core for half a second does not answer a ping in time, so that it looks dead.
+    let late = count("upstream_timeout") + count("upstream_unreachable");
+    assert_eq!(decided + rate_limited + late, answers.len(), "every answer is one of these: {reasons:?}");
     // What the machine was too busy for is late. The load itself makes nothing late, and leaves no request of the budget unused.
     let most = 50.0 + 16.0 * took;
     let sent = tenant.count(Operation::List) as f64;
