@@ -1,5 +1,7 @@
 //! Paths of the Management API, with each id as one segment.
 
+use hyper::http::Uri;
+use hyper::http::uri::{self, Authority, PathAndQuery, Scheme};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::Error;
@@ -44,6 +46,17 @@ fn with_segment(before: &str, id: &str, after: &str) -> Result<String, Error> {
     path.extend(utf8_percent_encode(id, RESERVED));
     path.push_str(after);
     Ok(path)
+}
+
+/// The URI of an encoded absolute path with its query, below the path of a base. `None` when it is none.
+pub(super) fn uri((scheme, authority): (Scheme, Authority), base: &str, target: &str) -> Option<Uri> {
+    let target = match base.trim_end_matches('/') {
+        "" => PathAndQuery::try_from(target),
+        base => PathAndQuery::try_from([base, target].concat()),
+    };
+    let mut parts = uri::Parts::default();
+    (parts.scheme, parts.authority, parts.path_and_query) = (Some(scheme), Some(authority), Some(target.ok()?));
+    Uri::from_parts(parts).ok()
 }
 
 #[cfg(test)]

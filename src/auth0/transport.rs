@@ -11,8 +11,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, USER_AGENT};
-use hyper::http::uri::{self, Authority, PathAndQuery, Scheme};
-use hyper::http::{HeaderMap, Method, StatusCode, Uri};
+use hyper::http::uri::{Authority, Scheme};
+use hyper::http::{HeaderMap, Method, StatusCode};
 use opentelemetry_http::HeaderInjector;
 use reqwest::{Client, Url};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -26,6 +26,7 @@ use super::error::{Error, with_causes};
 use super::limiter::{Permit, TenantLimiter};
 use super::memory::Charge;
 use super::observer::{ConnectionEnd, Observer, Outcome};
+use super::path;
 use super::pool::{Broken, ConnectError, Pool, PooledPlace, ProxyError, Response};
 use super::rate_limit_headers::{RateLimit, date};
 use crate::clock::ServiceClock;
@@ -179,17 +180,10 @@ impl Endpoint {
         target: &str,
         authorization: HeaderValue,
     ) -> Result<TenantRequest, Error> {
+        let uri = path::uri(self.origin.clone(), self.base.path(), target);
         let invalid = || Error::new(Failure::UpstreamError, "the request to the Management API is not valid HTTP");
-        let (scheme, authority) = self.origin.clone();
-        let target = match self.base.path().trim_end_matches('/') {
-            "" => PathAndQuery::try_from(target),
-            base => PathAndQuery::try_from([base, target].concat()),
-        };
-        let mut uri = uri::Parts::default();
-        (uri.scheme, uri.authority) = (Some(scheme), Some(authority));
-        uri.path_and_query = Some(target.map_err(|_| invalid())?);
         let mut request = hyper::Request::new(());
-        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| invalid())?;
+        *request.uri_mut() = uri.ok_or_else(invalid)?;
         *request.method_mut() = operation.method();
         let headers = request.headers_mut();
         headers.reserve(6);
