@@ -84,13 +84,11 @@ impl Target {
             _ => return Err(TargetError::NotFound),
         };
         let operation = methods.iter().find(|(known, _)| known == method).map(|(_, operation)| *operation);
-        let operation = operation.ok_or_else(|| {
-            TargetError::MethodNotAllowed(match methods.len() {
-                3 => "GET, DELETE, PATCH",
-                2 => "GET, DELETE",
-                _ => "POST",
-            })
-        })?;
+        let operation = operation.ok_or(TargetError::MethodNotAllowed(match methods.len() {
+            3 => "GET, DELETE, PATCH",
+            2 => "GET, DELETE",
+            _ => "POST",
+        }))?;
         let subject = percent_decode_str(subject).decode_utf8().map_err(|_| TargetError::BadId)?.into_owned();
         Ok(Self { operation, subject })
     }

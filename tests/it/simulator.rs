@@ -672,7 +672,7 @@ async fn unknown_paths_are_404_and_unknown_methods_405() {
     }
     for (method, path, allow) in [
         (Method::POST, "users/u/sessions", "GET, DELETE"),
-        (Method::PUT, "sessions/s", "GET, DELETE"),
+        (Method::PUT, "sessions/s", "GET, DELETE, PATCH"),
         (Method::GET, "sessions/s/revoke", "POST"),
     ] {
         let response = tenant.request(method, path).send().await.unwrap();
