@@ -21,7 +21,7 @@ const MAX_BODY: usize = 2 * MAX_BYTES + 1024;
 
 /// What a browser reads whose login does not wait any more.
 const OVER: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>This login is over</title>\
-                    <link rel=stylesheet href=/style.css><main><h1>This login is over</h1>\
+                    <link rel=icon href=/icon.svg><link rel=stylesheet href=/style.css><main><h1>This login is over</h1>\
                     <p>It has continued already, or the scenario was played again. <a href=/>Open the playground</a></main>";
 
 /// A login that comes back.
