@@ -187,12 +187,18 @@ impl Policy {
     /// The OAuth scopes that a Management API token needs for this policy. A revoked session's refresh tokens are revoked
     /// too.
     pub fn oauth_scopes(&self) -> &'static [&'static str] {
-        match self.strategy {
-            Strategy::Deny => &["read:sessions"],
-            Strategy::RevokeOldest
-            | Strategy::RevokeLeastRecentlyUsed
-            | Strategy::RevokeNextToExpire
-            | Strategy::Ask => &["read:sessions", "delete:sessions", "delete:refresh_tokens"],
+        self.strategy.oauth_scopes()
+    }
+}
+
+impl Strategy {
+    /// The OAuth scopes that a Management API token needs for this strategy.
+    pub const fn oauth_scopes(self) -> &'static [&'static str] {
+        match self {
+            Self::Deny => &["read:sessions"],
+            Self::RevokeOldest | Self::RevokeLeastRecentlyUsed | Self::RevokeNextToExpire | Self::Ask => {
+                &["read:sessions", "delete:sessions", "delete:refresh_tokens"]
+            }
         }
     }
 

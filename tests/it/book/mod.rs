@@ -1,6 +1,7 @@
 //! The book: its generated pages are those of the program, and each page is reachable and names only what exists.
 
 mod alerts;
+mod auth0_as_code;
 mod commands;
 mod examples;
 mod fields;
