@@ -12,7 +12,7 @@ pub(super) const MAX_AT_ONCE: usize = 8;
 
 /// The keys of steps.
 pub(super) const KEYS: [&str; 9] =
-    ["sign in", "choose", "sign out", "close browser", "at once", "has session", "pass", "auth0", "service"];
+    ["sign in", "sign out", "close browser", "choose", "at once", "has session", "pass", "auth0", "service"];
 
 const CHOICE_FORM: &str = "write PERSON on DEVICE ends DEVICE, or PERSON on DEVICE cancels";
 
