@@ -44,7 +44,7 @@ pub async fn run(args: Args) -> Result<u8, RunError> {
         #[cfg(feature = "simulator")]
         // Without telemetry: what the services of the scenarios log and record is no output of the command.
         Command::Test(args) => return Box::pin(test::run(args)).await,
-        Command::Sessions(command) => with_telemetry(format, "warn", sessions::run(*command)).await,
+        Command::Sessions(command) => Box::pin(with_telemetry(format, "warn", sessions::run(*command))).await,
         Command::Serve(args) => {
             with_telemetry(format, "info,kube_client=off,kube_runtime=off", serve::run(*args)).await
         }
