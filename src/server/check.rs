@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::app::App;
 use super::body;
-use super::connection::Peer;
 use super::error::{ApiError, ErrorKind};
+use super::peer::Peer;
 use super::request::{self, BodyError};
 use super::request_id::RequestId;
 use crate::continued::Continued;

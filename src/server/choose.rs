@@ -70,6 +70,7 @@ struct Answer<'a> {
 }
 
 /// A cookie to set: its name and value.
+#[derive(Clone, Copy)]
 struct Cookie<'a>(&'static str, &'a str);
 
 /// Shows the sessions of a ticket.

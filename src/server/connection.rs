@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::connections::ConnectionPermit;
 use super::header_lists::WrittenFrames;
 use super::metrics::{ConnectionMetrics, Ended};
+use super::peer::Peer;
 use super::routes::Routes;
 use super::strict_lines::{HeaderProgress, StrictLines};
 use super::write_deadline::WriteDeadline;
@@ -57,10 +58,6 @@ pub struct ConnectionTimeouts {
     /// While an answer is written and the peer reads nothing.
     pub write: Duration,
 }
-
-/// The address that a request came from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
 
 /// What the connections of one listener share.
 pub(super) struct ConnectionServer {

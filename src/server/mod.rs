@@ -13,6 +13,7 @@ mod listener;
 mod logs;
 mod metrics;
 mod openapi;
+mod peer;
 mod rejections;
 mod request;
 mod request_id;

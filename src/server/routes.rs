@@ -30,8 +30,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::app::App;
 use super::check;
-use super::connection::Peer;
 use super::error::{ErrorKind, Rejection};
+use super::peer::Peer;
 use super::request_id::{self, RequestId};
 use crate::telemetry::RequestContext;
 

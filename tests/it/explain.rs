@@ -165,6 +165,6 @@ async fn update_of_a_session_is_that_of_auth0() {
     ] {
         assert_eq!(update("u-old", wrong.clone()).await.0, 400, "{wrong}");
     }
-    assert_eq!(update("u-old", Value::from(json!({ "session_metadata": null }))).await.0, 200);
+    assert_eq!(update("u-old", json!({ "session_metadata": null })).await.0, 200);
     assert_eq!(metadata(tenant.sessions_of("u")), json!({}));
 }

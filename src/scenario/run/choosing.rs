@@ -56,7 +56,7 @@ impl ScenarioRun {
         let (at, _) = self.waiting.iter().find(|(_, waiting)| waiting.state == state)?;
         let person = self.scenario.person(&at.person)?;
         let sessions = self.setup.tenant.sessions_of(&person.user_id);
-        let living: HashSet<&str> = sessions.iter().map(|session| session.id()).collect();
+        let living: HashSet<&str> = sessions.iter().map(simulator::Session::id).collect();
         let lanes = self.lanes.all().iter().filter(|lane| lane.person == person.name);
         let ended = lanes.filter(|lane| lane.ended.is_none() && !living.contains(lane.id.as_str()));
         let ended = ended.map(|lane| {
