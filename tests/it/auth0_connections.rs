@@ -255,17 +255,17 @@ async fn connections_are_bounded_and_the_surplus_waits() {
     peer.requests.store(0, Ordering::SeqCst);
     peer.answers.send_replace(false);
     let context = late().into();
-    let lists = join_all((0..40).map(|_| client.list_sessions(USER, &context)));
+    let lists = join_all((0..60).map(|_| client.list_sessions(USER, &context)));
     let release = async {
-        peer.reached(32).await;
+        peer.reached(48).await;
         // Of the surplus none is sent: it waits here for a free stream.
         sleep(Duration::from_millis(50)).await;
-        assert_eq!((peer.requests(), peer.connections()), (32, 16));
+        assert_eq!((peer.requests(), peer.connections()), (48, 24));
         peer.answers.send_replace(true);
     };
     let (lists, ()) = tokio::join!(lists, release);
     assert!(lists.iter().all(Result::is_ok));
-    assert_eq!(peer.connections(), 16);
+    assert_eq!(peer.connections(), 24);
     assert!(recorder.lines().contains(&"connection wait".to_owned()));
 }
 
