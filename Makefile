@@ -2,7 +2,7 @@
 # nginx and wrk. If a tool is missing, the target says what it skipped; with CI=true it fails.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench instructions bench-controller demo action-test browser-test choose-test crd chart chart-test alerts-test image-lint e2e-build e2e book ci
+.PHONY: help test test-oldest soak abuse fuzz lint deny advisories bench instructions bench-controller demo action-test browser-test choose-test crd chart coordinates chart-test alerts-test image-lint e2e-build e2e book ci
 
 CARGO ?= cargo
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -125,6 +125,10 @@ chart: ## Generate the READMEs of the charts, and the RBAC manifests of the test
 	for scope in namespaced named cluster; do \
 	  $(RENDER) -f $(CHART)/ci/rbac-$$scope-values.yaml -s templates/rbac.yaml > tests/control-plane/rbac/$$scope.yaml; \
 	done
+
+coordinates: ## Write the address of the repository, from Cargo.toml, into charts, alerts, dashboards and documentation
+	.ci/coordinates
+	$(MAKE) chart
 
 chart-test: ## Lint, render and score the chart, and test the rendered manifests
 	@for tool in helm helm-docs kube-score checkov promtool glua; do command -v $$tool >/dev/null || { $(call missing,$$tool,$(CHART_TOOLS)); exit; }; done; \

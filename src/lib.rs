@@ -50,6 +50,7 @@
 //! | [`clock`] | the time of decisions and of what is kept |
 //! | `sampler`, `backoff`, `loose_json` | bounds how often something happens; pauses between tries; reads JSON of any shape |
 //! | `continued` | work that is finished although nobody waits for it any more |
+//! | [`book`] | addresses in the documentation, for messages |
 //!
 //! Modules import only modules below them in this order, and `tests/it/walls.rs` enforces this. The specification is in
 //! `docs/design`: `architecture.md`, `decision.md` and `contract.md`.
@@ -57,6 +58,7 @@
 pub mod args;
 pub mod auth0;
 mod backoff;
+pub mod book;
 pub mod check;
 pub mod choose;
 pub mod cli;

@@ -14,6 +14,7 @@ use super::sessions::{describe, describe_json};
 use super::source::source_config;
 use crate::args::{BLOCKED, CheckArgs, OutputFormat, UNDECIDED};
 use crate::auth0::read_sessions;
+use crate::book;
 use crate::check::{DryRun, Hypothesis, dry_run};
 use crate::policy::{
     Answer, LimitScope, Login, LoginContext, PolicyVersion, Reason, SessionList, SessionRole, SessionView,
@@ -247,5 +248,6 @@ fn sentence(answer: &Answer) -> String {
     if answer.revoke_session {
         text += " The Action ends the session.";
     }
-    text + "\n"
+    let reason = answer.audited_reason.unwrap_or(answer.reason);
+    text + "\nSee " + &book::reason(reason.as_str()) + "\n"
 }

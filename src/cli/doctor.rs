@@ -75,7 +75,8 @@ fn text(examination: &Examination, quiet: bool) -> String {
                 ExamStatus::Problem => "PROBLEM",
             };
             let remedy = line.remedy.as_ref().map_or_else(String::new, |remedy| format!("\n        {remedy}"));
-            format!("{status} {}: {}: {}{remedy}\n", line.subject, line.step, line.detail)
+            let help = line.help.as_ref().map_or_else(String::new, |help| format!("\n        see {help}"));
+            format!("{status} {}: {}: {}{remedy}{help}\n", line.subject, line.step, line.detail)
         })
         .collect();
     let problems = examination.lines.iter().filter(|line| line.status == ExamStatus::Problem).count();

@@ -1,6 +1,6 @@
 //! `session-checker validate`: validates the policies and Secrets in files and folders.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{is_stdin, read_input};
 use crate::args::{ReportFormat, ValidateArgs};
+use crate::book;
 use crate::crd;
 use crate::service::RunError;
 use crate::source::{unread_policies, yaml_files};
@@ -112,12 +113,17 @@ fn text(validation: &Validation) -> String {
         .policies
         .iter()
         .map(|policy| format!("{}:{}: SessionPolicy {} is valid\n", policy.file, policy.line, policy.name));
-    problems.chain(policies).collect()
+    let kinds: BTreeSet<ProblemKind> = validation.problems.iter().map(|problem| problem.kind).collect();
+    let help = kinds.into_iter().map(|kind| format!("see {}\n", book::problem_kind(kind.as_str())));
+    problems.chain(policies).chain(help).collect()
 }
 
 fn json(validation: &Validation) -> Value {
     let mut value = json!(validation);
     value["valid"] = validation.is_valid().into();
+    for (written, problem) in value["problems"].as_array_mut().into_iter().flatten().zip(&validation.problems) {
+        written["help"] = book::problem_kind(problem.kind.as_str()).into();
+    }
     value
 }
 
@@ -125,7 +131,10 @@ fn json(validation: &Validation) -> Value {
 fn sarif(validation: &Validation) -> Value {
     let rules: Vec<Value> = ProblemKind::ALL
         .iter()
-        .map(|kind| json!({ "id": kind.as_str(), "shortDescription": { "text": kind.description() } }))
+        .map(|kind| {
+            let (id, help) = (kind.as_str(), book::problem_kind(kind.as_str()));
+            json!({ "id": id, "shortDescription": { "text": kind.description() }, "helpUri": help })
+        })
         .collect();
     let results: Vec<Value> = validation.problems.iter().map(sarif_result).collect();
     json!({

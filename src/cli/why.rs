@@ -10,6 +10,7 @@ use serde_json::json;
 use super::admin::ask;
 use super::sessions::{device, time};
 use crate::args::{HashArgs, OutputFormat, WhyArgs};
+use crate::book;
 use crate::decisions::{DecisionRecord, keep_latest};
 use crate::doctor::in_words;
 use crate::service::RunError;
@@ -94,6 +95,8 @@ fn describe(record: &DecisionRecord) -> String {
         let _ = write!(text, " (with mode Enforce: {reason})");
     }
     let _ = writeln!(text, ", request {}", record.request_id);
+    let reason = record.audited_reason.as_ref().unwrap_or(&record.reason);
+    let _ = writeln!(text, "  see {}", book::reason(reason));
     let _ = writeln!(text, "  user {}, application {}", record.user, record.client_id);
     match &record.policy {
         None => text += "  no policy applied\n",

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::book;
 use crate::policy::{Condition, ConditionStatus, Mode, ObjectName, PolicyReport};
 use crate::redis::Redis;
 use crate::snapshot::Snapshot;
@@ -24,6 +25,30 @@ const KEPT_FOR: Duration = Duration::from_secs(10);
 const CONCURRENT_TENANTS: usize = 8;
 /// A check that is longer ago than this is worth a look: most tenants have logins every day.
 const QUIET_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// The steps. The documentation explains each.
+pub const STEPS: [&str; 20] = [
+    "read",
+    "policies",
+    "forced audit",
+    "accepted",
+    "callers",
+    "credential",
+    "mode",
+    "values",
+    "last check",
+    "log stream",
+    "name",
+    "proxy",
+    "connection",
+    "TLS",
+    "token",
+    "clock",
+    "scopes",
+    "plan",
+    "rate limit",
+    "round trip",
+];
 
 /// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +75,9 @@ pub struct ExamLine {
     pub detail: String,
     /// What to do, unless all is well.
     pub remedy: Option<String>,
+    /// Where the documentation explains the step, unless all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 /// All steps.
@@ -82,7 +110,9 @@ pub struct Doctor {
 
 impl ExamLine {
     fn new(subject: &str, step: &'static str, status: ExamStatus, detail: impl Into<String>) -> Self {
-        Self { subject: subject.to_owned(), step: step.into(), status, detail: detail.into(), remedy: None }
+        debug_assert!(STEPS.contains(&step), "{step} is in no list of steps");
+        let help = (status != ExamStatus::Ok).then(|| book::doctor_step(step));
+        Self { subject: subject.to_owned(), step: step.into(), status, detail: detail.into(), remedy: None, help }
     }
 
     fn ok(subject: &str, step: &'static str, detail: impl Into<String>) -> Self {

@@ -38,7 +38,7 @@ use tokio::sync::{Mutex, watch};
 use crate::scenario::{MAX_STEPS, Scenario, ScenarioRun, ScenarioStep, StepRecord, check_policy};
 
 /// The scenes of the menu: the file, and its text. The first one is shown at the start.
-const SCENES: [&str; 7] = [
+const SCENES: [&str; 18] = [
     include_str!("../../examples/scenarios/first.yaml"),
     include_str!("../../examples/scenarios/choose.yaml"),
     include_str!("../../examples/scenarios/closed-browser.yaml"),
@@ -46,6 +46,17 @@ const SCENES: [&str; 7] = [
     include_str!("../../examples/scenarios/at-once.yaml"),
     include_str!("../../examples/scenarios/auth0-down.yaml"),
     include_str!("../../examples/scenarios/audit.yaml"),
+    include_str!("../../examples/scenarios/enforce.yaml"),
+    include_str!("../../examples/scenarios/deny.yaml"),
+    include_str!("../../examples/scenarios/revoke-oldest.yaml"),
+    include_str!("../../examples/scenarios/revoke-least-recently-used.yaml"),
+    include_str!("../../examples/scenarios/revoke-next-to-expire.yaml"),
+    include_str!("../../examples/scenarios/revoke-requires-mfa.yaml"),
+    include_str!("../../examples/scenarios/ask.yaml"),
+    include_str!("../../examples/scenarios/keep-place.yaml"),
+    include_str!("../../examples/scenarios/count-others.yaml"),
+    include_str!("../../examples/scenarios/active-within.yaml"),
+    include_str!("../../examples/scenarios/recheck-after.yaml"),
 ];
 
 /// The playground, which all tabs share.

@@ -189,6 +189,11 @@ impl Policy {
     pub fn oauth_scopes(&self) -> &'static [&'static str] {
         self.strategy.oauth_scopes()
     }
+
+    /// The OAuth scopes that the policy uses when the token has them, and works without.
+    pub fn optional_scopes(&self) -> &'static [&'static str] {
+        if self.explain_evictions && self.strategy != Strategy::Deny { &["update:sessions"] } else { &[] }
+    }
 }
 
 impl Strategy {
@@ -200,11 +205,6 @@ impl Strategy {
                 &["read:sessions", "delete:sessions", "delete:refresh_tokens"]
             }
         }
-    }
-
-    /// The OAuth scopes that the policy uses when the token has them, and works without.
-    pub fn optional_scopes(&self) -> &'static [&'static str] {
-        if self.explain_evictions && self.strategy != Strategy::Deny { &["update:sessions"] } else { &[] }
     }
 }
 

@@ -18,7 +18,8 @@
 //! ```text
 //!  text ──parse──▶ Scenario ──▶ ScenarioRun ──▶ Simulator: sessions, logins, faults
 //!    ▲                │             │    └────▶ Service: POST /check, over a socket
-//!    └─────write──────┘             └──▶ RunState, LoginRecord: what happened
+//!    └─────write──────┘             ├──▶ RunState, LoginRecord: what happened
+//!                                   └──▶ Timeline: the same as a picture
 //! ```
 //!
 //! The playground of the demo plays scenarios and keeps one in its link, and `session-checker test` compares them with what they
@@ -46,6 +47,7 @@ mod schema;
 mod setup;
 mod state;
 mod steps;
+mod timeline;
 mod write;
 
 use std::time::Duration;
@@ -60,6 +62,7 @@ pub use policy_text::{PolicyMessages, PolicyProblem, check_policy};
 pub use run::ScenarioRun;
 pub use schema::schema;
 pub use state::{Explanation, LoginRecord, RunState, SessionLane, StepRecord};
+pub use timeline::Timeline;
 
 /// A scenario.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,13 +15,16 @@ use super::expect::NO_ANSWER;
 use super::explain::explain;
 use super::lanes::Lanes;
 use super::setup::SimulatedSetup;
-use super::state::{DeviceState, LoginRecord, PersonState, RunState, StepRecord};
+use super::state::{DeviceState, LoginRecord, PersonState, RunState, SessionLane, StepRecord};
 use super::{
     Auth0Condition, Expectation, ExpectedLogin, FailMode, OnDevice, Person, Scenario, ScenarioEvent, ScenarioStep,
     SignIn, check_policy,
 };
 use crate::service::RunError;
 use choosing::WaitingLogin;
+
+/// What ended a session that the person chose.
+pub(super) const BY_PERSON: &str = "ended on the page for choosing sessions";
 
 /// A scenario that is being played: its tenant, its service, and the people's browsers.
 pub struct ScenarioRun {
@@ -42,7 +45,7 @@ pub struct ScenarioRun {
 }
 
 /// What ended a session that the service revoked.
-const EVICTED: &str = "ended by session-checker, for another login";
+pub(super) const EVICTED: &str = "ended by session-checker, for another login";
 
 /// A login that has its session and waits for its check.
 struct BegunLogin {
@@ -112,6 +115,11 @@ impl ScenarioRun {
         &self.records
     }
 
+    /// Every session that began, in that order.
+    pub(super) fn lanes(&self) -> &[SessionLane] {
+        self.lanes.all()
+    }
+
     /// The time of tenant and service.
     pub fn now(&self) -> Timestamp {
         self.setup.clock.now()
@@ -148,12 +156,7 @@ impl ScenarioRun {
                 self.setup.clock.run();
                 let sent = if is_chosen { Ok(()) } else { self.send_choice(choice).await };
                 record.note = sent.err();
-                self.lanes.update(
-                    &self.setup.tenant,
-                    &self.scenario.people,
-                    at,
-                    |_| "ended on the page for choosing sessions",
-                );
+                self.lanes.update(&self.setup.tenant, &self.scenario.people, at, |_| BY_PERSON);
                 // The page has listed and revoked since the last step.
                 let (before, now) = (self.requests, self.count_requests());
                 (record.lists, record.revocations) = (now[0] - before[0], now[1] - before[1]);

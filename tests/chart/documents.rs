@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use session_checker::policy::compile;
 use session_checker::source::{Document, read_documents};
 
@@ -68,6 +68,20 @@ fn rules_and_dashboard_are_rendered_unchanged() {
     assert_eq!(dashboard["data"]["session-checker.json"], read("files/dashboard.json"));
     // The API server limits a ConfigMap to 1 MiB.
     assert!(read("files/dashboard.json").len() < 1_000_000);
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn one_value_leads_all_links_to_other_runbooks() {
+    let enabled = ["metrics.prometheusRule.enabled=true", "metrics.dashboard.enabled=true"];
+    let url = "https://wiki.example.com/runbooks";
+    let manifests = with(&[enabled[0], enabled[1], &format!("metrics.runbooksUrl={url}/")]);
+    let rendered = manifests.the("PrometheusRule").to_string() + &json!(manifests.of("ConfigMap")).to_string();
+    let links = |base: &str, text: &str| text.matches(&format!("{base}/")).count();
+    let own = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/runbooks");
+    let written = read("files/rules.yaml") + &read("files/dashboard.json");
+    assert_eq!((links(own, &rendered), links(url, &rendered)), (0, links(own, &written)));
+    assert!(links(own, &written) > 50);
 }
 
 #[test]
@@ -191,7 +205,7 @@ fn annotations_for_artifact_hub_hold() {
         let [Document::Policy(policy)] = documents.as_slice() else { panic!("{example}") };
         assert_eq!(compile(policy).err(), None);
     }
-    let main = "https://github.com/session-checker/session-checker/";
+    let main = concat!(env!("CARGO_PKG_REPOSITORY"), "/");
     for link in annotation("links").as_array().unwrap() {
         let url = link["url"].as_str().unwrap().strip_prefix(main).unwrap();
         let path = url.split_once("/main/").map(|(_, path)| chart().join("../..").join(path));

@@ -27,6 +27,7 @@ const REASONS: &str = include_str!("../../docs/reasons.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const POLICY: &str = include_str!("../../docs/policy.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const OPTIONS: &str = include_str!("../../docs/options.md");
 const KUBERNETES: &str = include_str!("../../docs/kubernetes.md");
 const MULTI_CLUSTER: &str = include_str!("../../docs/multi-cluster.md");
 
@@ -73,8 +74,9 @@ fn options_are_documented_with_their_variables() {
     let serve = command.find_subcommand("serve").unwrap();
     for option in serve.get_arguments().chain(command.get_arguments()).filter(|option| !option.is_hide_set()) {
         let (Some(long), Some(variable)) = (option.get_long(), option.get_env()) else { continue };
-        assert!(CONFIGURATION.contains(&format!("`--{long}`")), "--{long}");
-        assert!(CONFIGURATION.contains(&format!("`{}`", variable.to_str().unwrap())), "{variable:?}");
+        assert!(OPTIONS.contains(&format!("| `--{long}")), "--{long}");
+        assert!(OPTIONS.contains(&format!("`{}`", variable.to_str().unwrap())), "{variable:?}");
+        assert!(!CONFIGURATION.contains(&format!("| `--{long}`")), "--{long} has its row in options.md");
     }
 }
 

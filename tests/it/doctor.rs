@@ -185,6 +185,8 @@ fn assert_remedies(text: &str, step: &str, remedy: &str) {
     for line in first_json(text)["lines"].as_array().unwrap() {
         let given = line["remedy"].as_str().unwrap_or_default();
         assert_eq!(given.is_empty(), line["status"] == "ok", "{line}");
+        let address = session_checker::book::doctor_step(line["step"].as_str().unwrap());
+        assert_eq!(line["help"].as_str(), (line["status"] != "ok").then_some(&*address), "{line}");
         if line["step"] == step && line["status"] != "ok" {
             assert!(given.contains(remedy), "{remedy}: {line}");
         }

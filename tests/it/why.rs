@@ -48,6 +48,7 @@ async fn blocked_login_is_explained_by_user_and_by_request() {
     let (_, text) = finished(&["why", "--user", USER, "--since", "1h", "--admin-url", &admin]).await;
     for expected in [
         "blocked: limit_exceeded",
+        &session_checker::book::reason("limit_exceeded"),
         "1 other sessions counted towards the client limit of 1",
         "the user read: One seat.",
         "counted towards client; began",

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 
 use super::kstatus;
+use crate::book;
 use crate::crd::SessionPolicyStatus;
 use crate::policy::{
     CallersReport, Condition, ConditionReason, ConditionStatus, CredentialReport, LogStreamReport, LoginEvidence,
@@ -52,7 +53,7 @@ pub fn status(
             type_: kind.to_owned(),
             status,
             reason: reason.to_owned(),
-            message: truncated(message),
+            message: with_address(truncated(message), reason),
             observed_generation: Some(report.generation),
             // The status of a new policy is a default of the schema, with a time that is none.
             last_transition_time: since.filter(|since| since.0 != Timestamp::UNIX_EPOCH).cloned().unwrap_or(Time(now)),
@@ -172,6 +173,15 @@ fn is(condition: &ApiCondition, status: ConditionStatus) -> bool {
 
 fn find<'a>(status: &'a SessionPolicyStatus, kind: &str) -> Option<&'a ApiCondition> {
     status.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// The message of a condition, with the address of its reason unless all is well.
+fn with_address(message: String, reason: &str) -> String {
+    let good = [ConditionReason::Accepted, ConditionReason::Proven, ConditionReason::Checked, ConditionReason::Ready];
+    if good.iter().any(|good| good.as_str() == reason) {
+        return message;
+    }
+    format!("{message}; see {}", book::reason(reason))
 }
 
 fn truncated(message: String) -> String {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use clap::Parser;
+use clap::error::ErrorKind;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -13,6 +15,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
+use session_checker::args::Args;
 use session_checker::controller::Cluster;
 use session_checker::service::Source;
 use simulator::Options;
@@ -22,17 +25,23 @@ use crate::common::{Running, serve_args, tenant_with};
 use crate::control_plane::{self, ControlPlane};
 
 /// Who runs a block of commands, and how many blocks nobody runs: such a block is added on purpose, or not at all.
-const RUNNERS: [(&str, Option<usize>); 5] = [
+const RUNNERS: [(&str, Option<usize>); 8] = [
     // `.ci/readme`
     ("run", None),
     // The test below.
     ("cluster", None),
+    // `plugin`
+    ("plugin", None),
+    // It needs what only the reader has, such as an address or a user. The program reads the command line, below.
+    ("parsed", None),
+    // It builds the program. `.ci/run` builds it, and `.ci/readme` starts the same demo.
+    ("source", Some(3)),
     // It needs running Pods, or their log. `make e2e` does the same on a cluster with nodes, in words of its own.
-    ("nodes", Some(18)),
+    ("nodes", Some(19)),
     // It needs an image builder. The image job of CI builds and starts the image.
     ("builder", Some(2)),
     // It needs a published release.
-    ("release", Some(4)),
+    ("release", Some(7)),
 ];
 
 /// The pages with commands for a cluster, in the order in which a reader uses them. Each continues where the last one ended.
@@ -57,10 +66,30 @@ const PLACEHOLDERS: [(&str, &str); 4] = [
 /// Only a defect takes as long, on a busy machine too.
 const PATIENCE: &str = "300";
 
+/// How a line begins that is a command.
+const COMMANDS: [&str; 14] = [
+    "$ ",
+    "cargo ",
+    "cosign ",
+    "curl ",
+    "docker ",
+    "gh ",
+    "git ",
+    "helm ",
+    "kubectl ",
+    "make ",
+    "openssl ",
+    "promtool ",
+    "redis-cli ",
+    "session-checker ",
+];
+
 /// The blocks of commands of a page: what stands after `sh`, and the text.
 fn read(page: &Path) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     for (info, text) in fences(&std::fs::read_to_string(root().join(page)).unwrap()) {
+        let is_command = |line: &str| COMMANDS.iter().any(|command| line.trim_start().starts_with(command));
+        assert!(info != "text" || !text.lines().any(is_command), "{}: nothing runs\n{text}", page.display());
         assert!(!matches!(&*info, "bash" | "console" | "shell"), "{}: write ```sh and what runs it", page.display());
         blocks.extend(info.strip_prefix("sh").map(|runner| (runner.trim().to_owned(), text)));
     }
@@ -80,6 +109,42 @@ fn every_command_says_what_runs_it() {
         let count = counts.get(name).copied().unwrap_or_default();
         assert!(count > 0 && expected.is_none_or(|expected| expected == count), "{name}: {count}");
     }
+}
+
+/// The arguments for the program in a line of a shell, without those that an ellipsis stands for.
+fn arguments(line: &str) -> Option<Vec<String>> {
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = [" # ", " > ", " | "].iter().fold(&*line, |line, end| line.split(end).next().unwrap_or(line));
+    let command = line.strip_prefix("$ ").unwrap_or(line);
+    let in_a_pod = || command.split_once(" -- session-checker ").map(|(_, own)| own);
+    let arguments = command.strip_prefix("session-checker ").or_else(in_a_pod)?;
+    let words = arguments.split(' ').map(|word| word.trim_matches(['\'', '"']).to_owned());
+    Some(words.filter(|word| word != "…").collect())
+}
+
+#[test]
+fn program_reads_the_command_lines_of_the_book() {
+    let mut parsed = 0;
+    for page in pages("docs").into_iter().chain([PathBuf::from("README.md")]) {
+        for (info, text) in fences(&std::fs::read_to_string(root().join(&page)).unwrap()) {
+            let lines = text.replace("\\\n", " ");
+            let lines = lines.lines().filter(|line| match &*info {
+                "text transcript" => line.starts_with("$ "),
+                info => info.starts_with("sh "),
+            });
+            for (line, arguments) in lines.filter_map(|line| Some((line, arguments(line)?))) {
+                let read = Args::try_parse_from([vec!["session-checker".to_owned()], arguments].concat());
+                let is_expected = |error: &clap::Error| match error.kind() {
+                    ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
+                    kind => kind == ErrorKind::MissingRequiredArgument && line.contains('…'),
+                };
+                let error = read.err().filter(|error| !is_expected(error)).map(|error| error.to_string());
+                assert_eq!(error, None, "{}: {line}", page.display());
+                parsed += 1;
+            }
+        }
+    }
+    assert!(parsed > 15, "{parsed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

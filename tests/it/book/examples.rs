@@ -8,12 +8,13 @@ use super::{files, links, root};
 const PROGRAMS: [&str; 3] = [".ci/readme", "make action-test", "make chart-test"];
 
 /// The files with the tests that the list names.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../docs.rs"),
     include_str!("../policy_tests.rs"),
     include_str!("../scenario.rs"),
     include_str!("auth0_as_code.rs"),
     include_str!("commands.rs"),
+    include_str!("timelines.rs"),
 ];
 
 #[test]

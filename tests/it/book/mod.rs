@@ -1,5 +1,6 @@
 //! The book: its generated pages are those of the program, and each page is reachable and names only what exists.
 
+mod addresses;
 mod alerts;
 mod auth0_as_code;
 mod commands;
@@ -7,8 +8,11 @@ mod examples;
 mod fields;
 mod manifests;
 mod options;
+mod plugin;
+mod release;
 mod schema;
 mod shells;
+mod timelines;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -44,7 +48,11 @@ fn inline(text: &str) -> String {
 
 /// A paragraph or an item of a list, in lines of at most 100 characters. Further lines of an item are indented.
 fn wrapped(text: &str) -> String {
-    let indent = if text.starts_with("* ") { "  " } else { "" };
+    let indent = match text.split(' ').next() {
+        Some("*") => "  ",
+        Some(number) if number.ends_with('.') && number.starts_with(|c: char| c.is_ascii_digit()) => "   ",
+        _ => "",
+    };
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().unwrap();

@@ -10,7 +10,7 @@
 //! service account of its namespace ([`Namespace::client`], [`Namespace::kubeconfig`]), which has exactly the rights of
 //! the chart's RBAC.
 
-mod binaries;
+pub mod binaries;
 mod namespace;
 
 use std::fs;

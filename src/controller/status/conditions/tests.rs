@@ -379,6 +379,22 @@ fn forced_audit_makes_an_event_that_names_who_wrote_it() {
 }
 
 #[test]
+fn message_names_the_address_of_its_reason_unless_all_is_well() {
+    for (report, condition, reason) in [
+        (rejected(), "CredentialsReady", Some("CredentialsRejected")),
+        (invalid(), "Ready", Some("Invalid")),
+        (proven(), "Ready", None),
+    ] {
+        let status = status(&report, &empty(), at(0));
+        let message = &find(&status, condition).unwrap().message;
+        match reason {
+            Some(reason) => assert!(message.ends_with(&format!("; see {}", book::reason(reason))), "{message}"),
+            None => assert!(!message.contains("https://"), "{message}"),
+        }
+    }
+}
+
+#[test]
 fn long_message_is_truncated_between_characters() {
     assert_eq!(truncated("é".repeat(MAX_MESSAGE_CHARS)), "é".repeat(MAX_MESSAGE_CHARS));
     assert_eq!(truncated("é".repeat(MAX_MESSAGE_CHARS + 1)), format!("{}…", "é".repeat(MAX_MESSAGE_CHARS)));
