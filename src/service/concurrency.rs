@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// What a check in progress takes at most, with its connection: 26 kB in the benchmark (`make bench`), with ids as long as Auth0's.
-const BYTES_OF_CHECK: u64 = 32 << 10;
+/// What a concurrent check takes, rounded up: with a connection of its own 37 to 43 kB (`cargo bench --bench load -- concurrent`).
+const BYTES_OF_CHECK: u64 = 48 << 10;
 /// The part of the container's memory that the checks of a tenant may take.
 const SHARE_OF_CHECKS: u64 = 4;
 /// Without a limit of memory, and at most: what the connections to the tenant carry, at 100 requests each.
@@ -35,8 +35,8 @@ mod tests {
             (None, 2_048),
             (Some("max\n"), 2_048),
             // The chart's limit.
-            (Some("268435456\n"), 2_048),
-            (Some("134217728\n"), 1_024),
+            (Some("268435456\n"), 1_365),
+            (Some("134217728\n"), 682),
             (Some("1048576\n"), 256),
             // How cgroup v1 says that there is none.
             (Some("9223372036854771712\n"), 2_048),
