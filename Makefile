@@ -18,8 +18,8 @@ CHROMIUM := $(or $(CHROMIUM),chromium)
 LINKS := lychee --offline --include-fragments --no-progress
 
 # The program of the image, which has no demo. Cargo gives the program with the demo the same name.
-IMAGE := $(TARGET_DIR)/image/session-checker
-IMAGE_PROGRAM := $(CARGO) build --locked --release --no-default-features --bin session-checker && install -D $(TARGET_DIR)/release/session-checker $(IMAGE)
+PROGRAM_FOR_IMAGE := $(TARGET_DIR)/image/session-checker
+BUILD_FOR_IMAGE := $(CARGO) build --locked --release --no-default-features --bin session-checker && install -D $(TARGET_DIR)/release/session-checker $(PROGRAM_FOR_IMAGE)
 
 CHART := charts/session-checker
 # A Helm that was built with `go install` assumes Kubernetes 1.20.
@@ -79,17 +79,17 @@ advisories: ## Check the dependencies against the RustSec database, if it can be
 
 bench: ## Measure the ledger, and the service compared with nginx; write the figures into the documentation (BENCH_SECONDS=10 BENCH_CONNECTIONS=32 BENCH_QUIET=60)
 	@if command -v wrk >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null; then \
-	  $(CARGO) bench --locked --bench ledger -- --quick && $(IMAGE_PROGRAM) && BENCH_PROGRAM=$(IMAGE) \
+	  $(CARGO) bench --locked --bench ledger -- --quick && $(BUILD_FOR_IMAGE) && BENCH_PROGRAM=$(PROGRAM_FOR_IMAGE) \
 	  BENCH_DOCUMENT=$(abspath docs/performance.md) BENCH_README=$(abspath README.md) $(CARGO) bench --locked --bench load; \
 	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
 
 instructions: ## Count the instructions of a check, and fail when they are more than committed (BENCH_COMMIT=1 writes the figure)
-	@if command -v valgrind >/dev/null; then $(IMAGE_PROGRAM) && \
-	  BENCH_PROGRAM=$(IMAGE) $(CARGO) bench --locked --profile dev --bench load -- instructions; \
+	@if command -v valgrind >/dev/null; then $(BUILD_FOR_IMAGE) && \
+	  BENCH_PROGRAM=$(PROGRAM_FOR_IMAGE) $(CARGO) bench --locked --profile dev --bench load -- instructions; \
 	else $(call missing,valgrind,apt-get install valgrind); fi
 
 bench-controller: ## Measure a replica in a cluster with many policies (BENCH_POLICIES=1000,10000 BENCH_CHANGES=200 BENCH_QUIET=240)
-	@if command -v go >/dev/null || test -n "$$KUBEBUILDER_ASSETS"; then $(IMAGE_PROGRAM) && BENCH_PROGRAM=$(IMAGE) $(CARGO) bench --locked --bench controller; \
+	@if command -v go >/dev/null || test -n "$$KUBEBUILDER_ASSETS"; then $(BUILD_FOR_IMAGE) && BENCH_PROGRAM=$(PROGRAM_FOR_IMAGE) $(CARGO) bench --locked --bench controller; \
 	else $(call missing,go,install Go 1.26 or set KUBEBUILDER_ASSETS); fi
 
 demo: ## Start a simulated tenant and the service on loopback
@@ -153,10 +153,10 @@ image-lint: ## Lint the Dockerfile and the workflows
 
 e2e-build: ## Build what `make e2e` needs into target/e2e (takes third-party CRDs from Go modules)
 	@command -v go >/dev/null || { $(call missing,go,Go 1.26); exit; }; set -e; \
-	$(IMAGE_PROGRAM); \
+	$(BUILD_FOR_IMAGE); \
 	$(CARGO) build --locked --example e2e; \
 	mkdir -p $(TARGET_DIR)/e2e/crds; \
-	cp $(IMAGE) $(TARGET_DIR)/debug/examples/e2e $(TARGET_DIR)/e2e/; \
+	cp $(PROGRAM_FOR_IMAGE) $(TARGET_DIR)/debug/examples/e2e $(TARGET_DIR)/e2e/; \
 	operator=$$(go mod download -json github.com/prometheus-operator/prometheus-operator@v0.85.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
 	gateway=$$(go mod download -json sigs.k8s.io/gateway-api@v1.6.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
 	for kind in servicemonitors podmonitors prometheusrules; do \
