@@ -75,7 +75,7 @@ impl Device {
     }
 }
 
-/// Compiles the rules, so that the first page does not wait for it.
+/// Compiles the rules, so that neither the first page nor the first record waits for it.
 pub fn prepare() {
     LazyLock::force(&EXTRACTOR);
 }

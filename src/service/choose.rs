@@ -11,7 +11,7 @@ use super::config::ChooseConfig;
 use super::error::RunError;
 use super::source::setting;
 use super::ticker;
-use crate::choose::{ChooseMetrics, Chooser, Pages, TicketKeys, prepare};
+use crate::choose::{ChooseMetrics, Chooser, Pages, TicketKeys};
 use crate::source::SettingFile;
 
 /// The option that names the file of keys.
@@ -44,12 +44,11 @@ pub(super) fn chooser(
     Ok((Arc::new(chooser), file))
 }
 
-/// Reads the rules for user agents, and then the templates whenever they change.
+/// Reads the templates whenever they change.
 ///
 /// # Errors
 /// When a task was cancelled or panicked.
 pub(super) async fn follow_pages(config: ChooseConfig, chooser: Arc<Chooser>) -> Result<Infallible, JoinError> {
-    spawn_blocking(prepare).await?;
     let Some(folder) = config.page_dir else { return std::future::pending().await };
     let mut ticks = ticker(SCAN_INTERVAL);
     let mut failing = false;

@@ -236,8 +236,9 @@ impl Service {
             };
             background_tasks.spawn(never_ends("the writer of decision records", writer));
         }
-        // Records name browsers. The rules for that take a tenth of a second to compile, and no check has to wait for it.
-        drop(spawn_blocking(prepare));
+        // Records and the page name browsers. The rules for that take a tenth of a second to compile, for which no check may wait:
+        // the first record would hold up a thread of the runtime, and with it other checks.
+        spawn_blocking(prepare).await?;
         let app = Arc::new(App {
             checker: Checker::new(publisher.current(), ledger, check_metrics, decisions, Arc::clone(&coverage))
                 .with_clock(config.clock)
