@@ -229,16 +229,14 @@ fn differences(before: &[StepRecord], after: &[StepRecord]) -> Vec<Difference> {
     for (step, (before, after)) in before.iter().zip(after).enumerate() {
         for (login, (before, after)) in before.logins.iter().zip(&after.logins).enumerate() {
             let [before, after] = [before, after].map(|login| {
-                let is_asked = login.answer.as_ref().is_some_and(|answer| answer["choose"]["url"].is_string());
-                let outcome = if is_asked && login.message.is_none() {
+                let outcome = if login.asked {
                     "asked"
                 } else if login.blocked {
                     "blocked"
                 } else {
                     "allowed"
                 };
-                let audited = login.answer.as_ref().and_then(|answer| answer["audited_reason"].as_str());
-                let audited = audited.map(|reason| format!(", audited {reason}")).unwrap_or_default();
+                let audited = login.audited_reason().map(|reason| format!(", audited {reason}")).unwrap_or_default();
                 format!("{outcome} ({}{audited})", login.reason)
             });
             if before != after {

@@ -1,6 +1,6 @@
 // Right: why a login was allowed or blocked, and what it cost.
 import { html } from './html.js';
-import { isAsked, outcome, sessionName } from './text.js';
+import { outcome, sessionName } from './text.js';
 
 const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
@@ -57,7 +57,7 @@ function Login({ run, step, login }) {
       ${login.message && html`
         <figure class="reads"><figcaption>${login.person} reads</figcaption><blockquote>${login.message}</blockquote></figure>`}
       <p>${why(login, answer)}</p>
-      ${isAsked(login) && html`<${Asked} run=${run} login=${login} />`}
+      ${login.asked && html`<${Asked} run=${run} login=${login} />`}
       ${answer?.audited_reason && html`<p>The policy only audits. Enforce would have answered <code>${answer.audited_reason}</code>.</p>`}
       ${login.explanation && html`<${Counted} run=${run} login=${login} />`}
       ${login.explanation && answer && answer.active_sessions > login.explanation.sessions.filter((session) => session.counts).length && html`

@@ -46,12 +46,9 @@ export function sessionState(run, lane) {
   return lane.expires && Date.parse(lane.expires) <= Date.parse(run.now) ? 'expired' : 'live';
 }
 
-/** Whether the Action sent the person to the page for choosing sessions. */
-export const isAsked = (login) => Boolean(login.answer?.choose?.url) && login.message === null;
-
 /** `asked`, `blocked`, `allowed`, or `allowed, audited`. */
 export function outcome(login) {
-  if (isAsked(login)) return { word: 'Asked', kind: 'audited', sign: '?' };
+  if (login.asked) return { word: 'Asked', kind: 'audited', sign: '?' };
   const audited = login.answer?.audited_reason;
   if (login.blocked) return { word: 'Blocked', kind: 'blocked', sign: '✕' };
   return audited && audited !== login.reason

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Timeline, is_asked};
+use super::Timeline;
 use crate::policy::Reason;
 use crate::scenario::{LoginRecord, SessionLane, StepRecord};
 
@@ -105,12 +105,11 @@ fn plural(role: &str) -> String {
 
 fn answer(login: &LoginRecord, record: &StepRecord) -> String {
     let outcome = match login.blocked {
-        true if is_asked(login) => "Asked",
+        true if login.asked => "Asked",
         true => "Blocked",
         false => "Allowed",
     };
-    let audited = login.answer.as_ref().and_then(|answer| answer["audited_reason"].as_str());
-    let more = match audited {
+    let more = match login.audited_reason() {
         Some(audited) => format!("; `Enforce` would answer `{audited}`"),
         None if login.reason == Reason::WithinLimit.as_str() && record.lists == 0 => {
             ", without a request to Auth0".to_owned()

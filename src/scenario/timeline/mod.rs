@@ -186,7 +186,7 @@ impl ScenarioRun {
                     for login in &record.logins {
                         if login.person == place.person && login.device == place.device {
                             let sign = match login.blocked {
-                                true if is_asked(login) => MarkSign::Asked,
+                                true if login.asked => MarkSign::Asked,
                                 true => MarkSign::Blocked,
                                 false => MarkSign::Allowed,
                             };
@@ -256,21 +256,15 @@ fn is_evicted(lane: &SessionLane) -> bool {
     [Some(EVICTED), Some(BY_PERSON)].contains(&lane.ended_by)
 }
 
-/// Whether the Action sends the login to the page for choosing sessions.
-fn is_asked(login: &LoginRecord) -> bool {
-    login.action.iter().any(|call| call.starts_with("api.redirect.sendUserTo"))
-}
-
 /// The answer of a login in words of one line each.
 fn words(login: &LoginRecord, record: &StepRecord) -> Vec<&'static str> {
-    let answer = |field: &str| login.answer.as_ref().and_then(|answer| answer[field].as_str());
     let more = match login.reason.as_str() {
         "no_answer" => Some("no answer"),
         reason if reason == Reason::Evicted.as_str() => Some("evicts"),
         reason if reason == Reason::SessionRevoked.as_str() => Some("revoked"),
         reason if reason == Reason::WithinLimit.as_str() && record.lists == 0 => Some("from memory"),
         reason if Failure::ALL.iter().any(|failure| failure.as_str() == reason) => Some("not checked"),
-        reason if reason == Reason::Audit.as_str() => match answer("audited_reason") {
+        reason if reason == Reason::Audit.as_str() => match login.audited_reason() {
             Some(audited) if audited == Reason::Evicted.as_str() => Some("would evict"),
             _ => Some("would block"),
         },
@@ -278,7 +272,7 @@ fn words(login: &LoginRecord, record: &StepRecord) -> Vec<&'static str> {
     };
     let mfa = login.request["mfa"].as_bool().unwrap_or_default().then_some("with MFA");
     let outcome = match login.blocked {
-        true if is_asked(login) => "asked",
+        true if login.asked => "asked",
         true => "blocked",
         false => "allowed",
     };
