@@ -51,6 +51,7 @@
 //! | `sampler`, `backoff`, `loose_json` | bounds how often something happens; pauses between tries; reads JSON of any shape |
 //! | `continued` | work that is finished although nobody waits for it any more |
 //! | [`book`] | addresses in the documentation, for messages |
+//! | `xml` | text in XML, for pictures and reports |
 //!
 //! Modules import only modules below them in this order, and `tests/it/walls.rs` enforces this. The specification is in
 //! `docs/design`: `architecture.md`, `decision.md` and `contract.md`.
@@ -90,3 +91,5 @@ pub mod snapshot;
 pub mod source;
 pub mod telemetry;
 pub mod validate;
+#[cfg(feature = "simulator")]
+mod xml;

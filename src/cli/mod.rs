@@ -17,7 +17,7 @@ mod validate;
 mod why;
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::args::{Args, Command};
 use crate::service::RunError;
@@ -66,6 +66,22 @@ fn read_input(path: &Path) -> io::Result<Vec<u8>> {
 
 fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// How many levels of subfolders are read: more than people nest, and a bound for links that form a circle.
+const MAX_DEPTH: usize = 16;
+
+/// The subfolders of a folder that are not hidden, in the order of their names. None below the last level that is read.
+fn subfolders(folder: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if depth < MAX_DEPTH && !entry.file_name().to_string_lossy().starts_with('.') && entry.path().is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
 }
 
 /// Runs a command with logs and traces, and sends the last traces. `default_filter` applies without `RUST_LOG`.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use futures::stream::{self, StreamExt};
 
-use super::{is_stdin, read_input};
+use super::{is_stdin, read_input, subfolders};
 use crate::args::{FAILED, TestArgs, TestFormat, UNPLAYABLE};
 use crate::scenario::{LoginRecord, ScenarioFile, ScenarioRun, check_policy};
 use crate::service::RunError;
@@ -17,8 +17,6 @@ use report::{Played, TestProblem, TestReport, TestedFile, TestedStep};
 
 /// How many files are played at once: each waits for its sockets for most of its time.
 const CONCURRENT_FILES: usize = 4;
-/// How many levels of subfolders are read: more than people nest, and a bound for links that form a circle.
-const MAX_DEPTH: usize = 16;
 /// The largest file of a policy: a policy with all overrides that it may have is smaller.
 const MAX_POLICY_BYTES: u64 = 4 << 20;
 
@@ -55,14 +53,7 @@ pub async fn run(args: TestArgs) -> Result<u8, RunError> {
 fn collect(folder: &Path, depth: usize, paths: &mut Vec<(PathBuf, bool)>) -> Result<(), RunError> {
     let failed = |error: std::io::Error| RunError::Command(format!("{}: {error}", folder.display()));
     paths.extend(yaml_files(folder).map_err(failed)?.into_iter().map(|name| (folder.join(name), false)));
-    let mut folders = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if !entry.file_name().to_string_lossy().starts_with('.') && entry.path().is_dir() && depth < MAX_DEPTH {
-            folders.push(entry.path());
-        }
-    }
-    folders.sort();
+    let folders = subfolders(folder, depth).map_err(failed)?;
     folders.iter().try_for_each(|folder| collect(folder, depth + 1, paths))
 }
 

@@ -2,21 +2,18 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{is_stdin, read_input};
+use super::{is_stdin, read_input, subfolders};
 use crate::args::{ReportFormat, ValidateArgs};
 use crate::book;
 use crate::crd;
 use crate::service::RunError;
 use crate::source::{unread_policies, yaml_files};
 use crate::validate::{InputFile, Problem, ProblemKind, Severity, Validation, validate};
-
-/// How many levels of subfolders are read: more than people nest, and a bound for links that form a circle.
-const MAX_DEPTH: usize = 16;
 
 /// Validates the files and folders, and prints each problem and each valid policy.
 ///
@@ -76,8 +73,9 @@ fn read(path: &Path, is_recursive: bool, depth: usize, files: &mut Vec<InputFile
         Err(error) => return files.push(input(path, Err(error))),
     }
     if is_recursive {
-        for folder in subfolders(path).into_iter().filter(|_| depth < MAX_DEPTH) {
-            read(&folder, true, depth + 1, files);
+        match subfolders(path, depth) {
+            Ok(folders) => folders.iter().for_each(|folder| read(folder, true, depth + 1, files)),
+            Err(error) => files.push(input(path, Err(error))),
         }
     }
     if depth == 0 {
@@ -93,18 +91,6 @@ fn read(path: &Path, is_recursive: bool, depth: usize, files: &mut Vec<InputFile
             unread.into_iter().map(|(name, error)| InputFile { name, content: Err(format!("the file {error}{hint}")) }),
         );
     }
-}
-
-/// The subfolders of a folder that are not hidden, in the order of their names.
-fn subfolders(path: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let is_hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
-    let mut folders: Vec<PathBuf> = entries
-        .filter(|entry| !is_hidden(&entry.file_name()) && entry.path().is_dir())
-        .map(|entry| entry.path())
-        .collect();
-    folders.sort();
-    folders
 }
 
 fn text(validation: &Validation) -> String {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::list::in_words;
 use super::{MarkSign, Place, Timeline, TimelineBar, TimelineMark, TimelineRow};
+use crate::xml::escaped;
 
 /// The width in units of the picture.
 const WIDTH: f64 = 360.0;
@@ -201,8 +202,4 @@ fn rounded(coordinate: f64) -> f64 {
 /// A line of text. A class with `m` centres it at `x`, one with `e` ends it there.
 fn text(svg: &mut String, class: &str, x: f64, y: f64, words: &str) {
     let _ = writeln!(svg, "<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>", escaped(words));
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
