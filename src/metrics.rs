@@ -226,6 +226,11 @@ pub fn to_i64(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
+/// Raises a counter to a total that is counted elsewhere.
+pub fn raise_to(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
 fn full_name(name: &str) -> String {
     format!("session_checker_{name}")
 }

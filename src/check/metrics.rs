@@ -9,7 +9,7 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec}
 
 use super::session_lists::ListOrigin;
 use crate::coverage::LastChecks;
-use crate::metrics::{MetricRegistry, remove_series, to_i64};
+use crate::metrics::{MetricRegistry, raise_to, remove_series, to_i64};
 use crate::policy::{Answer, ObjectName, Policy, Reason};
 
 /// Distinct users are counted up to this number for each policy: enough to judge an audit by, and at most 1 MiB of hashes.
@@ -208,7 +208,7 @@ impl CheckMetrics {
     /// Shows how many bytes the kept lists take, and how many lists found no room since the start.
     pub fn kept_lists(&self, (bytes, not_kept): (usize, u64)) {
         self.kept_list_bytes.set(to_i64(bytes));
-        self.lists_not_kept.inc_by(not_kept.saturating_sub(self.lists_not_kept.get()));
+        raise_to(&self.lists_not_kept, not_kept);
     }
 
     /// Counts a check that shared a list.

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use crate::metrics::{MetricRegistry, to_i64};
+use crate::metrics::{MetricRegistry, raise_to, to_i64};
 
 /// Counts what becomes of the people who are asked.
 pub struct ChooseMetrics {
@@ -143,6 +143,6 @@ impl ChooseMetrics {
     /// Shows how many tickets are counted, and how many were forgotten since the start.
     pub fn tickets(&self, (count, forgotten): (usize, u64)) {
         self.tickets.set(to_i64(count));
-        self.forgotten.inc_by(forgotten.saturating_sub(self.forgotten.get()));
+        raise_to(&self.forgotten, forgotten);
     }
 }

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge};
 
-use crate::metrics::MetricRegistry;
+use crate::metrics::{MetricRegistry, raise_to};
 use crate::telemetry::{RecordExport, record_export};
 
 /// What the records take, and which ones other replicas do not see.
@@ -31,8 +31,7 @@ impl DecisionMetrics {
             "Decision records that were not exported as OTLP logs: the collector did not take them, or too many waited.",
         );
         registry.on_scrape(move |_| {
-            let lost = record_export().map_or(0, RecordExport::lost);
-            unexported.inc_by(lost.saturating_sub(unexported.get()));
+            raise_to(&unexported, record_export().map_or(0, RecordExport::lost));
         });
     }
 }

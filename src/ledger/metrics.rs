@@ -1,7 +1,7 @@
 //! The metrics of the ledger.
 
 use super::store::Stats;
-use crate::metrics::{MetricRegistry, to_i64};
+use crate::metrics::{MetricRegistry, raise_to, to_i64};
 
 /// Registers the families, which show `stats` at each scrape. `shared` says whether replicas share the ledger.
 pub fn register(registry: &MetricRegistry, shared: bool, stats: impl Fn() -> Stats + Send + Sync + 'static) {
@@ -40,7 +40,7 @@ pub fn register(registry: &MetricRegistry, shared: bool, stats: impl Fn() -> Sta
             (&conflicts, stats.conflicts),
             (&fallbacks, stats.fallbacks),
         ] {
-            counter.inc_by(total.saturating_sub(counter.get()));
+            raise_to(counter, total);
         }
     });
 }
