@@ -74,15 +74,9 @@ impl Telemetry {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         // An empty variable counts as not set, as OpenTelemetry says.
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let destinations = [TRACES, LOGS].map(|signal| (signal, Destination::new(signal, variable)));
-        let endpoint = |of: Signal| {
-            destinations.iter().find_map(|(signal, destination)| match destination {
-                Destination::Otlp(endpoint) if signal.name == of.name => Some(endpoint.as_str()),
-                _ => None,
-            })
-        };
-        let provider = endpoint(TRACES).map(otlp::tracer_provider).transpose()?;
-        let records = endpoint(LOGS).map(records::logger_provider).transpose()?;
+        let (to_traces, to_records) = (Destination::new(TRACES, variable), Destination::new(LOGS, variable));
+        let provider = to_traces.endpoint().map(otlp::tracer_provider).transpose()?;
+        let records = to_records.endpoint().map(records::logger_provider).transpose()?;
         let records = records.map(|(provider, export)| {
             let _ = RECORD_EXPORT.set(export);
             provider
@@ -112,9 +106,8 @@ impl Telemetry {
         if let Some(error) = invalid_filter {
             tracing::warn!(%error, default_filter, "RUST_LOG is invalid; the default filter applies");
         }
-        for (signal, destination) in &destinations {
+        for (Signal { name: what, .. }, destination) in [(TRACES, to_traces), (LOGS, to_records)] {
             if let Destination::Unsupported { variable, value, supported } = destination {
-                let what = signal.name;
                 tracing::warn!(variable, value, "no {what} are exported: this program supports only {supported}");
             }
         }

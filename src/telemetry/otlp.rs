@@ -68,6 +68,11 @@ impl Destination {
             _ => Self::Otlp(endpoint),
         }
     }
+
+    /// The endpoint, when there is one to use.
+    pub fn endpoint(&self) -> Option<&str> {
+        if let Self::Otlp(endpoint) = self { Some(endpoint) } else { None }
+    }
 }
 
 /// Exports traces to the endpoint.
