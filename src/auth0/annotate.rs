@@ -11,12 +11,10 @@ use super::call::{CallContext, Operation};
 use super::client::TenantClient;
 use super::error::{Error, is_of_api, object};
 use super::path;
-use crate::policy::Failure;
+use crate::policy::{EXPLAIN_SCOPE, Failure};
 
-/// The OAuth scope that the change of a session needs.
-pub const UPDATE_SCOPE: &str = "update:sessions";
 /// The key in the metadata of a session that this service ends.
-pub const REASON_KEY: &str = "session_checker_reason";
+const REASON_KEY: &str = "session_checker_reason";
 /// The most entries of a session's metadata (Auth0's OpenAPI document).
 const MAX_ENTRIES: usize = 25;
 
@@ -46,7 +44,7 @@ impl TenantClient {
     /// The reason was not written. The metadata is as before.
     pub async fn explain_end(&self, sid: &str, reason: EndReason, context: &CallContext) -> Result<(), Error> {
         let target = path::session(sid)?;
-        if !self.may_have_scope(UPDATE_SCOPE, context.deadline).await? {
+        if !self.may_have_scope(EXPLAIN_SCOPE, context.deadline).await? {
             return Err(Error::new(Failure::InsufficientScope, "the token lacks update:sessions"));
         }
         let reply = self.call_aside(Operation::Read, &target, None, context).await?;

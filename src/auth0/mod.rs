@@ -57,7 +57,7 @@ mod transport;
 mod upstream;
 mod user_agents;
 
-pub use annotate::{EndReason, REASON_KEY, UPDATE_SCOPE};
+pub use annotate::EndReason;
 pub use call::{CallContext, Operation};
 pub use client::TenantClient;
 pub use diagnosis::{Reach, ReachStep};

@@ -12,6 +12,9 @@ use super::messages::LanguageMessages;
 use super::name::ObjectName;
 use super::tenant::Tenant;
 
+/// The OAuth scope with which it is written why a session ends.
+pub const EXPLAIN_SCOPE: &str = "update:sessions";
+
 /// A policy that compiled: every value is within its bounds and means what the resource's documentation says.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -192,7 +195,7 @@ impl Policy {
 
     /// The OAuth scopes that the policy uses when the token has them, and works without.
     pub fn optional_scopes(&self) -> &'static [&'static str] {
-        if self.explain_evictions && self.strategy != Strategy::Deny { &["update:sessions"] } else { &[] }
+        if self.explain_evictions && self.strategy != Strategy::Deny { &[EXPLAIN_SCOPE] } else { &[] }
     }
 }
 

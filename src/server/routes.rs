@@ -179,7 +179,7 @@ where
     response
 }
 
-/// Rejects requests without `Host` and with several: what stands before this service may have understood another one. For
+/// Rejects requests without `Host` and with several: a proxy may have understood another one. For
 /// routers without [`Routes::observed`], which does so itself.
 pub(super) async fn require_host(request: Request, next: Next) -> Response {
     match has_required_host(&request) {
