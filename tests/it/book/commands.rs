@@ -34,14 +34,14 @@ const RUNNERS: [(&str, Option<usize>); 8] = [
     ("plugin", None),
     // It needs what only the reader has, such as an address or a user. The program reads the command line, below.
     ("parsed", None),
-    // It builds the program. `.ci/run` builds it, and `.ci/readme` starts the same demo.
-    ("source", Some(3)),
+    // It builds the program. `.ci/run` builds it, runs the same targets, and `.ci/readme` starts the same demo.
+    ("source", Some(6)),
     // It needs running Pods, or their log. `make e2e` does the same on a cluster with nodes, in words of its own.
     ("nodes", Some(19)),
     // It needs an image builder. The image job of CI builds and starts the image.
     ("builder", Some(2)),
     // It needs a published release.
-    ("release", Some(7)),
+    ("release", Some(12)),
 ];
 
 /// The pages with commands for a cluster, in the order in which a reader uses them. Each continues where the last one ended.
@@ -96,10 +96,16 @@ fn read(page: &Path) -> Vec<(String, String)> {
     blocks
 }
 
+/// The pages with commands: the book, the examples, the charts and those in the root.
+fn all_pages() -> impl Iterator<Item = PathBuf> {
+    let folders = ["docs", "examples", "charts"].into_iter().flat_map(pages);
+    folders.chain(["README.md", "CONTRIBUTING.md", "SECURITY.md", "SUPPORT.md"].map(PathBuf::from))
+}
+
 #[test]
 fn every_command_says_what_runs_it() {
     let mut counts = BTreeMap::new();
-    for page in pages("docs").into_iter().chain([PathBuf::from("README.md")]) {
+    for page in all_pages() {
         for (runner, text) in read(&page) {
             assert!(RUNNERS.iter().any(|(name, _)| *name == runner), "{}: nothing runs\n{text}", page.display());
             *counts.entry(runner).or_insert(0) += 1;
@@ -125,7 +131,7 @@ fn arguments(line: &str) -> Option<Vec<String>> {
 #[test]
 fn program_reads_the_command_lines_of_the_book() {
     let mut parsed = 0;
-    for page in pages("docs").into_iter().chain([PathBuf::from("README.md")]) {
+    for page in all_pages() {
         for (info, text) in fences(&std::fs::read_to_string(root().join(&page)).unwrap()) {
             let lines = text.replace("\\\n", " ");
             let lines = lines.lines().filter(|line| match &*info {
