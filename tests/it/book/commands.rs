@@ -37,7 +37,7 @@ const RUNNERS: [(&str, Option<usize>); 8] = [
     // It builds the program. `.ci/run` builds it, runs the same targets, and `.ci/readme` starts the same demo.
     ("source", Some(6)),
     // It needs running Pods, or their log. `make e2e` does the same on a cluster with nodes, in words of its own.
-    ("nodes", Some(19)),
+    ("nodes", Some(20)),
     // It needs an image builder. The image job of CI builds and starts the image.
     ("builder", Some(2)),
     // It needs a published release.
@@ -45,13 +45,15 @@ const RUNNERS: [(&str, Option<usize>); 8] = [
 ];
 
 /// The pages with commands for a cluster, in the order in which a reader uses them. Each continues where the last one ended.
-const FIRST: [&str; 6] = [
+const FIRST: [&str; 7] = [
     "docs/quick-start.md",
     "docs/auth0.md",
     "docs/log-streams.md",
     "docs/kubernetes.md",
     "docs/troubleshooting.md",
     "docs/lock-outs.md",
+    // The runbooks go back to the revision before.
+    "docs/upgrade.md",
 ];
 const LAST: &str = "docs/uninstall.md";
 
