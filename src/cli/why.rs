@@ -110,10 +110,11 @@ fn describe(record: &DecisionRecord) -> String {
         let _ = writeln!(text, "  limits: {limits}{chosen}");
     }
     if let (Some(active), Some(limit), Some(scope)) = (record.active_sessions, record.limit, &record.limit_scope) {
-        let _ = writeln!(text, "  {active} other sessions counted towards the {scope} limit of {limit}");
+        let sessions = if active == 1 { "session" } else { "sessions" };
+        let _ = writeln!(text, "  {active} other {sessions} counted towards the {scope} limit of {limit}");
     }
     if let Some(revoked) = record.revoked_sessions {
-        let _ = writeln!(text, "  {revoked} sessions were revoked");
+        let _ = writeln!(text, "  sessions revoked: {revoked}");
     }
     if let Some(message) = &record.message {
         let _ = writeln!(text, "  the user read: {message}");

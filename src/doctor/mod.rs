@@ -167,7 +167,7 @@ impl Doctor {
         let Some(redis) = &self.redis else {
             return if self.replicas > 1 {
                 let detail = format!("{} replicas share no ledger, so each counts its own logins only", self.replicas);
-                ExamLine::problem(subject, step, detail, "set --ledger (chart value ledger.url)")
+                ExamLine::problem(subject, step, detail, "set --ledger (chart value ledger.urlSecret.name)")
             } else {
                 ExamLine::ok(subject, step, "in memory, for one replica")
             };

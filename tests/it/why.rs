@@ -49,7 +49,7 @@ async fn blocked_login_is_explained_by_user_and_by_request() {
     for expected in [
         "blocked: limit_exceeded",
         &session_checker::book::reason("limit_exceeded"),
-        "1 other sessions counted towards the client limit of 1",
+        "1 other session counted towards the client limit of 1",
         "the user read: One seat.",
         "counted towards client; began",
         "These are the decisions of one replica",
