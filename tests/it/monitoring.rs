@@ -249,6 +249,8 @@ fn alerts_have_a_description_a_runbook_and_a_test() {
         for part in [format!("# {name}\n"), "## Look at\n".to_owned(), "## Do\n".to_owned()] {
             assert!(runbook.contains(&part), "{name}: {part}");
         }
+        let is_critical = text(&alert["labels"], "severity") == "critical";
+        assert!(!is_critical || runbook.contains("```sh "), "{name}: its runbook has no command");
         let cases: Vec<_> = CASES.iter().filter(|case| case["alertname"] == name).collect();
         let fires = cases.iter().any(|case| !case["exp_alerts"].is_null());
         assert!(fires, "no test shows that {name} fires");
@@ -323,7 +325,7 @@ fn runbooks_name_existing_files_and_panels() {
     for file in std::fs::read_dir(&folder).unwrap() {
         let path = file.unwrap().path();
         let runbook = std::fs::read_to_string(&path).unwrap();
-        for target in runbook.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        for target in runbook.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
             assert!(folder.join(target).exists(), "{}: {target}", path.display());
         }
         // Panels are in italics.

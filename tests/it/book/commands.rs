@@ -37,7 +37,7 @@ const RUNNERS: [(&str, Option<usize>); 8] = [
     // It builds the program. `.ci/run` builds it, runs the same targets, and `.ci/readme` starts the same demo.
     ("source", Some(6)),
     // It needs running Pods, or their log. `make e2e` does the same on a cluster with nodes, in words of its own.
-    ("nodes", Some(23)),
+    ("nodes", Some(37)),
     // It needs an image builder. The image job of CI builds and starts the image.
     ("builder", Some(2)),
     // It needs a published release.
@@ -58,10 +58,12 @@ const FIRST: [&str; 7] = [
 const LAST: &str = "docs/uninstall.md";
 
 /// What a reader of a runbook writes in place of these words.
-const PLACEHOLDERS: [(&str, &str); 4] = [
+const PLACEHOLDERS: [(&str, &str); 6] = [
     ("NAMESPACE", "session-checker"),
     ("TEAM", "default"),
     ("NAME", "try-it-in-audit"),
+    ("CREDENTIAL", "acme-shop-tenant"),
+    ("CALLERS", "acme-shop-callers"),
     ("CHART", "charts/session-checker"),
 ];
 
