@@ -4,15 +4,15 @@
 //! prefix `session_checker_`. Units are base units, and label sets are closed, except `policy` and `tenant`: a series with
 //! one of these labels ends by itself at the first scrape after the policy or the tenant is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Counter, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
@@ -22,9 +22,8 @@ const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 
 /// Registers metric families and writes them for Prometheus. Made once; every part registers its families here.
 pub struct MetricRegistry {
-    registry: Registry,
-    /// The names of the registered families, in the order of registration.
-    names: Mutex<Vec<String>>,
+    /// A registry for each family, so that a scrape holds the series of one family at a time.
+    families: Mutex<BTreeMap<String, Registry>>,
     /// Run at each scrape, before the families are written.
     on_scrape: Mutex<Vec<ScrapeHook>>,
 }
@@ -32,6 +31,8 @@ pub struct MetricRegistry {
 /// What the operating system says of the process, without its CPU time, of which the collector counts whole seconds.
 struct Process(ProcessCollector);
 
+/// What the names of the families of the process begin with.
+const PROCESS: &str = "process_";
 /// The CPU time of the process.
 const CPU_SECONDS: &str = "process_cpu_seconds_total";
 
@@ -79,7 +80,7 @@ impl LiveSeries {
 impl MetricRegistry {
     /// Registers the version, the number of tasks, and what the operating system says of the process.
     pub fn new() -> Self {
-        let registry = Self { registry: Registry::new(), names: Mutex::default(), on_scrape: Mutex::default() };
+        let registry = Self { families: Mutex::default(), on_scrape: Mutex::default() };
         let build = registry.gauges("build_info", "The version that runs.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let tasks = registry.gauge("tasks", "Tasks of the runtime that have not ended.");
@@ -89,9 +90,9 @@ impl MetricRegistry {
                 tasks.set(to_i64(runtime.metrics().num_alive_tasks()));
             }
         });
-        registry.registry.register(Box::new(Process(ProcessCollector::for_self()))).expect("registered once");
+        registry.add(PROCESS, Process(ProcessCollector::for_self()));
         let cpu = Counter::new(CPU_SECONDS, "Total user and system CPU time spent in seconds.").expect("a valid name");
-        registry.registry.register(Box::new(cpu.clone())).expect("registered once");
+        registry.add(CPU_SECONDS, cpu.clone());
         registry.on_scrape(move |_| {
             let spent = clock_gettime(ClockId::ProcessCPUTime);
             let seconds = spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9;
@@ -102,7 +103,7 @@ impl MetricRegistry {
 
     /// The names of all registered families, without those of the process.
     pub fn names(&self) -> Vec<String> {
-        lock(&self.names).clone()
+        lock(&self.families).keys().filter(|name| !name.starts_with(PROCESS)).cloned().collect()
     }
 
     /// Runs `hook` at each scrape, before the families are written.
@@ -116,9 +117,11 @@ impl MetricRegistry {
         // The lock is held to the end: two scrapes at once would each see the other's half-ended series.
         let hooks = lock(&self.on_scrape);
         hooks.iter().for_each(|hook| hook(live));
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("writing to memory");
-        String::from_utf8(text).expect("the text format is UTF-8")
+        let mut text = String::new();
+        for family in lock(&self.families).values() {
+            TextEncoder::new().encode_utf8(&family.gather(), &mut text).expect("writing to memory");
+        }
+        text
     }
 
     /// Counters, one for each combination of labels.
@@ -168,9 +171,14 @@ impl MetricRegistry {
     /// Names and labels are constants, and each family is registered once: none of it can fail.
     fn register<C: Collector + Clone + 'static>(&self, name: &str, collector: prometheus::Result<C>) -> C {
         let collector = collector.expect("a valid name and valid labels");
-        self.registry.register(Box::new(collector.clone())).expect("each family is registered once");
-        lock(&self.names).push(full_name(name));
+        self.add(&full_name(name), collector.clone());
         collector
+    }
+
+    fn add(&self, name: &str, collector: impl Collector + 'static) {
+        let family = Registry::new();
+        family.register(Box::new(collector)).expect("a registry for each family");
+        assert!(lock(&self.families).insert(name.to_owned(), family).is_none(), "{name} is registered twice");
     }
 
     /// Removes series of a family at each scrape, when it has labels that can end.
