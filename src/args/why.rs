@@ -29,6 +29,9 @@ pub struct WhyArgs {
     /// Only decisions of this last time, such as 2h. Records are kept for 24h.
     #[arg(long, env = "SESSION_CHECKER_WHY_SINCE", value_name = "DURATION", value_parser = duration)]
     pub since: Option<Duration>,
+    /// Only decisions that are at least this old, such as 1h.
+    #[arg(long, env = "SESSION_CHECKER_WHY_UNTIL", value_name = "DURATION", value_parser = duration)]
+    pub until: Option<Duration>,
     /// The most decisions to print, the latest first.
     #[arg(long, env = "SESSION_CHECKER_WHY_LIMIT", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub limit: u16,

@@ -38,12 +38,13 @@ struct UserHash {
 /// When a service does not answer.
 #[expect(clippy::print_stdout, reason = "it is the output of the command")]
 pub async fn run(args: WhyArgs) -> Result<(), RunError> {
-    let since = args.since.map(|since| (Timestamp::now() - since).to_string());
+    let ago = |age: Duration| (Timestamp::now() - age).to_string();
     let parameters: Vec<(&str, String)> = [
         ("user", args.user),
         ("user_hash", args.user_hash),
         ("request_id", args.request_id),
-        ("since", since),
+        ("since", args.since.map(ago)),
+        ("until", args.until.map(ago)),
         ("limit", Some(args.limit.to_string())),
     ]
     .into_iter()

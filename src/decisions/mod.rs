@@ -113,6 +113,8 @@ pub struct DecisionQuery {
     pub request_id: Option<String>,
     /// Not before this time.
     pub since: Option<Timestamp>,
+    /// Not after this time.
+    pub until: Option<Timestamp>,
     /// The most records.
     pub limit: usize,
 }
@@ -148,6 +150,7 @@ impl DecisionQuery {
         self.user.as_ref().is_none_or(|user| *user == record.user)
             && self.request_id.as_ref().is_none_or(|id| *id == record.request_id)
             && self.since.is_none_or(|since| record.at >= since)
+            && self.until.is_none_or(|until| record.at <= until)
     }
 }
 

@@ -64,6 +64,10 @@ async fn records_are_found_by_user_request_and_time_latest_first() {
     assert_eq!(requests(&log, DecisionQuery { request_id, ..DecisionQuery::default() }).await, ["2"]);
     let since = Some(Timestamp::now() + Duration::from_secs(60));
     assert_eq!(requests(&log, DecisionQuery { since, ..DecisionQuery::default() }).await, Vec::<String>::new());
+    let until = Some(Timestamp::now() - Duration::from_secs(60));
+    assert_eq!(requests(&log, DecisionQuery { until, ..DecisionQuery::default() }).await, Vec::<String>::new());
+    let (since, until) = (until, since);
+    assert_eq!(requests(&log, DecisionQuery { since, until, ..DecisionQuery::default() }).await, ["3", "2", "1"]);
     let (latest, is_shared) = log.find(&DecisionQuery { limit: 1, ..DecisionQuery::default() }).await;
     assert_eq!((latest[0].request_id.as_str(), is_shared), ("3", false));
 }

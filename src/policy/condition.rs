@@ -319,17 +319,16 @@ impl PolicyReport {
                 ConditionStatus::True => 2,
             })
             .filter(|worst| worst.status != ConditionStatus::True);
+        let forced_audit = self.forced_audit.as_ref().map(|by| {
+            format!("forced audit is on ({by}): no login is blocked and no session is revoked, whatever the mode says")
+        });
         if let Some(worst) = worst {
-            return Condition { kind: ConditionType::Ready, ..worst };
+            let message = [Some(worst.message), forced_audit].into_iter().flatten().collect::<Vec<_>>().join("; ");
+            return Condition { kind: ConditionType::Ready, message, ..worst };
         }
-        let (reason, message) = match &self.forced_audit {
+        let (reason, message) = match forced_audit {
             None => (ConditionReason::Ready, "the policy is active as written".to_owned()),
-            Some(by) => (
-                ConditionReason::ForcedAudit,
-                format!(
-                    "forced audit is on ({by}): no login is blocked and no session is revoked, whatever the mode says"
-                ),
-            ),
+            Some(message) => (ConditionReason::ForcedAudit, message),
         };
         let message = [&[message], &self.warnings[..]].concat().join("; ");
         Condition::new(ConditionType::Ready, ConditionStatus::True, reason, message)

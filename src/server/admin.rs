@@ -98,6 +98,7 @@ pub(super) struct DecisionParameters {
     user_hash: Option<String>,
     request_id: Option<String>,
     since: Option<Timestamp>,
+    until: Option<Timestamp>,
     limit: Option<usize>,
 }
 
@@ -108,6 +109,7 @@ pub(super) async fn decisions(State(app): State<Arc<App>>, Query(asked): Query<D
         user: asked.user.map(|user| decisions.hash(&user)).or(asked.user_hash),
         request_id: asked.request_id,
         since: asked.since,
+        until: asked.until,
         limit: asked.limit.unwrap_or(DEFAULT_DECISIONS),
     };
     let (records, shared) = decisions.find(&query).await;

@@ -297,6 +297,9 @@ fn newer_of_two_equal_policies_conflicts_until_the_older_goes() {
     assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::Conflicted));
     assert!(accepted.message.contains("team/old"), "{}", accepted.message);
     assert_eq!(report(&index, "new").ready().reason, ConditionReason::Conflicted);
+    let forced = PolicyReport { forced_audit: Some("by a test".to_owned()), ..report(&index, "new") }.ready();
+    assert_eq!(forced.reason, ConditionReason::Conflicted);
+    assert!(forced.message.contains("; forced audit is on (by a test)"), "{}", forced.message);
     index.remove_policy(&ObjectName::new("team", "old"));
     assert_eq!(overshadowing(&index, "new"), Some(("higher".to_owned(), Extent::All)));
     assert_eq!(report(&index, "new").accepted().reason, ConditionReason::Accepted);
