@@ -7,10 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::blocked_users::BlockedUsers;
+use super::over_limit::OverLimit;
 use super::session_lists::ListOrigin;
 use crate::coverage::LastChecks;
 use crate::metrics::{MetricRegistry, raise_to, remove_series, to_i64};
-use crate::policy::{Answer, ObjectName, Policy, Reason};
+use crate::policy::{Answer, Login, ObjectName, Policy, PolicyVersion, Reason};
 
 /// Distinct users are counted up to this number for each policy: enough to judge an audit by, and at most 1 MiB of hashes.
 const MAX_DISTINCT_USERS: usize = 100_000;
@@ -29,6 +31,8 @@ pub struct CheckMetrics {
     rechecks: IntCounterVec,
     unknown_tenants: IntCounterVec,
     override_checks: IntCounterVec,
+    over_limit: OverLimit,
+    blocked_users: BlockedUsers,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
     would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
     last_checks: Arc<LastChecks>,
@@ -48,6 +52,10 @@ pub enum TenantHandling {
 pub struct CheckRecord<'a> {
     /// The answer.
     pub answer: &'a Answer,
+    /// The login that it answers.
+    pub login: &'a Login,
+    /// The version of the policy that governs the login.
+    pub version: Option<&'a PolicyVersion>,
     /// The tenant of the policy that governs the login; empty when none does.
     pub tenant: &'a str,
     /// A keyed hash of the user.
@@ -81,17 +89,27 @@ impl CheckMetrics {
                 }
             }
         });
+        let checks = registry.counters(
+            "checks_total",
+            "Checks answered, by decision and reason.",
+            &["policy", "tenant", "decision", "reason"],
+        );
+        // The first login without a limit is an increase. The series of a policy begin with its first check: alerts read from them
+        // whether a policy is used.
+        for reason in [Reason::NoPolicy, Reason::TenantAmbiguous, Reason::TenantUnknown] {
+            checks.with_label_values(&["", "", "allow", reason.as_str()]);
+        }
+        let duration = registry.seconds(
+            "check_duration_seconds",
+            "Time from the arrival of a check to its answer.",
+            &["decision"],
+        );
+        for decision in ["allow", "block"] {
+            duration.with_label_values(&[decision]);
+        }
         Self {
-            checks: registry.counters(
-                "checks_total",
-                "Checks answered, by decision and reason.",
-                &["policy", "tenant", "decision", "reason"],
-            ),
-            duration: registry.seconds(
-                "check_duration_seconds",
-                "Time from the arrival of a check to its answer.",
-                &["decision"],
-            ),
+            checks,
+            duration,
             would_blocks: registry.counters(
                 "would_blocks_total",
                 "Logins that Enforce would have blocked or evicted for. An upper bound: audited logins are allowed, so a surplus session is counted at each login.",
@@ -134,6 +152,8 @@ impl CheckMetrics {
                 "Checks whose limits an override chose. An override that never matches has no effect.",
                 &["policy", "tenant", "override"],
             ),
+            over_limit: OverLimit::new(registry),
+            blocked_users: BlockedUsers::new(registry),
             would_block,
             last_checks,
         }
@@ -146,12 +166,16 @@ impl CheckMetrics {
 
     /// Counts a check.
     pub fn check(&self, record: CheckRecord<'_>) {
-        let CheckRecord { answer, tenant, user, took } = record;
+        let CheckRecord { answer, login, version, tenant, user, took } = record;
         let policy = answer.policy.as_ref().map_or("", ObjectName::as_str);
         let decision = if answer.block { "block" } else { "allow" };
         self.last_checks.note(policy);
         self.checks.with_label_values(&[policy, tenant, decision, answer.reason.as_str()]).inc();
         self.duration.with_label_values(&[decision]).observe(took.as_secs_f64());
+        self.over_limit.note(answer, version, tenant, login.client_id());
+        if answer.block {
+            self.blocked_users.note(policy, tenant, user);
+        }
         if let Some(reason) = answer.audited_reason {
             self.would_blocks.with_label_values(&[policy, tenant, reason.as_str()]).inc();
             // Zero is counted as well: the series begins with the first audited login.
@@ -187,8 +211,14 @@ impl CheckMetrics {
         self.override_checks.with_label_values(&[policy, scope.tenant.domain(), &chosen.name]).inc();
     }
 
+    /// Begins the series of the policies, and ends those of applications and overrides that they no longer name.
+    pub fn show_policies<'a>(&self, policies: impl Iterator<Item = &'a Policy> + Clone) {
+        self.over_limit.begin(policies.clone());
+        self.show_overrides(policies);
+    }
+
     /// Creates the series of the overrides that can match, so that one that never does is seen, and ends all others.
-    pub fn show_overrides<'a>(&self, policies: impl Iterator<Item = &'a Policy>) {
+    fn show_overrides<'a>(&self, policies: impl Iterator<Item = &'a Policy>) {
         let now = Timestamp::now();
         let mut live = HashSet::new();
         for policy in policies {

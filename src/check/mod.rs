@@ -7,6 +7,7 @@
 //!
 //! A dry run uses neither the ledger nor the recent holders, and it revokes nothing.
 
+mod blocked_users;
 mod choice;
 mod dry_run;
 mod evict;
@@ -14,6 +15,7 @@ mod explain;
 mod failure_log;
 mod metrics;
 mod noted;
+mod over_limit;
 pub mod session_lists;
 
 use std::collections::HashSet;
@@ -152,9 +154,9 @@ impl Checker {
         self.metrics.last_checks().get(policy.as_str())
     }
 
-    /// Creates the series of the overrides of a snapshot, and ends those of others.
-    pub fn show_overrides(&self, snapshot: &Snapshot) {
-        self.metrics.show_overrides(snapshot.policy_set.active_policies().iter().filter_map(|active_policy| {
+    /// Creates the series of the policies of a snapshot, and ends those of others.
+    pub fn show_policies(&self, snapshot: &Snapshot) {
+        self.metrics.show_policies(snapshot.policy_set.active_policies().iter().filter_map(|active_policy| {
             match &*active_policy.version {
                 PolicyVersion::Compiled(policy) => Some(policy),
                 PolicyVersion::Invalid(_) => None,
@@ -184,8 +186,9 @@ impl Checker {
         }
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         let (user, took) = (self.decisions.hash_number(login.user_id()), arrived.elapsed());
-        let record = CheckRecord { answer: &answer, tenant, user, took };
-        self.record(login, record);
+        let version = walk.seen.policy;
+        let record = CheckRecord { answer: &answer, login, version, tenant, user, took };
+        self.record(record);
         self.note(login, request_id, record, &walk);
         self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
         answer
@@ -263,8 +266,8 @@ impl Checker {
     }
 
     /// Counts the check and writes its log line.
-    fn record(&self, login: &Login, record: CheckRecord<'_>) {
-        let CheckRecord { answer, tenant, user, took } = record;
+    fn record(&self, record: CheckRecord<'_>) {
+        let CheckRecord { answer, login, tenant, user, took, .. } = record;
         self.metrics.check(record);
         tracing::info!(
             policy = answer.policy.as_ref().map(tracing::field::display),

@@ -48,7 +48,7 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> (StatusCode, &'stati
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, StatusCode> {
     let scrape = move || {
         let snapshot = app.checker.snapshot();
-        app.checker.show_overrides(&snapshot);
+        app.checker.show_policies(&snapshot);
         snapshot.policy_set.log_stream_tenants().for_each(|tenant| app.coverage.metrics().begin(tenant));
         let live = LiveSeries::new(snapshot.reports.iter().map(|report| (report.name.to_string(), report.tenant())));
         app.registry.scrape(&live)

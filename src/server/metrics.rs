@@ -94,17 +94,16 @@ impl Ended {
 impl ServerMetrics {
     /// Registers the families.
     pub fn new(registry: &MetricRegistry) -> Self {
+        let requests =
+            registry.counters("http_requests_total", "HTTP requests answered.", &["route", "method", "status"]);
+        let request_duration =
+            registry.seconds("http_request_duration_seconds", "Duration of HTTP requests.", &["route"]);
+        // A panel shows a service that nobody asked yet.
+        requests.with_label_values(&["/check", "POST", StatusCode::OK.as_str()]);
+        request_duration.with_label_values(&["/check"]);
         Self {
-            requests: registry.counters(
-                "http_requests_total",
-                "HTTP requests answered.",
-                &["route", "method", "status"],
-            ),
-            request_duration: registry.seconds(
-                "http_request_duration_seconds",
-                "Duration of HTTP requests.",
-                &["route"],
-            ),
+            requests,
+            request_duration,
             requests_in_flight: registry.gauge("http_requests_in_flight", "HTTP requests that are being answered."),
             connections: registry.gauges("connections", "Open connections.", &["listener"]),
             connections_rejected: registry.counters(

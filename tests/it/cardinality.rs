@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use futures::stream::{self, StreamExt};
 use reqwest::Method;
 use serde_json::json;
+use simulator::Session;
 
 use crate::common::{APP, Running, callers, credentials, policy, tenant};
 
@@ -47,9 +48,14 @@ const MADE_UP_CLIENTS: usize = 10_000;
 async fn made_up_clients_make_no_series_and_no_unbounded_memory() {
     let tenant = tenant().await;
     let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
-    // Most of them need no list, so that the test takes seconds.
+    // Most of them need no list, so that the test takes seconds. The others are over the limit.
+    let is_over = |number: usize| number.is_multiple_of(100);
+    for number in (0..=MADE_UP_CLIENTS).filter(|number| is_over(*number)) {
+        let session = Session::new(format!("other-{number}"), tenant.now()).client(&format!("client-{number}"));
+        tenant.add_session(&format!("auth0|user-{number}"), session);
+    }
     let login = |number: usize| {
-        let protocol = if number.is_multiple_of(100) { "oidc-basic-profile" } else { "oauth2-refresh-token" };
+        let protocol = if is_over(number) { "oidc-basic-profile" } else { "oauth2-refresh-token" };
         json!({
             "user_id": format!("auth0|user-{number}"), "client_id": format!("client-{number}"),
             "sid": format!("sid-{number}"), "protocol": protocol,
@@ -66,6 +72,10 @@ async fn made_up_clients_make_no_series_and_no_unbounded_memory() {
     let statuses: BTreeSet<u16> = asked.buffer_unordered(32).collect().await;
     assert_eq!(statuses, BTreeSet::from([200]));
     assert_eq!(service.series().await.difference(&series).collect::<Vec<_>>(), Vec::<&String>::new());
+    let over = r#"session_checker_over_limit_total{application="other",outcome="blocked",policy="default/one",scope="client",tenant="acme.eu.auth0.com"}"#;
+    assert_eq!(service.metric(over).await, Some(101.0));
+    let users = r#"session_checker_blocked_users{policy="default/one",tenant="acme.eu.auth0.com"}"#;
+    assert_eq!(service.metric(users).await, Some(101.0));
     let bytes = service.metric("session_checker_decision_record_bytes").await.unwrap();
     assert!(bytes <= f64::from(6 << 20), "{bytes} bytes of records");
     service.stop().await.unwrap();

@@ -39,6 +39,7 @@ mod explain;
 mod failures;
 mod faults;
 mod folder;
+mod fresh_panels;
 mod http;
 mod https;
 mod lease;

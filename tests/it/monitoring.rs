@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use serde_json::Value;
+use session_checker::policy::{Failure, Reason};
 
 #[path = "../e2e/tool/promql.rs"]
 mod promql;
@@ -51,7 +52,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-fn panels() -> Vec<&'static Value> {
+pub fn panels() -> Vec<&'static Value> {
     let panels = DASHBOARD["panels"].as_array().unwrap().iter();
     let panels: Vec<_> = panels.filter(|panel| panel["type"] != "row").collect();
     assert!(panels.len() > 20);
@@ -206,6 +207,25 @@ fn list_of_alerts_links_to_their_runbooks() {
 }
 
 #[test]
+fn reasons_without_a_limit_are_in_words() {
+    let panel = panel("Allowed without a limit now");
+    let overrides = panel["fieldConfig"]["overrides"].as_array().unwrap();
+    let words = |reason: &str| {
+        let named = overrides.iter().find(|one| one["matcher"]["options"] == reason);
+        named.and_then(|one| one["properties"].as_array().unwrap().iter().find(|it| it["id"] == "displayName"))
+    };
+    let expression = text(&panel["targets"][0], "expr");
+    let failures = Failure::ALL.map(Failure::as_str);
+    let ungoverned = [Reason::NoPolicy, Reason::TenantAmbiguous, Reason::TenantUnknown].map(Reason::as_str);
+    let others = ["forced_audit", "not_checked", "none"];
+    for reason in failures.iter().chain(&ungoverned).chain(&others) {
+        assert!(words(reason).is_some_and(|it| it["value"].as_str().unwrap().contains(' ')), "{reason}");
+        assert!(expression.contains(reason) || failures.contains(reason), "{reason}");
+    }
+    assert_eq!(overrides.len(), failures.len() + ungoverned.len() + others.len());
+}
+
+#[test]
 fn panel_of_blocked_logins_shows_what_the_alert_compares() {
     let alerts = alerts();
     let alert = alerts.iter().find(|alert| alert["alert"] == "SessionCheckerManyLoginsBlocked").unwrap();
@@ -222,13 +242,16 @@ fn panel_of_blocked_logins_shows_what_the_alert_compares() {
     assert_eq!(targets.len(), 2);
     let shown = |target: &Value| {
         let selected = r#"cluster=~"$cluster",namespace=~"$namespace",job=~"$job",tenant=~"$tenant",policy=~"$policy""#;
-        let plain =
-            plain(text(target, "expr")).replace(&format!("{selected},"), "").replace(&format!("{{{selected}}}"), "");
+        // Logins without a policy have no share: nothing blocks them.
+        let plain = plain(text(target, "expr")).replace(r#",policy!="""#, "");
+        let plain = plain.replace(&format!("{selected},"), "").replace(&format!("{{{selected}}}"), "");
         plain.replace("(cluster,namespace,", "(namespace,")
     };
-    assert_eq!(shown(&targets[0]), format!("({blocked}or0*{all})/{all}"));
+    // A policy without a login has a line, too.
+    let none = "or0*groupby(namespace,job,policy,tenant)(session_checker_policy_ready)";
+    assert_eq!(shown(&targets[0]), format!("({blocked}or0*{all})/{all}{none}"));
     let ago = |part: &str| part.replace("[15m]", "[15m]offset1w");
-    let week = format!("({}or0*{})/{}or0*{all}", ago(blocked), ago(all), ago(all));
+    let week = format!("({}or0*{})/{}or0*{all}{none}", ago(blocked), ago(all), ago(all));
     assert_eq!(shown(&targets[1]), week);
 }
 
@@ -325,6 +348,8 @@ fn runbooks_name_existing_files_and_panels() {
     for file in std::fs::read_dir(&folder).unwrap() {
         let path = file.unwrap().path();
         let runbook = std::fs::read_to_string(&path).unwrap();
+        // The queries at the end multiply.
+        let runbook = runbook.split("## Without Grafana").next().unwrap();
         for target in runbook.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
             assert!(folder.join(target).exists(), "{}: {target}", path.display());
         }

@@ -40,6 +40,7 @@ fn queries(args: &EvaluateArgs) -> Result<Vec<Query>, Box<dyn Error>> {
         for target in panel["targets"].as_array().into_iter().flatten() {
             // Grafana substitutes the variables like this when "All" is selected.
             let mut expression = target["expr"].as_str().unwrap_or_default().replace("$__rate_interval", "30s");
+            expression = expression.replace("$__range", "5m");
             for variable in ["$cluster", "$namespace", "$job", "$tenant", "$policy"] {
                 expression = expression.replace(variable, ".*");
             }

@@ -10,6 +10,7 @@ mod manifests;
 mod options;
 mod plugin;
 mod release;
+mod runbooks;
 mod schema;
 mod shells;
 mod timelines;
