@@ -2,6 +2,7 @@
 //!
 //! An examination changes nothing. It sends each tenant at most a token request and a list of a user that does not exist.
 
+mod step;
 mod tenant;
 
 use std::borrow::Cow;
@@ -19,36 +20,14 @@ use crate::policy::{Condition, ConditionStatus, Mode, ObjectName, PolicyReport};
 use crate::redis::Redis;
 use crate::snapshot::Snapshot;
 
+pub use step::ExamStep;
+
 /// How long an examination is kept, so that a loop of requests does not use up the tenants' rate limits.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 /// How many tenants are examined at once.
 const CONCURRENT_TENANTS: usize = 8;
 /// A check that is longer ago than this is worth a look: most tenants have logins every day.
 const QUIET_TIME: Duration = Duration::from_secs(24 * 3600);
-
-/// The steps. The documentation explains each.
-pub const STEPS: [&str; 20] = [
-    "read",
-    "policies",
-    "forced audit",
-    "accepted",
-    "callers",
-    "credential",
-    "mode",
-    "values",
-    "last check",
-    "log stream",
-    "name",
-    "proxy",
-    "connection",
-    "TLS",
-    "token",
-    "clock",
-    "scopes",
-    "plan",
-    "rate limit",
-    "round trip",
-];
 
 /// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,7 +46,7 @@ pub enum ExamStatus {
 pub struct ExamLine {
     /// What was examined: a policy, a tenant, the ledger or the service.
     pub subject: String,
-    /// The step.
+    /// The step, as text: a service of another version may take others.
     pub step: Cow<'static, str>,
     /// The result.
     pub status: ExamStatus,
@@ -109,21 +88,27 @@ pub struct Doctor {
 }
 
 impl ExamLine {
-    fn new(subject: &str, step: &'static str, status: ExamStatus, detail: impl Into<String>) -> Self {
-        debug_assert!(STEPS.contains(&step), "{step} is in no list of steps");
-        let help = (status != ExamStatus::Ok).then(|| book::doctor_step(step));
-        Self { subject: subject.to_owned(), step: step.into(), status, detail: detail.into(), remedy: None, help }
+    fn new(subject: &str, step: ExamStep, status: ExamStatus, detail: impl Into<String>) -> Self {
+        let help = (status != ExamStatus::Ok).then(|| book::doctor_step(step.as_str()));
+        Self {
+            subject: subject.to_owned(),
+            step: step.as_str().into(),
+            status,
+            detail: detail.into(),
+            remedy: None,
+            help,
+        }
     }
 
-    fn ok(subject: &str, step: &'static str, detail: impl Into<String>) -> Self {
+    fn ok(subject: &str, step: ExamStep, detail: impl Into<String>) -> Self {
         Self::new(subject, step, ExamStatus::Ok, detail)
     }
 
-    fn notice(subject: &str, step: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    fn notice(subject: &str, step: ExamStep, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..Self::new(subject, step, ExamStatus::Notice, detail) }
     }
 
-    fn problem(subject: &str, step: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    fn problem(subject: &str, step: ExamStep, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..Self::new(subject, step, ExamStatus::Problem, detail) }
     }
 }
@@ -163,7 +148,7 @@ impl Doctor {
     }
 
     async fn ledger_line(&self) -> ExamLine {
-        let (subject, step) = ("ledger", "round trip");
+        let (subject, step) = ("ledger", ExamStep::RoundTrip);
         let Some(redis) = &self.redis else {
             return if self.replicas > 1 {
                 let detail = format!("{} replicas share no ledger, so each counts its own logins only", self.replicas);
@@ -185,7 +170,7 @@ impl Doctor {
 }
 
 fn round_trip_line(took: Duration, bound: Duration) -> ExamLine {
-    let (subject, step) = ("ledger", "round trip");
+    let (subject, step) = ("ledger", ExamStep::RoundTrip);
     let (took_ms, most_ms) = (took.as_millis(), bound.as_millis());
     let detail = format!("a read and a write took {took_ms} ms; one operation may take {most_ms} ms");
     if took > bound {
@@ -200,7 +185,7 @@ fn service_lines(snapshot: &Snapshot) -> Vec<ExamLine> {
     let file = |file: &crate::snapshot::FileReport| {
         ExamLine::problem(
             &format!("file {}", file.file),
-            "read",
+            ExamStep::Read,
             file.error.clone(),
             "`session-checker validate` shows the line",
         )
@@ -209,7 +194,7 @@ fn service_lines(snapshot: &Snapshot) -> Vec<ExamLine> {
     if snapshot.reports.is_empty() {
         lines.push(ExamLine::notice(
             "service",
-            "policies",
+            ExamStep::Policies,
             "there are no policies, so every login is allowed",
             "apply a SessionPolicy in a namespace that the service reads, or put one in the folder of --policy-dir",
         ));
@@ -218,7 +203,7 @@ fn service_lines(snapshot: &Snapshot) -> Vec<ExamLine> {
         let detail = format!("every policy is forced to audit ({cause}): no login is blocked");
         lines.push(ExamLine::notice(
             "service",
-            "forced audit",
+            ExamStep::ForcedAudit,
             detail,
             "switch forced audit off when its cause is gone",
         ));
@@ -230,52 +215,54 @@ fn policy_lines(report: &PolicyReport, observation: Option<Observation>, lines: 
     let subject = format!("policy {}", report.name);
     let accepted = report.accepted();
     lines.push(match accepted.status {
-        ConditionStatus::True => ExamLine::ok(&subject, "accepted", accepted.message),
+        ConditionStatus::True => ExamLine::ok(&subject, ExamStep::Accepted, accepted.message),
         _ => {
             let remedy = "correct the policy and apply it; `session-checker validate` shows each problem with its line";
-            ExamLine::problem(&subject, "accepted", accepted.message, remedy)
+            ExamLine::problem(&subject, ExamStep::Accepted, accepted.message, remedy)
         }
     });
     if let Some(problem) = report.callers.problem() {
         let remedy = "correct the Secret of callerSecretRef; `session-checker validate` checks it with the policy";
-        lines.push(ExamLine::problem(&subject, "callers", problem, remedy));
+        lines.push(ExamLine::problem(&subject, ExamStep::Callers, problem, remedy));
     }
     if let Some(problem) = report.credential.secret_problem() {
         let remedy =
             "correct the Secret of tenant.credentialsSecretRef; `session-checker validate` checks it with the policy";
-        lines.push(ExamLine::problem(&subject, "credential", problem, remedy));
+        lines.push(ExamLine::problem(&subject, ExamStep::Credential, problem, remedy));
     }
     let mode = report.version.as_deref().map(|version| version.enforcement().mode);
     lines.extend(mode.map(|mode| match (mode, &report.forced_audit) {
         (_, Some(cause)) => ExamLine::notice(
             &subject,
-            "mode",
+            ExamStep::Mode,
             format!("forced to audit ({cause}): no login is blocked"),
             "switch forced audit off when its cause is gone",
         ),
         (Mode::Audit, None) => ExamLine::notice(
             &subject,
-            "mode",
+            ExamStep::Mode,
             "Audit: no login is blocked",
             "write mode: Enforce when the numbers are what you expect",
         ),
-        (Mode::Enforce, None) => ExamLine::ok(&subject, "mode", "Enforce"),
+        (Mode::Enforce, None) => ExamLine::ok(&subject, ExamStep::Mode, "Enforce"),
     }));
     let remedy = "correct the value, or remove it from the policy";
-    lines.extend(report.warnings.iter().map(|warning| ExamLine::notice(&subject, "values", warning.clone(), remedy)));
+    lines.extend(
+        report.warnings.iter().map(|warning| ExamLine::notice(&subject, ExamStep::Values, warning.clone(), remedy)),
+    );
     let Some(Observation { last_check, enforcing }) = observation else { return };
     lines.push(last_check_line(&subject, last_check));
     lines.push(match enforcing.status {
-        ConditionStatus::True => ExamLine::ok(&subject, "log stream", enforcing.message),
+        ConditionStatus::True => ExamLine::ok(&subject, ExamStep::LogStream, enforcing.message),
         ConditionStatus::False => ExamLine::problem(
             &subject,
-            "log stream",
+            ExamStep::LogStream,
             enforcing.message,
             "compare Trigger, URL and applications of the Action with docs/auth0.md, and log in once",
         ),
         ConditionStatus::Unknown => ExamLine::notice(
             &subject,
-            "log stream",
+            ExamStep::LogStream,
             enforcing.message,
             "set up a log stream (docs/log-streams.md), or leave it: the limits work without one",
         ),
@@ -286,14 +273,14 @@ fn last_check_line(subject: &str, last_check: Option<Timestamp>) -> ExamLine {
     let remedy = "log in once; if this stays, see that the Action is bound to the post-login trigger, calls this service, and that \
                   the selector names the applications";
     let Some(at) = last_check else {
-        return ExamLine::notice(subject, "last check", "no check since this replica started", remedy);
+        return ExamLine::notice(subject, ExamStep::LastCheck, "no check since this replica started", remedy);
     };
     let age = Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or_default();
     let detail = format!("{at:.0}, {} ago", in_words(age));
     if age > QUIET_TIME {
-        ExamLine::notice(subject, "last check", detail, remedy)
+        ExamLine::notice(subject, ExamStep::LastCheck, detail, remedy)
     } else {
-        ExamLine::ok(subject, "last check", detail)
+        ExamLine::ok(subject, ExamStep::LastCheck, detail)
     }
 }
 

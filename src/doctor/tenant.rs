@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ExamLine, names};
+use super::{ExamLine, ExamStep, names};
 use crate::auth0::{Reach, ReachStep, TenantClient};
 use crate::policy::{Failure, ObjectName, PolicyVersion};
 use crate::snapshot::Snapshot;
@@ -69,12 +69,14 @@ pub(super) async fn examine(tenant: ExaminedTenant<'_>) -> Vec<ExamLine> {
     }
     let verified = tenant.client.verify(deadline).await;
     lines.push(match &verified {
-        Ok(_) => {
-            ExamLine::ok(&subject, "token", format!("Auth0 accepts the credential of {}", names(&tenant.policies)))
-        }
+        Ok(_) => ExamLine::ok(
+            &subject,
+            ExamStep::Token,
+            format!("Auth0 accepts the credential of {}", names(&tenant.policies)),
+        ),
         Err(error) => {
             let remedy = error.remedy().unwrap_or_else(|| token_remedy(error.failure));
-            ExamLine::problem(&subject, "token", error.to_string(), remedy)
+            ExamLine::problem(&subject, ExamStep::Token, error.to_string(), remedy)
         }
     });
     lines.push(clock_line(&subject, &tenant));
@@ -90,7 +92,7 @@ fn reach_lines(subject: &str, reach: &Reach, lines: &mut Vec<ExamLine>) -> bool 
     let Reach { host, proxy, connected } = reach;
     let failed = connected.as_ref().err();
     let reached = |step: ReachStep| failed.is_none_or(|(failed, _)| *failed > step);
-    let mut add = |step: ReachStep, name: &'static str, detail: String, remedy: &str| match failed {
+    let mut add = |step: ReachStep, name: ExamStep, detail: String, remedy: &str| match failed {
         Some((failed, error)) if *failed == step => {
             lines.push(ExamLine::problem(subject, name, error.clone(), remedy));
         }
@@ -101,21 +103,21 @@ fn reach_lines(subject: &str, reach: &Reach, lines: &mut Vec<ExamLine>) -> bool 
     let name = if by_proxy { format!("the proxy resolves {host}") } else { format!("{host} has an address") };
     add(
         ReachStep::Name,
-        "name",
+        ExamStep::Name,
         name,
         "check tenant.domain, and that the Pod may reach DNS; for a private address set --auth0-endpoint",
     );
     let via = proxy.as_ref().map_or_else(|| "none".to_owned(), |proxy| format!("{proxy} opens a connection"));
     add(
         ReachStep::Proxy,
-        "proxy",
+        ExamStep::Proxy,
         via,
         "check --auth0-proxy and its credentials, and that the proxy allows the tenant",
     );
     if !by_proxy || !reached(ReachStep::Connection) {
         add(
             ReachStep::Connection,
-            "connection",
+            ExamStep::Connection,
             format!("{host} accepts connections"),
             "allow egress to the tenant on port 443 (NetworkPolicy, firewall), or set --auth0-proxy",
         );
@@ -123,7 +125,7 @@ fn reach_lines(subject: &str, reach: &Reach, lines: &mut Vec<ExamLine>) -> bool 
     let took = connected.as_ref().map_or(0, Duration::as_millis);
     add(
         ReachStep::Tls,
-        "TLS",
+        ExamStep::Tls,
         format!("connected in {took} ms"),
         "check the clock and the CA certificates; behind a proxy that inspects TLS set --auth0-ca-file",
     );
@@ -152,18 +154,22 @@ fn clock_line(subject: &str, tenant: &ExaminedTenant<'_>) -> ExamLine {
     };
     let remedy = "synchronize the clock of the node (NTP)";
     if ahead.abs() <= CLOCK_TOLERANCE {
-        ExamLine::ok(subject, "clock", detail)
+        ExamLine::ok(subject, ExamStep::Clock, detail)
     } else if ahead.abs() <= CLOCK_BOUND {
-        ExamLine::notice(subject, "clock", detail, remedy)
+        ExamLine::notice(subject, ExamStep::Clock, detail, remedy)
     } else {
-        ExamLine::problem(subject, "clock", detail, remedy)
+        ExamLine::problem(subject, ExamStep::Clock, detail, remedy)
     }
 }
 
 fn scopes_line(subject: &str, tenant: &ExaminedTenant<'_>, granted: Option<&BTreeSet<String>>) -> ExamLine {
     let needed: Vec<&str> = tenant.scopes.keys().chain(tenant.optional_scopes.keys()).copied().collect();
     let Some(granted) = granted else {
-        return ExamLine::ok(subject, "scopes", format!("the tenant does not list them; needed: {}", needed.join(" ")));
+        return ExamLine::ok(
+            subject,
+            ExamStep::Scopes,
+            format!("the tenant does not list them; needed: {}", needed.join(" ")),
+        );
     };
     let missing = |scopes: &BTreeMap<&str, &ObjectName>| {
         let missing = scopes.iter().filter(|(scope, _)| !granted.contains(**scope));
@@ -171,19 +177,21 @@ fn scopes_line(subject: &str, tenant: &ExaminedTenant<'_>, granted: Option<&BTre
     };
     let remedy = "grant them to the application under APIs, Auth0 Management API";
     match (missing(&tenant.scopes), missing(&tenant.optional_scopes)) {
-        (lacked, unused) if lacked.is_empty() && unused.is_empty() => ExamLine::ok(subject, "scopes", needed.join(" ")),
+        (lacked, unused) if lacked.is_empty() && unused.is_empty() => {
+            ExamLine::ok(subject, ExamStep::Scopes, needed.join(" "))
+        }
         (lacked, unused) if lacked.is_empty() => {
             let detail = format!("the application lacks {unused}: explainEvictions writes nothing");
-            ExamLine::notice(subject, "scopes", detail, remedy)
+            ExamLine::notice(subject, ExamStep::Scopes, detail, remedy)
         }
-        (lacked, _) => ExamLine::problem(subject, "scopes", format!("the application lacks {lacked}"), remedy),
+        (lacked, _) => ExamLine::problem(subject, ExamStep::Scopes, format!("the application lacks {lacked}"), remedy),
     }
 }
 
 /// Lists the sessions of a user that does not exist: only a tenant whose plan has the endpoint does that.
 async fn list_line(subject: &str, tenant: &ExaminedTenant<'_>, deadline: Instant) -> ExamLine {
     match tenant.client.list_sessions(NOBODY, &deadline.into()).await {
-        Ok(_) => ExamLine::ok(subject, "plan", "the tenant lists sessions"),
+        Ok(_) => ExamLine::ok(subject, ExamStep::Plan, "the tenant lists sessions"),
         Err(error) => {
             let remedy = match error.failure {
                 Failure::NotEntitled => {
@@ -192,13 +200,13 @@ async fn list_line(subject: &str, tenant: &ExaminedTenant<'_>, deadline: Instant
                 Failure::InsufficientScope => "grant read:sessions to the application under APIs, Auth0 Management API",
                 failure => token_remedy(failure),
             };
-            ExamLine::problem(subject, "plan", error.to_string(), remedy)
+            ExamLine::problem(subject, ExamStep::Plan, error.to_string(), remedy)
         }
     }
 }
 
 fn rate_limit_line(subject: &str, tenant: &ExaminedTenant<'_>) -> ExamLine {
-    let step = "rate limit";
+    let step = ExamStep::RateLimit;
     let Some((left, most)) = tenant.client.rate_limit_left() else {
         return ExamLine::ok(subject, step, "the tenant does not say how many requests are left");
     };

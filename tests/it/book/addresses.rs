@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 use session_checker::book;
-use session_checker::doctor::STEPS;
+use session_checker::doctor::ExamStep;
 use session_checker::policy::{ConditionReason, Reason};
 use session_checker::validate::ProblemKind;
 
@@ -19,7 +19,7 @@ fn addresses() -> BTreeSet<String> {
     let reasons = Reason::all().map(|reason| book::reason(reason.as_str()));
     let conditions = ConditionReason::ALL.iter().map(|reason| book::reason(reason.as_str()));
     let events = ["Recovered", "StatusOverwritten"].map(book::reason);
-    let steps = STEPS.iter().map(|step| book::doctor_step(step));
+    let steps = ExamStep::ALL.iter().map(|step| book::doctor_step(step.as_str()));
     let kinds = ProblemKind::ALL.iter().map(|kind| book::problem_kind(kind.as_str()));
     let runbooks = alerts().into_iter().map(|alert| alert["annotations"]["runbook_url"].as_str().unwrap().to_owned());
     let all = reasons.chain(conditions).chain(events).chain(steps).chain(kinds).chain(runbooks);
