@@ -66,3 +66,20 @@ condition_reasons! {
     /// The policy is active as written.
     Ready,
 }
+
+impl ConditionReason {
+    /// The reason with this text.
+    pub fn of_text(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+    }
+
+    /// Whether a condition with this reason leaves nothing to do.
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Accepted | Self::Proven | Self::Checked | Self::Ready)
+    }
+
+    /// Whether the state is not known yet, as after a start.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Unproven)
+    }
+}

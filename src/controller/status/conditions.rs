@@ -42,17 +42,17 @@ pub fn status(
     last: &SessionPolicyStatus,
     now: Timestamp,
 ) -> SessionPolicyStatus {
-    let condition = |kind: &str, status: ConditionStatus, reason: &str, message: String| {
+    let condition = |kind: &str, status: ConditionStatus, reason: ConditionReason, message: String| {
         let status = status.as_str().to_owned();
         // The minute of a missing Secret begins with it, also when something else was in progress before.
         let is_same = |before: &&ApiCondition| {
-            before.status == status && (!kstatus::TYPES.contains(&kind) || before.reason == reason)
+            before.status == status && (!kstatus::TYPES.contains(&kind) || before.reason == reason.as_str())
         };
         let since = find(last, kind).filter(is_same).map(|before| &before.last_transition_time);
         ApiCondition {
             type_: kind.to_owned(),
             status,
-            reason: reason.to_owned(),
+            reason: reason.as_str().to_owned(),
             message: with_address(truncated(message), reason),
             observed_generation: Some(report.generation),
             // The status of a new policy is a default of the schema, with a time that is none.
@@ -62,8 +62,7 @@ pub fn status(
     let written = last.last_check_time.as_ref().map(|at| at.0);
     let is_due = |at: &Timestamp| written.is_none_or(|written| at.duration_since(written) >= LAST_CHECK_INTERVAL);
     let own = report.conditions().into_iter().chain([report.enforcing(activity.logins)]);
-    let own = own
-        .map(|Condition { kind, status, reason, message }| condition(kind.as_str(), status, reason.as_str(), message));
+    let own = own.map(|Condition { kind, status, reason, message }| condition(kind.as_str(), status, reason, message));
     let progress = kstatus::progress(&report.ready(), last, now).map(|progress| {
         let status = if progress.is_true { ConditionStatus::True } else { ConditionStatus::False };
         condition(progress.kind, status, progress.reason, progress.message)
@@ -82,9 +81,8 @@ pub fn status(
 /// Whether `status` should be written over `last`. A state that is not known yet, as after a start, does not replace a
 /// known state of the same generation.
 pub fn is_outdated(report: &PolicyReport, status: &SessionPolicyStatus, last: &SessionPolicyStatus) -> bool {
-    let unknown = [ConditionReason::Pending.as_str(), ConditionReason::Unproven.as_str()];
     let was_known = last.observed_generation == Some(report.generation)
-        && find(last, "Ready").is_some_and(|ready| !unknown.contains(&ready.reason.as_str()));
+        && find(last, "Ready").is_some_and(|ready| !reason(ready).is_some_and(ConditionReason::is_open));
     let would_downgrade = was_known && is_pending(report);
     !would_downgrade && !is_written(status, last)
 }
@@ -163,8 +161,13 @@ pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus
 /// Whether people should see a condition: it is False, stays unknown because a tenant does not respond, or is True although no
 /// limit is enforced.
 fn is_problem(condition: &ApiCondition) -> bool {
-    let noted = [ConditionReason::TenantUnreachable.as_str(), ConditionReason::ForcedAudit.as_str()];
-    is(condition, ConditionStatus::False) || noted.contains(&&*condition.reason)
+    let is_noted = matches!(reason(condition), Some(ConditionReason::TenantUnreachable | ConditionReason::ForcedAudit));
+    is(condition, ConditionStatus::False) || is_noted
+}
+
+/// The reason of a condition that a replica wrote. One of another version may have written others.
+fn reason(condition: &ApiCondition) -> Option<ConditionReason> {
+    ConditionReason::of_text(&condition.reason)
 }
 
 fn is(condition: &ApiCondition, status: ConditionStatus) -> bool {
@@ -176,12 +179,11 @@ fn find<'a>(status: &'a SessionPolicyStatus, kind: &str) -> Option<&'a ApiCondit
 }
 
 /// The message of a condition, with the address of its reason unless all is well.
-fn with_address(message: String, reason: &str) -> String {
-    let good = [ConditionReason::Accepted, ConditionReason::Proven, ConditionReason::Checked, ConditionReason::Ready];
-    if good.iter().any(|good| good.as_str() == reason) {
+fn with_address(message: String, reason: ConditionReason) -> String {
+    if reason.is_good() {
         return message;
     }
-    format!("{message}; see {}", book::reason(reason))
+    format!("{message}; see {}", book::reason(reason.as_str()))
 }
 
 fn truncated(message: String) -> String {

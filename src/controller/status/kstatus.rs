@@ -23,7 +23,7 @@ const MISSING_SECRET_GRACE: Duration = Duration::from_secs(60);
 pub struct Progress {
     pub kind: &'static str,
     pub is_true: bool,
-    pub reason: &'static str,
+    pub reason: ConditionReason,
     pub message: String,
 }
 
@@ -37,7 +37,7 @@ pub fn progress(ready: &Condition, last: &SessionPolicyStatus, now: Timestamp) -
     let condition = |kind, is_true, otherwise: &str| Progress {
         kind,
         is_true,
-        reason: ready.reason.as_str(),
+        reason: ready.reason,
         message: if is_true { ready.message.clone() } else { otherwise.to_owned() },
     };
     [
