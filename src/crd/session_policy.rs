@@ -82,7 +82,7 @@ pub struct SessionPolicySpec {
     #[serde(default)]
     pub revoke_requires_mfa: bool,
     /// Before a session ends for another login, write why into its session metadata at Auth0
-    /// (`session_checker_reason: evicted`, or `chosen` where the user chose it), so that the back-channel logout token tells
+    /// (`session_checker_reason: evicted`, or `chosen` where the user chose it), so that the back-channel logout token says it to
     /// the applications. It needs the scope `update:sessions`, a plan with session metadata, and two more requests a session.
     /// A failure does not stop the eviction.
     #[serde(default)]

@@ -21,8 +21,9 @@ shows the reason of the answer for a fault that lasts. `Allow` lets every login 
 `Deny` blocks it, except where the reason is `evicted`, `within_limit` or `unknown_user`: these are no
 failures. A dash means that the fault cannot occur there. The rules are contract 3.10 to 3.19.
 
-The two requests of `explainEvictions` (decision 4.11) are no operations of this page: whatever
-happens to them, the check answers `evicted`, and another test tries that.
+The two requests of `explainEvictions` (decision 4.11) are no operations of this page: after each
+fault of them but 429, the check answers `evicted`. Their 429 holds for all requests to the tenant, so
+the check can answer `rate_limited`. Another test tries that.
 ";
 
 /// The page.
