@@ -121,7 +121,7 @@ fn describe(record: &DecisionRecord) -> String {
         let _ = writeln!(text, "  the user read: {message}");
     }
     if record.revoke_session {
-        text += "  the Action was told to end the session\n";
+        text += "  the answer asked the Action to end the session\n";
     }
     for session in &record.sessions {
         let counts = match session.role.as_str() {

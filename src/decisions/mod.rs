@@ -73,7 +73,7 @@ pub struct DecisionRecord {
     pub revoked_sessions: Option<usize>,
     /// What the user read.
     pub message: Option<String>,
-    /// Whether the Action was told to end the session.
+    /// Whether the answer asked the Action to end the session.
     pub revoke_session: bool,
     /// The user's sessions that were listed for the decision, when it depended on them.
     pub sessions: Vec<RecordedSession>,
