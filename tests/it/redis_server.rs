@@ -1,8 +1,12 @@
 //! A real Redis for the tests that need one, on a separate socket and port.
 
 use std::cell::RefCell;
+use std::fs::{self, DirEntry};
+use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -53,7 +57,7 @@ impl RedisServer {
             "port {port}\nbind 127.0.0.1\nunixsocket {socket}\nsentinel monitor {name} 127.0.0.1 {master} 1\n",
             socket = directory.path().join(SOCKET).display(),
         );
-        std::fs::write(directory.path().join("sentinel.conf"), config).unwrap();
+        fs::write(directory.path().join("sentinel.conf"), config).unwrap();
         let process = Command::new("redis-server")
             .args(["sentinel.conf", "--sentinel"])
             .current_dir(&directory)
@@ -109,6 +113,18 @@ impl RedisServer {
         assert!(status.success());
     }
 
+    /// Suspends the process. Its threads stop one after the other, each when it gets a core.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+        let is_stopped = |thread: io::Result<DirEntry>| {
+            let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            status.contains("State:\tT")
+        };
+        while !fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap().all(is_stopped) {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The output of `redis-cli`.
     pub fn ask(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(arguments).output().unwrap();
@@ -133,7 +149,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(directory: &TempDir, port: u16, options: &[String]) -> std::io::Result<Child> {
+fn spawn(directory: &TempDir, port: u16, options: &[String]) -> io::Result<Child> {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
         .args(["--unixsocket", SOCKET])

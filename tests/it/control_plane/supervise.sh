@@ -27,7 +27,11 @@ while read -r command; do
   case $command in
     stop) kill -KILL "$apiserver" && wait "$apiserver" ;;
     start) start ;;
-    freeze) kill -STOP "$apiserver" ;;
+    freeze)
+      kill -STOP "$apiserver"
+      # Its threads stop one after the other, each when it gets a core.
+      while grep -q '^State:.[^T]' "/proc/$apiserver/task/"*/status; do sleep 0.01; done
+      ;;
     thaw) kill -CONT "$apiserver" ;;
   esac
   echo "$command"

@@ -128,7 +128,7 @@ async fn hanging_redis_costs_a_check_one_operation_timeout() {
     let timeout = Duration::from_secs(5);
     let ledger = ledger(shared(&server, timeout).await);
     eventually("the shared ledger is there", async || !ledger.stats().degraded).await;
-    server.signal("-STOP");
+    server.freeze();
     let begun = Instant::now();
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     assert!(Case { policy: &policy, sid: "s1", client: "a" }.check(&ledger, &Tenant::default()).await);
