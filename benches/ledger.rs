@@ -41,7 +41,7 @@ impl Logins {
         self.turn += 1;
         let user = self.users[self.turn % self.users.len()].clone();
         let (window, longest_check) = (Duration::from_secs(10), Duration::from_secs(3));
-        let terms = Terms { window, longest_check, enforced: true };
+        let terms = Terms { window, longest_check, listing_kept_for: Duration::from_secs(3_600), enforced: true };
         let mut attempt = ledger.begin(SessionKey::new(user, &self.turn.to_string(), "application"), terms).await;
         let (since, deadline) = (attempt.since(), Instant::now() + Duration::from_secs(60));
         let decision = attempt.admit(&SessionList::default(), since, deadline, within).await;

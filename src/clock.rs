@@ -3,7 +3,7 @@
 //! `serve` has the system's clock, which this type only passes on. The demo follows the clock of its simulated tenant, which
 //! stands still between the steps of a scenario and jumps when hours are to pass, so that both agree on the time.
 //!
-//! *What follows the clock*: decisions (`activeWithin`, `expiresAt` of an override), the ledger in memory, recent holders and
+//! *What follows the clock*: decisions (`activeWithin`, `expiresAt` of an override), the ledger in memory and
 //! lists, tokens, the rate limit of a tenant and its circuit breaker. *What does not*: deadlines and timers. A request that
 //! may take three seconds may take three seconds of the machine's time, whatever the scenario's clock shows, because a real
 //! socket answers it. Where one is compared with the other, [`ServiceClock::clock_time`] and [`ServiceClock::timer_time`]

@@ -172,6 +172,9 @@ impl TenantClient {
             }
             cursors.insert(cursor.clone());
         }
+        if pages > 1 {
+            list.set_several_pages();
+        }
         charge.grow(agents.iter().map(|(id, agent)| id.len() + agent.len()).sum())?;
         match unreadable + list.dropped() {
             0 => {}

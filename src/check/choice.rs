@@ -22,7 +22,9 @@ use super::Checker;
 use super::failure_log::Task;
 use crate::auth0::{CallContext, Charge, EndReason, TenantClient, UserAgents};
 use crate::choose::{ChoiceOutcome, Chooser, Device, OpenTicket, Ticket, TicketUses};
-use crate::ledger::{Attempt, Eviction, SessionKey, StoreTime, Terms, TicketState, TicketUse, UserKey};
+use crate::ledger::{
+    Attempt, Eviction, SessionKey, StoreTime, Terms, TicketState, TicketUse, UserKey, listing_kept_for,
+};
 use crate::policy::{
     Admission, Decision, LimitCheck, LimitInputs, Login, Mode, Offer, Origins, Policy, PolicyVersion, SessionList,
     Strategy, Verdict,
@@ -146,7 +148,8 @@ impl<'a> AskedLogin<'a> {
 
     fn terms(&self) -> Terms {
         let (window, longest_check) = (self.policy.admission_window, self.tenant.longest_check);
-        Terms { window, longest_check, enforced: true }
+        let listing_kept_for = listing_kept_for(self.tenant.longest_recheck);
+        Terms { window, longest_check, listing_kept_for, enforced: true }
     }
 }
 

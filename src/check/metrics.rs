@@ -11,8 +11,13 @@ use super::blocked_users::BlockedUsers;
 use super::over_limit::OverLimit;
 use super::session_lists::ListOrigin;
 use crate::coverage::LastChecks;
+use crate::ledger::ListNeed;
 use crate::metrics::{MetricRegistry, raise_to, remove_series, to_i64};
 use crate::policy::{Answer, Login, ObjectName, Policy, PolicyVersion, Reason};
+
+/// The values of the label `basis`.
+const LIST: &str = "list";
+const REMEMBERED: &str = "remembered";
 
 /// Distinct users are counted up to this number for each policy: enough to judge an audit by, and at most 1 MiB of hashes.
 const MAX_DISTINCT_USERS: usize = 100_000;
@@ -29,6 +34,8 @@ pub struct CheckMetrics {
     kept_list_bytes: IntGauge,
     lists_not_kept: IntCounter,
     rechecks: IntCounterVec,
+    decision_basis: IntCounterVec,
+    list_needs: IntCounterVec,
     unknown_tenants: IntCounterVec,
     override_checks: IntCounterVec,
     over_limit: OverLimit,
@@ -62,6 +69,8 @@ pub struct CheckRecord<'a> {
     pub user: u64,
     /// From the arrival of the request to the answer.
     pub took: Duration,
+    /// The age of the listing, when the answer rests on what is remembered.
+    pub listing_age: Option<Duration>,
 }
 
 impl CheckMetrics {
@@ -107,6 +116,27 @@ impl CheckMetrics {
         for decision in ["allow", "block"] {
             duration.with_label_values(&[decision]);
         }
+        let decision_basis = registry.counters(
+            "decision_basis_total",
+            "Checks that counted sessions, by what they rest on: list = a list of the user's sessions, remembered = what is remembered of them.",
+            &["tenant", "basis"],
+        );
+        let list_needs = registry.counters(
+            "list_needs_total",
+            "Checks that need a list, by why what is remembered does not allow the login: off = recheckAfter 0s or CountOthers, unlisted = no list is remembered, old = it is older than recheckAfter, newcomer = it does not show the session with the application, crowded = as many sessions as a limit allows may come before.",
+            &["tenant", "why"],
+        );
+        let series = (decision_basis.clone(), list_needs.clone());
+        registry.on_scrape(move |live| {
+            for tenant in live.tenants() {
+                for basis in [LIST, REMEMBERED] {
+                    series.0.with_label_values(&[tenant, basis]);
+                }
+                for need in ListNeed::ALL {
+                    series.1.with_label_values(&[tenant, need.as_str()]);
+                }
+            }
+        });
         Self {
             checks,
             duration,
@@ -146,6 +176,8 @@ impl CheckMetrics {
                 "Holders of a place that were allowed again from memory (recheckAfter).",
                 &["tenant"],
             ),
+            decision_basis,
+            list_needs,
             unknown_tenants,
             override_checks: registry.counters(
                 "override_checks_total",
@@ -166,7 +198,7 @@ impl CheckMetrics {
 
     /// Counts a check.
     pub fn check(&self, record: CheckRecord<'_>) {
-        let CheckRecord { answer, login, version, tenant, user, took } = record;
+        let CheckRecord { answer, login, version, tenant, user, took, .. } = record;
         let policy = answer.policy.as_ref().map_or("", ObjectName::as_str);
         let decision = if answer.block { "block" } else { "allow" };
         self.last_checks.note(policy);
@@ -199,9 +231,19 @@ impl CheckMetrics {
         self.unknown_tenants.with_label_values(&[tenant, handling.as_str()]).inc();
     }
 
-    /// Counts a holder that was allowed again from memory.
-    pub fn recheck(&self, tenant: &str) {
-        self.rechecks.with_label_values(&[tenant]).inc();
+    /// Counts a holder that was allowed again from memory, or why the check needs a list.
+    pub fn recalled(&self, tenant: &str, need: Option<ListNeed>) {
+        let basis = match need {
+            None => {
+                self.rechecks.with_label_values(&[tenant]).inc();
+                REMEMBERED
+            }
+            Some(need) => {
+                self.list_needs.with_label_values(&[tenant, need.as_str()]).inc();
+                LIST
+            }
+        };
+        self.decision_basis.with_label_values(&[tenant, basis]).inc();
     }
 
     /// Counts a check whose limits an override chose.

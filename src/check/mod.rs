@@ -1,11 +1,11 @@
 //! The steps of a check, from a login to an answer, for the server and for `session-checker check`.
 //!
 //! ```text
-//!   resolve ──▶ pre-checks ──▶ begin ──▶ credential ──▶ recent holder ──▶ list, admit ──▶ evict ──▶ answer ──▶ finish
-//!                              ledger                   holders           lists, ledger   auth0                ledger
+//!   resolve ──▶ pre-checks ──▶ begin ──▶ credential ──▶ recall ──▶ list, admit ──▶ evict ──▶ answer ──▶ finish
+//!                              ledger                   ledger     lists, ledger   auth0                ledger
 //! ```
 //!
-//! A dry run uses neither the ledger nor the recent holders, and it revokes nothing.
+//! A dry run does not use the ledger, and it revokes nothing.
 
 mod blocked_users;
 mod choice;
@@ -16,6 +16,7 @@ mod failure_log;
 mod metrics;
 mod noted;
 mod over_limit;
+mod remembered;
 pub mod session_lists;
 
 use std::collections::HashSet;
@@ -37,12 +38,10 @@ use crate::auth0::{CallContext, EndReason};
 use crate::clock::ServiceClock;
 use crate::coverage::Coverage;
 use crate::decisions::DecisionLog;
-use crate::ledger::{
-    Attempt, DEFAULT_HOLDERS, Eviction, Ledger, MAX_LIST_AGE, RecentHolders, SessionKey, Terms, UserKey,
-};
+use crate::ledger::{Attempt, Eviction, Ledger, MAX_LIST_AGE, Recalled, SessionKey, Terms, UserKey, listing_kept_for};
 use crate::policy::{
     Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, ObjectName,
-    Origins, Policy, PolicyVersion, Reason, Reentry, Resolution, SessionRole, Verdict,
+    Origins, Policy, PolicyVersion, Reason, Resolution, SessionRole, Verdict,
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
@@ -64,7 +63,6 @@ pub struct Checker {
     unknown_tenants: LogSampler,
     failures: FailureLog,
     ledger: Arc<Ledger>,
-    holders: RecentHolders<PolicyVersion>,
     session_lists: SessionLists,
     clock: ServiceClock,
     coverage: Arc<Coverage>,
@@ -81,7 +79,7 @@ struct CountedSessions {
 
 /// The state of a check, or of a dry run, between its steps.
 struct Walk<'a> {
-    /// Has the ledger and the recent holders; `None` in a dry run.
+    /// Has the ledger; `None` in a dry run.
     checker: Option<&'a Checker>,
     snapshot: &'a Snapshot,
     login: &'a Login,
@@ -93,6 +91,10 @@ struct Walk<'a> {
     seen: DryRun<'a>,
     /// The sessions by which a check stopped the login or ended others.
     counted: Option<CountedSessions>,
+    /// What the login was allowed by, when no list was needed.
+    recalled: Option<Recalled>,
+    /// Whether the ledger knows the answer, or need not.
+    is_noted: bool,
     /// Whether the tenant is not named but assumed: the check reads, and changes nothing.
     read_only: bool,
 }
@@ -113,7 +115,6 @@ impl Checker {
             unknown_tenants: LogSampler::new(UNKNOWN_TENANT_LINES, UNKNOWN_TENANT_INTERVAL),
             failures: FailureLog::default(),
             ledger,
-            holders: RecentHolders::new(DEFAULT_HOLDERS),
             session_lists: SessionLists::default(),
             clock: ServiceClock::default(),
             coverage,
@@ -121,21 +122,15 @@ impl Checker {
         }
     }
 
-    /// Lets decisions, recent holders and lists follow this clock in place of the system's.
+    /// Lets decisions and lists follow this clock in place of the system's.
     #[must_use]
     pub fn with_clock(self, clock: ServiceClock) -> Self {
-        Self {
-            holders: RecentHolders::new(DEFAULT_HOLDERS).with_clock(clock.clone()),
-            session_lists: SessionLists::with_clock(clock.clone()),
-            clock,
-            ..self
-        }
+        Self { session_lists: SessionLists::with_clock(clock.clone()), clock, ..self }
     }
 
-    /// Forgets holders that have expired, and users without a recent check.
+    /// Forgets what has ended, and users without a recent check.
     pub fn sweep(&self) {
         self.ledger.sweep();
-        self.holders.sweep();
         self.session_lists.sweep();
         self.failures.sweep();
         self.metrics.kept_lists(self.session_lists.kept());
@@ -185,16 +180,17 @@ impl Checker {
             answer.choose_url = walk.seen.limit_check.and_then(|limit_check| self.choose_url(login, limit_check));
         }
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
+        let listing_age = walk.recalled.map(|recalled| recalled.age);
         let (user, took) = (self.decisions.hash_number(login.user_id()), arrived.elapsed());
         let version = walk.seen.policy;
-        let record = CheckRecord { answer: &answer, login, version, tenant, user, took };
+        let record = CheckRecord { answer: &answer, login, version, tenant, user, took, listing_age };
         self.record(record);
         self.note(login, request_id, record, &walk);
         self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
         answer
     }
 
-    /// Lists, decides and records the decision, and remembers a holder of every limit.
+    /// Lists, decides and records the decision.
     ///
     /// # Errors
     /// The verdict, when the sessions could not be listed or the ledger could not record a decision.
@@ -205,7 +201,6 @@ impl Checker {
         limit_check: LimitCheck<'_>,
         request: ListRequest<'_>,
     ) -> Result<(Decision, Option<CountedSessions>), Verdict> {
-        let policy = limit_check.policy();
         let enough_for = Some((version, limit_check));
         let mut decided = self.decide(attempt, limit_check, ListRequest { enough_for, ..request }).await?;
         if let (Err(Verdict::Failed { failure: Failure::UpstreamError, .. }), listing, _) = &decided
@@ -215,15 +210,7 @@ impl Checker {
             decided = self.decide(attempt, limit_check, request).await?;
         }
         let (decision, listing, roles) = decided;
-        let (decision, sessions) = (decision?, &listing.sessions);
-        // Only a place that the list shows (decision 3.4) is remembered: a login that the ledger alone knows may never complete.
-        if let Decision::Within { holder: true, .. } = decision
-            && policy.reentry == Reentry::KeepPlace
-            && sessions.shows(limit_check.sid(), limit_check.client_id())
-        {
-            self.holders.add(version, limit_check.chosen_by(), attempt.key(), policy.recheck_after);
-        }
-        Ok((decision, roles.map(|roles| CountedSessions { listing, roles })))
+        Ok((decision?, roles.map(|roles| CountedSessions { listing, roles })))
     }
 
     /// Lists the sessions, and decides by them and the ledger. The inner error is the verdict of the ledger. A decision that stops
@@ -267,7 +254,7 @@ impl Checker {
 
     /// Counts the check and writes its log line.
     fn record(&self, record: CheckRecord<'_>) {
-        let CheckRecord { answer, login, tenant, user, took, .. } = record;
+        let CheckRecord { answer, login, tenant, user, took, listing_age, .. } = record;
         self.metrics.check(record);
         tracing::info!(
             policy = answer.policy.as_ref().map(tracing::field::display),
@@ -280,6 +267,7 @@ impl Checker {
             limit_scope = answer.count.map(|count| count.limit_scope.as_str()),
             active_sessions = answer.count.map(|count| count.active),
             revoked_sessions = answer.revoked_sessions,
+            listing_age_s = listing_age.map(|age| age.as_secs()),
             duration_ms = took.as_secs_f64() * 1000.0,
             "check"
         );
@@ -300,11 +288,13 @@ impl Checker {
 impl<'a> Walk<'a> {
     fn new(checker: Option<&'a Checker>, snapshot: &'a Snapshot, login: &'a Login, arrived: Instant) -> Self {
         let (eviction, seen) = (Eviction::default(), DryRun::default());
-        Self { checker, snapshot, login, arrived, attempt: None, eviction, seen, counted: None, read_only: false }
+        let (attempt, counted, recalled) = (None, None, None);
+        let (is_noted, read_only) = (false, false);
+        Self { checker, snapshot, login, arrived, attempt, eviction, seen, counted, recalled, is_noted, read_only }
     }
 
     /// Takes all steps.
-    async fn answer(&mut self, view: &'a CallerView) -> Answer {
+    async fn take_steps(&mut self, view: &'a CallerView) -> Answer {
         let locale = self.login.context().locale.as_deref();
         let version = match view.resolve(self.login) {
             Resolution::AmbiguousTenant => return Answer::allow(Reason::TenantAmbiguous),
@@ -334,8 +324,9 @@ impl<'a> Walk<'a> {
         let (Ok(verdict) | Err(verdict)) = decided.unwrap_or_else(|_| Err(Verdict::failed(Failure::InternalError)));
         let forced = self.snapshot.is_audit_forced(&policy.scope.name);
         let answer = policy.enforcement.answer(verdict, locale, forced);
-        // An attempt that only reads is dropped: the ledger must not remember the login.
+        // An attempt that only reads is dropped: its login must not count.
         if let Some(attempt) = self.attempt.take().filter(|_| !self.read_only) {
+            self.is_noted = true;
             attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;
         }
         answer
@@ -404,9 +395,13 @@ impl<'a> Walk<'a> {
         let enforced = policy.enforcement.mode == Mode::Enforce && !is_forced && !self.read_only;
         let mut attempt = None;
         if let Some(checker) = self.checker {
-            // Without a window the login has no entry.
-            let window = if self.read_only { Duration::ZERO } else { policy.admission_window };
-            let terms = Terms { window, longest_check: tenant.longest_check, enforced };
+            let kept_for = listing_kept_for(tenant.longest_recheck);
+            // A login that may be another tenant's counts against no list, and its list is not remembered.
+            let (window, listing_kept_for) = match self.read_only {
+                true => (Duration::ZERO, Duration::ZERO),
+                false => (policy.admission_window, kept_for),
+            };
+            let terms = Terms { window, longest_check: tenant.longest_check, listing_kept_for, enforced };
             let begun = checker.ledger.begin(key.clone(), terms).await;
             if begun.was_revoked() {
                 return Err(Verdict::SessionRevoked);
@@ -414,12 +409,9 @@ impl<'a> Walk<'a> {
             attempt = Some(begun);
         }
         let client = snapshot.client(&policy.scope.name).ok_or(credentials_missing)?;
-        if let Some(checker) = self.checker
-            && policy.reentry == Reentry::KeepPlace
-            && !self.read_only
-            && checker.holders.contains(version, limit_check.chosen_by(), &key)
+        if let Some(attempt) = &attempt
+            && self.recall(attempt, limit_check)
         {
-            checker.metrics.recheck(policy.scope.tenant.domain());
             return Ok(Verdict::Within(None));
         }
 

@@ -20,6 +20,7 @@ impl Checker {
             generation: walk.seen.policy.and_then(PolicyVersion::generation),
             limit_check: walk.seen.limit_check,
             took: record.took,
+            listing_age: record.listing_age,
         };
         let counted = walk.counted.as_ref();
         let sessions = counted.into_iter().flat_map(|counted| counted.listing.sessions.views().zip(&counted.roles));

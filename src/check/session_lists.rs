@@ -384,7 +384,8 @@ mod tests {
     use crate::policy::ListedSession;
 
     async fn listing(sessions: usize) -> Arc<SessionListing> {
-        let terms = Terms { window: Duration::ZERO, longest_check: Duration::ZERO, enforced: true };
+        let (window, longest_check, listing_kept_for) = Default::default();
+        let terms = Terms { window, longest_check, listing_kept_for, enforced: true };
         let key = SessionKey::new(UserKey::new("t", "u"), "s", "c");
         let since = Arc::new(Ledger::new(Memory::new(1))).begin(key, terms).await.since();
         let clients = Some(vec!["c".repeat(32); 2]);

@@ -114,6 +114,9 @@ fn describe(record: &DecisionRecord) -> String {
         let sessions = if active == 1 { "session" } else { "sessions" };
         let _ = writeln!(text, "  {active} other {sessions} counted towards the {scope} limit of {limit}");
     }
+    if let Some(age) = record.listing_age_s {
+        let _ = writeln!(text, "  allowed by what is remembered: a list that was requested {age} s before");
+    }
     if let Some(revoked) = record.revoked_sessions {
         let _ = writeln!(text, "  sessions revoked: {revoked}");
     }

@@ -134,11 +134,12 @@ pub struct SessionPolicySpec {
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('10m')")
         .message("write a duration up to 10m, such as 10s, or 0s to switch it off"))]
     pub admission_window: GoDuration,
-    /// How long a session that holds a place is allowed again without a request to Auth0, so that silent renewals do not use
-    /// up the tenant's rate limit; `0s` switches this off. With `reentry: CountOthers` it is always off.
+    /// How old the remembered list of a user may be by which a session that holds a place is allowed again without a request to
+    /// Auth0, so that silent renewals do not use up the tenant's rate limit; at most `168h`, `0s` = never. With
+    /// `reentry: CountOthers` it is always off. A block or an eviction never rests on it.
     #[serde(default = "default_recheck_after")]
-    #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('24h')")
-        .message("write a duration up to 24h, such as 5m, or 0s to switch it off"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('168h')")
+        .message("write a duration up to 168h, such as 1h, or 0s to switch it off"))]
     pub recheck_after: GoDuration,
     /// The text for a login over a limit, where no language of `messages` fits. Unset: a built-in sentence in the user's language.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -445,7 +446,7 @@ fn default_admission_window() -> GoDuration {
 }
 
 fn default_recheck_after() -> GoDuration {
-    GoDuration::new("5m")
+    GoDuration::new("1h")
 }
 
 fn date_time(_: &mut SchemaGenerator) -> Schema {

@@ -79,6 +79,9 @@ pub struct DecisionRecord {
     pub sessions: Vec<RecordedSession>,
     /// How many more were listed.
     pub more_sessions: usize,
+    /// The age of the remembered list, in seconds, when the login was allowed by it without a list of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing_age_s: Option<u64>,
     /// How long the check took.
     pub duration_ms: u64,
 }
@@ -143,6 +146,8 @@ pub struct RecordedCheck<'a> {
     pub limit_check: Option<LimitCheck<'a>>,
     /// How long the check took.
     pub took: Duration,
+    /// The age of the listing, when the answer rests on what is remembered.
+    pub listing_age: Option<Duration>,
 }
 
 impl DecisionQuery {
@@ -218,6 +223,7 @@ impl DecisionLog {
             revoke_session: answer.revoke_session,
             sessions: recorded,
             more_sessions,
+            listing_age_s: check.listing_age.map(|age| age.as_secs()),
             duration_ms: check.took.as_millis().try_into().unwrap_or(u64::MAX),
         };
         let Ok(text) = serde_json::to_string(&record) else { return };

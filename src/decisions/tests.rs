@@ -16,6 +16,7 @@ fn note(log: &DecisionLog, user: &str, request_id: &str, answer: &Answer) {
         generation: Some(3),
         limit_check: None,
         took: Duration::from_millis(12),
+        listing_age: Some(Duration::from_secs(90)),
     };
     log.note(answer, &check, std::iter::empty(), |_| (None, None));
 }
@@ -70,6 +71,7 @@ async fn records_are_found_by_user_request_and_time_latest_first() {
     assert_eq!(requests(&log, DecisionQuery { since, until, ..DecisionQuery::default() }).await, ["3", "2", "1"]);
     let (latest, is_shared) = log.find(&DecisionQuery { limit: 1, ..DecisionQuery::default() }).await;
     assert_eq!((latest[0].request_id.as_str(), is_shared), ("3", false));
+    assert_eq!(latest[0].listing_age_s, Some(90), "it says by which list the login was allowed");
 }
 
 #[test]
@@ -83,6 +85,7 @@ fn record_holds_neither_user_nor_session_ids() {
         generation: None,
         limit_check: None,
         took: Duration::ZERO,
+        listing_age: None,
     };
     let session = || SessionView { id: "sess_1", created_at: None, last_used_at: None, ends_at: None, clients: None };
     let role = SessionRole::Counts(vec![LimitScope::Client]);

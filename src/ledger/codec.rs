@@ -6,18 +6,23 @@
 
 use jiff::Timestamp;
 
-use super::record::{AdmissionEntry, OriginEntry, Record, RevocationEntry, TicketEntry};
+use super::listing::Listing;
+use super::record::{AdmissionEntry, OriginEntry, Record, RefusalEntry, RevocationEntry, TicketEntry};
 use crate::policy::Origin;
 
 /// A record in few bytes:
 ///
 /// ```text
 /// revision   8 bytes, little endian
-/// counts     admissions, revocations, origins, tickets
-/// admission  sid, client_id, admitted_at, counts_until, kept_until, 1 for a mark + 2 if it is claimable, the mark
+/// counts     admissions, revocations, origins, tickets, refusals, bytes of the listing
+/// admission  sid, client_id, admitted_at, counts_until, kept_until, 1 for a mark + 2 if it is claimable + 4 if it is settled + 8 if
+///            it was allowed again, the mark, the time of that
 /// revocation sid, until
 /// origin     sid, 0 for a delegated session or 1 for a web view, the client id of a web view, until
 /// ticket     id, browser, 1 or 0 for a choice or none, the choice, until
+/// refusal    sid, client_id, refused_at
+/// listing    its bytes
+/// blind      1 or 0 for a time or none, the time
 /// ```
 ///
 /// Numbers have seven bits a byte, lowest first; texts are length and bytes; times are seconds, zigzag, and nanoseconds.
@@ -31,14 +36,18 @@ impl Encoded {
         to.number(record.revoked.len() as u64);
         to.number(record.origins.len() as u64);
         to.number(record.tickets.len() as u64);
+        to.number(record.refused.len() as u64);
+        let listing = record.listing.as_ref().map_or(&[][..], Listing::as_bytes);
+        to.number(listing.len() as u64);
         for entry in &record.admissions {
             to.text(&entry.sid);
             to.text(&entry.client_id);
             to.time(entry.admitted_at);
             to.time(entry.counts_until);
             to.time(entry.kept_until);
-            to.number(u64::from(entry.seen_at.is_some()) + 2 * u64::from(entry.claimable));
-            entry.seen_at.into_iter().for_each(|seen| to.time(seen));
+            let flags = [entry.seen_at.is_some(), entry.claimable, entry.settled, entry.allowed_again_at.is_some()];
+            to.number(flags.iter().rev().fold(0, |bits, flag| 2 * bits + u64::from(*flag)));
+            entry.seen_at.into_iter().chain(entry.allowed_again_at).for_each(|at| to.time(at));
         }
         for revoked in &record.revoked {
             to.text(&revoked.sid);
@@ -62,19 +71,30 @@ impl Encoded {
             ticket.choice.iter().for_each(|choice| to.text(choice));
             to.time(ticket.until);
         }
+        for entry in &record.refused {
+            to.text(&entry.sid);
+            to.text(&entry.client_id);
+            to.time(entry.refused_at);
+        }
+        to.0.extend_from_slice(listing);
+        to.number(u64::from(record.blind_until.is_some()));
+        record.blind_until.into_iter().for_each(|until| to.time(until));
         Self(to.0.into())
     }
 
     pub fn decode(&self) -> Record {
         let mut from = Decoder(&self.0);
         let revision = from.revision();
-        let [admissions, revoked, origins, tickets] = from.counts();
+        let [admissions, revoked, origins, tickets, refused, listing] = from.counts();
         Record {
             revision,
             admissions: (0..admissions).map(|_| from.entry()).collect(),
             revoked: (0..revoked).map(|_| RevocationEntry { sid: from.text(), until: from.time() }).collect(),
             origins: (0..origins).map(|_| from.origin()).collect(),
             tickets: (0..tickets).map(|_| from.ticket()).collect(),
+            refused: (0..refused).map(|_| from.refusal()).collect(),
+            listing: (listing > 0).then(|| Listing::from_own_bytes(from.take(listing as usize))),
+            blind_until: (from.number() == 1).then(|| from.time()),
         }
     }
 
@@ -88,23 +108,24 @@ impl Encoded {
         self.0.len()
     }
 
-    /// The number of admissions, revocations, origins and tickets, without decoding them.
+    /// [`Record::len`], without decoding the record.
     pub fn len(&self) -> usize {
+        let [entries @ .., listing] = self.counts();
+        (entries.iter().sum::<u64>() + listing.min(1)) as usize
+    }
+
+    fn counts(&self) -> [u64; 6] {
         let mut from = Decoder(&self.0);
         from.revision();
-        from.counts().iter().sum::<u64>() as usize
+        from.counts()
     }
 }
 
 struct Encoder(Vec<u8>);
 
 impl Encoder {
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number as u8);
+    fn number(&mut self, number: u64) {
+        push_number(&mut self.0, number);
     }
 
     fn text(&mut self, text: &str) {
@@ -145,8 +166,8 @@ impl Decoder<'_> {
         }
     }
 
-    fn counts(&mut self) -> [u64; 4] {
-        [(); 4].map(|()| self.number())
+    fn counts(&mut self) -> [u64; 6] {
+        [(); 6].map(|()| self.number())
     }
 
     fn text(&mut self) -> String {
@@ -178,17 +199,42 @@ impl Decoder<'_> {
         let (sid, client_id) = (self.text(), self.text());
         let [admitted_at, counts_until, kept_until] = [(); 3].map(|()| self.time());
         let flags = self.number();
-        let seen_at = (flags & 1 == 1).then(|| self.time());
-        AdmissionEntry { sid, client_id, admitted_at, counts_until, kept_until, seen_at, claimable: flags & 2 == 2 }
+        let seen_at = (flags & 1 != 0).then(|| self.time());
+        let allowed_again_at = (flags & 8 != 0).then(|| self.time());
+        let (claimable, settled) = (flags & 2 != 0, flags & 4 != 0);
+        AdmissionEntry {
+            sid,
+            client_id,
+            admitted_at,
+            counts_until,
+            kept_until,
+            seen_at,
+            claimable,
+            settled,
+            allowed_again_at,
+        }
+    }
+
+    fn refusal(&mut self) -> RefusalEntry {
+        RefusalEntry { sid: self.text(), client_id: self.text(), refused_at: self.time() }
     }
 }
 
+/// Appends a number in seven bits a byte, lowest first.
+pub(super) fn push_number(to: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        to.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push(number as u8);
+}
+
 /// Maps numbers near zero to small ones, whatever their sign.
-fn zigzag(number: i64) -> u64 {
+pub(super) fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)).cast_unsigned()
 }
 
-fn unzigzag(number: u64) -> i64 {
+pub(super) fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
@@ -207,8 +253,11 @@ mod tests {
         fn entry()(
             sid in "\\PC{0,200}", client_id in ".{0,20}", admitted_at in time(), counts_until in time(),
             kept_until in time(), seen_at in proptest::option::of(time()), claimable in any::<bool>(),
+            settled in any::<bool>(), allowed_again_at in proptest::option::of(time()),
         ) -> AdmissionEntry {
-            AdmissionEntry { sid, client_id, admitted_at, counts_until, kept_until, seen_at, claimable }
+            AdmissionEntry {
+                sid, client_id, admitted_at, counts_until, kept_until, seen_at, claimable, settled, allowed_again_at,
+            }
         }
     }
 
@@ -218,6 +267,9 @@ mod tests {
             revoked in proptest::collection::vec((".{0,40}", time()), 0..200),
             origins in proptest::collection::vec((".{0,40}", proptest::option::of(".{0,20}"), time()), 0..4),
             tickets in proptest::collection::vec((".{0,40}", ".{0,40}", proptest::option::of(".{0,20}"), time()), 0..4),
+            refused in proptest::collection::vec((".{0,40}", ".{0,20}", time()), 0..4),
+            listing in proptest::option::of(crate::ledger::listing::tests::listing()),
+            blind_until in proptest::option::of(time()),
         ) -> Record {
             let origins = origins.into_iter().map(|(sid, opened_by, until)| {
                 let web_view = opened_by.map(|opened_by| Origin::WebView { opened_by });
@@ -225,7 +277,11 @@ mod tests {
             });
             let tickets = tickets.into_iter().map(|(id, browser, choice, until)| TicketEntry { id, browser, choice, until });
             let revoked = revoked.into_iter().map(|(sid, until)| RevocationEntry { sid, until }).collect();
-            Record { revision, admissions, revoked, origins: origins.collect(), tickets: tickets.collect() }
+            let refused = refused.into_iter().map(|(sid, client_id, refused_at)| RefusalEntry { sid, client_id, refused_at });
+            Record {
+                revision, admissions, revoked, origins: origins.collect(), tickets: tickets.collect(),
+                refused: refused.collect(), listing, blind_until,
+            }
         }
     }
 
@@ -255,8 +311,10 @@ mod tests {
             kept_until: at,
             seen_at: None,
             claimable: false,
+            settled: false,
+            allowed_again_at: None,
         };
         let record = Record { revision: u64::MAX, admissions: vec![entry], ..Record::default() };
-        assert!(Encoded::new(&record).0.len() < 112, "{}", Encoded::new(&record).0.len());
+        assert!(Encoded::new(&record).0.len() < 124, "{}", Encoded::new(&record).0.len());
     }
 }

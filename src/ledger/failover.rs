@@ -92,5 +92,5 @@ fn versioned(register: Register) -> Versioned {
             Record { revision, ..Record::default() }
         }),
     };
-    Versioned { record: Arc::new(record), now: StoreTime { at, clock: Clock::Shared } }
+    Versioned { record: Arc::new(record), now: StoreTime { at, clock: Clock::Shared, mark: 0 } }
 }

@@ -97,6 +97,11 @@ impl KeyHash {
         Self(self.0 ^ number, self.1 ^ number.rotate_left(32))
     }
 
+    /// The bytes of the hash.
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.0) << 64 | u128::from(self.1)).to_be_bytes()
+    }
+
     /// A number from the hash, to choose a shard by. A table uses the other half, so that the keys of a shard are spread over it.
     pub(super) fn number(self) -> usize {
         self.1 as usize

@@ -1,7 +1,8 @@
 //! The ledger in this process's memory: maps in shards, each behind a lock that is never held across an await.
 //!
 //! The number of entries and their bytes are bounded. Entries that have ended are swept every few seconds, by writers and by the
-//! process's sweep; where that is not enough, the records that were written longest ago are forgotten and counted.
+//! process's sweep; where that is not enough, the records that were written longest ago are forgotten. Those that change no decision
+//! by a list, as those with nothing but a listing, go first: without one a login costs a list. All others are counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -46,13 +47,29 @@ pub struct Memory {
 }
 
 struct Shard {
-    /// The least recently written first.
-    records: HashedTable<Encoded>,
+    /// Records that change no decision by a list, the least recently written first.
+    remembered: HashedTable<Stored>,
+    /// All others.
+    records: HashedTable<Stored>,
     /// The sum of the records' numbers of entries.
     size: usize,
     /// The sum of the records' bytes.
     bytes: usize,
     swept_at: Timestamp,
+}
+
+struct Stored {
+    record: Encoded,
+    /// Before this there is nothing to sweep.
+    next_change: Timestamp,
+    is_only_remembered: bool,
+}
+
+impl Stored {
+    fn new(record: &Record, now: Timestamp) -> Self {
+        let (next_change, is_only_remembered) = (record.next_change(now), record.is_only_remembered(now));
+        Self { record: Encoded::new(record), next_change, is_only_remembered }
+    }
 }
 
 impl Default for Memory {
@@ -71,7 +88,7 @@ impl Memory {
     pub fn with_clock(capacity: usize, clock: ServiceClock) -> Self {
         let shards = (capacity / MIN_SHARD_CAPACITY).clamp(1, MAX_SHARDS);
         let started = (clock.timestamp(), clock.instant());
-        let shard = || Mutex::new(Shard { records: HashedTable::default(), size: 0, bytes: 0, swept_at: started.0 });
+        let shard = || Mutex::new(Shard::new(started.0));
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             shard_capacity: (capacity / shards).max(1),
@@ -102,33 +119,23 @@ impl Memory {
     }
 
     fn put_in_shard(&self, shard: &mut Shard, user: KeyHash, mut record: Record, now: Timestamp) {
-        let mut forgotten = record.shorten(self.shard_capacity);
-        let mut encoded = Encoded::new(&record);
-        while bytes(&encoded) > self.shard_bytes && !record.is_empty() {
-            let fitting = record.len() * self.shard_bytes / bytes(&encoded);
-            forgotten += record.shorten(fitting);
-            encoded = Encoded::new(&record);
+        let mut forgotten = record.shorten(self.shard_capacity, now);
+        let mut stored = Stored::new(&record, now);
+        while bytes(&stored.record) > self.shard_bytes && !record.is_empty() {
+            let fitting = record.len() * self.shard_bytes / bytes(&stored.record);
+            forgotten += record.shorten(fitting, now);
+            stored = Stored::new(&record, now);
         }
-        let before = if record.is_empty() {
-            shard.records.remove(&user)
-        } else {
-            shard.size += record.len();
-            shard.bytes += bytes(&encoded);
-            shard.records.insert(user, encoded)
-        };
-        if let Some(before) = before {
-            shard.subtract(&before);
-        }
+        shard.put(user, (!record.is_empty()).then_some(stored));
 
         let interval = if self.is_over(shard) { FULL_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
         if now.duration_since(shard.swept_at) >= interval {
             shard.sweep(now);
         }
         while self.is_over(shard)
-            && let Some((_, oldest)) = shard.records.pop_front()
+            && let Some(oldest) = shard.pop_oldest()
         {
-            shard.subtract(&oldest);
-            forgotten += oldest.len();
+            forgotten += if oldest.is_only_remembered { 0 } else { oldest.record.len() };
         }
         self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
     }
@@ -141,33 +148,67 @@ impl Memory {
         /// Most users have no record.
         static EMPTY: LazyLock<Arc<Record>> = LazyLock::new(Arc::default);
         let record = record.map_or_else(|| Arc::clone(&EMPTY), |record| Arc::new(record.decode()));
-        Versioned { record, now: StoreTime { at: now, clock: Clock::Local } }
+        Versioned { record, now: StoreTime { at: now, clock: Clock::Local, mark: 0 } }
     }
 }
 
 impl Shard {
-    fn subtract(&mut self, record: &Encoded) {
-        self.size -= record.len();
-        self.bytes -= bytes(record);
+    fn new(now: Timestamp) -> Self {
+        Self { remembered: HashedTable::default(), records: HashedTable::default(), size: 0, bytes: 0, swept_at: now }
+    }
+
+    fn get(&self, user: KeyHash) -> Option<&Encoded> {
+        self.records.get(&user).or_else(|| self.remembered.get(&user)).map(|stored| &stored.record)
+    }
+
+    /// Replaces the record of a user.
+    fn put(&mut self, user: KeyHash, next: Option<Stored>) {
+        let before = self.records.remove(&user).or_else(|| self.remembered.remove(&user));
+        before.iter().for_each(|before| self.subtract(before));
+        let Some(next) = next else { return };
+        self.size += next.record.len();
+        self.bytes += bytes(&next.record);
+        let table = if next.is_only_remembered { &mut self.remembered } else { &mut self.records };
+        table.insert(user, next);
+    }
+
+    fn pop_oldest(&mut self) -> Option<Stored> {
+        let (_, oldest) = self.remembered.pop_front().or_else(|| self.records.pop_front())?;
+        self.subtract(&oldest);
+        Some(oldest)
+    }
+
+    fn subtract(&mut self, stored: &Stored) {
+        self.size -= stored.record.len();
+        self.bytes -= bytes(&stored.record);
     }
 
     fn sweep(&mut self, now: Timestamp) {
-        let (mut size, mut total_bytes) = (0, 0);
-        self.records.retain(|_, encoded| {
-            let mut record = encoded.decode();
-            if record.is_stale(now) {
+        let mut stopped = Vec::new();
+        for table in [&mut self.records, &mut self.remembered] {
+            table.retain(|user, stored| {
+                if stored.next_change > now {
+                    return true;
+                }
+                let mut record = stored.record.decode();
                 record.expire(now);
-                *encoded = Encoded::new(&record);
+                *stored = Stored::new(&record, now);
+                if stored.is_only_remembered {
+                    stopped.push(*user);
+                }
+                !record.is_empty()
+            });
+        }
+        for user in stopped {
+            if let Some(stored) = self.records.remove(&user) {
+                self.remembered.insert(user, stored);
             }
-            if record.is_empty() {
-                return false;
-            }
-            size += record.len();
-            total_bytes += bytes(encoded);
-            true
-        });
+        }
         shrink(&mut self.records);
-        (self.size, self.bytes) = (size, total_bytes);
+        shrink(&mut self.remembered);
+        let stored = || self.records.values().chain(self.remembered.values());
+        self.size = stored().map(|stored| stored.record.len()).sum();
+        self.bytes = stored().map(|stored| bytes(&stored.record)).sum();
         self.swept_at = now;
     }
 }
@@ -175,13 +216,13 @@ impl Shard {
 impl Store for Memory {
     async fn read(&self, user: &UserKey) -> Versioned {
         let (now, user) = (self.now(), user.hash());
-        self.versioned(self.shard(user).records.get(&user), now)
+        self.versioned(self.shard(user).get(user), now)
     }
 
     async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
         let (now, user) = (self.now(), user.hash());
         let mut shard = self.shard(user);
-        let stored = shard.records.get(&user);
+        let stored = shard.get(user);
         if stored.map_or(0, Encoded::revision) != expected.record.revision {
             return Err(self.versioned(stored, now));
         }

@@ -9,13 +9,13 @@ pub fn register(registry: &MetricRegistry, shared: bool, stats: impl Fn() -> Sta
         .gauge("ledger_shared", "1 when replicas share a ledger, 0 when each replica has its own.")
         .set(i64::from(shared));
     let entries =
-        registry.gauge("ledger_entries", "Admissions, revocations and origins of sessions in this process's memory.");
+        registry.gauge("ledger_entries", "Entries of the ledger in this process's memory; the list of a user is one.");
     let bytes = registry.gauge("ledger_bytes", "Bytes of the ledger in this process's memory.");
     let degraded = registry
         .gauge("ledger_degraded", "1 while the shared ledger fails and this process uses its own memory, else 0.");
     let forgotten = registry.counter(
         "ledger_forgotten_total",
-        "Entries that were dropped before they expired because the ledger was full.",
+        "Entries that may count and were dropped before they expired, because the ledger was full.",
     );
     let origins_forgotten = registry.counter(
         "ledger_origins_forgotten_total",

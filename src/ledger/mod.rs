@@ -49,9 +49,11 @@
 //! count the newcomer. The failure policy answered, so the guarantee does not cover them (decision 5.14). A reservation whose
 //! replica died ends by itself.
 //!
-//! *A dropped attempt leaves nothing that was not there before.* No answer was given, so no login was allowed by it: the
-//! attempt withdraws the entry that it added, and no other, and releases its victims, in one write. Sessions already revoked
+//! *A dropped attempt leaves nothing that counts and was not there before.* No answer was given, so no login was allowed by it:
+//! the attempt withdraws the entry that it added, and no other, and releases its victims, in one write. Sessions already revoked
 //! also count again until the list no longer shows them: that is too strict, never too lax.
+//!
+//! What a record remembers so that a login can be allowed without a list, and why that is safe, is in [`remembered`].
 //!
 //! # Times
 //!
@@ -60,14 +62,18 @@
 //! that are synchronized does not matter.
 
 mod codec;
+mod detached;
 mod failover;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod holders;
 mod key;
+mod listing;
 mod memory;
 pub mod metrics;
+#[cfg(test)]
+mod oracle;
 mod record;
+pub(crate) mod remembered;
 mod store;
 mod ticket;
 mod user_locks;
@@ -78,22 +84,24 @@ use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::future::BoxFuture;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::policy::{Admission, Decision, Failure, Origin, Origins, SessionList, Verdict};
+use detached::DetachedWrite;
+use listing::SessionCode;
 use record::new_revision;
 use user_locks::UserLocks;
 
 pub use failover::Failover;
-pub use holders::{DEFAULT_CAPACITY as DEFAULT_HOLDERS, RecentHolders};
 pub use key::{HashedTable, KeyHash, KeyHasher, SessionKey, UserKey, shrink};
+pub use listing::Listing;
 pub use memory::{DEFAULT_CAPACITY, MAX_BYTES, Memory};
 pub use record::{
-    AdmissionEntry, MAX_LIST_AGE, OriginEntry, REVOKED_FOR, Record, RevocationEntry, Terms, TicketEntry, TicketState,
+    AdmissionEntry, MAX_LIST_AGE, OriginEntry, REVOKED_FOR, Record, RefusalEntry, RevocationEntry, Terms, TicketEntry,
+    TicketState,
 };
+pub use remembered::{ListNeed, PENDING_FOR, Recalled, listing_kept_for};
 pub use store::{Stats, Store, StoreTime, Versioned};
 pub use ticket::TicketUse;
 
@@ -122,6 +130,8 @@ pub struct Attempt<S: Store = Failover> {
     key: SessionKey,
     terms: Terms,
     since: StoreTime,
+    /// What was remembered then.
+    record: Arc<Record>,
     was_revoked: bool,
     /// The ticket with which a person chose sessions for the login.
     ticket: Option<TicketUse>,
@@ -133,7 +143,7 @@ pub struct Attempt<S: Store = Failover> {
 struct Written {
     /// Whether the recorded decision allows the login. `None`: no decision was recorded.
     allowed: Option<bool>,
-    /// Whether the attempt added the login's entry.
+    /// Whether the login counts by the attempt.
     added: bool,
     /// The sessions that it reserved.
     reserved: Vec<String>,
@@ -185,12 +195,6 @@ impl SessionIds<'_> {
     }
 }
 
-/// A write that continues when its check no longer waits for it.
-struct DetachedWrite<'a> {
-    background: &'a Arc<Semaphore>,
-    write: Option<BoxFuture<'static, ()>>,
-}
-
 impl<S: Store> Ledger<S> {
     /// A ledger that is kept in a store.
     pub fn new(store: S) -> Self {
@@ -211,8 +215,10 @@ impl<S: Store> Ledger<S> {
             let sid = self.store.pseudonym(&key.sid);
             read.record.revoked_or_reserved(read.now.at).any(|revoked| revoked == sid)
         };
+        let Versioned { record, now } = read;
+        let since = StoreTime { mark: record.mark(), ..now };
         let written = Written::default();
-        Attempt { ledger: Arc::clone(self), key, terms, since: read.now, was_revoked, ticket: None, written }
+        Attempt { ledger: Arc::clone(self), key, terms, since, record, was_revoked, ticket: None, written }
     }
 
     /// Remembers how the login's session began, whatever is decided: later checks of the user need it.
@@ -265,7 +271,7 @@ impl<S: Store> Ledger<S> {
                 return outcome;
             }
             next.expire(read.now.at);
-            let forgotten = next.shorten(MAX_ENTRIES_PER_USER);
+            let forgotten = next.shorten(MAX_ENTRIES_PER_USER, read.now.at);
             let revision = new_revision();
             next.revision = revision;
             match self.store.compare_exchange(user, &read, next).await {
@@ -317,7 +323,7 @@ impl<S: Store> Attempt<S> {
     /// sessions that were revoked or reserved, and how sessions began; it is called again when another replica was faster.
     ///
     /// An allowed login gets an entry, unless the list shows it already; with it, the sessions that it evicts are reserved. A
-    /// blocked login is withdrawn.
+    /// blocked login is withdrawn. The list becomes the user's listing, or is joined to it.
     ///
     /// # Errors
     /// [`Verdict::SessionRevoked`] when another login chose the session for eviction in the meantime, and
@@ -332,6 +338,11 @@ impl<S: Store> Attempt<S> {
         let Self { ledger, key, terms, ticket, written, .. } = self;
         let sid = ledger.store.pseudonym(&key.sid);
         let overloaded = Verdict::failed(Failure::Overloaded);
+        let kept_for = terms.listing_kept_for;
+        let list = sessions.is_of_one_moment().then(|| match kept_for.is_zero() {
+            true => Vec::new(),
+            false => remembered::entries(sessions, since.at, |id| SessionCode::of(&ledger.store.pseudonym(id))),
+        });
         let step = |read: &Versioned, next: &mut Record| {
             *written = Written::default();
             // `timeout_at` polls the work before the timer, so a late poll could still succeed.
@@ -355,6 +366,14 @@ impl<S: Store> Attempt<S> {
                 admissions.iter_mut().filter(is_claimed).for_each(|it| it.sid = key.sid.to_string());
             }
             let decision = decide(&admissions, &revoked, &origins);
+            // A list of another clock's time is not taken: its mark is from another store.
+            match &list {
+                None => next.take_incomplete_list(now, |sid, client_id| sessions.shows(&ids.of(sid), client_id)),
+                Some(list) if since.clock == read.now.clock => {
+                    next.take_list(list, since.mark, since.at, kept_for, now);
+                }
+                Some(_) => {}
+            }
             if decision == Decision::Undecided {
                 return Err(Verdict::from(&decision));
             }
@@ -363,7 +382,7 @@ impl<S: Store> Attempt<S> {
             let allowed = !(terms.enforced && is_blocking);
             next.mark_seen(now, |entry| sessions.shows(&ids.of(&entry.sid), &entry.client_id));
             if !allowed {
-                next.withdraw(&sid, &key.client_id);
+                next.refuse(&sid, &key.client_id, now);
             } else if !sessions.shows(&key.sid, &key.client_id) {
                 claimed.iter().for_each(|claimed| next.claim(claimed, &sid, &key.client_id));
                 next.admit(&sid, &key.client_id, *terms, list_since, now);
@@ -372,7 +391,8 @@ impl<S: Store> Attempt<S> {
                 ticket.note(next, &sid, &key.client_id, terms.longest_check, now);
             }
             written.allowed = Some(allowed);
-            written.added = next.has(&sid, &key.client_id) && !read.record.has(&sid, &key.client_id);
+            let counts = |record: &Record| record.has_counting(&sid, &key.client_id, now);
+            written.added = counts(&*next) && !counts(&read.record);
             if let Decision::Evict { victims, .. } = &decision
                 && terms.enforced
             {
@@ -429,7 +449,7 @@ impl<S: Store> Attempt<S> {
                     match login_allowed {
                         _ if as_recorded => {}
                         true => next.admit(&sid, &key.client_id, terms, now, now),
-                        false => next.withdraw(&sid, &key.client_id),
+                        false => next.refuse(&sid, &key.client_id, now),
                     }
                 })
                 .await;
@@ -448,30 +468,5 @@ impl<S: Store> Drop for Attempt<S> {
         let (ledger, key, ticket) = (Arc::clone(&self.ledger), self.key.clone(), self.ticket.take());
         let write = async move { ledger.undo(&key, ticket.as_ref(), &written).await };
         drop(DetachedWrite { background: &self.ledger.background, write: Some(Box::pin(write)) });
-    }
-}
-
-impl DetachedWrite<'_> {
-    /// Waits for the write until the deadline.
-    async fn run(&mut self, deadline: Instant) {
-        if let Some(write) = &mut self.write
-            && timeout_at(deadline, write).await.is_ok()
-        {
-            self.write = None;
-        }
-    }
-}
-
-impl Drop for DetachedWrite<'_> {
-    /// Completes the write in the background. Without a runtime or a permit, or after a minute, it is given up: by then what it
-    /// would change has ended by itself.
-    fn drop(&mut self) {
-        let Some(write) = self.write.take() else { return };
-        if let (Ok(runtime), Ok(permit)) = (Handle::try_current(), Arc::clone(self.background).try_acquire_owned()) {
-            runtime.spawn(async move {
-                let _ = timeout(REVOKED_FOR, write).await;
-                drop(permit);
-            });
-        }
     }
 }

@@ -9,7 +9,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::listing::{self, Listing};
+use super::remembered::PENDING_FOR;
 use crate::policy::Origin;
+
+/// The end of the count of an admission that never counts.
+pub(super) const NEVER: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// How long a session that this service revoked is neither counted nor revoked again. Auth0 deletes asynchronously and may
 /// list a revoked session for a while.
@@ -49,6 +54,17 @@ pub struct Record {
     /// The tickets with which the user was asked to choose sessions. As with `origins`, an older replica drops them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tickets: Vec<TicketEntry>,
+    /// Logins that were blocked and may have completed all the same, at most one for each session and application. As with
+    /// `origins`, an older replica drops them, and the listing with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusalEntry>,
+    /// The user's last list.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "listing::deserialize")]
+    pub listing: Option<Listing>,
+    /// No list that was requested before this becomes the listing: it may lack what a listing showed that was removed, or a login
+    /// that was forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blind_until: Option<Timestamp>,
 }
 
 /// A ticket that was opened in a browser.
@@ -95,6 +111,24 @@ pub struct AdmissionEntry {
     /// sessions for it, and its login goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub claimable: bool,
+    /// Whether a listing has shown the login, or a list that was requested too late for it has not: from then on the listing
+    /// alone says whether the user has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
+    /// When the login was last allowed or blocked, if that was after the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_again_at: Option<Timestamp>,
+}
+
+/// A blocked login that may have completed all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalEntry {
+    /// The session, as the store writes it.
+    pub sid: String,
+    /// The application.
+    pub client_id: String,
+    /// When it was last blocked.
+    pub refused_at: Timestamp,
 }
 
 /// A session that was revoked, or is about to be.
@@ -121,10 +155,12 @@ pub struct OriginEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The policy's `admissionWindow`. An allowed login's entry counts for the longer of it and `longest_check`, and is kept
-    /// longer; zero = the login has no entry.
+    /// longer; zero = the entry never counts.
     pub window: Duration,
     /// The longest `timeout` of the tenant's policies: no check takes longer from its list to its commit.
     pub longest_check: Duration,
+    /// How long the check's list is kept as the user's listing; zero = it is not.
+    pub listing_kept_for: Duration,
     /// Whether the decision has effect. Under an auditing policy every login is allowed, and nothing is revoked.
     pub enforced: bool,
 }
@@ -191,6 +227,9 @@ impl Record {
     pub fn make_claimable(&mut self, sid: &str, client_id: &str, until: Timestamp, longest_check: Duration) {
         if let Some(known) = self.position(sid, client_id) {
             let entry = &mut self.admissions[known];
+            if entry.counts_until == NEVER {
+                return;
+            }
             entry.claimable = true;
             entry.counts_until = entry.counts_until.max(until);
             entry.kept_until = entry.kept_until.max(later(entry.counts_until, longest_check + MAX_LIST_AGE));
@@ -206,26 +245,35 @@ impl Record {
         if has_own { Some(sid) } else { entries.next().map(|entry| entry.sid.as_str()) }
     }
 
-    /// Gives the claimable entry of a session to the login that claims it.
+    /// Gives the claimable entry of a session to the login that claims it. The login that it was made for no longer counts, and may
+    /// still complete.
     pub fn claim(&mut self, from: &str, sid: &str, client_id: &str) {
-        if from != sid {
-            self.withdraw(sid, client_id);
+        let Some(known) = self.position(from, client_id) else { return };
+        self.admissions[known].claimable = false;
+        if from == sid {
+            return;
         }
-        if let Some(known) = self.position(from, client_id) {
-            let entry = &mut self.admissions[known];
-            entry.sid = sid.to_owned();
-            entry.claimable = false;
+        let claimed = AdmissionEntry { sid: sid.to_owned(), ..self.admissions[known].clone() };
+        self.admissions[known].stop_counting();
+        match self.position(sid, client_id) {
+            Some(own) => self.admissions[own] = claimed,
+            None => self.admissions.push(claimed),
         }
     }
 
-    /// Whether there is neither an admission nor a revocation nor an origin nor a ticket.
+    /// Whether there is nothing to keep.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of admissions, revocations, origins and tickets.
+    /// The number of admissions, revocations, origins, tickets and refusals, and one for a listing.
     pub fn len(&self) -> usize {
-        self.admissions.len() + self.revoked.len() + self.origins.len() + self.tickets.len()
+        self.admissions.len()
+            + self.revoked.len()
+            + self.origins.len()
+            + self.tickets.len()
+            + self.refused.len()
+            + usize::from(self.listing.is_some())
     }
 
     /// Moves all times by `offset`, to another clock. Marks are dropped, because they have to be exact.
@@ -233,8 +281,11 @@ impl Record {
         let moved = |at: Timestamp| at.checked_add(offset).unwrap_or(at);
         for entry in &mut self.admissions {
             entry.admitted_at = moved(entry.admitted_at);
-            entry.counts_until = moved(entry.counts_until);
+            if entry.counts_until != NEVER {
+                entry.counts_until = moved(entry.counts_until);
+            }
             entry.kept_until = moved(entry.kept_until);
+            entry.allowed_again_at = entry.allowed_again_at.map(moved);
             entry.seen_at = None;
         }
         for revoked in &mut self.revoked {
@@ -246,59 +297,88 @@ impl Record {
         for ticket in &mut self.tickets {
             ticket.until = moved(ticket.until);
         }
+        for entry in &mut self.refused {
+            entry.refused_at = moved(entry.refused_at);
+        }
+        self.blind_until = self.blind_until.map(moved);
+        self.listing = self.listing.and_then(|listing| listing.moved_by(offset));
         self
     }
 
     /// How long the record has to be kept after `now`.
     pub fn lasts(&self, now: Timestamp) -> Duration {
-        let ends = self.admissions.iter().map(|entry| entry.kept_until).chain(self.revoked.iter().map(|it| it.until));
-        let ends = ends.chain(self.origins.iter().map(|it| it.until)).chain(self.tickets.iter().map(|it| it.until));
-        ends.max().map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(now)).unwrap_or_default())
+        let end = self.ends().max();
+        end.map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(now)).unwrap_or_default())
     }
 
-    /// Whether it has an entry that has ended.
-    pub fn is_stale(&self, now: Timestamp) -> bool {
-        self.admissions.iter().any(|entry| entry.kept_until <= now)
-            || self.revoked.iter().any(|revoked| revoked.until <= now)
-            || self.origins.iter().any(|entry| entry.until <= now)
-            || self.tickets.iter().any(|ticket| ticket.until <= now)
+    /// When the first of its entries ends after `now`, or stops counting against any list.
+    pub fn next_change(&self, now: Timestamp) -> Timestamp {
+        let counting = self.admissions.iter().map(|entry| entry.kept_until);
+        self.ends().chain(counting).filter(|end| *end > now).min().unwrap_or(Timestamp::MAX)
     }
 
-    /// Removes the entries that have ended.
+    /// Whether nothing in it changes a decision by a list.
+    pub fn is_only_remembered(&self, now: Timestamp) -> bool {
+        let counts = |entry: &AdmissionEntry| entry.counts_until != NEVER && entry.kept_until > now;
+        !self.admissions.iter().any(counts)
+            && self.revoked.is_empty()
+            && self.origins.is_empty()
+            && self.tickets.is_empty()
+    }
+
+    /// When each of its entries ends.
+    fn ends(&self) -> impl Iterator<Item = Timestamp> {
+        let listed_until = self.listing.as_ref().map(|listing| listing.span().1);
+        let admissions = self.admissions.iter().map(move |entry| entry.ends_at(listed_until));
+        let refused = self.refused.iter().map(move |entry| listed_until.max(Some(entry.pending_until())));
+        let others = self.revoked.iter().map(|it| it.until).chain(self.origins.iter().map(|it| it.until));
+        let others = others.chain(self.tickets.iter().map(|it| it.until)).chain(self.blind_until).chain(listed_until);
+        admissions.chain(refused.flatten()).chain(others)
+    }
+
+    /// Removes what has ended. Admissions and refusals end with the listing, if not later.
     pub fn expire(&mut self, now: Timestamp) {
-        self.admissions.retain(|entry| entry.kept_until > now);
+        // By now no list is in use that was requested before it was.
+        self.listing.take_if(|listing| listing.span().1 <= now);
+        let listed_until = self.listing.as_ref().map(|listing| listing.span().1);
+        self.admissions.retain(|entry| entry.ends_at(listed_until) > now);
+        self.refused.retain(|entry| listed_until.max(Some(entry.pending_until())) > Some(now));
         self.revoked.retain(|revoked| revoked.until > now);
         self.origins.retain(|entry| entry.until > now);
         self.tickets.retain(|ticket| ticket.until > now);
+        self.blind_until = self.blind_until.filter(|until| *until > now);
     }
 
     /// Removes the oldest entries until at most `most` are left, and returns how many it removed. Tickets and origins go first:
-    /// without one a limit is too strict, without an admission it is too lax.
-    pub fn shorten(&mut self, most: usize) -> usize {
+    /// without one a limit is too strict, without an admission it is too lax. The listing goes before any admission or refusal.
+    pub fn shorten(&mut self, most: usize, now: Timestamp) -> usize {
+        self.bound_pending(now);
         let surplus = self.len().saturating_sub(most);
         let mut left = surplus;
         left -= drain_first(&mut self.tickets, left);
         left -= drain_first(&mut self.origins, left);
+        if left > 0 {
+            left -= usize::from(self.listing.is_some());
+            self.forget_listing(now);
+        }
+        if left > 0 && self.admissions.len() + self.refused.len() > 0 {
+            self.blind(now, PENDING_FOR);
+        }
+        left -= drain_first(&mut self.refused, left);
         left -= drain_first(&mut self.admissions, left);
         drain_first(&mut self.revoked, left);
         surplus
     }
 
     /// Adds an allowed login. A login that has an entry keeps its times: a repeated check does not extend them. Only an entry
-    /// that no longer counts for a list since `since` is replaced.
+    /// that no longer counts for a list since `since` is replaced. Without a window the entry never counts.
     pub fn admit(&mut self, sid: &str, client_id: &str, terms: Terms, since: Timestamp, now: Timestamp) {
+        self.note_allowed(sid, client_id, now);
         if terms.window.is_zero() {
             return;
         }
-        if let Some(known) = self.position(sid, client_id) {
-            let known_entry = &self.admissions[known];
-            if known_entry.counts_until > now && known_entry.seen_at.is_none_or(|seen| seen >= since) {
-                return;
-            }
-            self.admissions.remove(known);
-        }
         let counts_until = later(now, terms.window.max(terms.longest_check));
-        self.admissions.push(AdmissionEntry {
+        let counting = AdmissionEntry {
             sid: sid.to_owned(),
             client_id: client_id.to_owned(),
             admitted_at: now,
@@ -306,13 +386,26 @@ impl Record {
             kept_until: later(counts_until, terms.longest_check + MAX_LIST_AGE),
             seen_at: None,
             claimable: false,
-        });
+            // The listing shows what has no entry after `note_allowed`.
+            settled: true,
+            allowed_again_at: None,
+        };
+        match self.position(sid, client_id) {
+            None => self.admissions.push(counting),
+            Some(known) => {
+                let entry = &mut self.admissions[known];
+                if entry.counts_until > now && entry.seen_at.is_none_or(|seen| seen >= since) {
+                    return;
+                }
+                *entry = AdmissionEntry { settled: entry.settled, ..counting };
+            }
+        }
     }
 
-    /// Removes exactly this login.
+    /// Ends the count of exactly this login.
     pub fn withdraw(&mut self, sid: &str, client_id: &str) {
         if let Some(known) = self.position(sid, client_id) {
-            self.admissions.remove(known);
+            self.admissions[known].stop_counting();
         }
     }
 
@@ -337,16 +430,16 @@ impl Record {
         self.revoked.retain(|revoked| revoked.sid != sid);
     }
 
-    /// Adds a revoked session. Its admissions end at once.
+    /// Adds a revoked session. Its admissions stop counting at once.
     pub fn revoke(&mut self, sid: &str, now: Timestamp) {
         self.reserve(sid, now);
-        self.admissions.retain(|entry| entry.sid != sid);
+        self.admissions.iter_mut().filter(|entry| entry.sid == sid).for_each(AdmissionEntry::stop_counting);
         self.origins.retain(|entry| entry.sid != sid);
     }
 
-    /// Whether this login has an entry.
-    pub fn has(&self, sid: &str, client_id: &str) -> bool {
-        self.position(sid, client_id).is_some()
+    /// Whether this login has an entry that may count.
+    pub fn has_counting(&self, sid: &str, client_id: &str, now: Timestamp) -> bool {
+        self.position(sid, client_id).is_some_and(|known| self.admissions[known].counts_until > now)
     }
 
     /// Whether this login has an entry of its own that counts for a list since `since`.
@@ -355,14 +448,14 @@ impl Record {
         entry.is_some_and(|entry| !entry.claimable && entry.counts_for(since))
     }
 
-    fn position(&self, sid: &str, client_id: &str) -> Option<usize> {
+    pub(super) fn position(&self, sid: &str, client_id: &str) -> Option<usize> {
         self.admissions.iter().position(|entry| entry.sid == sid && entry.client_id == client_id)
     }
 }
 
 impl AdmissionEntry {
     fn counts_for(&self, since: Timestamp) -> bool {
-        self.counts_until > since && self.seen_at.is_none_or(|seen| seen >= since)
+        self.counts_until != NEVER && self.counts_until > since && self.seen_at.is_none_or(|seen| seen >= since)
     }
 }
 
@@ -379,70 +472,4 @@ pub(super) fn later(at: Timestamp, by: Duration) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Timestamp {
-        later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds))
-    }
-
-    fn web_view() -> Origin {
-        Origin::WebView { opened_by: "native".to_owned() }
-    }
-
-    fn sids(record: &Record, now: Timestamp) -> Vec<&str> {
-        record.origins(now).map(|entry| entry.sid.as_str()).collect()
-    }
-
-    #[test]
-    fn origins_end_by_themselves_and_are_renewed_late() {
-        let mut record = Record::default();
-        record.note("agent", &Origin::Delegated, at(0));
-        record.note("view", &web_view(), at(0));
-        assert_eq!(sids(&record, at(7199)), ["agent", "view"]);
-        assert_eq!(sids(&record, at(7200)), ["view"]);
-        assert_eq!(record.lasts(at(0)), WEB_VIEW_FOR);
-        let before = record.clone();
-        record.note("agent", &Origin::Delegated, at(3599));
-        assert_eq!(record, before, "a login that is checked again writes nothing");
-        record.note("agent", &Origin::Delegated, at(3600));
-        assert_eq!(sids(&record, at(10799)), ["view", "agent"]);
-        record.expire(at(4 * 24 * 3600));
-        assert!(record.is_empty());
-    }
-
-    #[test]
-    fn origins_are_bounded_and_forgotten_before_entries() {
-        let mut record = Record::default();
-        let forgotten = (0..MAX_ORIGINS + 5).map(|n| record.note(&n.to_string(), &web_view(), at(0)));
-        assert_eq!(forgotten.sum::<usize>(), 5);
-        assert_eq!((record.origins.len(), &*record.origins[0].sid), (MAX_ORIGINS, "5"));
-        let terms = Terms { window: Duration::from_secs(10), longest_check: Duration::ZERO, enforced: true };
-        record.admit("s", "c", terms, at(0), at(0));
-        assert_eq!(record.shorten(3), MAX_ORIGINS + 1 - 3);
-        assert_eq!((record.origins.len(), record.admissions.len()), (2, 1));
-        assert_eq!(record.shorten(0), 3);
-    }
-
-    #[test]
-    fn revoked_session_has_no_origin() {
-        let mut record = Record::default();
-        record.note("agent", &Origin::Delegated, at(0));
-        record.revoke("agent", at(1));
-        assert_eq!(sids(&record, at(1)), Vec::<&str>::new());
-    }
-
-    #[test]
-    fn records_of_older_and_newer_versions_are_read() {
-        let old = r#"{"revision":7,"admissions":[],"revoked":[]}"#;
-        let record: Record = serde_json::from_str(old).unwrap();
-        assert_eq!(record, Record { revision: 7, ..Record::default() });
-        assert_eq!(serde_json::to_string(&record).unwrap(), old, "an older replica reads it");
-        let mut with_origins = record;
-        with_origins.note("view", &web_view(), at(0));
-        let text = serde_json::to_string(&with_origins).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), with_origins);
-        let newer = text.replacen('{', r#"{"added_later":[1],"#, 1);
-        assert_eq!(serde_json::from_str::<Record>(&newer).unwrap(), with_origins);
-    }
-}
+mod tests;

@@ -11,11 +11,13 @@ use jiff::Timestamp;
 use super::key::UserKey;
 use super::record::Record;
 
-/// A time on the clock of a store. Times of different clocks cannot be compared.
+/// A time on the clock of a store, and which listing the user's record had then. Times of different clocks cannot be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreTime {
     pub(super) at: Timestamp,
     pub(super) clock: Clock,
+    /// [`Record::mark`], where the time belongs to a list.
+    pub(super) mark: u64,
 }
 
 /// Which clock a time is from.
@@ -76,7 +78,7 @@ pub trait Store: Send + Sync + 'static {
 /// What a ledger counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Admissions, revocations and origins in this process's memory.
+    /// The entries of all records in this process's memory, each listing as one.
     pub size: usize,
     /// The bytes that they take.
     pub bytes: usize,

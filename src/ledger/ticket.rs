@@ -77,7 +77,12 @@ mod tests {
     }
 
     fn terms() -> super::super::Terms {
-        super::super::Terms { window: Duration::from_secs(10), longest_check: Duration::from_secs(3), enforced: true }
+        super::super::Terms {
+            window: Duration::from_secs(10),
+            longest_check: Duration::from_secs(3),
+            listing_kept_for: Duration::from_secs(3_600),
+            enforced: true,
+        }
     }
 
     fn ticket(choice: &str) -> TicketUse {

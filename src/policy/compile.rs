@@ -324,8 +324,8 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         &spec.recheck_after,
         "recheckAfter",
         Duration::ZERO,
-        Duration::from_secs(24 * 3600),
-        "write a duration up to 24h, such as 5m, or 0s to switch it off",
+        Duration::from_secs(168 * 3600),
+        "write a duration up to 168h, such as 1h, or 0s to switch it off",
     );
     let asks_without_factors = spec.ask.as_ref().is_some_and(|ask| !ask.require_mfa);
     errors.check(

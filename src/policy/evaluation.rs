@@ -16,17 +16,17 @@ use super::session::{ClientSet, Completeness, Session};
 const IN_PROGRESS_FOR: SignedDuration = SignedDuration::from_secs(60);
 
 /// The limits that count a session, one bit for each.
-type Membership = u8;
+pub(super) type Membership = u8;
 
 /// How many different memberships there are.
 const MEMBERSHIPS: usize = 1 << LimitScope::ALL.len();
 
-const fn bit(limit_scope: LimitScope) -> Membership {
+pub(super) const fn bit(limit_scope: LimitScope) -> Membership {
     1 << limit_scope as u8
 }
 
 /// The limits that count a session with this application.
-fn membership_of(limit_check: &LimitCheck<'_>, client: &str) -> Membership {
+pub(super) fn membership_of(limit_check: &LimitCheck<'_>, client: &str) -> Membership {
     let mut membership = bit(LimitScope::User);
     if client == limit_check.client_id {
         membership |= bit(LimitScope::Client);
@@ -301,8 +301,7 @@ impl<'a: 'e, 'e> Evaluation<'a, 'e> {
                     active -= 1;
                 }
                 // A strategy that makes room for newcomers never takes a place that is kept.
-                let makes_room = policy.strategy != Strategy::Deny && self.limit_check.may_revoke;
-                let safe = has_device || (keeps_place && makes_room);
+                let safe = has_device || (keeps_place && self.limit_check.makes_room());
                 let exceeded = !safe && active >= limit as usize;
                 let at_least = self.inputs.sessions.completeness() != Completeness::Whole;
                 MeasuredLimit { count: Count { limit_scope, limit, active, at_least }, holder, exceeded, safe }

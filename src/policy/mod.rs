@@ -31,6 +31,7 @@ mod offer;
 mod origin;
 mod policy_set;
 mod precedence;
+mod remembered;
 mod secrets;
 mod sentences;
 mod session;
@@ -68,6 +69,7 @@ pub use policy_set::{
     ActivePolicy, CallerAccess, CallerView, LogStreams, PolicySet, PolicyVersion, Resolution, TenantProof, TokenDigest,
 };
 pub use precedence::{Extent, Overshadowing};
+pub use remembered::{RememberedCount, RememberedLimits};
 pub use secrets::{CredentialKey, CredentialState, ProbeResult, ProbeTarget, SecretManifest};
 pub use sentences::MessageKind;
 pub use session::{Completeness, ListedSession, SessionList, SessionView};

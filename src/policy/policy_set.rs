@@ -81,8 +81,8 @@ pub struct CallerView {
     by_client: HashMap<String, Vec<usize>>,
     /// Positions of the policies that select every login.
     rest: Vec<usize>,
-    /// Every name of every tenant.
-    tenant_names: HashSet<String>,
+    /// Every name of every tenant, with the tenant's canonical domain; `None` when several tenants have the name.
+    tenant_names: HashMap<String, Option<String>>,
     /// The tenant of all policies; `None` when they have several, or there are none.
     only_tenant: Option<String>,
 }
@@ -294,7 +294,13 @@ impl CallerView {
             }
         }
         let tenants = || active_policies.iter().map(|active_policy| &active_policy.version.scope().tenant);
-        view.tenant_names = tenants().flat_map(Tenant::names).map(str::to_owned).collect();
+        for tenant in tenants() {
+            for name in tenant.names() {
+                let domain =
+                    view.tenant_names.entry(name.to_owned()).or_insert_with(|| Some(tenant.domain().to_owned()));
+                domain.take_if(|domain| domain != tenant.domain());
+            }
+        }
         let first = tenants().next().map(Tenant::domain);
         view.only_tenant = first.filter(|first| tenants().all(|tenant| tenant.domain() == *first)).map(str::to_owned);
         view.active_policies = active_policies;
@@ -306,10 +312,20 @@ impl CallerView {
         self.only_tenant.as_deref()
     }
 
+    /// The canonical domain of the tenant of a login, when it is known whatever policy governs it: the request names it, or all
+    /// policies are for one tenant.
+    pub fn known_tenant(&self, login: &Login) -> Option<&str> {
+        let Some(name) = login.context().tenant.as_deref() else { return self.only_tenant() };
+        match self.tenant_names.get(&*lower_case(name)) {
+            Some(domain) => domain.as_deref(),
+            None => self.only_tenant().filter(|_| !is_canonical_domain(name)),
+        }
+    }
+
     /// Finds the policy that governs a login.
     pub fn resolve(&self, login: &Login) -> Resolution<'_> {
         match login.context().tenant.as_deref() {
-            Some(name) if !self.active_policies.is_empty() && !self.tenant_names.contains(&*lower_case(name)) => {
+            Some(name) if !self.active_policies.is_empty() && !self.tenant_names.contains_key(&*lower_case(name)) => {
                 // A canonical domain names a tenant, and it is not one of these: an Action that was copied to another tenant
                 // must not end the sessions of the first one.
                 if self.only_tenant.is_none() || is_canonical_domain(name) {

@@ -8,7 +8,14 @@ use std::collections::HashMap;
 
 use indexmap::map::Entry;
 use indexmap::{IndexMap, IndexSet};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// A session that ended this long before a list is not remembered with the list. Its end is the tenant's time and the list's is
+/// ours: two clocks that are synchronized differ by less.
+const CERTAIN_END: SignedDuration = SignedDuration::from_secs(60);
+
+/// The most sessions of a list that is remembered: those of one page.
+const MAX_REMEMBERED: usize = 50;
 
 /// A session as the Management API lists it. Every field but the id may be missing: Auth0 documents all of them as
 /// optional (`SessionResponseContent` of its OpenAPI document).
@@ -48,6 +55,8 @@ pub struct SessionList {
     unusual_ids: usize,
     completeness: Completeness,
     unknown_user: bool,
+    /// Whether it was read as several pages: its parts are of different moments.
+    several_pages: bool,
 }
 
 /// How much of the user's sessions a list has.
@@ -71,6 +80,8 @@ pub(super) struct Session {
     pub created_at: Option<Timestamp>,
     /// The earlier of `idle_expires_at` and `expires_at`.
     pub ends_at: Option<Timestamp>,
+    /// When it ends in any case.
+    pub expires_at: Option<Timestamp>,
     /// The first readable of `last_interacted_at`, `authenticated_at`, `created_at`.
     pub last_used_at: Option<Timestamp>,
     /// The position of its applications in [`SessionList::client_sets`].
@@ -126,6 +137,7 @@ impl SessionList {
                         is_revocable,
                         has_actor: entry.has_actor,
                         created_at: entry.created_at,
+                        expires_at: entry.expires_at,
                         ends_at: [entry.idle_expires_at, entry.expires_at].into_iter().flatten().min(),
                         last_used_at: entry.last_interacted_at.or(entry.authenticated_at).or(entry.created_at),
                         clients: intern(&mut self.client_sets, &mut self.most_clients, clients),
@@ -165,6 +177,31 @@ impl SessionList {
     /// Marks the list as one that was not read to the end.
     pub fn set_completeness(&mut self, completeness: Completeness) {
         self.completeness = completeness;
+    }
+
+    /// Marks the list as one that was read as several pages.
+    pub fn set_several_pages(&mut self) {
+        self.several_pages = true;
+    }
+
+    /// Whether the list shows all sessions of the user at one moment, and is short enough to be remembered.
+    pub fn is_of_one_moment(&self) -> bool {
+        self.completeness == Completeness::Whole
+            && !self.several_pages
+            && !self.unknown_user
+            && self.len() <= MAX_REMEMBERED
+    }
+
+    /// What is remembered of a list that was requested at `since`: every session but those that had ended for good, with the time
+    /// when it began and its applications, `None` when the entry does not name them.
+    pub fn lasting(
+        &self,
+        since: Timestamp,
+    ) -> impl Iterator<Item = (&str, Option<Timestamp>, Option<impl Iterator<Item = &str>>)> {
+        let ended_before = since.checked_sub(CERTAIN_END).unwrap_or(Timestamp::MIN);
+        let lasts = move |session: &Session| session.expires_at.is_none_or(|at| at >= ended_before);
+        let sessions = self.iter().filter(move |(_, session)| lasts(session));
+        sessions.map(move |(id, session)| (id, session.created_at, self.clients_of(session)))
     }
 
     /// The number of sessions whose id does not have the form of Auth0's ids.

@@ -28,7 +28,7 @@ const PROTOCOLS: [&str; 15] = [
 ];
 
 /// The default of `recheckAfter`: a policy with this value may not have written it.
-const DEFAULT_RECHECK_AFTER: Duration = Duration::from_secs(300);
+const DEFAULT_RECHECK_AFTER: Duration = Duration::from_secs(3600);
 
 /// The parts of a policy that have no effect. No message contains a value, which may be a user's id. `now` is the time by
 /// which overrides have expired; without it, none has.

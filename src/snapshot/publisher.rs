@@ -235,6 +235,7 @@ impl Publisher {
             let state = tenants.entry(domain.to_owned()).or_insert_with(|| TenantState {
                 longest_check: Duration::ZERO,
                 shortest_admission_window: Duration::MAX,
+                longest_recheck: Duration::ZERO,
                 check_slots: last.tenants.get(domain).map_or_else(
                     || Arc::new(Semaphore::new(self.max_in_flight)),
                     |tenant| Arc::clone(&tenant.check_slots),
@@ -243,6 +244,7 @@ impl Publisher {
             });
             state.longest_check = state.longest_check.max(policy.timeout);
             state.shortest_admission_window = state.shortest_admission_window.min(policy.admission_window);
+            state.longest_recheck = state.longest_recheck.max(policy.recheck_after);
             let proof = active_policy.tenant_proof;
             let (best, quota) = quotas.entry(domain).or_insert((proof, None));
             if proof > *best {

@@ -312,9 +312,10 @@ async fn with_a_holder(spec: Value) -> (Simulator, Running, TempDir) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn holder_is_allowed_from_memory_until_the_policy_changes() {
-    let (tenant, service, folder) = with_a_holder(json!({})).await;
-    assert_eq!(check(&service, "s1").await, within(0));
+async fn holder_is_allowed_from_memory_by_the_limits_of_the_moment() {
+    let (tenant, service, folder) = with_a_holder(json!({ "limits": { "perClient": 2 } })).await;
+    tenant.add_session("u", session("s0", 2, tenant.now()));
+    assert_eq!(check(&service, "s1").await["active_sessions"], 1);
     for _ in 0..2 {
         assert_eq!(
             check(&service, "s1").await,
@@ -325,10 +326,9 @@ async fn holder_is_allowed_from_memory_until_the_policy_changes() {
     service.check("u", "app-2", "s1").await;
     assert_eq!(tenant.count(Operation::List), 2, "another application needs a list");
 
-    let changed = policy("one", json!({ "limits": { "perClient": 2 } }));
-    write(folder.path(), "policies.yaml", &[credentials(), callers(), changed]);
-    eventually("the change is active", async || service.admin("/debug/policies").await.contains("client=2")).await;
-    assert_eq!(check(&service, "s1").await["limit"], 2);
+    write(folder.path(), "policies.yaml", &[credentials(), callers(), policy("one", json!({}))]);
+    eventually("the change is active", async || service.admin("/debug/policies").await.contains("client=1")).await;
+    assert_eq!(check(&service, "s1").await["reason"], "limit_exceeded", "a block needs a list");
     assert_eq!(tenant.count(Operation::List), 3);
 }
 

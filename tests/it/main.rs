@@ -63,6 +63,7 @@ mod process;
 mod rbac;
 mod redis_proxy;
 mod redis_server;
+mod remembered;
 mod resource;
 mod scenario;
 mod secrets;

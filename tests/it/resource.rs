@@ -169,7 +169,7 @@ async fn omitted_fields_get_defaults_and_reapplying_is_a_no_op() {
         "selector": {}, "priority": 0, "reentry": "KeepPlace", "strategy": "Deny", "revokeRequiresMfa": false,
         "explainEvictions": false,
         "mode": "Enforce", "missingSession": "Allow", "skipProtocols": ["oauth2-refresh-token"], "overrides": [],
-        "failurePolicy": "Allow", "timeout": "3s", "admissionWindow": "10s", "recheckAfter": "5m", "actors": "Exempt",
+        "failurePolicy": "Allow", "timeout": "3s", "admissionWindow": "10s", "recheckAfter": "1h", "actors": "Exempt",
     });
     expected.as_object_mut().unwrap().extend(defaults.as_object().unwrap().clone());
     assert_eq!(first.data["spec"], expected);

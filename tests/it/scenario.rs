@@ -71,6 +71,19 @@ async fn recent_holder_needs_a_list_again_after_recheck_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn holders_notice_nothing_of_an_outage() {
+    let (again, minute) = ("sign in: Carla on laptop", "pass: 1m");
+    let mut steps = vec![again, again, "auth0: down"];
+    steps.extend([minute, again].repeat(5));
+    steps.extend(["sign in: Carla on phone", again]);
+    let outcomes = play("  limits: { perClient: 1 }\n  failurePolicy: Deny\n", &steps).await;
+    let holder = &outcomes[2..7];
+    assert!(holder.iter().all(|outcome| outcome == "allowed within_limit 0"), "{outcomes:?}");
+    assert!(outcomes[7].starts_with("blocked upstream_error"), "{outcomes:?}");
+    assert_eq!(outcomes[8], "allowed within_limit 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn override_and_session_end_by_the_clock_of_the_scenario() {
     let expiring = "  limits: { perClient: 1 }\n  overrides:\n    - name: for-a-day\n      users: [auth0|carla]\n      \
                     limits: { perClient: 2 }\n      expiresAt: 2026-03-03T09:00:00Z\n";

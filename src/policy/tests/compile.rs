@@ -92,7 +92,7 @@ fn omitted_fields_have_the_defaults_of_the_resource() {
     assert_eq!((policy.missing_session, policy.revoke_requires_mfa), (AllowDeny::Allow, false));
     assert_eq!(policy.timeout, Duration::from_secs(3));
     assert_eq!(policy.admission_window, Duration::from_secs(10));
-    assert_eq!(policy.recheck_after, Duration::from_secs(300));
+    assert_eq!(policy.recheck_after, Duration::from_secs(3600));
     assert_eq!(policy.active_within, None);
     assert_eq!((policy.scope.priority, policy.scope.callers), (0, None));
     assert_eq!(policy.scope.selector, Selector::default());

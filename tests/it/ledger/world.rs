@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use session_checker::ledger::{
     Attempt, Eviction, Ledger, Memory, Record, SessionKey, Stats, Store, StoreTime, Terms, UserKey, Versioned,
+    listing_kept_for,
 };
 use session_checker::policy::{
     Admission, Decision, LimitInputs, ListedSession, Login, LoginContext, Manifest, ObjectName, Origins, Policy,
@@ -153,7 +154,12 @@ impl Case<'_> {
     }
 
     pub fn terms(&self) -> Terms {
-        Terms { window: self.policy.admission_window, longest_check: TIMEOUT, enforced: true }
+        Terms {
+            window: self.policy.admission_window,
+            longest_check: TIMEOUT,
+            listing_kept_for: listing_kept_for(self.policy.recheck_after),
+            enforced: true,
+        }
     }
 
     pub async fn begin<S: Store>(&self, ledger: &Arc<Ledger<S>>) -> Attempt<S> {
