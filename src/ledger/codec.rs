@@ -7,20 +7,21 @@
 use jiff::Timestamp;
 
 use super::listing::Listing;
-use super::record::{AdmissionEntry, OriginEntry, Record, RefusalEntry, RevocationEntry, TicketEntry};
+use super::number::{push_number, unzigzag, zigzag};
+use super::record::{AdmissionEntry, BlockEntry, OriginEntry, Record, RevocationEntry, TicketEntry};
 use crate::policy::Origin;
 
 /// A record in few bytes:
 ///
 /// ```text
 /// revision   8 bytes, little endian
-/// counts     admissions, revocations, origins, tickets, refusals, bytes of the listing
+/// counts     admissions, revocations, origins, tickets, blocks, bytes of the listing
 /// admission  sid, client_id, admitted_at, counts_until, kept_until, 1 for a mark + 2 if it is claimable + 4 if it is settled + 8 if
 ///            it was allowed again, the mark, the time of that
 /// revocation sid, until
 /// origin     sid, 0 for a delegated session or 1 for a web view, the client id of a web view, until
 /// ticket     id, browser, 1 or 0 for a choice or none, the choice, until
-/// refusal    sid, client_id, refused_at
+/// block      sid, client_id, blocked_at
 /// listing    its bytes
 /// blind      1 or 0 for a time or none, the time
 /// ```
@@ -36,7 +37,7 @@ impl Encoded {
         to.number(record.revoked.len() as u64);
         to.number(record.origins.len() as u64);
         to.number(record.tickets.len() as u64);
-        to.number(record.refused.len() as u64);
+        to.number(record.blocked.len() as u64);
         let listing = record.listing.as_ref().map_or(&[][..], Listing::as_bytes);
         to.number(listing.len() as u64);
         for entry in &record.admissions {
@@ -71,10 +72,10 @@ impl Encoded {
             ticket.choice.iter().for_each(|choice| to.text(choice));
             to.time(ticket.until);
         }
-        for entry in &record.refused {
+        for entry in &record.blocked {
             to.text(&entry.sid);
             to.text(&entry.client_id);
-            to.time(entry.refused_at);
+            to.time(entry.blocked_at);
         }
         to.0.extend_from_slice(listing);
         to.number(u64::from(record.blind_until.is_some()));
@@ -85,14 +86,14 @@ impl Encoded {
     pub fn decode(&self) -> Record {
         let mut from = Decoder(&self.0);
         let revision = from.revision();
-        let [admissions, revoked, origins, tickets, refused, listing] = from.counts();
+        let [admissions, revoked, origins, tickets, blocked, listing] = from.counts();
         Record {
             revision,
             admissions: (0..admissions).map(|_| from.entry()).collect(),
             revoked: (0..revoked).map(|_| RevocationEntry { sid: from.text(), until: from.time() }).collect(),
             origins: (0..origins).map(|_| from.origin()).collect(),
             tickets: (0..tickets).map(|_| from.ticket()).collect(),
-            refused: (0..refused).map(|_| from.refusal()).collect(),
+            blocked: (0..blocked).map(|_| from.block()).collect(),
             listing: (listing > 0).then(|| Listing::from_own_bytes(from.take(listing as usize))),
             blind_until: (from.number() == 1).then(|| from.time()),
         }
@@ -215,27 +216,9 @@ impl Decoder<'_> {
         }
     }
 
-    fn refusal(&mut self) -> RefusalEntry {
-        RefusalEntry { sid: self.text(), client_id: self.text(), refused_at: self.time() }
+    fn block(&mut self) -> BlockEntry {
+        BlockEntry { sid: self.text(), client_id: self.text(), blocked_at: self.time() }
     }
-}
-
-/// Appends a number in seven bits a byte, lowest first.
-pub(super) fn push_number(to: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        to.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    to.push(number as u8);
-}
-
-/// Maps numbers near zero to small ones, whatever their sign.
-pub(super) fn zigzag(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)).cast_unsigned()
-}
-
-pub(super) fn unzigzag(number: u64) -> i64 {
-    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 #[cfg(test)]
@@ -267,7 +250,7 @@ mod tests {
             revoked in proptest::collection::vec((".{0,40}", time()), 0..200),
             origins in proptest::collection::vec((".{0,40}", proptest::option::of(".{0,20}"), time()), 0..4),
             tickets in proptest::collection::vec((".{0,40}", ".{0,40}", proptest::option::of(".{0,20}"), time()), 0..4),
-            refused in proptest::collection::vec((".{0,40}", ".{0,20}", time()), 0..4),
+            blocked in proptest::collection::vec((".{0,40}", ".{0,20}", time()), 0..4),
             listing in proptest::option::of(crate::ledger::listing::tests::listing()),
             blind_until in proptest::option::of(time()),
         ) -> Record {
@@ -277,10 +260,10 @@ mod tests {
             });
             let tickets = tickets.into_iter().map(|(id, browser, choice, until)| TicketEntry { id, browser, choice, until });
             let revoked = revoked.into_iter().map(|(sid, until)| RevocationEntry { sid, until }).collect();
-            let refused = refused.into_iter().map(|(sid, client_id, refused_at)| RefusalEntry { sid, client_id, refused_at });
+            let blocked = blocked.into_iter().map(|(sid, client_id, blocked_at)| BlockEntry { sid, client_id, blocked_at });
             Record {
                 revision, admissions, revoked, origins: origins.collect(), tickets: tickets.collect(),
-                refused: refused.collect(), listing, blind_until,
+                blocked: blocked.collect(), listing, blind_until,
             }
         }
     }

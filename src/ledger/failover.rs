@@ -5,6 +5,7 @@
 //! direction a limit may be exceeded by what the other store knows.
 
 use std::borrow::Cow;
+use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,14 +46,14 @@ impl Store for Failover {
         self.memory.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: &mut Record) -> Result<(), Versioned> {
         match (expected.now.clock, self.working()) {
             (Clock::Shared, Some(redis)) => {
-                let text = serde_json::to_string(&next).expect("a record has only texts, numbers and times");
+                let text = serde_json::to_string(next).expect("a record has only texts, numbers and times");
                 let (before, ttl) = (expected.record.revision, next.lasts(expected.now.at));
                 match redis.compare_exchange(user.as_str(), before, next.revision, &text, ttl).await {
                     Some(Ok(())) => {
-                        self.memory.put(user, next.moved_by(self.memory.now().duration_since(expected.now.at)));
+                        self.memory.put(user, take(next).moved_by(self.memory.now().duration_since(expected.now.at)));
                         Ok(())
                     }
                     Some(Err(stored)) => Err(versioned(stored)),

@@ -11,9 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::codec::{push_number, unzigzag, zigzag};
 use super::key::KeyHasher;
-use super::record::later;
+use super::number::{push_number, unzigzag, zigzag};
+use super::times::later;
 
 /// The first byte: another layout is read as no listing.
 const VERSION: u8 = 1;
@@ -287,13 +287,11 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn contents<'a>(
-        mark: u64,
-        since_ms: i64,
-        clients: &'a [String],
-        sessions: &[(u128, Option<i64>, Option<Vec<usize>>)],
-    ) -> Contents<'a> {
-        let entry = |(code, created_ms, listed): &(u128, Option<i64>, Option<Vec<usize>>)| ListedEntry {
+    /// The code, the beginning and the positions of the clients.
+    type SessionParts = (u128, Option<i64>, Option<Vec<usize>>);
+
+    fn contents<'a>(mark: u64, since_ms: i64, clients: &'a [String], sessions: &[SessionParts]) -> Contents<'a> {
+        let entry = |(code, created_ms, listed): &SessionParts| ListedEntry {
             code: SessionCode(code.to_be_bytes()),
             created_ms: *created_ms,
             clients: listed.as_ref().map(|listed| {
@@ -311,7 +309,7 @@ pub(super) mod tests {
         Contents { mark, since, kept_for: Duration::from_secs(3_660), sessions }
     }
 
-    type Parts = (u64, i64, Vec<String>, Vec<(u128, Option<i64>, Option<Vec<usize>>)>);
+    type Parts = (u64, i64, Vec<String>, Vec<SessionParts>);
 
     fn parts() -> impl Strategy<Value = Parts> {
         let times = -1_000_000_000_000..4_000_000_000_000i64;

@@ -109,22 +109,22 @@ impl Memory {
     }
 
     /// Stores a record, whatever is stored.
-    pub(super) fn put(&self, user: &UserKey, record: Record) {
+    pub(super) fn put(&self, user: &UserKey, mut record: Record) {
         let (now, user) = (self.now(), user.hash());
-        self.put_in_shard(&mut self.shard(user), user, record, now);
+        self.put_in_shard(&mut self.shard(user), user, &mut record, now);
     }
 
     fn shard(&self, user: KeyHash) -> MutexGuard<'_, Shard> {
         lock(&self.shards[user.number() % self.shards.len()])
     }
 
-    fn put_in_shard(&self, shard: &mut Shard, user: KeyHash, mut record: Record, now: Timestamp) {
+    fn put_in_shard(&self, shard: &mut Shard, user: KeyHash, record: &mut Record, now: Timestamp) {
         let mut forgotten = record.shorten(self.shard_capacity, now);
-        let mut stored = Stored::new(&record, now);
+        let mut stored = Stored::new(record, now);
         while bytes(&stored.record) > self.shard_bytes && !record.is_empty() {
             let fitting = record.len() * self.shard_bytes / bytes(&stored.record);
             forgotten += record.shorten(fitting, now);
-            stored = Stored::new(&record, now);
+            stored = Stored::new(record, now);
         }
         shard.put(user, (!record.is_empty()).then_some(stored));
 
@@ -219,7 +219,7 @@ impl Store for Memory {
         self.versioned(self.shard(user).get(user), now)
     }
 
-    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: &mut Record) -> Result<(), Versioned> {
         let (now, user) = (self.now(), user.hash());
         let mut shard = self.shard(user);
         let stored = shard.get(user);

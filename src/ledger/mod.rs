@@ -70,12 +70,14 @@ mod key;
 mod listing;
 mod memory;
 pub mod metrics;
+mod number;
 #[cfg(test)]
 mod oracle;
 mod record;
 pub(crate) mod remembered;
 mod store;
 mod ticket;
+mod times;
 mod user_locks;
 
 use std::borrow::Cow;
@@ -98,12 +100,13 @@ pub use key::{HashedTable, KeyHash, KeyHasher, SessionKey, UserKey, shrink};
 pub use listing::Listing;
 pub use memory::{DEFAULT_CAPACITY, MAX_BYTES, Memory};
 pub use record::{
-    AdmissionEntry, MAX_LIST_AGE, OriginEntry, REVOKED_FOR, Record, RefusalEntry, RevocationEntry, Terms, TicketEntry,
+    AdmissionEntry, BlockEntry, MAX_LIST_AGE, OriginEntry, REVOKED_FOR, Record, RevocationEntry, Terms, TicketEntry,
     TicketState,
 };
-pub use remembered::{ListNeed, PENDING_FOR, Recalled, listing_kept_for};
+pub use remembered::{ListNeed, Recalled, listing_kept_for};
 pub use store::{Stats, Store, StoreTime, Versioned};
 pub use ticket::TicketUse;
+pub use times::PENDING_FOR;
 
 /// The most entries of one user. More than this need thousands of logins to several applications within one window.
 const MAX_ENTRIES_PER_USER: usize = 4_000;
@@ -274,7 +277,7 @@ impl<S: Store> Ledger<S> {
             let forgotten = next.shorten(MAX_ENTRIES_PER_USER, read.now.at);
             let revision = new_revision();
             next.revision = revision;
-            match self.store.compare_exchange(user, &read, next).await {
+            match self.store.compare_exchange(user, &read, &mut next).await {
                 Err(stored) if stored.record.revision != revision => {
                     self.conflicts.fetch_add(1, Ordering::Relaxed);
                     read = stored;
@@ -382,7 +385,7 @@ impl<S: Store> Attempt<S> {
             let allowed = !(terms.enforced && is_blocking);
             next.mark_seen(now, |entry| sessions.shows(&ids.of(&entry.sid), &entry.client_id));
             if !allowed {
-                next.refuse(&sid, &key.client_id, now);
+                next.block(&sid, &key.client_id, now);
             } else if !sessions.shows(&key.sid, &key.client_id) {
                 claimed.iter().for_each(|claimed| next.claim(claimed, &sid, &key.client_id));
                 next.admit(&sid, &key.client_id, *terms, list_since, now);
@@ -449,7 +452,7 @@ impl<S: Store> Attempt<S> {
                     match login_allowed {
                         _ if as_recorded => {}
                         true => next.admit(&sid, &key.client_id, terms, now, now),
-                        false => next.refuse(&sid, &key.client_id, now),
+                        false => next.block(&sid, &key.client_id, now),
                     }
                 })
                 .await;

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::listing::{self, Listing};
-use super::remembered::PENDING_FOR;
+use super::times::{PENDING_FOR, later};
 use crate::policy::Origin;
 
 /// The end of the count of an admission that never counts.
@@ -57,7 +57,7 @@ pub struct Record {
     /// Logins that were blocked and may have completed all the same, at most one for each session and application. As with
     /// `origins`, an older replica drops them, and the listing with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub refused: Vec<RefusalEntry>,
+    pub blocked: Vec<BlockEntry>,
     /// The user's last list.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "listing::deserialize")]
     pub listing: Option<Listing>,
@@ -122,13 +122,13 @@ pub struct AdmissionEntry {
 
 /// A blocked login that may have completed all the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusalEntry {
+pub struct BlockEntry {
     /// The session, as the store writes it.
     pub sid: String,
     /// The application.
     pub client_id: String,
     /// When it was last blocked.
-    pub refused_at: Timestamp,
+    pub blocked_at: Timestamp,
 }
 
 /// A session that was revoked, or is about to be.
@@ -266,13 +266,13 @@ impl Record {
         self.len() == 0
     }
 
-    /// The number of admissions, revocations, origins, tickets and refusals, and one for a listing.
+    /// The number of admissions, revocations, origins, tickets and blocks, and one for a listing.
     pub fn len(&self) -> usize {
         self.admissions.len()
             + self.revoked.len()
             + self.origins.len()
             + self.tickets.len()
-            + self.refused.len()
+            + self.blocked.len()
             + usize::from(self.listing.is_some())
     }
 
@@ -297,8 +297,8 @@ impl Record {
         for ticket in &mut self.tickets {
             ticket.until = moved(ticket.until);
         }
-        for entry in &mut self.refused {
-            entry.refused_at = moved(entry.refused_at);
+        for entry in &mut self.blocked {
+            entry.blocked_at = moved(entry.blocked_at);
         }
         self.blind_until = self.blind_until.map(moved);
         self.listing = self.listing.and_then(|listing| listing.moved_by(offset));
@@ -330,19 +330,19 @@ impl Record {
     fn ends(&self) -> impl Iterator<Item = Timestamp> {
         let listed_until = self.listing.as_ref().map(|listing| listing.span().1);
         let admissions = self.admissions.iter().map(move |entry| entry.ends_at(listed_until));
-        let refused = self.refused.iter().map(move |entry| listed_until.max(Some(entry.pending_until())));
+        let blocked = self.blocked.iter().map(move |entry| listed_until.max(Some(entry.pending_until())));
         let others = self.revoked.iter().map(|it| it.until).chain(self.origins.iter().map(|it| it.until));
         let others = others.chain(self.tickets.iter().map(|it| it.until)).chain(self.blind_until).chain(listed_until);
-        admissions.chain(refused.flatten()).chain(others)
+        admissions.chain(blocked.flatten()).chain(others)
     }
 
-    /// Removes what has ended. Admissions and refusals end with the listing, if not later.
+    /// Removes what has ended. Admissions and blocks end with the listing, if not later.
     pub fn expire(&mut self, now: Timestamp) {
         // By now no list is in use that was requested before it was.
         self.listing.take_if(|listing| listing.span().1 <= now);
         let listed_until = self.listing.as_ref().map(|listing| listing.span().1);
         self.admissions.retain(|entry| entry.ends_at(listed_until) > now);
-        self.refused.retain(|entry| listed_until.max(Some(entry.pending_until())) > Some(now));
+        self.blocked.retain(|entry| listed_until.max(Some(entry.pending_until())) > Some(now));
         self.revoked.retain(|revoked| revoked.until > now);
         self.origins.retain(|entry| entry.until > now);
         self.tickets.retain(|ticket| ticket.until > now);
@@ -350,7 +350,7 @@ impl Record {
     }
 
     /// Removes the oldest entries until at most `most` are left, and returns how many it removed. Tickets and origins go first:
-    /// without one a limit is too strict, without an admission it is too lax. The listing goes before any admission or refusal.
+    /// without one a limit is too strict, without an admission it is too lax. The listing goes before any admission or block.
     pub fn shorten(&mut self, most: usize, now: Timestamp) -> usize {
         self.bound_pending(now);
         let surplus = self.len().saturating_sub(most);
@@ -361,10 +361,10 @@ impl Record {
             left -= usize::from(self.listing.is_some());
             self.forget_listing(now);
         }
-        if left > 0 && self.admissions.len() + self.refused.len() > 0 {
+        if left > 0 && self.admissions.len() + self.blocked.len() > 0 {
             self.blind(now, PENDING_FOR);
         }
-        left -= drain_first(&mut self.refused, left);
+        left -= drain_first(&mut self.blocked, left);
         left -= drain_first(&mut self.admissions, left);
         drain_first(&mut self.revoked, left);
         surplus
@@ -464,11 +464,6 @@ fn drain_first<T>(items: &mut Vec<T>, most: usize) -> usize {
     let count = most.min(items.len());
     items.drain(..count);
     count
-}
-
-/// Saturates at the end of time, which only a clock that is far wrong reaches.
-pub(super) fn later(at: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! What a record remembers beyond one list, so that a login can be allowed without one: the user's last list (the *listing*), the
-//! logins that were allowed (`admissions`), and those that were blocked (`refused`).
+//! logins that were allowed (`admissions`), and those that were blocked (`blocked`).
 //!
 //! # The bound
 //!
-//! The *bound* is the listing, with every admission and refusal that is not settled. It has every session and application that
+//! The *bound* is the listing, with every admission and block that is not settled. It has every session and application that
 //! the user has at Auth0, and may have more. So a login that the bound allows, a list of this moment allows, too. Nothing of ours
 //! is subtracted from it: neither what was revoked nor what is reserved, since a revocation can fail or be lost.
 //!
 //! *Nothing is missing.* An application joins a session when a login completes, and a login completes after its check was
-//! answered. The answer is written first: an allowed login as an admission, a blocked one as a refusal, because an Action that
+//! answered. The answer is written first: an allowed login as an admission, a blocked one as a block, because an Action that
 //! gave up waiting may have allowed it. The entry stays until it is settled, by one of two:
 //!
 //! * A listing shows the login. The entry is not needed: a listing is replaced only by a later one.
@@ -21,7 +21,10 @@
 //! it is joined to it. No times are compared for this: the clocks of two servers that succeed each other may differ.
 //!
 //! *A listing that was removed does not come back.* A list that was requested before may lack what it showed. No list becomes
-//! the listing that was requested before the removal or in the minute after it, in which two clocks may differ.
+//! the listing that was requested before the removal or in the minute after it, in which two clocks may differ. The same holds
+//! where the server lost the listing that the check read: the list has its mark, and there is none. (A full memory forgets whole
+//! records and leaves nothing behind. It needs to leave nothing: a replica that decides by its own memory does not count on what
+//! it knows of the applications of older sessions, as said below.)
 //!
 //! *A listing is of one moment.* A list of several pages, one that was not read to its end, and that of an unknown user never
 //! become the listing, and remove it. What they show is settled as well, with the same consequence for older lists.
@@ -42,24 +45,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::listing::{Contents, ListedEntry, Listing, SessionCode};
-use super::record::{AdmissionEntry, NEVER, Record, RefusalEntry, later, new_revision};
+use super::record::{AdmissionEntry, BlockEntry, NEVER, Record, new_revision};
 use super::store::{Clock, Store, StoreTime, Versioned};
+use super::times::{PENDING_FOR, RENEWED_AFTER, earlier, later};
 use super::{Attempt, DetachedWrite, Ledger, SessionKey};
 use crate::policy::{LimitCheck, RememberedLimits, SessionList};
 
-/// How long an entry that is not settled is renewed by the same login, without a write.
-const RENEWED_AFTER: Duration = Duration::from_secs(300);
-
-/// How long after its answer a login may complete: the hour that Auth0 gives a transaction, the time in which an entry is not
-/// renewed, and a minute in which a list is read and two clocks may differ.
-pub const PENDING_FOR: Duration = Duration::from_secs(3600 + 300 + 60);
-
-/// The most refusals of a user: a person does not try so often in an hour.
-const MAX_REFUSED: usize = 20;
+/// The most blocks of a user: a person does not try so often in an hour.
+const MAX_BLOCKED: usize = 20;
 
 /// The most admissions of a user that only wait to be settled: more are those of a robot, and would make its record long.
 const MAX_PENDING: usize = 100;
@@ -161,9 +158,9 @@ impl Record {
             entry.settled = shows(&entry.sid, &entry.client_id);
             is_settled |= entry.settled;
         }
-        let refused = self.refused.len();
-        self.refused.retain(|entry| !shows(&entry.sid, &entry.client_id));
-        if is_settled || self.refused.len() < refused {
+        let blocked = self.blocked.len();
+        self.blocked.retain(|entry| !shows(&entry.sid, &entry.client_id));
+        if is_settled || self.blocked.len() < blocked {
             self.blind(now, LISTS_LAST);
             self.remove_settled();
         }
@@ -203,6 +200,10 @@ impl Record {
         if kept_for.is_zero() || self.blind_until.is_some_and(|until| since < until) {
             return;
         }
+        // A listing that the check read has gone without a trace: the server lost the record, or its time ended.
+        if mark != 0 && self.listing.is_none() {
+            return;
+        }
         let mut next = Contents { mark: new_revision(), since, kept_for, sessions: sessions.to_vec() };
         let before = self.listing.clone();
         if let Some(before) = before.as_ref().filter(|before| before.mark() != mark) {
@@ -221,7 +222,7 @@ impl Record {
             entry.settled = is_settled(&entry.sid, &entry.client_id, entry.pending_until());
         }
         self.remove_settled();
-        self.refused.retain(|entry| !is_settled(&entry.sid, &entry.client_id, entry.pending_until()));
+        self.blocked.retain(|entry| !is_settled(&entry.sid, &entry.client_id, entry.pending_until()));
     }
 
     fn is_listed(&self, sid: &str, client_id: &str) -> bool {
@@ -250,29 +251,29 @@ impl Record {
     }
 
     /// Ends the count of a login that is blocked, and remembers that it was.
-    pub fn refuse(&mut self, sid: &str, client_id: &str, now: Timestamp) {
+    pub fn block(&mut self, sid: &str, client_id: &str, now: Timestamp) {
         self.withdraw(sid, client_id);
-        self.note_refused(sid, client_id, now);
+        self.note_blocked(sid, client_id, now);
     }
 
     /// Remembers that a login was blocked, unless the listing shows it. An admission of the login says as much.
-    pub fn note_refused(&mut self, sid: &str, client_id: &str, now: Timestamp) {
+    pub fn note_blocked(&mut self, sid: &str, client_id: &str, now: Timestamp) {
         if self.is_listed(sid, client_id) {
             return;
         }
         if let Some(known) = self.position(sid, client_id) {
             return self.admissions[known].renew(now);
         }
-        match self.refused.iter_mut().find(|entry| entry.sid == sid && entry.client_id == client_id) {
-            Some(known) if known.refused_at < earlier(now, RENEWED_AFTER) => known.refused_at = now,
+        match self.blocked.iter_mut().find(|entry| entry.sid == sid && entry.client_id == client_id) {
+            Some(known) if known.blocked_at < earlier(now, RENEWED_AFTER) => known.blocked_at = now,
             Some(_) => {}
             None => {
-                if self.refused.len() >= MAX_REFUSED {
-                    self.refused.drain(..=self.refused.len() - MAX_REFUSED);
+                if self.blocked.len() >= MAX_BLOCKED {
+                    self.blocked.drain(..=self.blocked.len() - MAX_BLOCKED);
                     self.blind(now, PENDING_FOR);
                 }
                 let (sid, client_id) = (sid.to_owned(), client_id.to_owned());
-                self.refused.push(RefusalEntry { sid, client_id, refused_at: now });
+                self.blocked.push(BlockEntry { sid, client_id, blocked_at: now });
             }
         }
     }
@@ -310,9 +311,9 @@ impl Record {
 
         let unsettled =
             self.admissions.iter().filter(|entry| !entry.settled).map(|entry| (&entry.sid, &entry.client_id));
-        let refused = self.refused.iter().map(|entry| (&entry.sid, &entry.client_id));
+        let blocked = self.blocked.iter().map(|entry| (&entry.sid, &entry.client_id));
         let mut pending: Vec<(SessionCode, RememberedLimits)> = unsettled
-            .chain(refused)
+            .chain(blocked)
             .map(|(sid, client_id)| (SessionCode::of(sid), limit_check.limits_of(client_id)))
             .filter(|(other, _)| *other != code)
             .collect();
@@ -373,10 +374,10 @@ impl AdmissionEntry {
     }
 }
 
-impl RefusalEntry {
+impl BlockEntry {
     /// A list that was requested later shows the login if it has completed.
     pub(super) fn pending_until(&self) -> Timestamp {
-        later(self.refused_at, PENDING_FOR)
+        later(self.blocked_at, PENDING_FOR)
     }
 }
 
@@ -404,7 +405,7 @@ impl<S: Store> Ledger<S> {
                 if is_allowed {
                     next.note_allowed(&sid, &key.client_id, now);
                 } else {
-                    next.note_refused(&sid, &key.client_id, now);
+                    next.note_blocked(&sid, &key.client_id, now);
                 }
             };
             ledger.edit(&key.user, note).await;
@@ -412,10 +413,6 @@ impl<S: Store> Ledger<S> {
         let mut write = DetachedWrite { background: &self.background, write: Some(Box::pin(write)) };
         write.run(deadline).await;
     }
-}
-
-fn earlier(at: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| at.checked_sub(by).ok()).unwrap_or(Timestamp::MIN)
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ pub trait Store: Send + Sync + 'static {
     fn read(&self, user: &UserKey) -> impl Future<Output = Versioned> + Send;
 
     /// Replaces the record that was read by `next` if the stored revision is still the `expected` one, atomically for all who
-    /// share the store. An empty `next` may be dropped.
+    /// share the store. An empty `next` may be dropped. `next` has no meaning afterwards; it is a reference so that the futures of a
+    /// check do not have a copy each.
     ///
     /// # Errors
     /// The stored record, when it has another revision.
@@ -60,7 +61,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         user: &UserKey,
         expected: &Versioned,
-        next: Record,
+        next: &mut Record,
     ) -> impl Future<Output = Result<(), Versioned>> + Send;
 
     /// How a session's id is written in records.

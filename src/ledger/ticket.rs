@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::record::{Record, TicketState, later};
+use super::record::{Record, TicketState};
+use super::times::later;
 use super::{Attempt, Known, Ledger, SessionKey, Store, StoreTime, UserKey};
 use crate::policy::{Admission, Origins, SessionList};
 

@@ -11,7 +11,7 @@ use crate::redis_server::RedisServer;
 /// A session that began so many hours ago, with these applications.
 fn session(tenant: &Simulator, id: &str, hours: i64, clients: &[&str]) -> Session {
     let session = Session::new(id, tenant.now() - SignedDuration::from_hours(hours));
-    clients.iter().fold(session, |session, client| session.client(*client))
+    clients.iter().fold(session, |session, client| session.client(client))
 }
 
 /// Replicas that share a ledger.
@@ -117,7 +117,8 @@ async fn holders_need_no_management_api() {
     }
     let newcomer = service.check("u", APP, "s2").await;
     assert_eq!(newcomer["reason"], "upstream_error", "{newcomer}");
-    assert!(is_remembered(&service.check("u", APP, "s1").await), "the login that was blocked is younger");
+    // No list shows the session of that login, so it may be older, and the login may complete.
+    assert_eq!(service.check("u", APP, "s1").await["reason"], "upstream_error");
     service.stop().await.unwrap();
 }
 

@@ -76,11 +76,15 @@ async fn holders_notice_nothing_of_an_outage() {
     let mut steps = vec![again, again, "auth0: down"];
     steps.extend([minute, again].repeat(5));
     steps.extend(["sign in: Carla on phone", again]);
-    let outcomes = play("  limits: { perClient: 1 }\n  failurePolicy: Deny\n", &steps).await;
-    let holder = &outcomes[2..7];
-    assert!(holder.iter().all(|outcome| outcome == "allowed within_limit 0"), "{outcomes:?}");
-    assert!(outcomes[7].starts_with("blocked upstream_error"), "{outcomes:?}");
-    assert_eq!(outcomes[8], "allowed within_limit 0");
+    // No list shows the phone's session, so it may come before: of one place it takes the laptop's, of two it does not.
+    for (limit, afterwards) in [(1, "blocked upstream_error"), (2, "allowed within_limit 0")] {
+        let policy = format!("  limits: {{ perClient: {limit} }}\n  failurePolicy: Deny\n");
+        let outcomes = play(&policy, &steps).await;
+        let holder = &outcomes[2..7];
+        assert!(holder.iter().all(|outcome| outcome == "allowed within_limit 0"), "{outcomes:?}");
+        assert!(outcomes[7].starts_with("blocked upstream_error"), "{outcomes:?}");
+        assert!(outcomes[8].starts_with(afterwards), "{outcomes:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@
 //! What the documentation says about that is the exception here: those applications of a session may be missing, no others.
 
 mod counts;
+mod losses;
 mod policies;
 mod populations;
 mod store;
@@ -24,14 +25,13 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Attempt, Eviction, Known, Ledger, Memory, SessionKey, Terms, UserKey, listing_kept_for};
 use crate::policy::{Decision, LimitCheck, LimitInputs, ListedSession, Policy, SessionList};
 use counts::Reached;
 use policies::{login, policies};
-use store::{OracleStore, SharedServer, TrueTime, Weakness};
+use store::{OracleStore, SharedServer, StoredText, TrueTime, Weakness};
 
 const CLIENTS: [&str; 3] = ["a", "b", "c"];
 const STEPS: usize = 40;
@@ -50,7 +50,7 @@ struct TrueSession {
 }
 
 /// A check between its steps.
-struct Flight {
+struct PendingCheck {
     replica: usize,
     policy: usize,
     pair: Pair,
@@ -72,15 +72,17 @@ struct World {
     sessions: BTreeMap<String, TrueSession>,
     begun: usize,
     page_size: usize,
-    flights: Vec<Flight>,
+    checks: Vec<PendingCheck>,
     /// Logins that were answered and complete later.
     completing: Vec<(Timestamp, Pair)>,
+    /// How long the time passes at most, in milliseconds. In some histories all happens within seconds.
+    passes: &'static [i64],
     loses: bool,
     weakness: Option<Weakness>,
     /// What may be missing from what is remembered.
     lost: BTreeSet<Pair>,
     /// The text of the server, and what was answered since.
-    saved: Option<(Option<(u64, String)>, BTreeSet<Pair>)>,
+    saved: Option<(StoredText, BTreeSet<Pair>)>,
     counts: Reached,
 }
 
@@ -102,7 +104,8 @@ impl World {
         Self {
             window: Duration::from_secs(*[0, 10, 600].choose(&mut random).unwrap()),
             recheck_after: Duration::from_secs(*[300, 3_600, 168 * 3_600].choose(&mut random).unwrap()),
-            page_size: *[3, 5, 50, 50].choose(&mut random).unwrap(),
+            page_size: *[2, 3, 50, 50].choose(&mut random).unwrap(),
+            passes: [&[1, 500][..], &[1, 500, 2_000, 5_000, 60_000, 4_000_000]].choose(&mut random).unwrap(),
             loses: weakness.is_none() && random.random_ratio(1, 2),
             weakness,
             random,
@@ -112,7 +115,7 @@ impl World {
             policies: Arc::clone(policies),
             sessions: BTreeMap::new(),
             begun: 0,
-            flights: Vec::new(),
+            checks: Vec::new(),
             completing: Vec::new(),
             lost: BTreeSet::new(),
             saved: None,
@@ -157,7 +160,9 @@ impl World {
             self.sessions.insert(format!("{}-twin", self.begun), session.clone());
         }
         self.sessions.insert(sid.clone(), session);
-        // The check of a session arrives later than in the millisecond in which the session began.
+        // An application is on a session when a login has completed, later than in the millisecond in which the session began: a
+        // list that shows a holder shows all sessions of that millisecond. Without this line a session could begin after that list,
+        // in the same millisecond and with a smaller id, and would come before the holder (decision 3.6).
         self.time.pass(1);
         sid
     }
@@ -192,7 +197,7 @@ impl World {
         }
         let began = self.time.now();
         let pair = (sid, client);
-        self.flights.push(Flight { replica, policy, pair, began, attempt, first_page: None, list: None });
+        self.checks.push(PendingCheck { replica, policy, pair, began, attempt, first_page: None, list: None });
     }
 
     /// A login was answered: it may complete.
@@ -212,20 +217,20 @@ impl World {
 
     /// The next step of a check.
     async fn advance(&mut self, position: usize) {
-        let mut flight = self.flights.swap_remove(position);
-        if flight.list.is_none() {
+        let mut check = self.checks.swap_remove(position);
+        if check.list.is_none() {
             match self.random.random_range(0..100) {
-                0..5 => return self.fail(flight).await,
+                0..5 => return self.fail(check).await,
                 // Nobody waits for the answer, and nobody logs in.
-                5 => return drop(flight.attempt),
+                5 => return drop(check.attempt),
                 _ => {}
             }
-            flight.list = match flight.first_page.take() {
+            check.list = match check.first_page.take() {
                 _ if self.random.random_ratio(1, 50) => Some(SessionList::of_unknown_user()),
                 None if self.sessions.len() > self.page_size => {
                     let mut page = self.listed();
                     page.truncate(self.page_size);
-                    flight.first_page = Some(page);
+                    check.first_page = Some(page);
                     None
                 }
                 None => Some(SessionList::new("u", self.listed())),
@@ -238,26 +243,26 @@ impl World {
                     Some(list)
                 }
             };
-            return self.flights.push(flight);
+            return self.checks.push(check);
         }
-        self.decide(flight).await;
+        self.decide(check).await;
     }
 
-    async fn decide(&mut self, mut flight: Flight) {
-        let list = flight.list.take().unwrap();
+    async fn decide(&mut self, mut check: PendingCheck) {
+        let list = check.list.take().unwrap();
         let policies = Arc::clone(&self.policies);
-        let (policy, now) = (&policies[flight.policy], self.time.now());
-        let login = login(&flight.pair);
+        let (policy, now) = (&policies[check.policy], self.time.now());
+        let login = login(&check.pair);
         let limit_check = policy.pre_checks(&login, now).unwrap();
         if self.weakness == Some(Weakness::LastListWins) {
-            flight.attempt.since.mark = super::Store::read(&flight.attempt.ledger.store, &user()).await.record.mark();
+            check.attempt.since.mark = super::Store::read(&check.attempt.ledger.store, &user()).await.record.mark();
         }
-        let since = flight.attempt.since();
+        let since = check.attempt.since();
         let far = Instant::now() + Duration::from_secs(3_600);
         let decide = |admissions: &[_], revoked: &_, origins: &_| {
             limit_check.decide(LimitInputs { sessions: &list, admissions, revoked, origins, now })
         };
-        let decision = flight.attempt.admit(&list, since, far, decide).await;
+        let decision = check.attempt.admit(&list, since, far, decide).await;
         let is_enforced = policy.enforcement.mode == crate::policy::Mode::Enforce;
         let mut eviction = Eviction::default();
         let mut is_allowed = match &decision {
@@ -284,27 +289,27 @@ impl World {
             is_allowed = !is_enforced || self.chance(50);
         }
         self.counts.blocked += usize::from(!is_allowed);
-        flight.attempt.finish(eviction, is_allowed, far).await;
-        self.answered(flight.replica, flight.pair, is_allowed);
+        check.attempt.finish(eviction, is_allowed, far).await;
+        self.answered(check.replica, check.pair, is_allowed);
     }
 
     /// The failure policy answers.
-    async fn fail(&mut self, flight: Flight) {
+    async fn fail(&mut self, check: PendingCheck) {
         let is_allowed = self.chance(50);
-        flight.attempt.finish(Eviction::default(), is_allowed, Instant::now() + Duration::from_secs(3_600)).await;
-        self.answered(flight.replica, flight.pair, is_allowed);
+        check.attempt.finish(Eviction::default(), is_allowed, Instant::now() + Duration::from_secs(3_600)).await;
+        self.answered(check.replica, check.pair, is_allowed);
     }
 
     async fn pass(&mut self) {
-        let longest = *[1, 500, 500, 5_000, 60_000, 4_000_000].choose(&mut self.random).unwrap();
+        let longest = *self.passes.choose(&mut self.random).unwrap();
         self.time.pass(self.random.random_range(0..=longest));
         let now = self.time.now();
         // No check takes longer than its deadline.
         while let Some(position) =
-            self.flights.iter().position(|it| now.duration_since(it.began).as_millis() >= i128::from(TIMEOUT_MS))
+            self.checks.iter().position(|it| now.duration_since(it.began).as_millis() >= i128::from(TIMEOUT_MS))
         {
-            let flight = self.flights.swap_remove(position);
-            self.fail(flight).await;
+            let check = self.checks.swap_remove(position);
+            self.fail(check).await;
         }
         let (due, later) = std::mem::take(&mut self.completing).into_iter().partition(|(at, _)| *at <= now);
         self.completing = later;
@@ -316,58 +321,11 @@ impl World {
         }
     }
 
-    /// An older replica writes the record: it knows no listing.
-    fn downgrade(&mut self) {
-        let Some(server) = &self.server else { return };
-        let mut text = server.text.lock().unwrap();
-        let Some((revision, written)) = text.take() else { return };
-        let mut value: Value = serde_json::from_str(&written).unwrap();
-        let fields = value.as_object_mut().unwrap();
-        fields.retain(|name, _| ["revision", "admissions", "revoked", "origins", "tickets"].contains(&name.as_str()));
-        for entry in fields["admissions"].as_array_mut().unwrap() {
-            let entry = entry.as_object_mut().unwrap();
-            entry.remove("settled");
-            entry.remove("allowed_again_at");
-        }
-        let revision = revision.wrapping_add(1).max(1);
-        value["revision"] = revision.into();
-        *text = Some((revision, value.to_string()));
-        drop(text);
-        // It drops what is in progress, too.
-        let in_progress = self.completing.iter().map(|(_, pair)| pair.clone());
-        self.lost.extend(in_progress.chain(self.flights.iter().map(|flight| flight.pair.clone())));
-        self.flights.clear();
-    }
-
-    async fn lose(&mut self) {
-        let replica = self.random.random_range(0..self.replicas.len());
-        let now_cut_off = !self.is_cut_off(replica);
-        match self.random.random_range(0..5) {
-            0 | 1 => self.replicas[replica].store.cut_off.store(now_cut_off, Ordering::Relaxed),
-            2 => {
-                let text = self.server.as_ref().map(|server| server.text.lock().unwrap().clone());
-                self.saved = text.map(|text| (text, BTreeSet::new()));
-            }
-            3 => {
-                if let (Some((text, since)), Some(server)) = (self.saved.take(), &self.server) {
-                    *server.text.lock().unwrap() = text;
-                    self.lost.extend(since);
-                }
-            }
-            _ => {
-                // Nobody asks.
-                let pair = (self.any_session(), *CLIENTS.choose(&mut self.random).unwrap());
-                self.sessions.get_mut(&pair.0).unwrap().clients.insert(pair.1);
-                self.lost.insert(pair);
-            }
-        }
-    }
-
     async fn step(&mut self) {
         match self.random.random_range(0..100) {
             0..22 => self.begin().await,
-            22..60 if !self.flights.is_empty() => {
-                let position = self.random.random_range(0..self.flights.len());
+            22..60 if !self.checks.is_empty() => {
+                let position = self.random.random_range(0..self.checks.len());
                 self.advance(position).await;
             }
             60..66 => {
@@ -381,8 +339,9 @@ impl World {
                 let offset = self.random.random_range(-1..=1) * 5_000;
                 self.server.iter().for_each(|server| server.offset.store(offset, Ordering::Relaxed));
             }
-            68..75 if self.loses => self.lose().await,
+            68..75 if self.loses => self.lose(),
             75 if self.loses => self.downgrade(),
+            76 | 77 => self.forget(),
             _ => self.pass().await,
         }
     }
@@ -410,9 +369,12 @@ impl World {
             if attempt.was_revoked() {
                 continue;
             }
-            let Ok(recalled) = attempt.recall(&limit_check, self.recheck_after) else {
-                self.counts.listed += 1;
-                continue;
+            let recalled = match attempt.recall(&limit_check, self.recheck_after) {
+                Ok(recalled) => recalled,
+                Err(need) => {
+                    self.counts.listed[need as usize] += 1;
+                    continue;
+                }
             };
             assert!(recalled.age < self.recheck_after);
             self.counts.recalled += 1;
@@ -466,11 +428,20 @@ async fn play(seed: u64, policies: &Arc<Vec<Policy>>, weakness: Option<Weakness>
 #[tokio::test(start_paused = true)]
 async fn every_weakness_is_found_out() {
     let policies = Arc::new(policies());
-    for weakness in [Weakness::Admissions, Weakness::Refusals, Weakness::LastListWins, Weakness::Pages] {
-        let mut seed = 0;
+    // Each is searched from the last history that found it, which keeps the test short. Other histories need another search.
+    let first = std::env::var("ORACLE_FIRST").ok().map(|first| first.parse().unwrap());
+    let found_by = [
+        (Weakness::Admissions, 356),
+        (Weakness::Blocks, 264),
+        (Weakness::LastListWins, 647),
+        (Weakness::Pages, 16_965),
+    ];
+    for (weakness, found) in found_by {
+        let first = first.unwrap_or(found);
+        let mut seed = first;
         while play(seed, &policies, Some(weakness)).await.is_ok() {
             seed += 1;
-            assert!(seed < 20_000, "{weakness:?}");
+            assert!(seed < first + 100_000, "{weakness:?}");
         }
         println!("{weakness:?}: history {seed}");
     }
@@ -490,6 +461,6 @@ async fn memory_allows_no_login_that_a_list_would_block() {
     }
     println!("{histories} histories: {all:?}");
     let each = |count: usize| count as u64 * 10 / histories;
-    assert!(each(all.recalled) > 0 && each(all.listed) > 0 && each(all.completed) > 0, "{all:?}");
+    assert!(each(all.recalled) > 0 && each(all.listed.iter().sum()) > 0 && each(all.completed) > 0, "{all:?}");
     assert!(each(all.blocked) > 0 && all.evicted > 0 && all.excepted > 0, "{all:?}");
 }

@@ -31,11 +31,14 @@ impl TrueTime {
     }
 }
 
+/// A record as Redis has it: its revision and its text.
+pub type StoredText = Option<(u64, String)>;
+
 /// The server that replicas share. There is one user.
 #[derive(Default)]
 pub struct SharedServer {
-    /// The record as text, as Redis has it.
-    pub text: Mutex<Option<(u64, String)>>,
+    /// The record.
+    pub text: Mutex<StoredText>,
     /// How far the server's clock is from the true time, in milliseconds.
     pub offset: AtomicI64,
 }
@@ -45,8 +48,8 @@ pub struct SharedServer {
 pub enum Weakness {
     /// Admissions that count against no list are forgotten.
     Admissions,
-    /// Refusals are forgotten.
-    Refusals,
+    /// Blocks are forgotten.
+    Blocks,
     /// A list replaces every listing.
     LastListWins,
     /// Several pages are one moment.
@@ -83,10 +86,10 @@ impl Store for OracleStore {
         }
     }
 
-    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, mut next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: &mut Record) -> Result<(), Versioned> {
         match self.weakness {
             Some(Weakness::Admissions) => next.admissions.retain(|entry| entry.kept_until < entry.pending_until()),
-            Some(Weakness::Refusals) => next.refused.clear(),
+            Some(Weakness::Blocks) => next.blocked.clear(),
             _ => {}
         }
         match (expected.now.clock, self.working()) {
@@ -95,10 +98,10 @@ impl Store for OracleStore {
                 if stored.record.revision != expected.record.revision {
                     return Err(stored);
                 }
-                let text = serde_json::to_string(&next).unwrap();
+                let text = serde_json::to_string(next).unwrap();
                 *server.text.lock().unwrap() =
                     (!next.lasts(expected.now.at).is_zero()).then_some((next.revision, text));
-                self.memory.put(user, next.moved_by(self.memory.now().duration_since(expected.now.at)));
+                self.memory.put(user, std::mem::take(next).moved_by(self.memory.now().duration_since(expected.now.at)));
                 Ok(())
             }
             (Clock::Local, None) => self.memory.compare_exchange(user, expected, next).await,

@@ -92,9 +92,9 @@ fn older_session_that_gains_the_application_takes_the_place() {
     for is_allowed in [true, false] {
         let mut record = record.clone();
         if is_allowed {
-            record.note_allowed("old", "a", at(1))
+            record.note_allowed("old", "a", at(1));
         } else {
-            record.note_refused("old", "a", at(1))
+            record.note_blocked("old", "a", at(1));
         }
         assert_eq!(record.allows(&one, "s1", "a"), Err(ListNeed::Crowded));
         assert_eq!(record.counting(at(0)).count(), 0, "it counts against no list");
@@ -209,6 +209,33 @@ fn incomplete_list_removes_the_listing_and_older_ones_do_not_come_back() {
 }
 
 #[test]
+fn list_whose_listing_the_server_lost_is_not_taken() {
+    let listed = [session("s1", 50, &["a"])];
+    let mark = with(&listed).mark();
+    // The record of a server that lost its keys while the list was requested.
+    let mut lost = Record::default();
+    lost.take(&listed, mark, 10);
+    assert_eq!(lost.listing, None, "it may lack what the lost listing showed");
+    lost.take(&listed, lost.mark(), 10);
+    assert!(lost.listing.is_some());
+}
+
+#[test]
+fn entry_without_a_listing_outlasts_its_login_and_the_list_of_that_time() {
+    let mut record = Record::default();
+    record.note_allowed("s1", "a", at(0));
+    record.note_blocked("s2", "a", at(0));
+    // The last answer that renews nothing.
+    record.note_allowed("s1", "a", at(300));
+    record.note_blocked("s2", "a", at(300));
+    // Auth0 gives a login an hour. A list that was requested before it completes is decided ten seconds later.
+    record.expire(at(300 + 3_600 + 10));
+    assert_eq!((record.admissions.len(), record.blocked.len()), (1, 1));
+    record.take(&[], 0, 300 + 3_600);
+    assert_eq!((record.admissions.len(), record.blocked.len()), (1, 1), "this list can be too early");
+}
+
+#[test]
 fn entry_stays_until_a_stored_listing_settles_it() {
     let one = policy(&json!({}));
     let listed = [session("old", 100, &["b"]), session("s1", 50, &["a"])];
@@ -223,9 +250,9 @@ fn entry_stays_until_a_stored_listing_settles_it() {
     assert_eq!(record.admissions.len(), 0);
     assert_eq!(record.allows_at(&one, "s1", "a", pending + 3, true), Ok(()));
 
-    record.note_refused("old", "a", at(pending + 4));
+    record.note_blocked("old", "a", at(pending + 4));
     record.take(&[session("old", 100, &["a", "b"]), session("s1", 50, &["a"])], record.mark(), pending + 5);
-    assert_eq!(record.refused.len(), 0, "it is shown");
+    assert_eq!(record.blocked.len(), 0, "it is shown");
     record.take(&listed[1..], record.mark(), pending + 6);
     assert_eq!(record.allows_at(&one, "s1", "a", pending + 7, true), Ok(()), "it has logged out");
 }
@@ -235,10 +262,10 @@ fn entry_lasts_as_long_as_the_listing_and_is_renewed() {
     let (mut record, now) = (Record::default(), at(0));
     record.take_list(&[], 0, now, 168 * HOUR, now);
     record.note_allowed("s1", "a", now);
-    record.note_refused("s2", "a", now);
+    record.note_blocked("s2", "a", now);
     assert_eq!(record.lasts(now), 168 * HOUR);
     record.expire(at(167 * 3_600));
-    assert_eq!((record.admissions.len(), record.refused.len()), (1, 1));
+    assert_eq!((record.admissions.len(), record.blocked.len()), (1, 1));
     record.expire(at(168 * 3_600));
     assert!(record.is_empty(), "they end together");
 
@@ -259,7 +286,7 @@ fn block_keeps_what_was_allowed_before() {
     let terms = Terms { window, longest_check, listing_kept_for: HOUR, enforced: true };
     record.admit("old", "a", terms, at(1), at(1));
     assert_eq!(record.counting(at(2)).count(), 1);
-    record.refuse("old", "a", at(3));
+    record.block("old", "a", at(3));
     assert_eq!(record.counting(at(2)).count(), 0);
     assert_eq!(record.allows(&one, "s1", "a"), Err(ListNeed::Crowded));
     record.revoke("old", at(4));
@@ -268,16 +295,16 @@ fn block_keeps_what_was_allowed_before() {
 }
 
 #[test]
-fn one_refusal_too_many_removes_the_listing_for_an_hour() {
+fn one_block_too_many_removes_the_listing_for_an_hour() {
     let one = policy(&json!({}));
     let listed = [session("s1", 50, &["a"])];
     let mut record = with(&listed);
-    for number in 0..MAX_REFUSED {
-        record.note_refused(&number.to_string(), "b", at(1));
+    for number in 0..MAX_BLOCKED {
+        record.note_blocked(&number.to_string(), "b", at(1));
     }
     assert_eq!(record.allows(&one, "s1", "a"), Ok(()));
-    record.note_refused("more", "b", at(1));
-    assert_eq!((record.refused.len(), record.mark()), (MAX_REFUSED, 0));
+    record.note_blocked("more", "b", at(1));
+    assert_eq!((record.blocked.len(), record.mark()), (MAX_BLOCKED, 0));
     let until = 1 + PENDING_FOR.as_secs() as i64;
     for (since, need) in [(2, Err(ListNeed::Unlisted)), (until - 1, Err(ListNeed::Unlisted)), (until, Ok(()))] {
         record.take(&listed, record.mark(), since);
@@ -305,10 +332,10 @@ fn cap_that_forgets_an_entry_forgets_the_listing() {
 fn incomplete_list_settles_what_it_shows_and_no_older_list_becomes_the_listing() {
     let mut record = Record::default();
     record.note_allowed("s1", "a", at(1));
-    record.note_refused("s2", "a", at(1));
+    record.note_blocked("s2", "a", at(1));
     record.note_allowed("s3", "a", at(1));
     record.take_incomplete_list(at(1), |sid, _| sid != "s3");
-    assert_eq!((record.admissions.len(), record.refused.len()), (1, 0));
+    assert_eq!((record.admissions.len(), record.blocked.len()), (1, 0));
     record.take(&[], 0, 0);
     assert_eq!(record.listing, None, "it may lack what is settled");
     record.take(&[], 0, 61);
@@ -330,7 +357,7 @@ fn robot_has_a_short_record_and_no_listing() {
 fn older_replica_drops_the_listing_and_keeps_what_counts() {
     let mut record = with(&[session("s1", 50, &["a"])]);
     record.note_allowed("s2", "a", at(1));
-    record.note_refused("s3", "a", at(1));
+    record.note_blocked("s3", "a", at(1));
     record.revision = 7;
     let text = serde_json::to_string(&record).unwrap();
     assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);

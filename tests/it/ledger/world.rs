@@ -32,7 +32,7 @@ impl<S: Store> Store for Yielding<Arc<S>> {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: &mut Record) -> Result<(), Versioned> {
         tokio::task::yield_now().await;
         self.0.compare_exchange(user, expected, next).await
     }
@@ -238,7 +238,7 @@ impl<S: Store> Store for Direct<S> {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: &mut Record) -> Result<(), Versioned> {
         self.0.compare_exchange(user, expected, next).await
     }
 
@@ -255,7 +255,7 @@ impl Store for Stuck {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, _: &UserKey, _: &Versioned, _: Record) -> Result<(), Versioned> {
+    async fn compare_exchange(&self, _: &UserKey, _: &Versioned, _: &mut Record) -> Result<(), Versioned> {
         std::future::pending().await
     }
 
@@ -272,8 +272,8 @@ impl Store for Repeated {
         self.0.read(user).await
     }
 
-    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: Record) -> Result<(), Versioned> {
-        self.0.compare_exchange(user, expected, next.clone()).await?;
+    async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: &mut Record) -> Result<(), Versioned> {
+        self.0.compare_exchange(user, expected, &mut next.clone()).await?;
         self.0.compare_exchange(user, expected, next).await
     }
 
