@@ -1,7 +1,7 @@
 //! A check without any effect, for `session-checker check`: it can also decide by sessions and a time that are given.
 
 use std::collections::HashSet;
-use std::mem::take;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -34,7 +34,10 @@ pub struct DryRun<'a> {
     pub sessions: Option<Result<(SessionList, Vec<SessionRole>), Error>>,
     /// The ids of the sessions that Enforce would revoke.
     pub victims: Vec<String>,
-    pub(super) given: Hypothesis,
+    /// How long a service that remembers these sessions allows the login by them, without a list. `None` when it does not.
+    pub recheck_after: Option<Duration>,
+    /// Boxed: a check of the server has none, and would carry its bytes.
+    pub(super) given: Option<Box<Hypothesis>>,
 }
 
 /// Takes the steps of a check without any effect, and returns the answer and what it saw. It decides by the tenant's list alone
@@ -46,7 +49,7 @@ pub async fn dry_run<'a>(
     given: Hypothesis,
 ) -> (Answer, DryRun<'a>) {
     let mut walk = Walk::new(None, snapshot, login, Instant::now());
-    walk.seen.given = given;
+    walk.seen.given = Some(Box::new(given));
     let answer = walk.answer(view).await;
     (answer, walk.seen)
 }
@@ -55,12 +58,12 @@ impl<'a> Walk<'a> {
     /// The time by which a policy decides.
     pub(super) fn now(&self) -> Timestamp {
         let now = || self.checker.map_or_else(Timestamp::now, |checker| checker.clock.timestamp());
-        self.seen.given.at.unwrap_or_else(now)
+        self.seen.given.as_ref().and_then(|given| given.at).unwrap_or_else(now)
     }
 
     /// Decides by the sessions that are given; `None` when none are.
     pub(super) fn decide_by_given(&mut self, limit_check: LimitCheck<'a>) -> Option<Decision> {
-        let sessions = take(&mut self.seen.given.sessions)?;
+        let sessions = self.seen.given.as_mut()?.sessions.take()?;
         Some(self.weigh(limit_check, sessions))
     }
 
@@ -88,6 +91,8 @@ impl<'a> Walk<'a> {
         if let Decision::Evict { victims, .. } = &decision {
             self.seen.victims.clone_from(victims);
         }
+        let is_holder = matches!(decision, Decision::Within { holder: true, .. });
+        self.seen.recheck_after = limit_check.recheck_after().filter(|_| is_holder && sessions.is_of_one_moment());
         self.seen.sessions = Some(Ok((sessions, roles)));
         decision
     }

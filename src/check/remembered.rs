@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Walk;
 use crate::ledger::{Attempt, ListNeed, SessionKey, UserKey};
-use crate::policy::{Answer, CallerView, LimitCheck, PolicyVersion, Reentry};
+use crate::policy::{Answer, CallerView, LimitCheck, PolicyVersion};
 
 /// How long an answer without a policy waits for the ledger: the default `timeout` of a policy.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,13 +26,10 @@ impl<'a> Walk<'a> {
     /// Whether the login is allowed by what is remembered (decision 1.13). Counts why it is not.
     pub(super) fn recall(&mut self, attempt: &Attempt, limit_check: LimitCheck<'_>) -> bool {
         let Some(checker) = self.checker else { return false };
-        let policy = limit_check.policy();
-        let is_on = policy.reentry == Reentry::KeepPlace && !policy.recheck_after.is_zero() && !self.read_only;
-        let recalled = match is_on {
-            true => attempt.recall(&limit_check, policy.recheck_after),
-            false => Err(ListNeed::Off),
-        };
-        checker.metrics.recalled(policy.scope.tenant.domain(), recalled.err());
+        let recheck_after = limit_check.recheck_after().filter(|_| !self.read_only);
+        let recalled =
+            recheck_after.ok_or(ListNeed::Off).and_then(|recheck_after| attempt.recall(&limit_check, recheck_after));
+        checker.metrics.recalled(limit_check.policy().scope.tenant.domain(), recalled.err());
         self.recalled = recalled.ok();
         // A holder is in the listing already.
         self.is_noted = self.recalled.is_some();

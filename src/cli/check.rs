@@ -16,6 +16,7 @@ use crate::args::{BLOCKED, CheckArgs, OutputFormat, UNDECIDED};
 use crate::auth0::read_sessions;
 use crate::book;
 use crate::check::{DryRun, Hypothesis, dry_run};
+use crate::doctor::in_words;
 use crate::policy::{
     Answer, LimitScope, Login, LoginContext, PolicyVersion, Reason, SessionList, SessionRole, SessionView,
 };
@@ -154,6 +155,7 @@ fn json(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>, outcome: LoginO
         "known_user": known_user,
         "sessions": sessions,
         "would_revoke": seen.victims,
+        "recheck_after_s": seen.recheck_after.map(|recheck_after| recheck_after.as_secs()),
         "error": error,
         "policies": if scope.is_none() { Some(names.collect::<Vec<_>>()) } else { None },
     })
@@ -217,6 +219,14 @@ fn explain(snapshot: &Snapshot, answer: &Answer, seen: &DryRun<'_>) -> String {
     }
     if !seen.victims.is_empty() {
         let _ = writeln!(text, "  Sessions that would be revoked: {}.", seen.victims.join(", "));
+    }
+    if let Some(recheck_after) = seen.recheck_after {
+        let time = in_words(recheck_after);
+        let _ = writeln!(
+            text,
+            "  The session holds a place: for {time} after this list (recheckAfter), the service allows it by what it \
+             remembers, unless other sessions can have taken the place since."
+        );
     }
     text + &sentence(answer)
 }

@@ -4,10 +4,12 @@
 //! What is remembered can be more than the user has, never less: nothing is left out that [`decide`](super::decide) might count.
 //! So fewer than a limit allows are fewer in a list of this moment, too.
 
+use std::time::Duration;
+
 use super::evaluation::{Membership, bit, membership_of};
 use super::limit_check::LimitCheck;
 use super::limits::LimitScope;
-use super::model::Strategy;
+use super::model::{Reentry, Strategy};
 
 /// The limits that count a remembered session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,12 @@ impl RememberedLimits {
 }
 
 impl<'a> LimitCheck<'a> {
+    /// How old a remembered list may be that allows a login; `None` when none is used.
+    pub fn recheck_after(&self) -> Option<Duration> {
+        let recheck_after = self.policy.recheck_after;
+        (self.policy.reentry == Reentry::KeepPlace && !recheck_after.is_zero()).then_some(recheck_after)
+    }
+
     /// The limits that count a session with this application.
     pub fn limits_of(&self, client: &str) -> RememberedLimits {
         RememberedLimits(membership_of(self, client))

@@ -237,6 +237,26 @@ async fn check_decides_offline_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_says_how_long_the_service_needs_no_list() {
+    let tenant = tenant().await;
+    for (spec, sid, expected) in [
+        (json!({}), "laptop", json!(3_600)),
+        (json!({}), "phone", Value::Null),
+        (json!({ "recheckAfter": "0s" }), "laptop", Value::Null),
+        (json!({ "reentry": "CountOthers", "limits": { "perClient": 2 } }), "laptop", Value::Null),
+    ] {
+        let folder = folder(&[policy("one", spec)]);
+        let file = sessions_file(&folder);
+        let check = ["check", "--user", USER, "--client", APP, "--sid", sid, "--sessions", &file];
+        let check = [&check[..], &["--at", "2026-03-01T10:00:00Z"]].concat();
+        let (_, text) = run(&tenant, &folder, &[&check[..], &["-o", "json"]].concat()).await;
+        assert_eq!(first_json(&text)["recheck_after_s"], expected, "{text}");
+        let (_, text) = run(&tenant, &folder, &check).await;
+        assert_eq!(text.contains("for 60 min after this list (recheckAfter)"), !expected.is_null(), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_says_which_policies_there_are_when_none_governs() {
     let (tenant, folder) = scene(json!({ "selector": { "clientIds": [APP] } })).await;
     let check = ["check", "--user", USER, "--client", "another"];

@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use simulator::{Session, Simulator};
 
-use crate::common::{APP, Running, callers, credentials, eventually, policy, tenant};
-use crate::process::finished;
+use crate::common::{APP, Running, callers, credentials, eventually, folder, policy, tenant};
+use crate::process::{Process, finished, place};
 use crate::redis_server::RedisServer;
 
 const USER: &str = "auth0|anna";
@@ -66,6 +66,33 @@ async fn blocked_login_is_explained_by_user_and_by_request() {
     assert!(code == 1 && text.contains("127.0.0.1"), "{text}");
     let (code, text) = finished(&["why"]).await;
     assert!(code == 64 && text.contains("--user"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_that_memory_allowed_says_by_how_old_a_list() {
+    let tenant = scene().await;
+    let documents = [credentials(), policy("one", json!({ "callerSecretRef": null }))];
+    let folder = folder(&documents);
+    let options = ["--policy-dir", folder.path().to_str().unwrap(), "--allow-anonymous"];
+    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    assert_eq!(service.answer(USER, "laptop").await["reason"], "within_limit");
+    // Of plain permissions a sample is recorded.
+    let recorded = async || {
+        for _ in 0..100 {
+            assert_eq!(service.answer(USER, "laptop").await["reason"], "within_limit");
+        }
+        let shown: Value = serde_json::from_str(&service.admin("/debug/decisions").await).unwrap();
+        let records = shown["decisions"].as_array().unwrap();
+        records.iter().any(|record| record["listing_age_s"].is_u64())
+    };
+    eventually("a decision by memory is recorded", recorded).await;
+    let admin = format!("http://{}", service.admin_address);
+    let (_, text) = finished(&["why", "--user", USER, "--admin-url", &admin]).await;
+    assert!(text.contains("allowed by what is remembered: a list that was requested"), "{text}");
+    let lines = || process.log().into_iter().filter(|line| line["message"] == "check").collect::<Vec<_>>();
+    eventually("the checks have lines", || async { lines().len() > 1 }).await;
+    let by_memory: Vec<_> = lines().iter().take(2).map(|line| line["listing_age_s"].is_u64()).collect();
+    assert_eq!(by_memory, [false, true], "{:?}", lines());
 }
 
 #[tokio::test(flavor = "multi_thread")]
