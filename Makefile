@@ -42,7 +42,7 @@ GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(OLDEST)/
 
 soak: ## Run races, bursts and outages for minutes, and plot memory, files, tasks and series (SOAK_MINUTES=2 SOAK_PLOT=FILE.svg)
 	@if command -v redis-server >/dev/null; then $(CARGO) test --locked --test it -- --ignored cluster:: ledger:: && \
-	  $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: endurance::; \
+	  $(CARGO) test --locked --test it -- --ignored --test-threads=1 soak:: endurance:: populations::; \
 	else $(call missing,redis-server,apt-get install redis-server); fi
 
 abuse: ## Attack the demo over its sockets, with all and with 256 file descriptors (MEMORY_MIB=256 in a memory cgroup; needs python3)

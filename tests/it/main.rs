@@ -57,6 +57,7 @@ mod partial_lists;
 mod playground;
 mod plot;
 mod policy_tests;
+mod populations;
 mod ports;
 mod probe;
 mod process;
