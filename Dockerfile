@@ -11,6 +11,7 @@ RUN cargo install --locked --version 0.7.7 cargo-auditable
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY tests/e2e tests/e2e
+COPY tests/model tests/model
 COPY simulator simulator
 RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
     && cargo auditable build --locked --release --no-default-features
