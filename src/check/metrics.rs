@@ -118,12 +118,12 @@ impl CheckMetrics {
         }
         let decision_basis = registry.counters(
             "decision_basis_total",
-            "Checks that counted sessions, by what they rest on: list = a list of the user's sessions, remembered = what is remembered of them.",
+            "Checks of a limit, by what they need: list = a list of the user's sessions, remembered = only what is remembered of them.",
             &["tenant", "basis"],
         );
         let list_needs = registry.counters(
             "list_needs_total",
-            "Checks that need a list, by why what is remembered does not allow the login: off = recheckAfter 0s or CountOthers, unlisted = no list is remembered, old = it is older than recheckAfter, newcomer = it does not show the session with the application, crowded = as many sessions as a limit allows may come before.",
+            "Checks that need a list, by why what is remembered does not allow the login: off = recheckAfter 0s, CountOthers or a tenant that is only assumed, unlisted = no list is remembered, old = it is older than recheckAfter, newcomer = it does not show the session with the application, crowded = as many sessions as a limit allows may come before.",
             &["tenant", "why"],
         );
         let series = (decision_basis.clone(), list_needs.clone());

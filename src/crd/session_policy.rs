@@ -134,8 +134,8 @@ pub struct SessionPolicySpec {
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('10m')")
         .message("write a duration up to 10m, such as 10s, or 0s to switch it off"))]
     pub admission_window: GoDuration,
-    /// How old the remembered list of a user may be by which a session that holds a place is allowed again without a request to
-    /// Auth0, so that silent renewals do not use up the tenant's rate limit; at most `168h`, `0s` = never. With
+    /// A session that holds a place is allowed again without a request to Auth0, by the user's last list while it is younger than
+    /// this: silent renewals then do not use up the tenant's rate limit. At most `168h`, `0s` = never. With
     /// `reentry: CountOthers` it is always off. A block or an eviction never rests on it.
     #[serde(default = "default_recheck_after")]
     #[x_kube(validation = Rule::new(r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && duration(self) <= duration('168h')")

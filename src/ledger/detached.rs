@@ -27,8 +27,8 @@ impl DetachedWrite<'_> {
 }
 
 impl Drop for DetachedWrite<'_> {
-    /// Completes the write in the background. Without a runtime or a permit, or after a minute, it is given up: by then what it
-    /// would change has ended by itself.
+    /// Completes the write in the background. Without a runtime or a permit, or after a minute, it is given up: what it would change
+    /// in counts has ended by itself by then, and what it would remember is lost (decision 1.13a).
     fn drop(&mut self) {
         let Some(write) = self.write.take() else { return };
         if let (Ok(runtime), Ok(permit)) = (Handle::try_current(), Arc::clone(self.background).try_acquire_owned()) {

@@ -369,14 +369,17 @@ impl<S: Store> Attempt<S> {
                 admissions.iter_mut().filter(is_claimed).for_each(|it| it.sid = key.sid.to_string());
             }
             let decision = decide(&admissions, &revoked, &origins);
-            // A list of another clock's time is not taken: its mark is from another store.
-            match &list {
-                None => next.take_incomplete_list(now, |sid, client_id| sessions.shows(&ids.of(sid), client_id)),
-                Some(list) if since.clock == read.now.clock => {
-                    next.take_list(list, since.mark, since.at, kept_for, now);
+            let is_stored = match &list {
+                // Nobody is allowed by what is remembered.
+                _ if kept_for.is_zero() => false,
+                // A list of another clock's time is not taken: its mark is from another store.
+                Some(_) if since.clock != read.now.clock => false,
+                Some(list) => next.take_list(list, since.mark, since.at, kept_for, now),
+                None => {
+                    next.take_incomplete_list(now, |sid, client_id| sessions.shows(&ids.of(sid), client_id));
+                    false
                 }
-                Some(_) => {}
-            }
+            };
             if decision == Decision::Undecided {
                 return Err(Verdict::from(&decision));
             }
@@ -389,6 +392,9 @@ impl<S: Store> Attempt<S> {
             } else if !sessions.shows(&key.sid, &key.client_id) {
                 claimed.iter().for_each(|claimed| next.claim(claimed, &sid, &key.client_id));
                 next.admit(&sid, &key.client_id, *terms, list_since, now);
+            } else if !is_stored && next.mark() != 0 {
+                // The listing that stays may not show what this list shows.
+                next.note_allowed(&sid, &key.client_id, now);
             }
             if let Some(ticket) = ticket.as_ref().filter(|_| allowed) {
                 ticket.note(next, &sid, &key.client_id, terms.longest_check, now);

@@ -23,8 +23,8 @@
 //! *A listing that was removed does not come back.* A list that was requested before may lack what it showed. No list becomes
 //! the listing that was requested before the removal or in the minute after it, in which two clocks may differ. The same holds
 //! where the server lost the listing that the check read: the list has its mark, and there is none. (A full memory forgets whole
-//! records and leaves nothing behind. It needs to leave nothing: a replica that decides by its own memory does not count on what
-//! it knows of the applications of older sessions, as said below.)
+//! records, and no trace of them is needed: a replica that decides by its own memory counts every older session for every limit, as
+//! said below.)
 //!
 //! *A listing is of one moment.* A list of several pages, one that was not read to its end, and that of an unknown user never
 //! become the listing, and remove it. What they show is settled as well, with the same consequence for older lists.
@@ -39,8 +39,9 @@
 //!
 //! Under `KeepPlace` only sessions that come before the current one count against it. They existed when it began, so the listing
 //! that shows it shows them as well. (Of two that begin in one millisecond the ids decide; a list is requested after the check of
-//! the current one has arrived, which takes longer than that.) Which applications they use is what the entries are for. A replica that knows only what it
-//! decided itself, because it shares no store or cannot reach it, does not know these: it counts each of them for every limit.
+//! the current one has arrived, which takes longer than that.) Which applications they use is what the entries are for. A replica
+//! that knows only what it decided itself, because it shares no store or cannot reach it, does not know these: it counts each of
+//! them for every limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,7 +189,7 @@ impl Record {
     }
 
     /// Takes a list that was requested at `since` and is kept for `kept_for`: as the listing, joined to it, or not at all. `mark` is
-    /// what the record's mark was at `since`.
+    /// what the record's mark was at `since`. Returns whether the listing has it.
     pub(super) fn take_list(
         &mut self,
         sessions: &[ListedEntry<'_>],
@@ -196,13 +197,13 @@ impl Record {
         since: Timestamp,
         kept_for: Duration,
         now: Timestamp,
-    ) {
-        if kept_for.is_zero() || self.blind_until.is_some_and(|until| since < until) {
-            return;
+    ) -> bool {
+        if self.blind_until.is_some_and(|until| since < until) {
+            return false;
         }
         // A listing that the check read has gone without a trace: the server lost the record, or its time ended.
         if mark != 0 && self.listing.is_none() {
-            return;
+            return false;
         }
         let mut next = Contents { mark: new_revision(), since, kept_for, sessions: sessions.to_vec() };
         let before = self.listing.clone();
@@ -213,7 +214,10 @@ impl Record {
                 next = before;
             }
         }
-        let Some(packed) = next.pack() else { return self.forget_listing(now) };
+        let Some(packed) = next.pack() else {
+            self.forget_listing(now);
+            return false;
+        };
         self.listing = Some(packed);
         let is_settled = |sid: &str, client_id: &str, pending_until: Timestamp| {
             since > pending_until || next.shows(SessionCode::of(sid), client_id)
@@ -223,6 +227,7 @@ impl Record {
         }
         self.remove_settled();
         self.blocked.retain(|entry| !is_settled(&entry.sid, &entry.client_id, entry.pending_until()));
+        true
     }
 
     fn is_listed(&self, sid: &str, client_id: &str) -> bool {
@@ -289,9 +294,9 @@ impl Record {
         is_shared: bool,
     ) -> Result<Recalled, ListNeed> {
         let contents = self.listing.as_ref().ok_or(ListNeed::Unlisted)?.contents();
-        // A clock that went back shows a listing of the future.
+        // A clock that went back shows a listing of the future. By more than two servers differ, its age is not known.
         let age = Duration::try_from(now.duration_since(contents.since)).unwrap_or_default();
-        if age >= recheck_after {
+        if age >= recheck_after || contents.since > later(now, LISTS_LAST) {
             return Err(ListNeed::Old);
         }
         let code = SessionCode::of(sid);

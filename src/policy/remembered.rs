@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::evaluation::{Membership, bit, membership_of};
 use super::limit_check::LimitCheck;
 use super::limits::LimitScope;
-use super::model::{Reentry, Strategy};
+use super::model::{Policy, Reentry, Strategy};
 
 /// The limits that count a remembered session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,11 +32,17 @@ impl RememberedLimits {
     }
 }
 
-impl<'a> LimitCheck<'a> {
+impl Policy {
     /// How old a remembered list may be that allows a login; `None` when none is used.
     pub fn recheck_after(&self) -> Option<Duration> {
-        let recheck_after = self.policy.recheck_after;
-        (self.policy.reentry == Reentry::KeepPlace && !recheck_after.is_zero()).then_some(recheck_after)
+        (self.reentry == Reentry::KeepPlace && !self.recheck_after.is_zero()).then_some(self.recheck_after)
+    }
+}
+
+impl<'a> LimitCheck<'a> {
+    /// How old a remembered list may be that allows the login; `None` when none is used.
+    pub fn recheck_after(&self) -> Option<Duration> {
+        self.policy.recheck_after()
     }
 
     /// The limits that count a session with this application.

@@ -58,7 +58,7 @@ pub struct TenantState {
     pub check_slots: Arc<Semaphore>,
     /// The shortest `admissionWindow` of its policies. The ledger remembers every admission for at least this long.
     pub shortest_admission_window: Duration,
-    /// The longest `recheckAfter` of its policies: a listing is used for that long at most.
+    /// The longest `recheckAfter` of its policies: a listing is used for that long at most. Zero when none of them uses one.
     pub longest_recheck: Duration,
     /// Circuit breaker and request budget, kept for as long as the tenant has a policy.
     pub limiter: Arc<TenantLimiter>,

@@ -244,7 +244,7 @@ impl Publisher {
             });
             state.longest_check = state.longest_check.max(policy.timeout);
             state.shortest_admission_window = state.shortest_admission_window.min(policy.admission_window);
-            state.longest_recheck = state.longest_recheck.max(policy.recheck_after);
+            state.longest_recheck = state.longest_recheck.max(policy.recheck_after().unwrap_or_default());
             let proof = active_policy.tenant_proof;
             let (best, quota) = quotas.entry(domain).or_insert((proof, None));
             if proof > *best {

@@ -81,6 +81,7 @@ fn holder_is_allowed_while_the_listing_is_young() {
     assert_eq!(record.allows_at(&one, "s1", "a", 3_599, true), Ok(()));
     assert_eq!(record.allows_at(&one, "s1", "a", 3_600, true), Err(ListNeed::Old));
     assert_eq!(record.allows_at(&one, "s1", "a", -5, true), Ok(()), "a server's clock went back");
+    assert_eq!(record.allows_at(&one, "s1", "a", -61, true), Err(ListNeed::Old), "by hours: its age is not known");
     assert_eq!(Record::default().allows(&one, "s1", "a"), Err(ListNeed::Unlisted));
 }
 
@@ -392,6 +393,35 @@ fn record_of_three_sessions_takes_under_300_bytes() {
 }
 
 /// The table in docs/policy.md, by which people choose `recheckAfter`.
+#[tokio::test(start_paused = true)]
+async fn login_shown_by_a_list_that_is_not_stored_is_an_admission() {
+    let (one, ledger) = (policy(&json!({})), Arc::new(Ledger::new(Memory::new(10))));
+    let younger = session("s1", 50, &["a"]);
+    // The replica of the second check does not know yet that a policy remembers.
+    for (sid, kept_for, clients, allowed) in
+        [("s1", HOUR, &["b"][..], Ok(())), ("old", Duration::ZERO, &["a", "b"], Err(ListNeed::Crowded))]
+    {
+        let login = login(sid, "a");
+        let check = one.pre_checks(&login, at(0)).unwrap();
+        let (window, longest_check) = (Duration::ZERO, Duration::from_secs(3));
+        let terms = Terms { window, longest_check, listing_kept_for: kept_for, enforced: true };
+        let key = SessionKey::new(UserKey::new("t", "u"), sid, "a");
+        let mut attempt = ledger.begin(key.clone(), terms).await;
+        let sessions = list(&[session("old", 100, clients), younger.clone()]);
+        let decide = |admissions: &[_], revoked: &HashSet<String>, origins: &Origins| {
+            let now = Timestamp::now();
+            check.decide(LimitInputs { sessions: &sessions, admissions, revoked, origins, now })
+        };
+        let (since, deadline) = (attempt.since(), Instant::now() + longest_check);
+        assert!(matches!(attempt.admit(&sessions, since, deadline, decide).await, Ok(Decision::Within { .. })));
+        attempt.finish(Default::default(), true, deadline).await;
+        let again = ledger.begin(key, terms).await;
+        let record = &again.record;
+        let now = record.listing.as_ref().unwrap().contents().since.as_second() - at(0).as_second();
+        assert_eq!(record.allows_at(&one, "s1", "a", now, true), allowed);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn renewing_users_need_as_many_lists_as_documented() {
     /// Each stands for a hundred.
