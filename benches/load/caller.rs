@@ -18,8 +18,10 @@ pub struct Caller {
 /// What a caller asks about a user, as `load.lua` does.
 #[derive(Clone, Copy)]
 pub enum Question {
-    /// `POST /check` of a login.
+    /// `POST /check` of a login that needs a list.
     Check,
+    /// `POST /check` of a login that what is remembered allows, of the holder with the user's number modulo theirs.
+    Recheck,
     /// `GET` of the session list.
     List,
     /// `GET /healthz`, about nobody.
@@ -32,6 +34,7 @@ impl Question {
         match self {
             Self::List => format!("GET {} HTTP/1.1\r\nHost: bench\r\n\r\n", wrk::list_path(user)).into_bytes(),
             Self::Probe => b"GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec(),
+            Self::Recheck => Self::Check.about(tenant::USERS + user % tenant::HOLDERS),
             Self::Check => {
                 let body = format!(
                     r#"{{"user_id":"{}","client_id":"{}","sid":"{}","protocol":"oidc-basic-profile"}}"#,

@@ -1,6 +1,7 @@
 -- Sends one kind of request for many users in turn, so that requests for the same user are rare:
---   wrk … -- check USERS THREADS CLIENT_ID TOKEN    POST /check with a login of the user
---   wrk … -- list  USERS THREADS                    GET the sessions of the user
+--   wrk … -- check FIRST USERS THREADS CLIENT_ID TOKEN    POST /check with a login of the user
+--   wrk … -- list  FIRST USERS THREADS                    GET the sessions of the user
+-- The users have the numbers from FIRST on.
 -- Prints one line of JSON at the end. The ids of users and sessions are those of tenant.rs.
 
 local started = 0
@@ -12,17 +13,18 @@ end
 
 -- Formats all requests before the measurement, so that it does not include the time for formatting.
 function init(args)
-  local kind, users, threads = args[1], tonumber(args[2]), tonumber(args[3])
+  local kind, first, users, threads = args[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
   requests = {}
-  for user = 0, users - 1 do
+  for position = 0, users - 1 do
+    local user = first + position
     if kind == "check" then
       local body = string.format(
         '{"user_id":"auth0|%06d","client_id":"%s","sid":"sid-%06d-0","protocol":"oidc-basic-profile"}',
-        user, args[4], user)
-      local headers = { ["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. args[5] }
-      requests[user] = wrk.format("POST", "/check", headers, body)
+        user, args[5], user)
+      local headers = { ["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. args[6] }
+      requests[position] = wrk.format("POST", "/check", headers, body)
     else
-      requests[user] = wrk.format("GET", string.format("/api/v2/users/auth0%%7C%06d/sessions?take=50", user))
+      requests[position] = wrk.format("GET", string.format("/api/v2/users/auth0%%7C%06d/sessions?take=50", user))
     end
   end
   count = users

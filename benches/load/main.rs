@@ -3,15 +3,16 @@
 //!
 //! ```text
 //! wrk ──POST /check──▶ session-checker serve ──TLS──▶ tenant (this program again, as a child process)
+//! wrk ──POST /check──▶ session-checker serve: it remembers these users' lists
 //! wrk ──GET list─────▶ nginx ─────────────────TLS──▶ the same
 //! ```
 //!
-//! The benchmark measures the two alternately, three times each, so that other work on the machine affects both. The reported
-//! round of each is the one with the median CPU time. Then it measures both under a steady load, the first check after a quiet
-//! minute with a tenant that is far away, the memory of many concurrent checks, and the instructions of a check. Prints Markdown, and writes it into the file that
-//! `BENCH_DOCUMENT` names, and a summary into that of `BENCH_README`, between their markers. A missed goal is reported and
-//! does not fail the run. A wrong answer fails the run, because the figures would then measure something else. Needs Linux,
-//! `nginx`, `wrk` and `setpriv` (util-linux), and `valgrind` for the instructions.
+//! The benchmark measures them in turn, three times each, so that other work on the machine affects all. The reported
+//! round of each is the one with the median CPU time. It also measures a steady load, the first check after a quiet minute with a
+//! tenant that is far away, the memory of many concurrent checks, and the instructions of a check. Prints Markdown, and writes it
+//! into the file that `BENCH_DOCUMENT` names, and a summary into that of `BENCH_README`, between their markers. A missed goal is
+//! reported and does not fail the run. A wrong answer fails the run, because the figures would then measure something else. Needs
+//! Linux, `nginx`, `wrk` and `setpriv` (util-linux), and `valgrind` for the instructions.
 //!
 //! `BENCH_SECONDS` (10) sets the measured time of each round, `BENCH_CONNECTIONS` (32) the connections of the load, and
 //! `BENCH_QUIET` (60) the seconds of the quiet minute, and `BENCH_CONCURRENT` (10000) the concurrent checks. With the argument
@@ -27,6 +28,7 @@ mod instructions;
 #[path = "../shared/process.rs"]
 mod process;
 mod proxy;
+mod recheck;
 mod report;
 mod service;
 mod steady;
@@ -103,6 +105,7 @@ fn main() -> Result<()> {
     }
     // It is quiet while the others are measured.
     let distant = Distant::start(directory.path(), &tenant)?;
+    let remembering = recheck::start(directory.path(), &tenant)?;
     let tokens = tenant.counters()?.tokens;
 
     let proxy = Proxy::start(directory.path(), &tenant, settings.cores)?;
@@ -113,11 +116,13 @@ fn main() -> Result<()> {
         steady::measure(Question::Check, service.address, &service.process, seconds)?,
         steady::measure(Question::List, proxy.address, &proxy.process, seconds)?,
     ];
+    let steady_recheck = recheck::steady(&remembering, &mut tenant, seconds)?;
     let (lists, checks) = (Load::list(&settings), Load::check(&settings));
-    let (mut proxy_rounds, mut service_rounds) = (Vec::new(), Vec::new());
+    let (mut proxy_rounds, mut service_rounds, mut recheck_rounds) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         proxy_rounds.push(lists.measure(proxy.address, &proxy.process, &mut tenant)?);
         service_rounds.push(checks.measure(service.address, &service.process, &mut tenant)?);
+        recheck_rounds.push(recheck::round(&remembering, &mut tenant, &settings)?);
     }
     service.decided_every_check()?;
     let tokens = tenant.counters()?.tokens - tokens;
@@ -127,6 +132,7 @@ fn main() -> Result<()> {
     let report = Report {
         settings: &settings,
         service: Side::new(service_rounds, steady_service, service.process.peak_memory()?),
+        recheck: Side::new(recheck_rounds, steady_recheck, remembering.process.peak_memory()?),
         proxy: Side::new(proxy_rounds, steady_proxy, proxy.process.peak_memory()?),
         tokens,
         waits,

@@ -11,7 +11,7 @@ use crate::{
     instructions::Cost,
     steady::{REQUESTS_PER_SECOND, Steady},
     table::{self, mebibytes},
-    tenant::USERS,
+    tenant::{HOLDERS, USERS},
     wrk::Round,
 };
 
@@ -22,8 +22,10 @@ const GOAL: f64 = 1.5;
 pub struct Report<'a> {
     /// The settings of the run.
     pub settings: &'a Settings,
-    /// `session-checker serve`.
+    /// `session-checker serve`, where each check needs a list.
     pub service: Side,
+    /// The same, where each check is decided by what is remembered.
+    pub recheck: Side,
     /// nginx.
     pub proxy: Side,
     /// Tokens that the service fetched during the run.
@@ -66,16 +68,19 @@ impl Side {
 impl Report<'_> {
     /// A few rows for readers who want no more.
     pub fn summary(&self) -> String {
-        let (check, list) = (self.service.median(), self.proxy.median());
+        let (check, recheck, list) = (self.service.median(), self.recheck.median(), self.proxy.median());
         let times = check.cpu.div_duration_f64(list.cpu);
         let goal = if times <= GOAL { "met" } else { "**missed**" };
         let round_trip = ROUND_TRIP.as_millis();
         format!(
             "| | |\n|---|---|\n\
              | CPU time of a check | {}, {times:.1} times that of nginx as a proxy only; the goal of {GOAL} times is {goal} |\n\
+             | CPU time of a check that is decided from memory, without a list | {}, p99 {} |\n\
              | memory at {REQUESTS_PER_SECOND} checks per second | {} |\n\
              | first check after a quiet minute, {round_trip} ms away from the tenant | {} |\n",
             micros(check.cpu),
+            micros(recheck.cpu),
+            millis(recheck.p99),
             mebibytes(self.service.steady.memory),
             millis(self.waits.first),
         )
@@ -87,6 +92,7 @@ impl fmt::Display for Report<'_> {
         let Self {
             settings: Settings { seconds, connections, cores, .. },
             service,
+            recheck: remembered,
             proxy,
             tokens,
             waits,
@@ -101,34 +107,39 @@ impl fmt::Display for Report<'_> {
              * The load was `wrk -t{cores} -c{connections} -d{seconds}s` with {USERS} users. Each server was measured in\n  \
                {ROUNDS} rounds. The table shows the round with the median CPU time.\n\
              * The service was `session-checker serve` as in the chart: one line of JSON per check, to a pipe.\n  \
-               nginx (`benches/load/nginx.conf`) forwarded the list request over TLS and wrote no log.\n"
+               nginx (`benches/load/nginx.conf`) forwarded the list request over TLS and wrote no log.\n\
+             * *With a list*: the session is new to the application. *From memory*: {HOLDERS} users whose session uses the\n  \
+               application already, with `recheckAfter: 1h`. No check of that column requested a list.\n"
         )?;
-        let (check, list) = (service.median(), proxy.median());
-        writeln!(f, "| | session-checker | nginx |\n|---|--:|--:|")?;
-        let mut row = |what: &str, service: String, proxy: String| writeln!(f, "| {what} | {service} | {proxy} |");
-        row("requests per second", format!("{:.0}", check.rate), format!("{:.0}", list.rate))?;
-        row("latency, p50", millis(check.p50), millis(list.p50))?;
-        row("latency, p99", millis(check.p99), millis(list.p99))?;
-        row("CPU time per request", micros(check.cpu), micros(list.cpu))?;
-        row("CPU time per request, lowest and highest round", service.cpu_range(), proxy.cpu_range())?;
+        let (check, recheck, list) = (service.median(), remembered.median(), proxy.median());
+        writeln!(f, "| | check with a list | check from memory | nginx |\n|---|--:|--:|--:|")?;
+        let none = || "–".to_owned();
+        let mut row =
+            |what: &str, [check, recheck, list]: [String; 3]| writeln!(f, "| {what} | {check} | {recheck} | {list} |");
+        let rounds = [check, recheck, list];
+        row("requests per second", rounds.map(|round| format!("{:.0}", round.rate)))?;
+        row("latency, p50", rounds.map(|round| millis(round.p50)))?;
+        row("latency, p99", rounds.map(|round| millis(round.p99)))?;
+        row("CPU time per request", rounds.map(|round| micros(round.cpu)))?;
+        row("CPU time per request, lowest and highest round", [service, remembered, proxy].map(Side::cpu_range))?;
         if let Some(cost) = cost {
-            row("instructions per request, without the kernel", thousands(cost.instructions), "–".into())?;
+            row("instructions per request, without the kernel", [thousands(cost.instructions), none(), none()])?;
             if let Some(allocations) = cost.allocations {
-                row("allocations per request", format!("{allocations:.1}"), "–".into())?;
+                row("allocations per request", [format!("{allocations:.1}"), none(), none()])?;
             }
         }
-        row("peak RSS", mebibytes(service.peak_memory), mebibytes(proxy.peak_memory))?;
-        row("list requests to the tenant per request", lists_a_request(check), lists_a_request(list))?;
-        row("token requests during the whole run", tokens.to_string(), "–".into())?;
-        let (ours, theirs) = (&service.steady, &proxy.steady);
-        let mut row = |what: &str, service: String, proxy: String| {
-            row(&format!("at {REQUESTS_PER_SECOND} requests per second: {what}"), service, proxy)
+        row("peak RSS", [service, remembered, proxy].map(|side| mebibytes(side.peak_memory)))?;
+        row("list requests to the tenant per request", rounds.map(lists_a_request))?;
+        row("token requests during the whole run", [tokens.to_string(), none(), none()])?;
+        let steady = [&service.steady, &remembered.steady, &proxy.steady];
+        let mut row = |what: &str, cells: [String; 3]| {
+            row(&format!("at {REQUESTS_PER_SECOND} requests per second: {what}"), cells)
         };
-        row("latency, p50", millis(ours.p50), millis(theirs.p50))?;
-        row("latency, p99", millis(ours.p99), millis(theirs.p99))?;
-        row("CPU time per request", micros(ours.cpu), micros(theirs.cpu))?;
-        row("context switches per request", format!("{:.1}", ours.switches), format!("{:.1}", theirs.switches))?;
-        row("RSS", mebibytes(ours.memory), mebibytes(theirs.memory))?;
+        row("latency, p50", steady.map(|steady| millis(steady.p50)))?;
+        row("latency, p99", steady.map(|steady| millis(steady.p99)))?;
+        row("CPU time per request", steady.map(|steady| micros(steady.cpu)))?;
+        row("context switches per request", steady.map(|steady| format!("{:.1}", steady.switches)))?;
+        row("RSS", steady.map(|steady| mebibytes(steady.memory)))?;
 
         let (cpu, round_trip) = (check.cpu.div_duration_f64(list.cpu), ROUND_TRIP.as_millis());
         let quiet = waits.quiet.as_secs();
@@ -153,7 +164,7 @@ impl fmt::Display for Report<'_> {
         let few_lists = service.rounds.iter().all(|round| round.lists <= round.requests + under_way);
         goal("at most one list request per check", lists_a_request(check), few_lists)?;
         goal("one token request per token lifetime", tokens.to_string(), *tokens == 1)?;
-        let (memory, small) = (mebibytes(ours.memory), ours.memory < 20 << 20);
+        let (memory, small) = (mebibytes(service.steady.memory), service.steady.memory < 20 << 20);
         goal(&format!("RSS under 20 MiB at {REQUESTS_PER_SECOND} checks per second"), memory, small)?;
         let of_check = format!("{:.1} kB", memory_of_many.check / 1e3);
         goal("under 15 kB per concurrent check, without its connection", of_check, memory_of_many.check < 15e3)?;

@@ -82,7 +82,10 @@ impl Service {
             let (Some((reason, _)), Some(Ok(count))) = (reason, count) else {
                 return Err(format!("not a series of checks: {series}").into());
             };
-            *reasons.entry(reason).or_insert(0.0) += count;
+            // Series of rare reasons begin at zero.
+            if count > 0.0 {
+                *reasons.entry(reason).or_insert(0.0) += count;
+            }
         }
         eprintln!("checks by reason: {reasons:?}");
         match reasons.keys().eq(&REASONS) {
@@ -91,7 +94,8 @@ impl Service {
         }
     }
 
-    fn check(&self, user: u32) -> Result<Value> {
+    /// Asks about the login of a user.
+    pub fn check(&self, user: u32) -> Result<Value> {
         let mut caller = Caller::new(self.address)?;
         let answer = String::from_utf8_lossy(caller.ask(Question::Check, user)?.0);
         let body = answer.split_once("\r\n\r\n").map(|(_, body)| serde_json::from_str(body));

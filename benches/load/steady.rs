@@ -21,6 +21,8 @@ const CONNECTIONS: u32 = 8;
 
 /// The figures of one server.
 pub struct Steady {
+    /// How many requests were answered.
+    pub requests: usize,
     /// Context switches for a request, of all threads.
     pub switches: f64,
     /// CPU time for a request.
@@ -46,6 +48,7 @@ pub fn measure(question: Question, address: SocketAddr, server: &Process, second
     let requests = latencies.len();
     latencies.sort_unstable();
     Ok(Steady {
+        requests,
         switches: (server.context_switches()? - switches) as f64 / requests as f64,
         cpu: (server.cpu_time()? - cpu).div_f64(requests as f64),
         p50: latencies[requests / 2],

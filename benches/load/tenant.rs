@@ -21,8 +21,12 @@ use crate::{
 
 /// The first argument that makes this program the tenant; the second is the directory for the CA's certificate.
 pub const ARGUMENT: &str = "tenant";
-/// With this many users, checks of the same user are so rare that none reuses an earlier list.
+/// With this many users, checks of the same user are so rare that none reuses an earlier list. Their sessions do not use the
+/// application, so each check needs a list.
 pub const USERS: u32 = 50_000;
+/// Users whose only session uses the application already, so that what the service remembers allows it again. Their numbers follow
+/// those of the [`USERS`]. Few, so that each needs a list only once.
+pub const HOLDERS: u32 = 100;
 /// Every user whose number this divides has a session of the application already, and is blocked.
 pub const BLOCKED_EVERY: u32 = 10;
 /// The tenant's canonical domain.
@@ -147,6 +151,7 @@ fn print_line(line: &impl Serialize) -> Result<()> {
 
 /// Adds the users' sessions. Each user has a session that is logging in (without applications) and a session of two other
 /// applications. For one user in [`BLOCKED_EVERY`], the second session also has the application of the login.
+/// The [`HOLDERS`] have one session, with the application.
 fn populate(simulator: &Simulator) {
     let now = Timestamp::now();
     simulator.add_application(Application::with_secret(CLIENT_ID, CLIENT_SECRET));
@@ -156,6 +161,9 @@ fn populate(simulator: &Simulator) {
         let other = if user.is_multiple_of(BLOCKED_EVERY) { other.client(APPLICATION) } else { other };
         simulator.add_session(&id, other);
         simulator.add_session(&id, Session::new(session_id(user, 0), now));
+    }
+    for user in USERS..USERS + HOLDERS {
+        simulator.add_session(&user_id(user), Session::new(session_id(user, 0), now).client(APPLICATION));
     }
 }
 

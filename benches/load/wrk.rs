@@ -1,6 +1,6 @@
 //! The load: runs `wrk` with `load.lua` and measures what a server uses under it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use crate::{
     Result, Settings,
     process::{self, Process},
     service::CALLER_TOKEN,
-    tenant::{APPLICATION, Tenant, USERS},
+    tenant::{APPLICATION, HOLDERS, Tenant, USERS},
 };
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/load/load.lua");
@@ -54,17 +54,22 @@ pub fn list_path(user: u32) -> String {
 impl<'a> Load<'a> {
     /// `POST /check` for the login of each user.
     pub fn check(settings: &'a Settings) -> Self {
-        Self::new(settings, &["check"], &[APPLICATION, CALLER_TOKEN])
+        Self::new(settings, "check", 0..USERS, &[APPLICATION, CALLER_TOKEN])
+    }
+
+    /// `POST /check` for the login of each holder.
+    pub fn recheck(settings: &'a Settings) -> Self {
+        Self::new(settings, "check", USERS..USERS + HOLDERS, &[APPLICATION, CALLER_TOKEN])
     }
 
     /// `GET` of the session list of each user, at the tenant's path.
     pub fn list(settings: &'a Settings) -> Self {
-        Self::new(settings, &["list"], &[])
+        Self::new(settings, "list", 0..USERS, &[])
     }
 
-    fn new(settings: &'a Settings, kind: &[&str], rest: &[&str]) -> Self {
-        let (users, threads) = (USERS.to_string(), settings.cores.to_string());
-        let arguments = [kind, &[&users, &threads], rest].concat().into_iter().map(str::to_owned).collect();
+    fn new(settings: &'a Settings, kind: &str, users: Range<u32>, rest: &[&str]) -> Self {
+        let [first, count, threads] = [users.start as usize, users.len(), settings.cores].map(|it| it.to_string());
+        let arguments = [&[kind, &first, &count, &threads], rest].concat().into_iter().map(str::to_owned).collect();
         Self { settings, arguments }
     }
 
