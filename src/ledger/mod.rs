@@ -53,7 +53,7 @@
 //! the attempt withdraws the entry that it added, and no other, and releases its victims, in one write. Sessions already revoked
 //! also count again until the list no longer shows them: that is too strict, never too lax.
 //!
-//! What a record remembers so that a login can be allowed without a list, and why that is safe, is in [`remembered`].
+//! What a record remembers so that a login can be allowed without a list, and why that is safe, is in `ledger/remembered.rs`.
 //!
 //! # Times
 //!
