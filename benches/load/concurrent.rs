@@ -9,7 +9,6 @@ use std::{
 use crate::{
     Result,
     caller::{Caller, Question},
-    process::get,
     service::{REASONS, Service},
     tenant::Tenant,
 };
@@ -18,7 +17,7 @@ use crate::{
 pub const ARGUMENT: &str = "concurrent";
 
 /// The gauge of requests that are not answered yet.
-const IN_PROGRESS: &str = "session_checker_http_requests_in_flight ";
+const IN_PROGRESS: &str = "session_checker_http_requests_in_flight";
 /// How long the checks may take to arrive: half of the default `timeout` of a policy.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -57,9 +56,9 @@ pub fn measure(directory: &Path, tenant: &mut Tenant, checks: u32) -> Result<Con
         caller.send(Question::Check, user)?;
     }
     let deadline = Instant::now() + ARRIVAL_TIMEOUT;
-    while in_progress(&service)? < checks {
+    while service.metric(IN_PROGRESS)? < checks.into() {
         if Instant::now() > deadline {
-            return Err(format!("{} of {checks} checks wait after two seconds", in_progress(&service)?).into());
+            return Err(format!("{} of {checks} checks wait after two seconds", service.metric(IN_PROGRESS)?).into());
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -77,10 +76,4 @@ pub fn measure(directory: &Path, tenant: &mut Tenant, checks: u32) -> Result<Con
     let each = |from: u64, to: u64| (to as f64 - from as f64) / f64::from(checks);
     let (connection, check) = (each(before, connected), each(connected, waiting));
     Ok(ConcurrentMemory { checks, before, connection, check, resident, after: memory()? })
-}
-
-fn in_progress(service: &Service) -> Result<u32> {
-    let metrics = get(service.admin, "/metrics")?;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(IN_PROGRESS));
-    Ok(value.ok_or("no gauge of requests in progress")?.trim().parse()?)
 }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::{
     Result, Settings,
     caller::Question,
-    process::get,
     service::Service,
     steady::{self, Steady},
     tenant::{APPLICATION, CLIENT_ID, CLIENT_SECRET, DOMAIN, HOLDERS, Tenant, USERS},
@@ -84,8 +83,5 @@ fn within_limit(service: &Service, holder: u32) -> Result<Value> {
 
 /// How many checks were allowed by what is remembered.
 fn remembered(service: &Service) -> Result<u64> {
-    let metrics = get(service.admin, "/metrics")?;
-    let series = format!("session_checker_decision_basis_total{{basis=\"remembered\",tenant=\"{DOMAIN}\"}} ");
-    let count = metrics.lines().find_map(|line| line.strip_prefix(&series));
-    Ok(count.ok_or("no series of checks that were decided from memory")?.trim().parse()?)
+    service.metric(&format!("session_checker_decision_basis_total{{basis=\"remembered\",tenant=\"{DOMAIN}\"}}"))
 }

@@ -94,6 +94,13 @@ impl Service {
         }
     }
 
+    /// The value of a series, as `/metrics` writes it, of whole numbers.
+    pub fn metric(&self, series: &str) -> Result<u64> {
+        let metrics = get(self.admin, "/metrics")?;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(value.ok_or_else(|| format!("no series {series}"))?.trim().parse()?)
+    }
+
     /// Asks about the login of a user.
     pub fn check(&self, user: u32) -> Result<Value> {
         let mut caller = Caller::new(self.address)?;
