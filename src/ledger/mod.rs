@@ -342,10 +342,8 @@ impl<S: Store> Attempt<S> {
         let sid = ledger.store.pseudonym(&key.sid);
         let overloaded = Verdict::failed(Failure::Overloaded);
         let kept_for = terms.listing_kept_for;
-        let list = sessions.is_of_one_moment().then(|| match kept_for.is_zero() {
-            true => Vec::new(),
-            false => remembered::entries(sessions, since.at, |id| SessionCode::of(&ledger.store.pseudonym(id))),
-        });
+        let list = (!kept_for.is_zero() && sessions.is_of_one_moment())
+            .then(|| remembered::entries(sessions, since.at, |id| SessionCode::of(&ledger.store.pseudonym(id))));
         let step = |read: &Versioned, next: &mut Record| {
             *written = Written::default();
             // `timeout_at` polls the work before the timer, so a late poll could still succeed.

@@ -330,10 +330,10 @@ impl Record {
     fn ends(&self) -> impl Iterator<Item = Timestamp> {
         let listed_until = self.listing.as_ref().map(|listing| listing.span().1);
         let admissions = self.admissions.iter().map(move |entry| entry.ends_at(listed_until));
-        let blocked = self.blocked.iter().map(move |entry| listed_until.max(Some(entry.pending_until())));
+        let blocked = self.blocked.iter().map(move |entry| entry.ends_at(listed_until));
         let others = self.revoked.iter().map(|it| it.until).chain(self.origins.iter().map(|it| it.until));
         let others = others.chain(self.tickets.iter().map(|it| it.until)).chain(self.blind_until).chain(listed_until);
-        admissions.chain(blocked.flatten()).chain(others)
+        admissions.chain(blocked).chain(others)
     }
 
     /// Removes what has ended. Admissions and blocks end with the listing, if not later.
@@ -342,7 +342,7 @@ impl Record {
         self.listing.take_if(|listing| listing.span().1 <= now);
         let listed_until = self.listing.as_ref().map(|listing| listing.span().1);
         self.admissions.retain(|entry| entry.ends_at(listed_until) > now);
-        self.blocked.retain(|entry| listed_until.max(Some(entry.pending_until())) > Some(now));
+        self.blocked.retain(|entry| entry.ends_at(listed_until) > now);
         self.revoked.retain(|revoked| revoked.until > now);
         self.origins.retain(|entry| entry.until > now);
         self.tickets.retain(|ticket| ticket.until > now);

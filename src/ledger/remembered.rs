@@ -384,6 +384,11 @@ impl BlockEntry {
     pub(super) fn pending_until(&self) -> Timestamp {
         later(self.blocked_at, PENDING_FOR)
     }
+
+    /// When it ends, while the listing lasts until `listed_until`.
+    pub(super) fn ends_at(&self, listed_until: Option<Timestamp>) -> Timestamp {
+        listed_until.map_or(self.pending_until(), |listed_until| listed_until.max(self.pending_until()))
+    }
 }
 
 impl<S: Store> Attempt<S> {
