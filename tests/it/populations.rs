@@ -1,9 +1,13 @@
 //! Auth0's request budget: how many lists three populations need together, through a service and a simulated tenant that enforces
 //! the published rate limit of an Enterprise tenant. Service and tenant have one clock, which the test moves; the sockets are real.
 
+#[path = "../fixtures/populations.rs"]
+mod fixture;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use fixture::{Population, populations};
 use futures::future::join_all;
 use jiff::Timestamp;
 use rand::rngs::StdRng;
@@ -19,8 +23,7 @@ use crate::common::{
     APP, DOMAIN, Running, callers, credentials, folder, options, policy, serve_args, strings, tenant_with,
 };
 
-const MINUTE: i64 = 60_000;
-const HOUR: i64 = 60 * MINUTE;
+const HOUR: i64 = 3_600_000;
 /// How long a list is used, in milliseconds and as the policies say it.
 const RECHECK_AFTER: (i64, &str) = (12 * HOUR, "12h");
 /// How long before the measurement the history of a user is played. What is older can have left no list that is still used.
@@ -28,77 +31,11 @@ const HISTORY: i64 = 3 * RECHECK_AFTER.0;
 /// How often the clock is moved.
 const TICK: i64 = 100;
 
-/// A login: milliseconds since the first of the user, the device and the application.
-type Logins = Vec<(i64, usize, &'static str)>;
+/// How many checks a second each population sends, and its applications.
+const TRAFFIC: [(i64, &[&str]); 3] = [(25, &["crm", "mail", "wiki"]), (70, &["spa"]), (5, &["video"])];
 
-struct Population {
-    name: &'static str,
-    checks_per_second: i64,
-    limits: Value,
-    clients: &'static [&'static str],
-    logins: fn(&mut StdRng) -> Logins,
-}
-
-/// A working day with three applications behind one sign-on, on a laptop and for some on a telephone, too.
-fn business(random: &mut StdRng) -> Logins {
-    let mut logins = Logins::new();
-    for device in 0..random.random_range(1..=2) {
-        let mut at = random.random_range(0..HOUR);
-        for client in ["crm", "mail", "wiki"] {
-            logins.push((at, device, client));
-            at += random.random_range(MINUTE..30 * MINUTE);
-        }
-        while at < 9 * HOUR {
-            logins.push((at, device, ["crm", "mail", "wiki"].choose(random).unwrap()));
-            at += random.random_range(10 * MINUTE..40 * MINUTE);
-        }
-    }
-    logins
-}
-
-/// A browser application that renews its tokens every ten minutes of a working day.
-fn browser(_: &mut StdRng) -> Logins {
-    (0..48).map(|renewal| (10 * MINUTE * renewal, 0, "spa")).collect()
-}
-
-/// A week of five devices, each used once or twice a day.
-fn consumers(random: &mut StdRng) -> Logins {
-    let mut logins = Logins::new();
-    for device in 0..5 {
-        let mut at = random.random_range(0..24 * HOUR);
-        while at < 7 * 24 * HOUR {
-            logins.push((at, device, "video"));
-            at += random.random_range(8 * HOUR..24 * HOUR);
-        }
-    }
-    logins
-}
-
-fn populations() -> [Population; 3] {
-    [
-        Population {
-            name: "business web applications",
-            checks_per_second: 25,
-            limits: json!({ "perClient": null, "perUser": 3 }),
-            clients: &["crm", "mail", "wiki"],
-            logins: business,
-        },
-        Population {
-            name: "browser applications, renewal every ten minutes",
-            checks_per_second: 70,
-            limits: json!({ "perClient": 1 }),
-            clients: &["spa"],
-            logins: browser,
-        },
-        Population {
-            name: "consumers with five devices",
-            checks_per_second: 5,
-            limits: json!({ "perClient": null, "perUser": 5 }),
-            clients: &["video"],
-            logins: consumers,
-        },
-    ]
-}
+/// The logins of a user: milliseconds, the device and the application.
+type TimedLogins = Vec<(i64, usize, &'static str)>;
 
 /// A check that is sent.
 struct Check {
@@ -118,10 +55,13 @@ struct Schedule {
 impl Schedule {
     fn new(populations: &[Population], span: i64, random: &mut StdRng) -> Self {
         let mut schedule = Self { checks: BTreeMap::new(), before: Vec::new() };
-        for (number, population) in populations.iter().enumerate() {
+        for (number, (population, (checks_per_second, clients))) in populations.iter().zip(TRAFFIC).enumerate() {
             let (mut user, mut measured) = (0, 0);
-            while measured < population.checks_per_second * span / 1_000 {
-                let mut logins = (population.logins)(random);
+            while measured < checks_per_second * span / 1_000 {
+                let logins = (population.logins)(random).into_iter();
+                let in_milliseconds = |at| 1_000 * i64::try_from(at).unwrap();
+                let mut logins: TimedLogins =
+                    logins.map(|(at, device, client)| (in_milliseconds(at), device, clients[client])).collect();
                 logins.sort_unstable();
                 // One of the user's logins is at some time of the measurement.
                 let shift = random.random_range(0..span) - logins.choose(random).unwrap().0;
@@ -133,7 +73,7 @@ impl Schedule {
     }
 
     /// Adds a user. Before the measurement only those checks are sent that need a list: the others change nothing.
-    fn add(&mut self, population: usize, user: &str, logins: &Logins, shift: i64, span: i64) -> i64 {
+    fn add(&mut self, population: usize, user: &str, logins: &TimedLogins, shift: i64, span: i64) -> i64 {
         let mut sessions: BTreeMap<usize, (i64, BTreeSet<&'static str>)> = BTreeMap::new();
         let (mut listed, mut listed_at, mut measured) = (BTreeSet::new(), i64::MIN, 0);
         let mut is_begun = false;
@@ -178,9 +118,9 @@ impl World {
         let clock = Clock::stopped_at(Timestamp::from_second(1_700_000_000).unwrap());
         let rate_limit = Some(RateLimit { burst: 50, per_second: 16 });
         let tenant = tenant_with(Options { clock: clock.clone(), rate_limit, ..Options::new(DOMAIN) }).await;
-        let limited = populations.iter().enumerate().map(|(number, population)| {
+        let limited = populations.iter().zip(TRAFFIC).enumerate().map(|(number, (population, (_, clients)))| {
             let spec = json!({
-                "selector": { "clientIds": population.clients },
+                "selector": { "clientIds": clients },
                 "limits": population.limits,
                 "recheckAfter": RECHECK_AFTER.1,
             });

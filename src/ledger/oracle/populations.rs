@@ -1,5 +1,8 @@
-//! How many lists a check needs, for three populations that share a ledger over three replicas. The table is in docs/performance.md, and in
-//! short in README.md.
+//! How many lists a check needs, for three populations that share a ledger over three replicas. The table is in
+//! docs/performance.md, and in short in README.md.
+
+#[path = "../../../tests/fixtures/populations.rs"]
+mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,64 +10,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
+use fixture::{HOUR, Population, populations};
+
 use super::super::{Ledger, Memory, SessionKey, Terms, listing_kept_for};
+use super::CLIENTS;
 use super::policies::{compiled, login};
 use super::store::{OracleStore, SharedServer, TrueTime};
 use crate::policy::{LimitInputs, ListedSession, SessionList};
 
 const USERS: u64 = 200;
 const REPLICAS: usize = 3;
-const HOUR: u64 = 3_600;
-
-/// The second, the session and the application of each login of a user.
-type Logins = Vec<(u64, usize, &'static str)>;
-
-struct Population {
-    name: &'static str,
-    limits: Value,
-    logins: fn(&mut StdRng) -> Logins,
-}
-
-/// A working day with three applications behind one sign-on, on a laptop and for some on a telephone, too.
-fn business(random: &mut StdRng) -> Logins {
-    let mut logins = Logins::new();
-    for device in 0..random.random_range(1..=2) {
-        let mut at = random.random_range(0..HOUR);
-        for client in ["a", "b", "c"] {
-            logins.push((at, device, client));
-            at += random.random_range(60..1_800);
-        }
-        while at < 9 * HOUR {
-            logins.push((at, device, ["a", "b", "c"].choose(random).unwrap()));
-            at += random.random_range(600..2_400);
-        }
-    }
-    logins
-}
-
-/// A browser application that renews its tokens every ten minutes of a working day.
-fn browser(random: &mut StdRng) -> Logins {
-    let begin = random.random_range(0..HOUR);
-    (0..48).map(|renewal| (begin + 600 * renewal, 0, "a")).collect()
-}
-
-/// A week of five devices, each used once or twice a day.
-fn consumers(random: &mut StdRng) -> Logins {
-    let mut logins = Logins::new();
-    for device in 0..5 {
-        let mut at = random.random_range(0..24 * HOUR);
-        while at < 7 * 24 * HOUR {
-            logins.push((at, device, "a"));
-            at += random.random_range(8 * HOUR..24 * HOUR);
-        }
-    }
-    logins
-}
 
 /// The checks of a user, the lists that they need, and how many they needed before lists were remembered: each replica allowed a
 /// holder again for five minutes after a list.
@@ -89,7 +48,7 @@ async fn play(population: &Population, recheck_after: Duration, random: &mut Std
     let mut sessions: BTreeMap<usize, (Timestamp, BTreeSet<&str>)> = BTreeMap::new();
     let mut confirmed: HashMap<(usize, usize, &str), u64> = HashMap::new();
     let ([mut lists, mut lists_before], mut passed) = ([0; 2], 0);
-    for (at, device, client) in &logins {
+    for (at, device, client) in logins.iter().map(|(at, device, client)| (at, device, &CLIENTS[*client])) {
         time.pass(i64::try_from(1_000 * (at - passed)).unwrap());
         passed = *at;
         let now = time.now();
@@ -133,16 +92,7 @@ async fn populations_need_as_many_lists_as_documented() {
     let [documentation, readme] = ["docs/performance.md", "README.md"]
         .map(|path| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap());
     let mut missing = String::new();
-    let populations = [
-        Population { name: "business web applications", limits: json!({ "perUser": 3 }), logins: business },
-        Population {
-            name: "browser applications, renewal every ten minutes",
-            limits: json!({ "perClient": 1 }),
-            logins: browser,
-        },
-        Population { name: "consumers with five devices", limits: json!({ "perUser": 5 }), logins: consumers },
-    ];
-    for population in populations {
+    for population in populations() {
         let mut shares = Vec::new();
         for hours in [1, 12, 168] {
             let mut sums = [0; 3];
