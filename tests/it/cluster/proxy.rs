@@ -96,12 +96,13 @@ impl Proxy {
         self.state.injected.lock().unwrap().iter().all(|response| response.times == 0)
     }
 
-    /// Closes all open responses.
+    /// Closes all open responses, and those of requests that the API server has not answered yet.
     pub fn hang_up(&self) {
         std::mem::take(&mut *self.state.connections.lock().unwrap()).closed.cancel();
     }
 
-    /// Stops forwarding all open responses without closing them. Later responses are forwarded.
+    /// Stops forwarding all open responses, and those of requests that the API server has not answered yet, without closing
+    /// them. Responses of later requests are forwarded.
     pub fn silence(&self) {
         std::mem::take(&mut *self.state.connections.lock().unwrap()).silenced.cancel();
     }
@@ -130,6 +131,8 @@ impl RequestKind {
 }
 
 async fn forward(State(state): State<Arc<ProxyState>>, request: Request) -> Response {
+    // From here on the request belongs to the open responses: one that the API server answers after a `hang_up` is closed too.
+    let connections = state.connections.lock().unwrap().clone();
     if let Some((kind, resources)) = RequestKind::of(&request) {
         state.requests.lock().unwrap().push(format!("{} {resources}", kind.as_str()));
         let mut injected = state.injected.lock().unwrap();
@@ -146,7 +149,7 @@ async fn forward(State(state): State<Arc<ProxyState>>, request: Request) -> Resp
     parts.headers.remove("host");
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     match state.client.send(Request::from_parts(parts, kube::client::Body::from(body.to_vec()))).await {
-        Ok(response) => response.map(|body| interruptible(body, state.connections.lock().unwrap().clone())),
+        Ok(response) => response.map(|body| interruptible(body, connections)),
         Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
     }
 }
