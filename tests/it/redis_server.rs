@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use redis::{ConnectionLike, IntoConnectionInfo};
 use tempfile::TempDir;
 
 use crate::common::eventually;
@@ -125,19 +126,30 @@ impl RedisServer {
         }
     }
 
-    /// The output of `redis-cli`.
-    pub fn ask(&self, arguments: &[&str]) -> String {
-        let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(arguments).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+    /// The answer to a command, each element of it in a line. No process is started: some tests send hundreds of commands.
+    pub fn ask(&self, words: &[&str]) -> String {
+        self.ask_as(None, words)
     }
 
-    /// Every key of the server, with its time to live and its value.
+    /// The same as the default user with this password.
+    pub fn ask_as(&self, password: Option<&str>, words: &[&str]) -> String {
+        let addr = redis::ConnectionAddr::Unix(self.socket());
+        let settings = redis::RedisConnectionInfo::default();
+        let settings = match password {
+            Some(password) => settings.set_password(password),
+            None => settings,
+        };
+        let client = redis::Client::open(addr.into_connection_info().unwrap().set_redis_settings(settings)).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        lines(connection.req_command(redis::cmd(words[0]).arg(&words[1..])).unwrap())
+    }
+
+    /// Every key of the server with its time to live in a line, and its value in the lines after it.
     pub fn dump(&self) -> String {
-        let cli = |arguments: &[&str]| self.ask(arguments);
-        let keys = cli(&["KEYS", "*"]);
+        let keys = self.ask(&["KEYS", "*"]);
         keys.lines()
             .filter(|key| !key.is_empty())
-            .map(|key| format!("{key} {} {}\n", cli(&["PTTL", key]), cli(&["HGETALL", key])))
+            .map(|key| format!("{key} {}\n{}\n", self.ask(&["PTTL", key]), self.ask(&["HGETALL", key])))
             .collect()
     }
 }
@@ -146,6 +158,19 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// A value as `redis-cli` prints it.
+fn lines(value: redis::Value) -> String {
+    match value {
+        redis::Value::Nil => String::new(),
+        redis::Value::Okay => "OK".to_owned(),
+        redis::Value::Int(number) => number.to_string(),
+        redis::Value::SimpleString(text) => text,
+        redis::Value::BulkString(bytes) => String::from_utf8(bytes).unwrap(),
+        redis::Value::Array(values) => values.into_iter().map(lines).collect::<Vec<_>>().join("\n"),
+        other => panic!("{other:?}"),
     }
 }
 

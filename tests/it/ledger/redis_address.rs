@@ -69,10 +69,9 @@ async fn password_of_any_characters_is_read_from_a_file_at_each_connection() {
     assert!(works(&redis).await);
 
     // As a rotation does: the server takes the new password, ends what used the old one, and the file follows.
-    let ask = |words: &[&str]| server.ask(&[&["--no-auth-warning", "-a", FIRST][..], words].concat());
-    ask(&["CONFIG", "SET", "requirepass", SECOND]);
+    server.ask_as(Some(FIRST), &["CONFIG", "SET", "requirepass", SECOND]);
     std::fs::write(file.path(), SECOND).unwrap();
-    server.ask(&["--no-auth-warning", "-a", SECOND, "CLIENT", "KILL", "TYPE", "normal"]);
+    server.ask_as(Some(SECOND), &["CLIENT", "KILL", "TYPE", "normal"]);
     assert!(!works(&redis).await);
     eventually("the new password is used", async || !redis.is_degraded()).await;
     assert!(works(&redis).await);
