@@ -2,14 +2,15 @@
 //!
 //! Each part declares its families once, in its own `metrics` module, with the methods of [`MetricRegistry`]. Names get the
 //! prefix `session_checker_`. Units are base units, and label sets are closed, except `policy` and `tenant`: a series with
-//! one of these labels ends by itself at the first scrape after the policy or the tenant is gone.
+//! one of these labels ends by itself at the first scrape after the policy or the tenant is gone. Between two scrapes only
+//! what was counted takes memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{
     Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -131,6 +132,15 @@ impl MetricRegistry {
         counters
     }
 
+    /// Counters whose series are shown before they count, see [`BegunCounters::begin`].
+    pub fn begun_counters(&self, name: &str, help: &str, labels: &[&str]) -> BegunCounters {
+        let family = || IntCounterVec::new(options(name, help), labels);
+        let begun = family().and_then(|counted| Ok(BegunCounters { counted, begun: family()? }));
+        let counters = self.register(name, begun);
+        self.end_series(labels, &counters.counted, |counted, labels| counted.remove(labels).is_ok());
+        counters
+    }
+
     /// A counter without labels.
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.register(name, IntCounter::with_opts(options(name, help)))
@@ -141,6 +151,11 @@ impl MetricRegistry {
         let gauges = self.register(name, IntGaugeVec::new(options(name, help), labels));
         self.end_series(labels, &gauges, |gauges, labels| gauges.remove(labels).is_ok());
         gauges
+    }
+
+    /// Gauges that are set at each scrape, one for each combination of labels.
+    pub fn scraped_gauges(&self, name: &str, help: &str, labels: &[&str]) -> ScrapedGauges {
+        self.register(name, IntGaugeVec::new(options(name, help), labels).map(ScrapedGauges))
     }
 
     /// A gauge without labels.
@@ -193,6 +208,74 @@ impl MetricRegistry {
         }
         let family = family.clone();
         self.on_scrape(move |live| remove_series(&family, |labels| live.has(labels), &remove));
+    }
+}
+
+/// Counters whose series are shown before they count, so that the first event is an increase. A series takes about a kilobyte, and
+/// most of these never count: one that has not counted exists only while it is written.
+#[derive(Clone)]
+pub struct BegunCounters {
+    counted: IntCounterVec,
+    begun: IntCounterVec,
+}
+
+impl BegunCounters {
+    /// Counts an event.
+    pub fn inc(&self, labels: &[&str]) {
+        self.counted.with_label_values(labels).inc();
+    }
+
+    /// Shows this series at the next scrape. Called at each scrape for each series that can count.
+    pub fn begin(&self, labels: &[&str]) {
+        self.begun.with_label_values(labels);
+    }
+
+    /// Ends the series that do not live.
+    pub fn retain(&self, lives: impl Fn(&HashMap<&str, &str>) -> bool) {
+        remove_series(&self.counted, lives, |family, labels| family.remove(labels).is_ok());
+    }
+}
+
+impl Collector for BegunCounters {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counted.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.counted.collect();
+        let begun = self.begun.collect();
+        self.begun.reset();
+        let labels =
+            |metric: &Metric| metric.get_label().iter().map(|pair| pair.value().to_owned()).collect::<Vec<_>>();
+        for (family, begun) in families.iter_mut().zip(begun) {
+            let counted: HashSet<_> = family.get_metric().iter().map(labels).collect();
+            let uncounted = begun.get_metric().iter().filter(|metric| !counted.contains(&labels(metric))).cloned();
+            family.mut_metric().extend(uncounted);
+        }
+        families
+    }
+}
+
+/// Gauges that are set at each scrape: their series exist only while they are written.
+#[derive(Clone)]
+pub struct ScrapedGauges(IntGaugeVec);
+
+impl ScrapedGauges {
+    /// Shows a value at the next scrape.
+    pub fn set(&self, labels: &[&str], value: i64) {
+        self.0.with_label_values(labels).set(value);
+    }
+}
+
+impl Collector for ScrapedGauges {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let families = self.0.collect();
+        self.0.reset();
+        families
     }
 }
 
@@ -259,6 +342,34 @@ mod tests {
         let text = registry.scrape(&LiveSeries::new([]));
         let line = text.lines().find(|line| line.starts_with(&format!("{CPU_SECONDS} "))).unwrap();
         line.split(' ').next_back().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn begun_series_is_shown_until_it_counts_and_then_by_its_count() {
+        let registry = MetricRegistry::new();
+        let counters = registry.begun_counters("events_total", "Events.", &["kind", "tenant"]);
+        let shown = |kinds: &[&str]| {
+            kinds.iter().for_each(|kind| counters.begin(&[kind, ""]));
+            let text = registry.scrape(&LiveSeries::new([]));
+            let series = text.lines().filter_map(|line| line.strip_prefix("session_checker_events_total{kind="));
+            series.map(|series| series.replace(",tenant=\"\"}", "")).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&["a", "b"]), ["\"a\" 0", "\"b\" 0"]);
+        counters.inc(&["b", ""]);
+        counters.inc(&["c", ""]);
+        assert_eq!(shown(&["a", "b"]), ["\"a\" 0", "\"b\" 1", "\"c\" 1"]);
+        assert_eq!(shown(&[]), ["\"b\" 1", "\"c\" 1"], "what is not begun again ends, and what counted stays");
+        counters.retain(|labels| labels["kind"] == "c");
+        assert_eq!(shown(&["b"]), ["\"b\" 0", "\"c\" 1"]);
+    }
+
+    #[test]
+    fn scraped_gauge_is_shown_once() {
+        let registry = MetricRegistry::new();
+        let gauges = registry.scraped_gauges("level", "A level.", &["kind"]);
+        gauges.set(&["a"], 7);
+        let shown = || registry.scrape(&LiveSeries::new([])).contains("session_checker_level{kind=\"a\"} 7");
+        assert_eq!((shown(), shown()), (true, false));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::over_limit::OverLimit;
 use super::session_lists::ListOrigin;
 use crate::coverage::LastChecks;
 use crate::ledger::ListNeed;
-use crate::metrics::{MetricRegistry, raise_to, remove_series, to_i64};
+use crate::metrics::{BegunCounters, MetricRegistry, raise_to, to_i64};
 use crate::policy::{Answer, Login, ObjectName, Policy, PolicyVersion, Reason};
 
 /// The values of the label `basis`.
@@ -34,10 +34,10 @@ pub struct CheckMetrics {
     kept_list_bytes: IntGauge,
     lists_not_kept: IntCounter,
     rechecks: IntCounterVec,
-    decision_basis: IntCounterVec,
-    list_needs: IntCounterVec,
-    unknown_tenants: IntCounterVec,
-    override_checks: IntCounterVec,
+    decision_basis: BegunCounters,
+    list_needs: BegunCounters,
+    unknown_tenants: BegunCounters,
+    override_checks: BegunCounters,
     over_limit: OverLimit,
     blocked_users: BlockedUsers,
     /// Keyed hashes of the users that `would_block_users` counts, by policy.
@@ -84,7 +84,7 @@ impl CheckMetrics {
             users.lock().unwrap_or_else(PoisonError::into_inner).retain(|policy, _| live.has_policy(policy));
             times.retain(|policy| live.has_policy(policy));
         });
-        let unknown_tenants = registry.counters(
+        let unknown_tenants = registry.begun_counters(
             "unknown_tenants_total",
             "Logins with a tenant that no policy of the caller has: assumed = the caller's only tenant was assumed and nothing could be revoked, unlimited = the login has no limit (tenant_unknown).",
             &["tenant", "handling"],
@@ -94,7 +94,7 @@ impl CheckMetrics {
         registry.on_scrape(move |live| {
             for tenant in live.tenants() {
                 for handling in [TenantHandling::Assumed, TenantHandling::Unlimited] {
-                    series.with_label_values(&[tenant, handling.as_str()]);
+                    series.begin(&[tenant, handling.as_str()]);
                 }
             }
         });
@@ -116,12 +116,12 @@ impl CheckMetrics {
         for decision in ["allow", "block"] {
             duration.with_label_values(&[decision]);
         }
-        let decision_basis = registry.counters(
+        let decision_basis = registry.begun_counters(
             "decision_basis_total",
             "Checks of a limit, by what they need: list = a list of the user's sessions, remembered = only what is remembered of them.",
             &["tenant", "basis"],
         );
-        let list_needs = registry.counters(
+        let list_needs = registry.begun_counters(
             "list_needs_total",
             "Checks that need a list, by why what is remembered does not allow the login: off = recheckAfter 0s, CountOthers or a tenant that is only assumed, unlisted = no list is remembered, old = it is older than recheckAfter, newcomer = it does not show the session with the application, crowded = as many sessions as a limit allows may come before.",
             &["tenant", "why"],
@@ -130,10 +130,10 @@ impl CheckMetrics {
         registry.on_scrape(move |live| {
             for tenant in live.tenants() {
                 for basis in [LIST, REMEMBERED] {
-                    series.0.with_label_values(&[tenant, basis]);
+                    series.0.begin(&[tenant, basis]);
                 }
                 for need in ListNeed::ALL {
-                    series.1.with_label_values(&[tenant, need.as_str()]);
+                    series.1.begin(&[tenant, need.as_str()]);
                 }
             }
         });
@@ -179,7 +179,7 @@ impl CheckMetrics {
             decision_basis,
             list_needs,
             unknown_tenants,
-            override_checks: registry.counters(
+            override_checks: registry.begun_counters(
                 "override_checks_total",
                 "Checks whose limits an override chose. An override that never matches has no effect.",
                 &["policy", "tenant", "override"],
@@ -228,7 +228,7 @@ impl CheckMetrics {
 
     /// Counts a login whose tenant no policy knows. `tenant` is the only one of the caller, else empty.
     pub fn unknown_tenant(&self, tenant: &str, handling: TenantHandling) {
-        self.unknown_tenants.with_label_values(&[tenant, handling.as_str()]).inc();
+        self.unknown_tenants.inc(&[tenant, handling.as_str()]);
     }
 
     /// Counts a holder that was allowed again from memory, or why the check needs a list.
@@ -239,18 +239,18 @@ impl CheckMetrics {
                 REMEMBERED
             }
             Some(need) => {
-                self.list_needs.with_label_values(&[tenant, need.as_str()]).inc();
+                self.list_needs.inc(&[tenant, need.as_str()]);
                 LIST
             }
         };
-        self.decision_basis.with_label_values(&[tenant, basis]).inc();
+        self.decision_basis.inc(&[tenant, basis]);
     }
 
     /// Counts a check whose limits an override chose.
     pub fn override_matched(&self, policy: &Policy, position: usize) {
         let Some(chosen) = policy.overrides.get(position) else { return };
         let (scope, policy) = (&policy.scope, policy.scope.name.as_str());
-        self.override_checks.with_label_values(&[policy, scope.tenant.domain(), &chosen.name]).inc();
+        self.override_checks.inc(&[policy, scope.tenant.domain(), &chosen.name]);
     }
 
     /// Begins the series of the policies, and ends those of applications and overrides that they no longer name.
@@ -259,22 +259,19 @@ impl CheckMetrics {
         self.show_overrides(policies);
     }
 
-    /// Creates the series of the overrides that can match, so that one that never does is seen, and ends all others.
+    /// Begins the series of the overrides that can match, so that one that never does is seen, and ends all others.
     fn show_overrides<'a>(&self, policies: impl Iterator<Item = &'a Policy>) {
         let now = Timestamp::now();
         let mut live = HashSet::new();
         for policy in policies {
             let name = policy.scope.name.to_string();
             for entry in policy.overrides.iter().filter(|entry| entry.is_active(now)) {
-                self.override_checks.with_label_values(&[name.as_str(), policy.scope.tenant.domain(), &entry.name]);
+                self.override_checks.begin(&[name.as_str(), policy.scope.tenant.domain(), &entry.name]);
                 live.insert((name.clone(), entry.name.clone()));
             }
         }
-        remove_series(
-            &self.override_checks,
-            |labels| live.contains(&(labels["policy"].to_owned(), labels["override"].to_owned())),
-            |family, labels| family.remove(labels).is_ok(),
-        );
+        self.override_checks
+            .retain(|labels| live.contains(&(labels["policy"].to_owned(), labels["override"].to_owned())));
     }
 
     /// Shows how many bytes the kept lists take, and how many lists found no room since the start.

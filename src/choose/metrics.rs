@@ -2,11 +2,11 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use crate::metrics::{MetricRegistry, raise_to, to_i64};
+use crate::metrics::{BegunCounters, MetricRegistry, raise_to, to_i64};
 
 /// Counts what becomes of the people who are asked.
 pub struct ChooseMetrics {
-    choices: IntCounterVec,
+    choices: BegunCounters,
     rejected: IntCounterVec,
     tickets: IntGauge,
     forgotten: IntCounter,
@@ -100,7 +100,7 @@ impl PageRejection {
 impl ChooseMetrics {
     /// Registers the families.
     pub fn new(registry: &MetricRegistry) -> Self {
-        let choices = registry.counters(
+        let choices = registry.begun_counters(
             "choices_total",
             "People who were asked which sessions to end: asked, shown, chosen, cancelled, expired, failed, not_needed or impossible.",
             &["tenant", "outcome"],
@@ -118,7 +118,7 @@ impl ChooseMetrics {
         registry.on_scrape(move |live| {
             for tenant in live.tenants().filter(|tenant| !tenant.is_empty()) {
                 for outcome in ChoiceOutcome::ALL {
-                    series.with_label_values(&[tenant, outcome.as_str()]);
+                    series.begin(&[tenant, outcome.as_str()]);
                 }
             }
         });
@@ -132,7 +132,7 @@ impl ChooseMetrics {
 
     /// Counts a person.
     pub fn outcome(&self, tenant: &str, outcome: ChoiceOutcome) {
-        self.choices.with_label_values(&[tenant, outcome.as_str()]).inc();
+        self.choices.inc(&[tenant, outcome.as_str()]);
     }
 
     /// Counts a rejected request.

@@ -1,6 +1,7 @@
 //! The metrics of the active policies. The registry adds the prefix `session_checker_` to their names.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{Gauge, IntGauge, IntGaugeVec};
 
@@ -8,13 +9,20 @@ use super::{ForcedAudit, Snapshot};
 use crate::metrics::{MetricRegistry, to_i64};
 use crate::policy::{ActiveVersion, ConditionStatus, ConditionType};
 
+/// What is shown of a policy at a scrape.
+struct PolicyValues {
+    name: String,
+    tenant: String,
+    generation: i64,
+    ready: bool,
+    warnings: usize,
+}
+
 /// Shows the snapshot that is in use.
 pub struct SnapshotMetrics {
     policies: IntGaugeVec,
     policies_by_condition: IntGaugeVec,
-    policy_generation: IntGaugeVec,
-    policy_ready: IntGaugeVec,
-    policy_warnings: IntGaugeVec,
+    policy_values: Arc<Mutex<Vec<PolicyValues>>>,
     policy_files_broken: IntGauge,
     generation: IntGauge,
     timestamp: Gauge,
@@ -28,6 +36,31 @@ impl SnapshotMetrics {
         let policies = registry.gauges("policies", "Policies, by the version that is active.", &["state"]);
         // Also before the first policy: an alert compares their sum with 0.
         ActiveVersion::ALL.iter().for_each(|state| policies.with_label_values(&[state.as_str()]).set(0));
+        let policy_values: Arc<Mutex<Vec<PolicyValues>>> = Arc::default();
+        let values = Arc::clone(&policy_values);
+        let generation = registry.scraped_gauges(
+            "policy_generation",
+            "The newest generation of a policy that this process saw, 0 where the source has none.",
+            &["policy", "tenant"],
+        );
+        let ready = registry.scraped_gauges(
+            "policy_ready",
+            "1 when the newest version of a policy is active and has everything that it needs, else 0.",
+            &["policy", "tenant"],
+        );
+        let warnings = registry.scraped_gauges(
+            "policy_warnings",
+            "Parts of an active policy and of its Secrets that have no effect, or lose it in a later version.",
+            &["policy", "tenant"],
+        );
+        registry.on_scrape(move |_| {
+            for policy in values.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let labels = [policy.name.as_str(), policy.tenant.as_str()];
+                generation.set(&labels, policy.generation);
+                ready.set(&labels, i64::from(policy.ready));
+                warnings.set(&labels, to_i64(policy.warnings));
+            }
+        });
         Self {
             policies,
             policies_by_condition: registry.gauges(
@@ -35,21 +68,7 @@ impl SnapshotMetrics {
                 "Policies, by condition and its status, as this process sees them.",
                 &["condition", "status"],
             ),
-            policy_generation: registry.gauges(
-                "policy_generation",
-                "The newest generation of a policy that this process saw, 0 where the source has none.",
-                &["policy", "tenant"],
-            ),
-            policy_ready: registry.gauges(
-                "policy_ready",
-                "1 when the newest version of a policy is active and has everything that it needs, else 0.",
-                &["policy", "tenant"],
-            ),
-            policy_warnings: registry.gauges(
-                "policy_warnings",
-                "Parts of an active policy and of its Secrets that have no effect, or lose it in a later version.",
-                &["policy", "tenant"],
-            ),
+            policy_values,
             policy_files_broken: registry.gauge(
                 "policy_files_broken",
                 "Files of the policy folder that cannot be used, or only in part, or hold a policy and are not read.",
@@ -79,12 +98,16 @@ impl SnapshotMetrics {
             let count = snapshot.reports.iter().filter(|report| report.active_version == state).count();
             self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
         }
+        let values = snapshot.reports.iter().map(|report| PolicyValues {
+            name: report.name.to_string(),
+            tenant: report.tenant().to_owned(),
+            generation: report.source_generation,
+            ready: report.is_ready(),
+            warnings: report.warnings.len(),
+        });
+        *self.policy_values.lock().unwrap_or_else(PoisonError::into_inner) = values.collect();
         let mut conditions: HashMap<(ConditionType, ConditionStatus), usize> = HashMap::new();
         for report in &snapshot.reports {
-            let (policy, tenant) = (report.name.to_string(), report.tenant());
-            self.policy_generation.with_label_values(&[policy.as_str(), tenant]).set(report.source_generation);
-            self.policy_ready.with_label_values(&[policy.as_str(), tenant]).set(i64::from(report.is_ready()));
-            self.policy_warnings.with_label_values(&[policy.as_str(), tenant]).set(to_i64(report.warnings.len()));
             for condition in report.conditions() {
                 *conditions.entry((condition.kind, condition.status)).or_default() += 1;
             }
