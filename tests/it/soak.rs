@@ -125,8 +125,9 @@ async fn three_processes_allow_exactly_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes: make soak"]
 async fn three_processes_allow_exactly_the_limit_200_times() {
+    let repetitions = std::env::var("RACES").map_or(200, |races| races.parse().unwrap());
     for delay in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)] {
-        races(delay, 200).await;
+        races(delay, repetitions).await;
     }
 }
 
