@@ -6,7 +6,7 @@
 //! what was counted takes memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
@@ -135,8 +135,9 @@ impl MetricRegistry {
     /// Counters whose series are shown before they count, see [`BegunCounters::begin`].
     pub fn begun_counters(&self, name: &str, help: &str, labels: &[&str]) -> BegunCounters {
         let family = || IntCounterVec::new(options(name, help), labels);
-        let begun = family().and_then(|counted| Ok(BegunCounters { counted, begun: family()? }));
-        let counters = self.register(name, begun);
+        let counters =
+            family().and_then(|counted| Ok(BegunCounters { counted, uncounted: family()?, begun: Arc::default() }));
+        let counters = self.register(name, counters);
         self.end_series(labels, &counters.counted, |counted, labels| counted.remove(labels).is_ok());
         counters
     }
@@ -155,7 +156,8 @@ impl MetricRegistry {
 
     /// Gauges that are set at each scrape, one for each combination of labels.
     pub fn scraped_gauges(&self, name: &str, help: &str, labels: &[&str]) -> ScrapedGauges {
-        self.register(name, IntGaugeVec::new(options(name, help), labels).map(ScrapedGauges))
+        let gauges = IntGaugeVec::new(options(name, help), labels);
+        self.register(name, gauges.map(|gauges| ScrapedGauges { gauges, values: Arc::default() }))
     }
 
     /// A gauge without labels.
@@ -212,11 +214,14 @@ impl MetricRegistry {
 }
 
 /// Counters whose series are shown before they count, so that the first event is an increase. A series takes about a kilobyte, and
-/// most of these never count: one that has not counted exists only while it is written.
+/// most of these never count: one that has not counted exists only while its family is written.
 #[derive(Clone)]
 pub struct BegunCounters {
     counted: IntCounterVec,
-    begun: IntCounterVec,
+    /// Empty between two scrapes.
+    uncounted: IntCounterVec,
+    /// The labels of the series that the next scrape shows.
+    begun: Arc<Mutex<Vec<Box<[String]>>>>,
 }
 
 impl BegunCounters {
@@ -227,7 +232,7 @@ impl BegunCounters {
 
     /// Shows this series at the next scrape. Called at each scrape for each series that can count.
     pub fn begin(&self, labels: &[&str]) {
-        self.begun.with_label_values(labels);
+        lock(&self.begun).push(owned(labels));
     }
 
     /// Ends the series that do not live.
@@ -242,39 +247,52 @@ impl Collector for BegunCounters {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = self.counted.collect();
-        let begun = self.begun.collect();
-        self.begun.reset();
+        for labels in std::mem::take(&mut *lock(&self.begun)) {
+            self.uncounted.with_label_values(&labels);
+        }
+        let (mut families, uncounted) = (self.counted.collect(), self.uncounted.collect());
+        self.uncounted.reset();
         let labels =
             |metric: &Metric| metric.get_label().iter().map(|pair| pair.value().to_owned()).collect::<Vec<_>>();
-        for (family, begun) in families.iter_mut().zip(begun) {
+        for (family, uncounted) in families.iter_mut().zip(uncounted) {
             let counted: HashSet<_> = family.get_metric().iter().map(labels).collect();
-            let uncounted = begun.get_metric().iter().filter(|metric| !counted.contains(&labels(metric))).cloned();
-            family.mut_metric().extend(uncounted);
+            let new = uncounted.get_metric().iter().filter(|metric| !counted.contains(&labels(metric))).cloned();
+            family.mut_metric().extend(new);
         }
         families
     }
 }
 
-/// Gauges that are set at each scrape: their series exist only while they are written.
+/// Gauges that are set at each scrape. Their series exist only while their family is written.
 #[derive(Clone)]
-pub struct ScrapedGauges(IntGaugeVec);
+pub struct ScrapedGauges {
+    /// Empty between two scrapes.
+    gauges: IntGaugeVec,
+    /// What the next scrape shows.
+    values: Arc<Mutex<Vec<ScrapedValue>>>,
+}
+
+/// The labels of a gauge, and its value.
+type ScrapedValue = (Box<[String]>, i64);
 
 impl ScrapedGauges {
     /// Shows a value at the next scrape.
     pub fn set(&self, labels: &[&str], value: i64) {
-        self.0.with_label_values(labels).set(value);
+        lock(&self.values).push((owned(labels), value));
     }
 }
 
 impl Collector for ScrapedGauges {
     fn desc(&self) -> Vec<&Desc> {
-        self.0.desc()
+        self.gauges.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let families = self.0.collect();
-        self.0.reset();
+        for (labels, value) in std::mem::take(&mut *lock(&self.values)) {
+            self.gauges.with_label_values(&labels).set(value);
+        }
+        let families = self.gauges.collect();
+        self.gauges.reset();
         families
     }
 }
@@ -328,6 +346,10 @@ fn full_name(name: &str) -> String {
 
 fn options(name: &str, help: &str) -> Opts {
     Opts::new(full_name(name), help)
+}
+
+fn owned(labels: &[&str]) -> Box<[String]> {
+    labels.iter().map(|&label| label.to_owned()).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
