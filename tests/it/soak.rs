@@ -198,8 +198,8 @@ async fn storm(users_a_second: u64, seconds: u64, share: f64) {
     answers.iter().for_each(|reason| *reasons.entry(reason).or_default() += 1);
     let count = |reason: &str| reasons.get(reason).copied().unwrap_or(0);
     let (decided, rate_limited) = (count("within_limit"), count("rate_limited"));
-    // A check whose time is over at the ledger is overloaded.
-    let late = count("upstream_timeout") + count("overloaded");
+    // A check whose time is over at the ledger is overloaded, and many that the tenant answers too late open the breaker.
+    let late = ["upstream_timeout", "overloaded", "circuit_open"].map(count).iter().sum::<usize>();
     assert_eq!(decided + rate_limited + late, answers.len(), "every answer is one of these: {reasons:?}");
     // What the machine was too busy for is late. The load itself makes nothing late, and leaves no request of the budget unused.
     let most = 50.0 + 16.0 * took;
