@@ -449,8 +449,8 @@ async fn every_weakness_is_found_out() {
 
 #[tokio::test(start_paused = true)]
 async fn memory_allows_no_login_that_a_list_would_block() {
-    // More are played with a range, such as ORACLE_HISTORIES=4000..1000000.
-    let range = std::env::var("ORACLE_HISTORIES").unwrap_or_else(|_| "0..4000".to_owned());
+    // More are played with a range, such as ORACLE_HISTORIES=10000..1000000.
+    let range = std::env::var("ORACLE_HISTORIES").unwrap_or_else(|_| "0..10000".to_owned());
     let (first, end) = range.split_once("..").unwrap();
     let (first, end): (u64, u64) = (first.parse().unwrap(), end.parse().unwrap());
     let histories = end - first;
