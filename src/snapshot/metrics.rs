@@ -1,28 +1,20 @@
 //! The metrics of the active policies. The registry adds the prefix `session_checker_` to their names.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus::{Gauge, IntGauge, IntGaugeVec};
 
 use super::{ForcedAudit, Snapshot};
 use crate::metrics::{MetricRegistry, to_i64};
-use crate::policy::{ActiveVersion, ConditionStatus, ConditionType};
-
-/// What is shown of a policy at a scrape.
-struct PolicyValues {
-    name: String,
-    tenant: String,
-    generation: i64,
-    ready: bool,
-    warnings: usize,
-}
+use crate::policy::{ActiveVersion, ConditionStatus, ConditionType, PolicyReport};
 
 /// Shows the snapshot that is in use.
 pub struct SnapshotMetrics {
     policies: IntGaugeVec,
     policies_by_condition: IntGaugeVec,
-    policy_values: Arc<Mutex<Vec<PolicyValues>>>,
+    /// What a scrape shows of each policy comes from it.
+    latest: Arc<Mutex<Weak<Snapshot>>>,
     policy_files_broken: IntGauge,
     generation: IntGauge,
     timestamp: Gauge,
@@ -36,8 +28,8 @@ impl SnapshotMetrics {
         let policies = registry.gauges("policies", "Policies, by the version that is active.", &["state"]);
         // Also before the first policy: an alert compares their sum with 0.
         ActiveVersion::ALL.iter().for_each(|state| policies.with_label_values(&[state.as_str()]).set(0));
-        let policy_values: Arc<Mutex<Vec<PolicyValues>>> = Arc::default();
-        let values = Arc::clone(&policy_values);
+        let latest: Arc<Mutex<Weak<Snapshot>>> = Arc::default();
+        let shown = Arc::clone(&latest);
         let generation = registry.scraped_gauges(
             "policy_generation",
             "The newest generation of a policy that this process saw, 0 where the source has none.",
@@ -54,11 +46,12 @@ impl SnapshotMetrics {
             &["policy", "tenant"],
         );
         registry.on_scrape(move |_| {
-            for policy in values.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                let labels = [policy.name.as_str(), policy.tenant.as_str()];
-                generation.set(&labels, policy.generation);
-                ready.set(&labels, i64::from(policy.ready));
-                warnings.set(&labels, to_i64(policy.warnings));
+            let snapshot = shown.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+            for report in snapshot.iter().flat_map(|snapshot| &snapshot.reports) {
+                let labels = [report.name.as_str(), report.tenant()];
+                generation.set(&labels, report.source_generation);
+                ready.set(&labels, i64::from(report.is_ready()));
+                warnings.set(&labels, to_i64(report.warnings.len()));
             }
         });
         Self {
@@ -68,7 +61,7 @@ impl SnapshotMetrics {
                 "Policies, by condition and its status, as this process sees them.",
                 &["condition", "status"],
             ),
-            policy_values,
+            latest,
             policy_files_broken: registry.gauge(
                 "policy_files_broken",
                 "Files of the policy folder that cannot be used, or only in part, or hold a policy and are not read.",
@@ -86,7 +79,7 @@ impl SnapshotMetrics {
     }
 
     /// Takes over a snapshot that was published.
-    pub fn published(&self, snapshot: &Snapshot) {
+    pub fn published(&self, snapshot: &Arc<Snapshot>) {
         self.generation.set(to_i64(snapshot.generation));
         self.timestamp.set(snapshot.since.as_duration().as_secs_f64());
         self.force_audit(&snapshot.forced_audit);
@@ -98,19 +91,10 @@ impl SnapshotMetrics {
             let count = snapshot.reports.iter().filter(|report| report.active_version == state).count();
             self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
         }
-        let values = snapshot.reports.iter().map(|report| PolicyValues {
-            name: report.name.to_string(),
-            tenant: report.tenant().to_owned(),
-            generation: report.source_generation,
-            ready: report.is_ready(),
-            warnings: report.warnings.len(),
-        });
-        *self.policy_values.lock().unwrap_or_else(PoisonError::into_inner) = values.collect();
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(snapshot);
         let mut conditions: HashMap<(ConditionType, ConditionStatus), usize> = HashMap::new();
-        for report in &snapshot.reports {
-            for condition in report.conditions() {
-                *conditions.entry((condition.kind, condition.status)).or_default() += 1;
-            }
+        for condition in snapshot.reports.iter().flat_map(PolicyReport::conditions) {
+            *conditions.entry((condition.kind, condition.status)).or_default() += 1;
         }
         for kind in ConditionType::ALL {
             for status in ConditionStatus::ALL {

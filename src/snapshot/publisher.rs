@@ -130,7 +130,7 @@ impl Publisher {
             }
         }
         *clients = self.clients(&policy_set, observed.index.probe_targets(), clients);
-        let next = Snapshot {
+        let next = Arc::new(Snapshot {
             generation: last.generation + 1,
             since: Timestamp::now(),
             clients: clients_of_policies(&policy_set, clients),
@@ -139,11 +139,11 @@ impl Publisher {
             reports,
             files: observed.files.clone(),
             forced_audit: observed.forced_audit.clone(),
-        };
+        });
         log::log_changes(&last, &next);
         self.metrics.published(&next);
         let generation = next.generation;
-        self.current.store(Arc::new(next));
+        self.current.store(next);
         self.changes.send_replace(generation);
         result
     }
