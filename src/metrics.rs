@@ -314,7 +314,7 @@ impl Default for MetricRegistry {
 }
 
 /// Removes the series of a family that do not live.
-pub fn remove_series<C: Collector>(
+fn remove_series<C: Collector>(
     family: &C,
     lives: impl Fn(&HashMap<&str, &str>) -> bool,
     remove: impl Fn(&C, &HashMap<&str, &str>) -> bool,

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus::IntGaugeVec;
-
-use crate::metrics::{MetricRegistry, to_i64};
+use crate::metrics::{MetricRegistry, ScrapedGauges, to_i64};
 
 /// How long a blocked user counts: the time in which people call the help desk.
 const WINDOW: Duration = Duration::from_secs(3600);
@@ -34,7 +32,7 @@ struct KeptPolicy {
 
 impl BlockedUsers {
     pub(super) fn new(registry: &MetricRegistry) -> Self {
-        let gauge = registry.gauges(
+        let gauge = registry.scraped_gauges(
             "blocked_users",
             "Distinct users whose logins were blocked in the last hour, at most 100000 in all.",
             &["policy", "tenant"],
@@ -83,9 +81,9 @@ impl Kept {
         self.users = self.policies.values().map(|kept| kept.last_blocks.len()).sum();
     }
 
-    fn show(&self, gauge: &IntGaugeVec) {
+    fn show(&self, gauge: &ScrapedGauges) {
         for (policy, kept) in &self.policies {
-            gauge.with_label_values(&[policy.as_str(), &kept.tenant]).set(to_i64(kept.last_blocks.len()));
+            gauge.set(&[policy, &kept.tenant], to_i64(kept.last_blocks.len()));
         }
     }
 }
