@@ -133,13 +133,12 @@ impl RedisServer {
 
     /// The same as the default user with this password.
     pub fn ask_as(&self, password: Option<&str>, words: &[&str]) -> String {
-        let addr = redis::ConnectionAddr::Unix(self.socket());
-        let settings = redis::RedisConnectionInfo::default();
-        let settings = match password {
-            Some(password) => settings.set_password(password),
-            None => settings,
-        };
-        let client = redis::Client::open(addr.into_connection_info().unwrap().set_redis_settings(settings)).unwrap();
+        let mut settings = redis::RedisConnectionInfo::default();
+        if let Some(password) = password {
+            settings = settings.set_password(password);
+        }
+        let address = redis::ConnectionAddr::Unix(self.socket()).into_connection_info().unwrap();
+        let client = redis::Client::open(address.set_redis_settings(settings)).unwrap();
         let mut connection = client.get_connection().unwrap();
         lines(connection.req_command(redis::cmd(words[0]).arg(&words[1..])).unwrap())
     }
