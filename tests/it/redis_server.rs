@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use redis::{ConnectionLike, IntoConnectionInfo};
+use redis::IntoConnectionInfo;
 use tempfile::TempDir;
 
 use crate::common::eventually;
@@ -126,7 +126,9 @@ impl RedisServer {
         }
     }
 
-    /// The answer to a command, each element of it in a line. No process is started: some tests send hundreds of commands.
+    /// The answer to a command, each element of it in a line. An error is its text, as `redis-cli` prints it: a server that
+    /// changes its role ends connections, and a test that waits for the new role asks again. No process is started: some tests
+    /// send hundreds of commands.
     pub fn ask(&self, words: &[&str]) -> String {
         self.ask_as(None, words)
     }
@@ -139,8 +141,10 @@ impl RedisServer {
         }
         let address = redis::ConnectionAddr::Unix(self.socket()).into_connection_info().unwrap();
         let client = redis::Client::open(address.set_redis_settings(settings)).unwrap();
-        let mut connection = client.get_connection().unwrap();
-        lines(connection.req_command(redis::cmd(words[0]).arg(&words[1..])).unwrap())
+        let answer = client
+            .get_connection()
+            .and_then(|mut connection| redis::cmd(words[0]).arg(&words[1..]).query(&mut connection));
+        answer.map_or_else(|error| error.to_string(), lines)
     }
 
     /// Every key of the server with its time to live in a line, and its value in the lines after it.

@@ -3,8 +3,6 @@
 //! A set of logins is a byte: bit 2 × session + application. A set of sessions is a byte too. Time is not counted. What a rule
 //! asks of times is kept as the answer: whether a list overlaps the stored listing, and whether the hour of a login is over.
 
-use std::hash::Hasher;
-
 use crate::rule::Setup;
 use crate::search::Fingerprint;
 

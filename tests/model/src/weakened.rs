@@ -3,7 +3,7 @@
 use std::sync::{LazyLock, OnceLock};
 
 use crate::rule::{Clause, Rule, Setup};
-use crate::search::counterexample;
+use crate::search::search;
 
 /// A clause, and a setup in which the rule fails without it.
 pub struct Weakened {
@@ -23,8 +23,8 @@ impl Weakened {
     /// The shortest history in which the weakened rule fails, in words.
     pub fn history(&self) -> &[String] {
         self.found.get_or_init(|| {
-            let found = counterexample(&self.setup, &Rule::without(self.clauses));
-            found.expect("without the clause the rule fails").words()
+            let found = search(&self.setup, &Rule::without(self.clauses));
+            found.counterexample.expect("without the clause the rule fails").words()
         })
     }
 }
