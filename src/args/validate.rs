@@ -14,7 +14,7 @@ pub struct ValidateArgs {
     /// How to print the result: lines for people, JSON, or SARIF for code scanning.
     #[arg(long, short, env = "SESSION_CHECKER_VALIDATE_OUTPUT", value_name = "FORMAT", default_value = "text")]
     pub output: ReportFormat,
-    /// Also read the subfolders of folders, as `kubectl apply --recursive` does. serve does not read them.
+    /// Also read the subfolders of folders, as the same option of kubectl apply does. serve does not read them.
     #[arg(long, short = 'R', env = "SESSION_CHECKER_VALIDATE_RECURSIVE", value_parser = BoolishValueParser::new())]
     pub recursive: bool,
     /// Skip files that do not mention sessionchecker.dev or SessionPolicy, and succeed when all are skipped: for hooks over

@@ -105,7 +105,7 @@ impl Auth0Metrics {
             ),
             connection_waits: registry.counters(
                 "auth0_connection_waits_total",
-                "Requests that waited because all connections that a tenant may have (16, or 256 over HTTP/1.1) were in use.",
+                "Requests that waited because all connections that a tenant may have (24, or 256 over HTTP/1.1) were in use.",
                 &["tenant"],
             ),
         }

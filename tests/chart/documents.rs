@@ -143,12 +143,16 @@ fn thresholds_replace_every_number_of_their_name() {
 #[test]
 #[ignore = "needs Helm: make chart-test"]
 fn rules_match_every_name_of_the_job() {
-    // The job is the label app.kubernetes.io/name of the Service, which nameOverride changes.
+    // The job is the name of the release, so that two releases in one namespace have two jobs.
+    let label = "app.kubernetes.io/instance";
     let values = ["metrics.prometheusRule.enabled=true", "metrics.serviceMonitor.enabled=true", "nameOverride=limits"];
     let manifests = with(&values);
-    assert_eq!(manifests.the("ServiceMonitor")["spec"]["jobLabel"], "app.kubernetes.io/name");
-    let names = manifests.of("Service").into_iter().map(|it| &it["metadata"]["labels"]["app.kubernetes.io/name"]);
-    assert!(names.into_iter().all(|name| name == "limits"));
+    assert_eq!(manifests.the("ServiceMonitor")["spec"]["jobLabel"], label);
+    assert_eq!(with(&["metrics.podMonitor.enabled=true"]).the("PodMonitor")["spec"]["jobLabel"], label);
+    let pods = &manifests.the("Deployment")["spec"]["template"];
+    for monitored in manifests.of("Service").into_iter().chain([pods]) {
+        assert_eq!(monitored["metadata"]["labels"][label], "session-checker");
+    }
     let rules: Value = serde_saphyr::from_str(&read("files/rules.yaml")).unwrap();
     assert_eq!(manifests.the("PrometheusRule")["spec"]["groups"], rules["groups"]);
     let groups = rules["groups"].as_array().unwrap().iter();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::render::{Manifests, render_error, scenarios, with, with_file};
+use crate::render::{Manifests, chart, render_error, scenarios, template, with, with_file};
 
 const EXPOSED: [&str; 3] =
     ["ingress.enabled=true", "ingress.hosts={sessions.example.com}", "service.type=LoadBalancer"];
@@ -98,6 +98,8 @@ fn page_for_choosing_sessions_has_a_port_a_service_and_an_ingress_of_its_own() {
         (&["choose.enabled=true"][..], "choose.url is empty"),
         (&choose[..2], "choose.ticketKeySecret.name is empty"),
         (&[&choose[..], &["choose.httpRoute.enabled=true"]].concat(), "choose.httpRoute.parentRefs is empty"),
+        (&["choose.ingress.enabled=true"], "choose.ingress.enabled is set, and choose.enabled is not"),
+        (&["choose.httpRoute.enabled=true"], "choose.httpRoute.enabled is set, and choose.enabled is not"),
     ] {
         let error = render_error(wrong);
         assert!(error.contains(message), "{error}");
@@ -133,6 +135,14 @@ fn network_policy_allows_the_egress_that_is_needed() {
     let values = ["ledger.urlSecret.name=redis", "tracing.endpoint=http://otel:4317"];
     assert_eq!(ports(&values), [53, 53, 443, 6443, 6379, 4317]);
     assert_eq!(ports(&["decisionRecords.endpoint=http://otel:4317"]), [53, 53, 443, 6443, 4317]);
+    let sentinels = ["ledger.urlSecret.name=redis", "ledger.sentinelMaster=sessions"];
+    assert_eq!(ports(&sentinels), [53, 53, 443, 6443, 6379, 26379]);
+    // OpenShift's DNS listens on 5353.
+    let openshift = ["--values", "examples/values/openshift.yaml", "--set", "networkPolicy.enabled=true"];
+    let manifests = Manifests::parse(&template(&chart(), openshift).unwrap());
+    let egress = manifests.the("NetworkPolicy")["spec"]["egress"].as_array().unwrap().clone();
+    let dns = json!([{ "port": 5353, "protocol": "UDP" }, { "port": 5353, "protocol": "TCP" }]);
+    assert!(egress.iter().any(|rule| rule["ports"] == dns), "{egress:?}");
 }
 
 #[test]

@@ -193,6 +193,36 @@ fn panels_link_to_the_runbooks_that_name_them() {
     assert!(linked > 20, "{linked}");
 }
 
+/// Whether a query compares what replicas say, or adds up what it found among them.
+fn compares_replicas(expression: &str) -> bool {
+    let finds = ["max by", "min by", "group by"];
+    let before = ["}) - ", "}) > ", "}) unless ", "count(", "sum(", "(tenant) ("];
+    let joins = before.iter().any(|before| finds.iter().any(|find| expression.contains(&format!("{before}{find}"))));
+    joins || expression.contains(" unless on (") && !expression.contains(" unless on ()")
+}
+
+#[test]
+fn queries_compare_only_replicas_of_one_release() {
+    let annotations = DASHBOARD["annotations"]["list"].as_array().unwrap().iter();
+    let targets = panels().into_iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let comparing = annotations.chain(targets).map(|it| text(it, "expr")).filter(|it| compares_replicas(it));
+    let mut lists = 0;
+    for expression in comparing {
+        for find in ["max by (", "min by (", "group by (", "unless on ("] {
+            for rest in expression.split(find).skip(1) {
+                assert!(rest.starts_with("cluster, namespace, job"), "{expression}");
+                lists += 1;
+            }
+        }
+    }
+    assert!(lists > 8, "{lists}");
+    // The columns of a table meet by their labels.
+    let table = panel("Policies");
+    let labels = "by (cluster, namespace, job, policy, tenant) (";
+    assert!(table["targets"].as_array().unwrap().iter().all(|target| text(target, "expr").contains(labels)));
+    assert_eq!(table["transformations"][1]["options"]["renameByName"]["cluster"], "Cluster");
+}
+
 fn panel(title: &str) -> &'static Value {
     panels().into_iter().find(|panel| panel["title"] == title).unwrap_or_else(|| panic!("no panel {title}"))
 }

@@ -87,11 +87,13 @@ The metadata of an object, from a dict with `root`, `name`, and optionally `name
 {{- end }}
 
 {{- /*
-The longest shutdown: the delay, the drain of connections, the drain of checks whose caller has disconnected, and 5 s to
-flush traces.
+The longest shutdown: the delay, the drain of connections, the drain of checks whose caller has disconnected, 1 s to share
+the last checks, and 4 s to flush traces. While connections drain, the Lease is given back (2 s), and the page for choosing
+sessions finishes a choice (11 s).
 */}}
 {{- define "session-checker.shutdownSeconds" -}}
-{{- add .Values.shutdown.delaySeconds (mul 2 .Values.shutdown.drainSeconds) 5 }}
+{{- $connections := max (int .Values.shutdown.drainSeconds) (ternary 11 2 .Values.choose.enabled) }}
+{{- add .Values.shutdown.delaySeconds $connections .Values.shutdown.drainSeconds 5 }}
 {{- end }}
 
 {{- /* The path of checks outside of the cluster. */}}

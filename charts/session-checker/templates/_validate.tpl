@@ -30,6 +30,12 @@
 {{- if and .httpRoute.enabled (not .httpRoute.parentRefs) }}
 {{- fail "choose.httpRoute.parentRefs is empty: name at least one Gateway" }}
 {{- end }}
+{{- else }}
+{{- range $name := list "ingress" "httpRoute" }}
+{{- if (get $.Values.choose $name).enabled }}
+{{- fail (printf "choose.%s.enabled is set, and choose.enabled is not, so there is no page to expose; set choose.enabled" $name) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}

@@ -25,8 +25,8 @@ use super::driver::Driver;
 use super::state::{ConnectionState, Io, watch};
 use crate::auth0::observer::ConnectionEnd;
 
-/// What may arrive unread on a connection. With the most connections of a tenant (16) it is the memory that a tenant's answers may
-/// take (32 MiB).
+/// What may arrive unread on a connection: at most 48 MiB on the most connections of a tenant (24). That is beside the memory of
+/// answers (`auth0::memory`, 32 MiB a tenant), which counts what is read. An answer is read as it arrives, so little waits unread.
 const CONNECTION_WINDOW: u32 = 2 << 20;
 /// What may arrive unread of one answer: more than ten pages of 50 sessions.
 const STREAM_WINDOW: u32 = 1 << 20;

@@ -11,6 +11,11 @@ logins are blocked by mistake, are allowed without a limit, or are slow. A warni
 at night. [One cause, one page](operations.md#one-cause-one-page) has the inhibition rules for
 Alertmanager. The rules are [rules.yaml](../charts/session-checker/files/rules.yaml) of the chart
 (`metrics.prometheusRule.enabled`).
+
+In the commands of the runbooks, `NAMESPACE` is the label `namespace` of the alert, and `CHART` is
+the chart that you installed, such as `charts/session-checker`. The label `policy` is
+`namespace/name` of the policy. A release with another name has that name in place of
+`session-checker`.
 ";
 
 #[test]

@@ -1,5 +1,6 @@
 //! How a Redis is found and logged in to: Sentinels, a private CA, a password in a file.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rcgen::CertificateParams;
@@ -88,6 +89,50 @@ async fn acl_user_of_the_option_replaces_the_user_of_the_url() {
     address.user = Some("checker".to_owned());
     address.password_file = Some(file.path().to_owned());
     assert!(works(&connect(address).await).await);
+}
+
+/// The command in docs/operations.md that permits an ACL user what the service needs.
+fn documented_acl() -> Vec<String> {
+    let page = include_str!("../../../docs/operations.md");
+    let (_, rest) = page.split_once("```text\nACL SETUSER ").unwrap();
+    let words = rest.split("```").next().unwrap().split_whitespace().map(str::to_owned);
+    ["ACL", "SETUSER"].map(str::to_owned).into_iter().chain(words).collect()
+}
+
+/// The commands of Redis in the scripts below a folder.
+fn scripted(folder: &std::path::Path, commands: &mut BTreeSet<String>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            scripted(&path, commands);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let calls = text.split("redis.call('").skip(1).map(|rest| rest.split('\'').next().unwrap());
+        commands.extend(calls.map(|command| format!("+{}", command.to_lowercase())));
+    }
+}
+
+#[test]
+fn documented_acl_permits_exactly_the_commands_of_the_scripts() {
+    let mut needed = BTreeSet::from(["+evalsha".to_owned(), "+script|load".to_owned()]);
+    scripted(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut needed);
+    assert!(needed.len() > 10, "{needed:?}");
+    let permitted: BTreeSet<_> = documented_acl().into_iter().filter(|word| word.starts_with('+')).collect();
+    assert_eq!(permitted, needed);
+}
+
+#[tokio::test]
+async fn user_of_the_documented_acl_reads_and_writes_the_ledger() {
+    let Some(server) = RedisServer::start().await else { return };
+    let acl = documented_acl();
+    server.ask(&acl.iter().map(String::as_str).collect::<Vec<_>>());
+    let password = acl.iter().find_map(|word| word.strip_prefix('>')).unwrap();
+    let address = format!("redis://session-checker:{password}@127.0.0.1:{}", server.port());
+    let redis = connect(RedisAddress::from_url(address)).await;
+    assert!(!redis.is_degraded());
+    assert!(redis.compare_exchange("u1", 0, 1, "text", Duration::from_secs(60)).await.unwrap().is_ok());
+    assert!(redis.compare_exchange("u1", 1, 2, "", Duration::ZERO).await.unwrap().is_ok());
+    assert!(works(&redis).await);
 }
 
 #[tokio::test]
