@@ -21,7 +21,7 @@ pub struct PolicyReport {
     pub generation: i64,
     /// `metadata.generation` of its newest version; 0 when the source has none. Replicas compare it.
     pub source_generation: i64,
-    /// The active version; `None` when not even a tenant can be read.
+    /// The active version; `None` when not even the tenant can be read, or when the selector of a first version cannot.
     pub version: Option<Arc<PolicyVersion>>,
     /// The errors of its newest version.
     pub errors: Vec<SpecError>,
@@ -261,7 +261,7 @@ impl PolicyReport {
             let rest = match self.active_version {
                 ActiveVersion::Newest | ActiveVersion::LastGood => "the last good version stays active",
                 ActiveVersion::FailurePolicy => "failurePolicy applies to its logins until you correct the spec",
-                ActiveVersion::Nothing => "tenant.domain is also invalid, so the policy applies to no login",
+                ActiveVersion::Nothing => "the policy applies to no login until then",
             };
             let message = format!("{}; {rest}", errors.join("; "));
             return Condition::new(ConditionType::Accepted, ConditionStatus::False, ConditionReason::Invalid, message);
