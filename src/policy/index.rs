@@ -157,6 +157,13 @@ impl Index {
         self.changed(changed);
     }
 
+    /// Notes why a Secret of which nothing is known cannot be read. It changes nothing for a Secret that the source has
+    /// reported.
+    pub fn fail_secret(&mut self, name: &ObjectName, cause: &str) {
+        let changed = self.secrets.fail(name, cause);
+        self.changed(changed);
+    }
+
     /// Stops the use of a Secret that no longer exists.
     pub fn remove_secret(&mut self, name: &ObjectName) {
         let changed = self.secrets.remove(name);

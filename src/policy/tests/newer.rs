@@ -93,7 +93,7 @@ fn with_field(place: &str, name: &str, value: &Value) -> Value {
     match place {
         "/messages/0" => add(&mut spec, json!({ "messages": [{ "language": "de", "unavailable": "x" }] })),
         "/tenant/logStreamSecretRef" => {
-            add(&mut spec, json!({ "tenant": { "logStreamSecretRef": { "name": "stream" } } }))
+            add(&mut spec, json!({ "tenant": { "logStreamSecretRef": { "name": "stream" } } }));
         }
         _ => {}
     }
