@@ -16,7 +16,8 @@ use kube::config::{InferConfigError, KubeconfigError};
 use tower::layer::layer_fn;
 use tower::{BoxError, Layer, Service};
 
-use super::metrics::{ControllerMetrics, Watch};
+use super::metrics::ControllerMetrics;
+use super::watch_failures::WatchId;
 use crate::crd::DEFAULT_CLASS;
 
 /// The field manager of the Lease, and what those of policies begin with.
@@ -173,7 +174,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let watch = watch_of(request.uri().path());
+        let watch = WatchId::of_request(request.uri().path(), request.uri().query());
         let metrics = Arc::clone(&self.metrics);
         let response = self.inner.call(request);
         Box::pin(async move {
@@ -182,7 +183,7 @@ where
             let is_ok = response.status() == StatusCode::OK;
             Ok(response.map(|body| {
                 let recorded = never_silent(body).map_frame(move |frame| {
-                    if let Some(watch) = watch.filter(|_| is_ok) {
+                    if let Some(watch) = watch.as_ref().filter(|_| is_ok) {
                         metrics.contact(watch);
                     }
                     frame
@@ -227,14 +228,5 @@ pub(super) fn describe(error: &kube::Error) -> String {
             format!("the API server answered {} {}: {}", status.code, status.reason, status.message)
         }
         error => format!("the request to the API server failed: {}", innermost(error)),
-    }
-}
-
-fn watch_of(path: &str) -> Option<Watch> {
-    match path.rsplit('/').next() {
-        Some("sessionpolicies") => Some(Watch::Policies),
-        Some("secrets") => Some(Watch::Secrets),
-        Some("configmaps") => Some(Watch::AuditSwitches),
-        _ => None,
     }
 }

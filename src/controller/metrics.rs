@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
+use super::watch_failures::{Watch, WatchFailures, WatchId};
 use crate::metrics::MetricRegistry;
 
 /// Counts what the controller does.
@@ -12,22 +13,13 @@ pub struct ControllerMetrics {
     reconcile_duration: HistogramVec,
     watch_last_contact: GaugeVec,
     watch_restarts: IntCounterVec,
+    /// The watches that fail.
+    pub(super) watch_failures: WatchFailures,
     /// Without labels. It has no series before an election begins: an alert fires while nobody leads.
     leader: IntGaugeVec,
     status_writes: IntCounterVec,
     status_overwrites: IntCounter,
     election_failures: IntCounter,
-}
-
-/// A kind of watched object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watch {
-    /// SessionPolicies.
-    Policies,
-    /// The Secrets that policies name.
-    Secrets,
-    /// The ConfigMaps that force policies to audit.
-    AuditSwitches,
 }
 
 /// The result of a write of a policy's status.
@@ -49,18 +41,6 @@ impl StatusWrite {
             Self::Done => "ok",
             Self::Failed => "error",
             Self::Gone => "gone",
-        }
-    }
-}
-
-impl Watch {
-    const ALL: [Self; 3] = [Self::Policies, Self::Secrets, Self::AuditSwitches];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Policies => "policies",
-            Self::Secrets => "secrets",
-            Self::AuditSwitches => "force_audit",
         }
     }
 }
@@ -89,6 +69,7 @@ impl ControllerMetrics {
                 "Watches that failed and were started again.",
                 &["watch"],
             ),
+            watch_failures: WatchFailures::new(registry),
             leader: registry.gauges(
                 "leader",
                 "1 while this replica holds the Lease and writes the status of policies, else 0. Only in a cluster.",
@@ -126,9 +107,10 @@ impl ControllerMetrics {
     }
 
     /// Records that the API server sent something on a watch.
-    pub fn contact(&self, watch: Watch) {
+    pub(super) fn contact(&self, watch: &WatchId) {
+        self.watch_failures.answered(watch);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.watch_last_contact.with_label_values(&[watch.as_str()]).set(now.as_secs_f64());
+        self.watch_last_contact.with_label_values(&[watch.kind.as_str()]).set(now.as_secs_f64());
     }
 
     /// Ends the series of a kind of which there is no watch, so that no alert waits for it.

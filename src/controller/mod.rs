@@ -29,8 +29,10 @@ pub mod metrics;
 mod objects;
 mod reconcile;
 mod secret_clients;
+mod startup;
 pub mod status;
 mod watch;
+mod watch_failures;
 
 pub(crate) use client::innermost;
 pub use client::{Cluster, ClusterConnection, ClusterError, Namespaces};

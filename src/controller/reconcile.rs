@@ -14,18 +14,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::ClusterConnection;
 use super::grace::SecretDeletions;
-use super::metrics::{ControllerMetrics, Watch};
+use super::metrics::ControllerMetrics;
 use super::objects::{ObservedPolicies, ObservedPolicy};
 use super::secret_clients::SecretClients;
-use super::watch::{self, REPEATED_FAILURE_WINDOW, WatchError, WatchEvent};
+use super::startup::StartupLatches;
+use super::watch::{self, WatchError, WatchEvent};
+use super::watch_failures::{Watch, WatchId};
 use crate::crd::DEFAULT_CLASS;
 use crate::policy::{Manifest, ObjectName, SecretManifest};
-use crate::readiness::{Latch, Readiness};
+use crate::readiness::Readiness;
 use crate::snapshot::{AuditSwitch, ObservedState, Publisher};
 
-/// How long readiness waits for the Secrets. One Secret without an answer must not keep a replica from serving the
-/// policies that do not need it.
-const SECRETS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a Secret that was never read may fail before the policies that name it say so. With the longest pause between two
+/// tries of a watch it is less than the time for which readiness waits for it.
+const UNREADABLE_AFTER: Duration = Duration::from_secs(15);
 
 /// An event of one of the watches: of policies, with the position of the watched namespace, or of a Secret.
 enum ClusterEvent {
@@ -46,26 +48,18 @@ struct Reconciler {
     /// The names of the policies that exist, by the position of the watched namespace.
     existing: Vec<BTreeSet<ObjectName>>,
     secret_clients: SecretClients,
-    /// Ends the watch of each Secret.
-    secret_watches: HashMap<ObjectName, CancellationToken>,
+    secret_watches: HashMap<ObjectName, SecretWatch>,
     deletions: SecretDeletions,
     /// The namespaces with a ConfigMap that may force policies to audit, by the namespace that is watched.
     switches: HashMap<Option<String>, BTreeSet<String>>,
-    /// The last error of each failing watch, and when it was seen.
-    failing: HashMap<String, (WatchError, Instant)>,
     startup: StartupLatches,
 }
 
-/// The latches that readiness waits for.
-struct StartupLatches {
-    readiness: Readiness,
-    /// By the position of the watched namespace.
-    policies: HashMap<usize, Latch>,
-    /// By the namespace that is watched: a replica that started during a forced audit must not enforce before it knows.
-    switches: HashMap<Option<String>, Latch>,
-    secrets: HashMap<ObjectName, Latch>,
-    /// Until when readiness waits for the Secrets.
-    deadline: Option<Instant>,
+/// The watch of a Secret.
+struct SecretWatch {
+    /// Ends it.
+    end: CancellationToken,
+    since: Instant,
 }
 
 /// Publishes the policies of a cluster for as long as the process runs. `readiness` waits from the call on, not only
@@ -78,21 +72,19 @@ pub fn follow_cluster(
     readiness: Readiness,
 ) -> impl Future<Output = Result<Infallible, JoinError>> + Send {
     let mut watches = SelectAll::new();
-    let mut policies = HashMap::new();
     for (position, namespace) in connection.watched_namespaces.iter().enumerate() {
         let namespace = namespace.as_deref();
-        policies.insert(position, readiness.wait_for(policy_watch_name(namespace)));
         let events = watch::policies(&connection, namespace);
         watches.push(events.map(move |event| ClusterEvent::Policies(position, event)).boxed());
     }
-    let mut switches = HashMap::new();
-    for namespace in connection.switch_namespaces() {
+    let switches = connection.switch_namespaces();
+    let startup =
+        StartupLatches::new(readiness, &connection.watched_namespaces, switches.iter().cloned(), Instant::now());
+    for namespace in switches {
         let name = connection.audit_switch.as_deref().unwrap_or_default();
-        switches.insert(namespace.clone(), readiness.wait_for(switch_watch_name(namespace.as_deref())));
         let events = watch::audit_switches(&connection, name, namespace.as_deref());
         watches.push(events.map(move |event| ClusterEvent::AuditSwitches(namespace.clone(), event)).boxed());
     }
-    let deadline = (!switches.is_empty()).then(|| Instant::now() + SECRETS_TIMEOUT);
     let reconciler = Reconciler {
         watches,
         existing: vec![BTreeSet::new(); connection.watched_namespaces.len()],
@@ -104,28 +96,15 @@ pub fn follow_cluster(
         secret_watches: HashMap::new(),
         deletions: SecretDeletions::default(),
         switches: HashMap::new(),
-        failing: HashMap::new(),
-        startup: StartupLatches { readiness, policies, switches, secrets: HashMap::new(), deadline },
+        startup,
     };
     reconciler.run()
-}
-
-fn policy_watch_name(namespace: Option<&str>) -> String {
-    namespace.map_or_else(|| "policies".to_owned(), |namespace| format!("policies of namespace {namespace}"))
-}
-
-fn switch_watch_name(namespace: Option<&str>) -> String {
-    namespace.map_or_else(|| "forced audit".to_owned(), |namespace| format!("forced audit of namespace {namespace}"))
-}
-
-fn secret_watch_name(secret: &ObjectName) -> String {
-    format!("Secret {secret}")
 }
 
 impl Reconciler {
     async fn run(mut self) -> Result<Infallible, JoinError> {
         loop {
-            let deadline = self.startup.deadline;
+            let deadline = self.startup.deadline();
             let next_end = self.deletions.next_end();
             let first = tokio::select! {
                 // First: a Secret that is back by now is not ended.
@@ -137,7 +116,7 @@ impl Reconciler {
                     continue;
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    self.startup.stop_waiting_for_secrets();
+                    self.startup.stop_waiting(Instant::now());
                     continue;
                 }
             };
@@ -176,7 +155,7 @@ impl Reconciler {
                     match &event {
                         // A Secret that does not exist or may not be read is known to be so: readiness does not wait.
                         Ok(_) | Err(WatchError::Forbidden(_)) => known_secrets.push(name.clone()),
-                        Err(error) => self.startup.explain_secret(&name, error),
+                        Err(error) => self.startup.explain_secret(&name, &error.to_string()),
                     }
                     self.on_secret(&name, event, &mut index_changes);
                 }
@@ -195,12 +174,12 @@ impl Reconciler {
             .await?;
             for name in &removed {
                 if let Some(watch) = self.secret_watches.remove(name) {
-                    watch.cancel();
+                    watch.end.cancel();
                 }
-                self.failing.remove(&secret_watch_name(name));
+                self.metrics.watch_failures.forget(&WatchId::secret(name));
                 self.deletions.forget(name);
-                known_secrets.push(name.clone());
             }
+            self.startup.forget_secrets(&removed);
             added.into_iter().for_each(|name| self.watch_secret(name));
             if self.secret_watches.is_empty() {
                 self.metrics.watches_nothing(Watch::Secrets);
@@ -209,9 +188,9 @@ impl Reconciler {
             self.metrics.reconciled(replaced, started.elapsed());
         }
         // In this order: the latches of the Secrets exist by now, so a replica is not ready in between.
-        known_switches.iter().filter_map(|namespace| self.startup.switches.remove(namespace)).for_each(Latch::release);
+        self.startup.release_switches(&known_switches);
         self.startup.release_policies(&listed_positions);
-        self.startup.release_secrets(&known_secrets);
+        self.startup.secrets_known(&known_secrets, Instant::now());
         Ok(())
     }
 
@@ -221,7 +200,7 @@ impl Reconciler {
         event: WatchEvent<Box<(Manifest, ObservedPolicy)>>,
         index_changes: &mut Vec<IndexChange>,
     ) {
-        let watch = policy_watch_name(self.connection.watched_namespaces[position].as_deref());
+        let watch = WatchId::policies(self.connection.watched_namespaces[position].as_deref());
         match event {
             WatchEvent::All(policies) => {
                 self.watch_succeeded(&watch);
@@ -243,8 +222,8 @@ impl Reconciler {
                 index_changes.push(IndexChange::PolicyDeleted(name));
             }
             WatchEvent::Failed(error) => {
-                self.startup.explain_policies(position, &error);
-                self.watch_failed(watch, Watch::Policies, error);
+                self.startup.explain_policies(position, &error.to_string());
+                self.watch_failed(watch, &error);
             }
         }
     }
@@ -255,7 +234,7 @@ impl Reconciler {
         event: WatchEvent<(String, AuditSwitch)>,
         index_changes: &mut Vec<IndexChange>,
     ) {
-        let watch = switch_watch_name(watched.as_deref());
+        let watch = WatchId::audit_switches(watched.as_deref());
         let known = self.switches.entry(watched).or_default();
         let mut ended = Vec::new();
         match event {
@@ -276,7 +255,7 @@ impl Reconciler {
                 known.remove(&namespace);
                 ended.push(namespace);
             }
-            WatchEvent::Failed(error) => self.watch_failed(watch, Watch::AuditSwitches, error),
+            WatchEvent::Failed(error) => self.watch_failed(watch, &error),
         }
         index_changes.extend(ended.into_iter().map(|namespace| IndexChange::AuditSwitch(namespace, None)));
     }
@@ -307,7 +286,7 @@ impl Reconciler {
         event: Result<Option<SecretManifest>, WatchError>,
         index_changes: &mut Vec<IndexChange>,
     ) {
-        let watch = secret_watch_name(name);
+        let watch = WatchId::secret(name);
         match event {
             Ok(secret) => {
                 self.watch_succeeded(&watch);
@@ -323,10 +302,13 @@ impl Reconciler {
                 }
             }
             Err(error) => {
+                let since = self.secret_watches.get(name).map(|watch| watch.since);
                 if matches!(error, WatchError::Forbidden(_)) {
                     index_changes.push(IndexChange::SecretForbidden(name.clone()));
+                } else if since.is_some_and(|since| since.elapsed() >= UNREADABLE_AFTER) {
+                    index_changes.push(IndexChange::SecretFailed(name.clone(), error.to_string()));
                 }
-                self.watch_failed(watch, Watch::Secrets, error);
+                self.watch_failed(watch, &error);
             }
         }
     }
@@ -340,41 +322,40 @@ impl Reconciler {
             ClusterEvent::Secret(secret.clone(), event)
         });
         self.watches.push(events.take_until(end.clone().cancelled_owned()).boxed());
-        self.startup.wait_for_secret(&name);
-        self.secret_watches.insert(name, end);
+        let since = Instant::now();
+        self.startup.wait_for_secret(&name, since);
+        self.secret_watches.insert(name, SecretWatch { end, since });
     }
 
-    /// Counts a failure, and logs it unless the watch failed with the same error a moment ago.
-    fn watch_failed(&mut self, watch: String, kind: Watch, error: WatchError) {
+    /// Counts a failure, and logs it unless the same was logged a moment ago.
+    fn watch_failed(&self, id: WatchId, error: &WatchError) {
+        let (kind, watch) = (id.kind, id.to_string());
         self.metrics.restarted(kind);
-        let now = Instant::now();
-        let is_logged = self
-            .failing
-            .get(&watch)
-            .is_some_and(|(last, at)| *last == error && now.duration_since(*at) < REPEATED_FAILURE_WINDOW);
-        if !is_logged {
-            let is_starting = !self.startup.policies.is_empty();
-            match kind {
-                Watch::Policies if is_starting => {
-                    tracing::warn!(watch, %error, "watch failed; retrying. The replica is not ready until it works.");
-                }
-                Watch::Policies => {
-                    tracing::warn!(watch, %error, "watch failed; retrying. The last known policies stay active.");
-                }
-                Watch::Secrets => {
-                    tracing::warn!(watch, %error, "watch failed; retrying. The last known Secret stays in use.");
-                }
-                Watch::AuditSwitches => {
-                    tracing::warn!(watch, %error, "watch failed; retrying. Forced audit stays as it is.");
-                }
+        if !self.metrics.watch_failures.failed(id, error.to_string(), Instant::now()) {
+            return;
+        }
+        match kind {
+            Watch::Policies if self.startup.waits_for_policies() => {
+                tracing::warn!(watch, %error, "watch failed; retrying. The replica is not ready until it works.");
+            }
+            Watch::Policies => {
+                tracing::warn!(watch, %error, "watch failed; retrying. The last known policies stay active.");
+            }
+            Watch::Secrets if self.startup.waits_for_secrets() => {
+                tracing::warn!(watch, %error, "watch failed; retrying. The replica waits for an answer about a Secret.");
+            }
+            Watch::Secrets => {
+                tracing::warn!(watch, %error, "watch failed; retrying. The last known Secret stays in use.");
+            }
+            Watch::AuditSwitches => {
+                tracing::warn!(watch, %error, "watch failed; retrying. Forced audit stays as it is.");
             }
         }
-        self.failing.insert(watch, (error, now));
     }
 
-    fn watch_succeeded(&mut self, watch: &str) {
-        if self.failing.remove(watch).is_some() {
-            tracing::info!(watch, "watch works again");
+    fn watch_succeeded(&self, watch: &WatchId) {
+        if self.metrics.watch_failures.forget(watch) {
+            tracing::info!(%watch, "watch works again");
         }
     }
 }
@@ -394,6 +375,8 @@ enum IndexChange {
     Secret(SecretManifest),
     SecretMissing(ObjectName),
     SecretForbidden(ObjectName),
+    /// The API server fails to answer about a Secret, with this cause.
+    SecretFailed(ObjectName, String),
     /// The ConfigMap of a namespace that may force policies to audit; `None` when it was deleted.
     AuditSwitch(String, Option<AuditSwitch>),
 }
@@ -416,6 +399,7 @@ fn apply_changes(
             IndexChange::Secret(secret) => index.apply_secret(&secret),
             IndexChange::SecretMissing(name) => index.remove_secret(&name),
             IndexChange::SecretForbidden(name) => index.forbid_secret(&name),
+            IndexChange::SecretFailed(name, cause) => index.fail_secret(&name, &cause),
             // The ConfigMap beside the service is for all of its policies.
             IndexChange::AuditSwitch(namespace, switch) if namespace == own_namespace => {
                 observed.forced_audit.release = switch;
@@ -437,50 +421,4 @@ fn apply_changes(
     added.iter().for_each(|name| index.await_secret(name));
     removed.iter().for_each(|name| index.remove_secret(name));
     (added, removed)
-}
-
-impl StartupLatches {
-    /// The policies at these positions are listed, and the Secrets that they reference are waited for.
-    fn release_policies(&mut self, positions: &[usize]) {
-        positions.iter().filter_map(|position| self.policies.remove(position)).for_each(Latch::release);
-    }
-
-    /// Waits for a Secret unless all policies are listed: a Secret that is referenced later takes back no readiness.
-    fn wait_for_secret(&mut self, name: &ObjectName) {
-        if !self.policies.is_empty() {
-            self.deadline.get_or_insert_with(|| Instant::now() + SECRETS_TIMEOUT);
-            self.secrets.insert(name.clone(), self.readiness.wait_for(secret_watch_name(name)));
-        }
-    }
-
-    fn release_secrets(&mut self, names: &[ObjectName]) {
-        names.iter().filter_map(|name| self.secrets.remove(name)).for_each(Latch::release);
-        if self.secrets.is_empty() && self.switches.is_empty() {
-            self.deadline = None;
-        }
-    }
-
-    fn explain_secret(&self, name: &ObjectName, error: &WatchError) {
-        if let Some(latch) = self.secrets.get(name) {
-            latch.explain(&error.to_string());
-        }
-    }
-
-    fn explain_policies(&self, position: usize, error: &WatchError) {
-        if let Some(latch) = self.policies.get(&position) {
-            latch.explain(&error.to_string());
-        }
-    }
-
-    fn stop_waiting_for_secrets(&mut self) {
-        self.deadline = None;
-        for (namespace, latch) in self.switches.drain() {
-            tracing::warn!(?namespace, "no answer about forced audit within 30 s; becoming ready without it");
-            latch.release();
-        }
-        for (name, latch) in self.secrets.drain() {
-            tracing::warn!(secret = %name, "no answer about this Secret within 30 s; becoming ready without it");
-            latch.release();
-        }
-    }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::audit_switch::audit_switch;
 use super::client::{ClusterConnection, innermost};
 use super::objects::{self, ObservedPolicy, StoredPolicy};
+use super::watch_failures::REPEATED_FAILURE_WINDOW;
 use crate::backoff::backoff;
 use crate::crd::{GROUP, SessionPolicy};
 use crate::policy::{Manifest, ObjectName, SecretManifest};
@@ -26,9 +27,6 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(200);
 const TRANSIENT_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
 /// The first and the longest pause after an error that somebody must fix: missing rights, a missing definition.
 const PERSISTENT_BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// Two failures with more time than this between them are independent. The longest pause is 75 s, and the attempt after
-/// it may take another 30 s to fail.
-pub(super) const REPEATED_FAILURE_WINDOW: Duration = Duration::from_secs(150);
 /// How many objects a page of a list has. A page is in memory as a whole.
 const LIST_PAGE_SIZE: u32 = 100;
 

@@ -17,6 +17,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::newer::Unknown;
 use self::read::read;
 pub(crate) use self::structure::nearest;
 use self::structure::{Structure, UnknownFields};
@@ -70,17 +71,18 @@ pub fn validate(manifest: &Manifest) -> Result<Policy, Vec<SpecError>> {
 /// not known are returned beside the policy, and do not keep it from compiling.
 ///
 /// # Errors
-/// Every field that breaks a rule, after those that are not known.
+/// Every field that breaks a rule, after those that are not known. An unknown field that may narrow the logins that the policy
+/// selects is such a field.
 pub fn compile_stored(manifest: &Manifest) -> Result<(Policy, Vec<SpecError>), Vec<SpecError>> {
     let mut spec = as_stored(&manifest.spec);
-    let mut unknown = newer::without_unknown(&mut spec);
+    let Unknown { mut notes, mut errors } = newer::without_unknown(&mut spec);
     match compile_spec(manifest, spec, UnknownFields::Ignored) {
-        Ok(policy) => Ok((policy, unknown)),
-        Err(errors) => {
-            unknown.extend(errors);
-            Err(unknown)
-        }
+        Ok(policy) if errors.is_empty() => return Ok((policy, notes)),
+        Ok(_) => {}
+        Err(broken) => errors.extend(broken),
     }
+    notes.extend(errors);
+    Err(notes)
 }
 
 fn compile_spec(manifest: &Manifest, mut written: Value, unknown: UnknownFields) -> Result<Policy, Vec<SpecError>> {
@@ -135,6 +137,12 @@ pub fn fallback(manifest: &Manifest) -> Option<FallbackPolicy> {
             messages: spec["messages"].as_array().into_iter().flatten().filter_map(readable_messages).collect(),
         },
     })
+}
+
+/// Reads the readable part of a manifest that an API server holds and that does not compile; `None` also when it may select
+/// fewer logins than this program can read.
+pub fn fallback_stored(manifest: &Manifest) -> Option<FallbackPolicy> {
+    if newer::unknown_selectors(&as_stored(&manifest.spec)).is_empty() { fallback(manifest) } else { None }
 }
 
 /// The errors that were found so far.

@@ -12,6 +12,9 @@ use super::precedence::{Extent, Overshadowing};
 use super::written::SpecError;
 use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE, LOG_STREAM_TYPE};
 
+/// How much of the cause of a failure a message quotes, in characters. A cause of the API server may quote others.
+const MAX_CAUSE_CHARS: usize = 400;
+
 /// A report on one policy.
 #[derive(Clone, Debug)]
 pub struct PolicyReport {
@@ -21,7 +24,7 @@ pub struct PolicyReport {
     pub generation: i64,
     /// `metadata.generation` of its newest version; 0 when the source has none. Replicas compare it.
     pub source_generation: i64,
-    /// The active version; `None` when not even a tenant can be read.
+    /// The active version; `None` when not even the tenant can be read, or when the selector of a first version cannot.
     pub version: Option<Arc<PolicyVersion>>,
     /// The errors of its newest version.
     pub errors: Vec<SpecError>,
@@ -124,6 +127,8 @@ pub enum LogStreamReport {
 pub enum SecretProblem {
     /// The API server has not yet reported whether it exists.
     Awaited(ObjectName),
+    /// The API server fails to answer about it, and the service never read it. The text is the cause.
+    Unreadable(ObjectName, String),
     /// It does not exist.
     Missing(ObjectName),
     /// The service may not read it.
@@ -261,7 +266,7 @@ impl PolicyReport {
             let rest = match self.active_version {
                 ActiveVersion::Newest | ActiveVersion::LastGood => "the last good version stays active",
                 ActiveVersion::FailurePolicy => "failurePolicy applies to its logins until you correct the spec",
-                ActiveVersion::Nothing => "tenant.domain is also invalid, so the policy applies to no login",
+                ActiveVersion::Nothing => "the policy applies to no login until then",
             };
             let message = format!("{}; {rest}", errors.join("; "));
             return Condition::new(ConditionType::Accepted, ConditionStatus::False, ConditionReason::Invalid, message);
@@ -454,12 +459,18 @@ impl SecretProblem {
     fn describe(&self, use_of: &str, kind: &str) -> (ConditionStatus, ConditionReason, String) {
         let (status, reason) = match self {
             Self::Awaited(_) => (ConditionStatus::Unknown, ConditionReason::Pending),
+            Self::Unreadable(..) => (ConditionStatus::Unknown, ConditionReason::SecretUnreadable),
             Self::Missing(_) => (ConditionStatus::False, ConditionReason::SecretMissing),
             Self::Forbidden(_) => (ConditionStatus::False, ConditionReason::SecretForbidden),
             Self::Invalid(_) => (ConditionStatus::False, ConditionReason::SecretInvalid),
         };
         let message = match self {
             Self::Awaited(name) => format!("{use_of} Secret {name} is not read yet"),
+            Self::Unreadable(name, cause) => format!(
+                "{use_of} Secret {name} was never read, because the API server fails to answer about it: look at the API \
+                 server, its load, and its encryption of Secrets at rest; the service retries ({})",
+                cut(cause)
+            ),
             Self::Missing(name) => format!("{use_of} Secret {name} does not exist: create it with type {kind}"),
             Self::Forbidden(name) => format!(
                 "{use_of} Secret {name} cannot be read: allow the service's ServiceAccount to get, list and watch it \
@@ -468,5 +479,13 @@ impl SecretProblem {
             Self::Invalid(problem) => problem.clone(),
         };
         (status, reason, message)
+    }
+}
+
+/// The part of a cause that a message quotes.
+fn cut(cause: &str) -> String {
+    match cause.char_indices().nth(MAX_CAUSE_CHARS) {
+        Some((end, _)) => format!("{}…", &cause[..end]),
+        None => cause.to_owned(),
     }
 }

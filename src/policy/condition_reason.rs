@@ -33,6 +33,8 @@ condition_reasons! {
     Unproven,
     /// A Secret that the policy names does not exist.
     SecretMissing,
+    /// The API server fails to answer about a Secret that the policy names and that was never read.
+    SecretUnreadable,
     /// The service may not read a Secret that the policy names.
     SecretForbidden,
     /// A Secret that the policy names cannot be used.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 
-use super::compile::{compile, compile_stored, fallback};
+use super::compile::{FallbackPolicy, compile, compile_stored, fallback, fallback_stored};
 use super::condition::{ActiveVersion, CredentialReport, LogStreamReport, PolicyReport};
 use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
@@ -35,7 +35,7 @@ struct PolicyEntry {
     created_at: Option<Timestamp>,
     /// The SHA-256 of the spec: recognizes a version that is shown again without keeping it.
     spec_digest: [u8; 32],
-    /// The active version; `None` when not even a tenant can be read.
+    /// The active version; `None` when not even the tenant can be read, or when the selector of a first version cannot.
     version: Option<Arc<PolicyVersion>>,
     errors: Vec<SpecError>,
     /// What the newest version has that this program does not know, when it compiles.
@@ -64,24 +64,25 @@ impl Index {
     /// Takes the newest version of a policy as a person wrote it. When it does not compile, the last good version stays
     /// active, unless that was of another policy with the same name.
     pub fn apply_policy(&mut self, manifest: &Manifest) {
-        self.take_version(manifest, "", |manifest| Ok((compile(manifest)?, Vec::new())));
+        self.take_version(manifest, "", |manifest| Ok((compile(manifest)?, Vec::new())), fallback);
     }
 
     /// Takes the newest version of a policy that is compiled already.
     pub fn apply_compiled(&mut self, manifest: &Manifest, policy: Policy) {
-        self.take_version(manifest, "", |_| Ok((policy, Vec::new())));
+        self.take_version(manifest, "", |_| Ok((policy, Vec::new())), fallback);
     }
 
-    /// Takes the newest version of a policy as an API server holds it: what this program does not know is ignored.
+    /// Takes the newest version of a policy as an API server holds it: what this program does not know is ignored,
+    /// unless the policy would govern more logins without it.
     pub fn apply_stored_policy(&mut self, manifest: &Manifest) {
-        self.take_version(manifest, "", compile_stored);
+        self.take_version(manifest, "", compile_stored, fallback_stored);
     }
 
     /// Takes a version of a policy that is of a type that this program does not know. It counts as a version that does not
     /// compile.
     pub fn reject_policy(&mut self, manifest: &Manifest, error: SpecError) {
         let text = error.to_string();
-        self.take_version(manifest, &text, |_| Err(vec![error]));
+        self.take_version(manifest, &text, |_| Err(vec![error]), fallback);
     }
 
     /// `type_error` distinguishes a version from one with the same spec.
@@ -90,6 +91,7 @@ impl Index {
         manifest: &Manifest,
         type_error: &str,
         compile: impl FnOnce(&Manifest) -> Result<(Policy, Vec<SpecError>), Vec<SpecError>>,
+        fallback: fn(&Manifest) -> Option<FallbackPolicy>,
     ) {
         let Manifest { generation: source_generation, created_at, .. } = *manifest;
         let mut content = Context::new(&SHA256);
@@ -152,6 +154,13 @@ impl Index {
     /// Notes that the service may not read a Secret. The version that was read before stays in use.
     pub fn forbid_secret(&mut self, name: &ObjectName) {
         let changed = self.secrets.forbid(name);
+        self.changed(changed);
+    }
+
+    /// Notes why a Secret of which nothing is known cannot be read. It changes nothing for a Secret that the source has
+    /// reported.
+    pub fn fail_secret(&mut self, name: &ObjectName, cause: &str) {
+        let changed = self.secrets.fail(name, cause);
         self.changed(changed);
     }
 

@@ -45,7 +45,7 @@ mod written;
 
 pub use answer::{Answer, Failure, Reason, Verdict};
 pub(crate) use compile::nearest;
-pub use compile::{FallbackPolicy, compile, compile_stored, fallback, validate};
+pub use compile::{FallbackPolicy, compile, compile_stored, fallback, fallback_stored, validate};
 pub use condition::{
     ActiveVersion, CallersReport, Condition, ConditionStatus, ConditionType, CredentialReport, LogStreamReport,
     PolicyReport, SecretProblem,

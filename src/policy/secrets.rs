@@ -160,6 +160,14 @@ impl Secrets {
         self.entries.entry(name.clone()).or_default().set_problem(SecretProblem::Forbidden(name.clone()))
     }
 
+    /// Notes why a Secret of which nothing is known cannot be read; whether that changes anything. The first cause stays until
+    /// there is an answer: an API server may name each failure differently, and every difference would be written.
+    pub fn fail(&mut self, name: &ObjectName, cause: &str) -> bool {
+        let Some(entry) = self.entries.get_mut(name) else { return false };
+        matches!(entry.problem, Some(SecretProblem::Awaited(_)))
+            && entry.set_problem(SecretProblem::Unreadable(name.clone(), cause.to_owned()))
+    }
+
     /// Stops the use of a Secret that no longer exists.
     pub fn remove(&mut self, name: &ObjectName) -> bool {
         self.entries.remove(name).is_some()

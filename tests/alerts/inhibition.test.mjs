@@ -120,7 +120,7 @@ for (const [cause, alerts, expected] of [
   ['a ledger that is away notifies once', [{ alert: 'LedgerDegraded' }, { alert: 'LoginsNotChecked', ...tenant }], ['LedgerDegraded']],
   [
     'an API server that is away notifies once',
-    [{ alert: 'WatchStale', ...pod, watch: 'policies' }, { alert: 'NoLeader' }, { alert: 'StatusWritesFailing' }, { alert: 'ReplicasDisagree', policy: 'login/limit' }],
+    [{ alert: 'WatchStale', ...pod, watch: 'policies' }, { alert: 'NoLeader' }, { alert: 'StatusWritesFailing' }, { alert: 'ReplicasDisagree', policy: 'login/limit' }, { alert: 'WatchFailing', ...pod, watch: 'policies' }],
     ['WatchStale'],
   ],
   [

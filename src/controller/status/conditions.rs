@@ -87,8 +87,8 @@ pub fn is_outdated(report: &PolicyReport, status: &SessionPolicyStatus, last: &S
     !would_downgrade && !is_written(status, last)
 }
 
-/// Whether the first answer about a Secret or a credential is still to come. It comes soon, or the API server or tenant
-/// is reported as unreachable.
+/// Whether the first answer about a Secret or a credential is still to come. It comes within a minute: a Secret that cannot be
+/// read becomes `Unreadable`, and a tenant that does not respond `Unreachable`.
 fn is_pending(report: &PolicyReport) -> bool {
     matches!(report.credential, CredentialReport::Unproven { .. } | CredentialReport::Secret(SecretProblem::Awaited(_)))
         || matches!(report.callers, CallersReport::Secret(SecretProblem::Awaited(_)))
@@ -158,10 +158,13 @@ pub fn condition_events(status: &SessionPolicyStatus, last: &SessionPolicyStatus
     events
 }
 
-/// Whether people should see a condition: it is False, stays unknown because a tenant does not respond, or is True although no
-/// limit is enforced.
+/// Whether people should see a condition: it is False, stays unknown because a tenant or the API server does not respond, or is
+/// True although no limit is enforced.
 fn is_problem(condition: &ApiCondition) -> bool {
-    let is_noted = matches!(reason(condition), Some(ConditionReason::TenantUnreachable | ConditionReason::ForcedAudit));
+    let is_noted = matches!(
+        reason(condition),
+        Some(ConditionReason::TenantUnreachable | ConditionReason::SecretUnreadable | ConditionReason::ForcedAudit)
+    );
     is(condition, ConditionStatus::False) || is_noted
 }
 

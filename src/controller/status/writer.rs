@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Observations;
 use super::conditions::{ConditionEvent, PolicyActivity, condition_events, is_outdated, status};
-use super::contention::{Contention, StatusDigest};
+use super::contention::{Contention, StatusDigest, WriteDone};
 use super::kstatus;
 use super::lease::{Candidate, Leadership};
 use crate::controller::client::describe;
@@ -41,8 +41,6 @@ const REPORTER: &str = "sessionchecker.dev/session-checker";
 /// How many statuses are written at the same time. A new leader may have thousands to write, and must not starve other
 /// clients of the API server.
 const MAX_CONCURRENT_WRITES: usize = 4;
-/// The first and the longest pause before failed writes are retried.
-const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The longest note of an Event. The API server accepts 1,024 bytes.
 const MAX_NOTE_BYTES: usize = 1000;
 /// The overwrite in a row that people are told of. The first may be an edit by hand.
@@ -66,15 +64,6 @@ pub(super) struct StatusWriter {
     /// person reads. A note that is published again is counted by its recorder.
     recorders: Mutex<LinkedHashMap<String, Recorder>>,
     contention: Mutex<Contention>,
-}
-
-/// What a round of writes left to do.
-#[derive(Default)]
-struct Rest {
-    /// Whether a write has failed.
-    has_failures: bool,
-    /// When a status has to be written although nothing changes.
-    next: Option<Instant>,
 }
 
 impl StatusWriter {
@@ -108,24 +97,15 @@ impl StatusWriter {
     /// Writes for as long as the process runs.
     pub async fn run(mut self) -> Infallible {
         let mut observed_changes = self.observed.changes();
-        let mut pause = RETRY_BACKOFF.0;
         loop {
             self.leadership.held().await;
             self.snapshot_changes.mark_unchanged();
             observed_changes.mark_unchanged();
-            let Rest { has_failures, next } = self.write_all().await;
-            let retry_at = if has_failures {
-                let at = Instant::now() + pause;
-                pause = (pause * 2).min(RETRY_BACKOFF.1);
-                Some(next.map_or(at, |next| next.min(at)))
-            } else {
-                pause = RETRY_BACKOFF.0;
-                next
-            };
+            let next = self.write_all().await;
             tokio::select! {
                 Ok(()) = self.snapshot_changes.changed() => {}
                 Ok(()) = observed_changes.changed() => {}
-                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
                 // What was seen of logins changes without a change of a policy.
                 () = sleep(self.coverage.report_interval()) => {}
                 () = self.leadership.lost() => {}
@@ -133,13 +113,13 @@ impl StatusWriter {
         }
     }
 
-    /// Writes every outdated status.
-    async fn write_all(&self) -> Rest {
+    /// Writes every outdated status. Returns when one has to be written although nothing changes.
+    async fn write_all(&self) -> Option<Instant> {
         let snapshot = self.current.load_full();
         self.forget_contention(&snapshot);
         let mut reports = snapshot.reports.iter();
         let mut writes = FuturesUnordered::new();
-        let mut rest = Rest::default();
+        let mut next = None;
         loop {
             // Once there is a new snapshot, the rest of these reports is out of date. The next round writes the new ones.
             while writes.len() < MAX_CONCURRENT_WRITES
@@ -149,13 +129,13 @@ impl StatusWriter {
                 // Thousands of reports may need no write. Without a yield they would delay checks on this worker.
                 consume_budget().await;
                 writes.extend(
-                    self.outdated(report, &mut rest.next)
+                    self.outdated(report, &mut next)
                         .map(|(observed, status)| self.write(&report.name, observed, status)),
                 );
             }
             match writes.next().await {
-                Some(is_done) => rest.has_failures |= !is_done,
-                None => return rest,
+                Some(due) => next = next.into_iter().chain(due).min(),
+                None => return next,
             }
         }
     }
@@ -188,10 +168,11 @@ impl StatusWriter {
         Some((observed, status))
     }
 
-    /// Writes one status, then publishes Events about its changes; returns whether no retry is needed.
-    async fn write(&self, name: &ObjectName, observed: ObservedPolicy, status: SessionPolicyStatus) -> bool {
+    /// Writes one status, then publishes Events about its changes. Returns when to write it again, if that failed.
+    async fn write(&self, name: &ObjectName, observed: ObservedPolicy, status: SessionPolicyStatus) -> Option<Instant> {
+        // The next leader writes it. If that is this replica, it begins again.
         if !self.leadership.is_held() {
-            return false;
+            return Some(Instant::now());
         }
         // A dynamic object: the response must parse even when the stored spec does not match the schema.
         let api: Api<DynamicObject> =
@@ -203,7 +184,6 @@ impl StatusWriter {
         });
         let params = PatchParams::apply(&self.manager).force();
         let wait = self.candidate.request_timeout();
-        let mut version = 0;
         let write = async {
             if status.limits.is_none() && observed.status.limits.is_some() {
                 // A field that is left out stays when another manager owns it too, such as an earlier release.
@@ -212,39 +192,47 @@ impl StatusWriter {
             }
             api.patch_status(name.name(), &params, &Patch::Apply(&patch)).await
         };
-        let result = match timeout(wait, write).await {
+        let error = match timeout(wait, write).await {
             Ok(Ok(written)) => {
-                version = objects::version(&written.metadata);
-                StatusWrite::Done
+                self.metrics.status_written(StatusWrite::Done);
+                self.written(name, observed, status, objects::version(&written.metadata)).await;
+                return None;
             }
             // The policy was deleted, or created again. The watch will show it.
-            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => StatusWrite::Gone,
-            Ok(Err(error)) => {
-                tracing::warn!(policy = %name, error = describe(&error), "status cannot be written; retrying");
-                StatusWrite::Failed
+            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => {
+                self.metrics.status_written(StatusWrite::Gone);
+                return None;
             }
-            Err(_) => {
-                tracing::warn!(policy = %name, "status cannot be written in time; retrying");
-                StatusWrite::Failed
-            }
+            Ok(Err(error)) => describe(&error),
+            Err(_) => "the API server did not answer in time".to_owned(),
         };
-        self.metrics.status_written(result);
-        if result == StatusWrite::Done {
-            let overwritten = self.contention().written(name, StatusDigest::of(&status), Instant::now());
-            let events = match overwritten {
-                0 => condition_events(&status, &observed.status),
-                // What another writer says is no change of the policy.
-                _ => Vec::from_iter((overwritten == TOLD_OVERWRITES).then(|| self.overwritten(name, &observed))),
-            };
-            if overwritten > 0 {
-                self.metrics.status_overwritten();
-            }
-            self.observed.record_write(name, &observed.uid, status, version);
-            for event in events.into_iter().filter(|_| self.leadership.is_held()) {
-                self.publish_event(name, &observed.uid, event).await;
-            }
+        self.metrics.status_written(StatusWrite::Failed);
+        let failed = self.contention().failed(name, error.clone(), Instant::now());
+        if failed.is_new {
+            tracing::warn!(policy = %name, error, "status cannot be written; retrying with growing pauses");
         }
-        result != StatusWrite::Failed
+        Some(failed.due)
+    }
+
+    /// Records a status that was written, and publishes Events about its changes.
+    async fn written(&self, name: &ObjectName, observed: ObservedPolicy, status: SessionPolicyStatus, version: u64) {
+        let WriteDone { overwritten, is_recovery } =
+            self.contention().written(name, StatusDigest::of(&status), Instant::now());
+        if is_recovery {
+            tracing::info!(policy = %name, "status can be written again");
+        }
+        let events = match overwritten {
+            0 => condition_events(&status, &observed.status),
+            // What another writer says is no change of the policy.
+            _ => Vec::from_iter((overwritten == TOLD_OVERWRITES).then(|| self.overwritten(name, &observed))),
+        };
+        if overwritten > 0 {
+            self.metrics.status_overwritten();
+        }
+        self.observed.record_write(name, &observed.uid, status, version);
+        for event in events.into_iter().filter(|_| self.leadership.is_held()) {
+            self.publish_event(name, &observed.uid, event).await;
+        }
     }
 
     /// Tells people that another writer overwrites the status of a policy.

@@ -2,9 +2,9 @@
 //! program does not know of them must not switch a limit off.
 //!
 //! The API server fills in the defaults of its own definition, so one new field with a default is in every policy that this
-//! program reads. Fields that are not known are ignored, and a word that is not known acts as the field's default. Newer
-//! versions of the resource keep two rules for this: a new field whose default changes nothing, and criteria of overrides as
-//! lists.
+//! program reads. Fields that are not known are ignored, and a word that is not known acts as the field's default. A field that
+//! may narrow the logins of the policy or of an override is not ignored. Newer versions of the resource keep two rules for
+//! this: a new field whose default changes nothing, and new criteria as lists or objects of the selector and of overrides.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,13 +13,22 @@ use serde_json::Value;
 use super::read::unknown_fields;
 use super::structure::quoted;
 use super::{OVERRIDE_LISTS, SpecError};
-use crate::crd::{ActorsSpec, AllowDenySpec, ModeSpec, OtherwiseSpec, ReentrySpec, StrategySpec};
+use crate::crd::{self, ActorsSpec, AllowDenySpec, ModeSpec, OtherwiseSpec, ReentrySpec, StrategySpec};
 
 /// The limits that this program knows.
 const LIMITS: [&str; 3] = ["perClient", "perGroup", "perUser"];
 
+/// What a spec has that this program does not know.
+pub(super) struct Unknown {
+    /// What was removed, or is ignored.
+    pub notes: Vec<SpecError>,
+    /// What cannot be ignored: the policy would govern more logins than it says.
+    pub errors: Vec<SpecError>,
+}
+
 /// Removes from a spec what this program does not know, and says what that was.
-pub(super) fn without_unknown(spec: &mut Value) -> Vec<SpecError> {
+pub(super) fn without_unknown(spec: &mut Value) -> Unknown {
+    let errors = unknown_selectors(spec);
     let mut unknown: Vec<SpecError> = Vec::new();
     choice::<ReentrySpec>(spec, "spec", "reentry", &mut unknown);
     choice::<StrategySpec>(spec, "spec", "strategy", &mut unknown);
@@ -30,12 +39,27 @@ pub(super) fn without_unknown(spec: &mut Value) -> Vec<SpecError> {
     if let Some(ask) = spec.get_mut("ask") {
         choice::<OtherwiseSpec>(ask, "spec.ask", "otherwise", &mut unknown);
     }
-    unknown.extend(unknown_fields(spec).into_iter().map(|SpecError { field, .. }| SpecError {
+    let ignored = unknown_fields(spec).into_iter().filter(|unknown| errors.iter().all(|e| e.field != unknown.field));
+    unknown.extend(ignored.map(|SpecError { field, .. }| SpecError {
         field,
         message: "this version of the service does not know the field and ignores it: upgrade the service".to_owned(),
     }));
     left_out_overrides(spec, &mut unknown);
-    unknown
+    Unknown { notes: unknown, errors }
+}
+
+/// The unknown fields that may narrow the logins that the policy selects. Without them it would select more logins, up to
+/// all of the tenant.
+pub(super) fn unknown_selectors(spec: &Value) -> Vec<SpecError> {
+    let names = unknown_criteria(&crd::spec_schema()["properties"]["selector"], &spec["selector"]);
+    let error = |name| SpecError {
+        field: format!("spec.selector.{name}"),
+        message:
+            "this version of the service does not know the field, which may narrow the logins that the policy selects: \
+                  upgrade the service, or remove the field"
+                .to_owned(),
+    };
+    names.into_iter().map(error).collect()
 }
 
 /// Removes a word that is not known, so that the default applies.
@@ -63,15 +87,14 @@ fn choice<T: DeserializeOwned + Serialize + Default>(
 /// the policy apply to their logins.
 fn left_out_overrides(spec: &mut Value, unknown: &mut Vec<SpecError>) {
     let Some(overrides) = spec.get_mut("overrides").and_then(Value::as_array_mut) else { return };
+    let schema = &crd::spec_schema()["properties"]["overrides"]["items"];
     let mut position = 0;
     overrides.retain(|entry| {
         let field = format!("spec.overrides[{position}]");
         position += 1;
         let inside = format!("{field}.");
-        let paths = unknown.iter().filter_map(|note| note.field.strip_prefix(&inside));
-        let fields: Vec<String> = paths.map(str::to_owned).collect();
-        let is_kept =
-            fields.is_empty() || (means_the_same(entry) && fields.iter().all(|name| !is_criterion(entry, name)));
+        let is_known = !unknown.iter().any(|note| note.field.starts_with(&inside));
+        let is_kept = is_known || (means_the_same(entry) && unknown_criteria(schema, entry).is_empty());
         if !is_kept {
             let message =
                 "the override is left out, because it means something else without the field that this version of \
@@ -89,11 +112,20 @@ fn means_the_same(entry: &Value) -> bool {
     OVERRIDE_LISTS.iter().any(|list| entry.get(list).is_some()) && has_limit != (entry["exempt"] == true)
 }
 
-/// Whether an unknown field of an override may narrow the logins that it selects.
-fn is_criterion(entry: &Value, field: &str) -> bool {
-    match &entry[field] {
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        _ => false,
+/// The fields of an object that its schema does not know and that may narrow the logins that it selects: a criterion is a list
+/// or an object with content.
+fn unknown_criteria(schema: &Value, object: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, value) in object.as_object().into_iter().flatten() {
+        match (schema["properties"].get(name), value) {
+            (Some(known), _) => {
+                let inside = unknown_criteria(known, value).into_iter();
+                found.extend(inside.map(|criterion| format!("{}.{criterion}", quoted(name))));
+            }
+            (None, Value::Array(items)) if !items.is_empty() => found.push(quoted(name)),
+            (None, Value::Object(fields)) if !fields.is_empty() => found.push(quoted(name)),
+            (None, _) => {}
+        }
     }
+    found
 }

@@ -256,6 +256,49 @@ fn forbidden_secret_stays_in_use_and_is_reported() {
 }
 
 #[test]
+fn secret_that_was_never_read_is_reported_with_the_cause() {
+    let mut index = index(&[("a", json!({}))]);
+    let name = ObjectName::new("team", "auth0");
+    let cause = "the API server answered 500: unable to transform key";
+    index.await_secret(&name);
+    index.fail_secret(&name, cause);
+    assert_eq!(credential_condition(&index, "a"), (ConditionStatus::Unknown, ConditionReason::SecretUnreadable));
+    let message = report(&index, "a").credentials_ready().message;
+    assert!(message.contains("credential Secret team/auth0") && message.contains(cause), "{message}");
+    let revision = index.revision();
+    index.fail_secret(&name, "another cause with a number of its own");
+    assert_eq!(index.revision(), revision, "the first cause stays");
+    index.apply_secret(&credential("one"));
+    assert_eq!(credential_condition(&index, "a").1, ConditionReason::Unproven);
+    for known in [Index::remove_secret, Index::forbid_secret] {
+        known(&mut index, &name);
+        let before = credential_condition(&index, "a");
+        index.fail_secret(&name, cause);
+        assert_eq!(credential_condition(&index, "a"), before, "the last answer stays");
+    }
+}
+
+#[test]
+fn failing_watch_leaves_a_secret_that_was_read() {
+    let mut index = index(&[("a", json!({}))]);
+    index.apply_secret(&credential("one"));
+    probe(&mut index, &granted(READ));
+    index.fail_secret(&ObjectName::new("team", "auth0"), "the API server answered 500");
+    assert_eq!(credential_condition(&index, "a").1, ConditionReason::Proven);
+}
+
+#[test]
+fn long_cause_is_cut_behind_the_remedy() {
+    let mut index = index(&[("a", json!({}))]);
+    let name = ObjectName::new("team", "auth0");
+    index.await_secret(&name);
+    index.fail_secret(&name, &"é".repeat(5000));
+    let message = report(&index, "a").credentials_ready().message;
+    assert!(message.contains("the service retries (éé") && message.ends_with("é…)"), "{message}");
+    assert!(message.chars().count() < 1000);
+}
+
+#[test]
 fn updates_without_a_change_keep_the_revision() {
     let mut index = index(&[("a", json!({}))]);
     index.apply_secret(&credential("one"));

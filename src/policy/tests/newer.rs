@@ -63,6 +63,123 @@ fn override_that_an_unknown_field_may_narrow_is_left_out() {
     }
 }
 
+/// The objects of the spec that the schema describes, as pointers into [`full`], each with whether it selects logins.
+fn objects() -> Vec<(String, bool)> {
+    fn visit(schema: &Value, pointer: String, found: &mut Vec<(String, bool)>) {
+        let Some(properties) = schema["properties"].as_object() else { return };
+        for (name, field) in properties {
+            visit(field, format!("{pointer}/{name}"), found);
+            visit(&field["items"], format!("{pointer}/{name}/0"), found);
+        }
+        found.push((pointer, properties.contains_key("organizations")));
+    }
+    let mut found = Vec::new();
+    visit(crate::crd::spec_schema(), String::new(), &mut found);
+    found
+}
+
+/// The spec of [`full`] with a field at a place, whose parents are made.
+fn with_field(place: &str, name: &str, value: &Value) -> Value {
+    let mut field = json!({ name: value });
+    for part in place.rsplit('/').filter(|part| !part.is_empty()) {
+        field = match part {
+            "0" => json!([field]),
+            part => json!({ part: field }),
+        };
+    }
+    let mut spec = full();
+    add(&mut spec, field);
+    // What is required beside it.
+    match place {
+        "/messages/0" => add(&mut spec, json!({ "messages": [{ "language": "de", "unavailable": "x" }] })),
+        "/tenant/logStreamSecretRef" => {
+            add(&mut spec, json!({ "tenant": { "logStreamSecretRef": { "name": "stream" } } }));
+        }
+        _ => {}
+    }
+    spec
+}
+
+/// Merges lists by position.
+fn add(base: &mut Value, extra: Value) {
+    match (base, extra) {
+        (Value::Object(base), Value::Object(extra)) => {
+            for (name, value) in extra {
+                add(base.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(base), Value::Array(extra)) if !base.is_empty() => {
+            base.iter_mut().zip(extra).for_each(|(base, extra)| add(base, extra));
+        }
+        (base, extra) => *base = extra,
+    }
+}
+
+/// Applies a policy of an API server to an index.
+fn applied(index: &mut Index, spec: Value, generation: i64) -> PolicyReport {
+    index.apply_stored_policy(&Manifest { spec, generation, ..manifest(json!({})) });
+    index.publish(&CallerAccess::default()).1.remove(0)
+}
+
+#[test]
+fn unknown_criterion_widens_no_policy_and_no_override() {
+    let objects = objects();
+    let selecting: Vec<&str> = objects.iter().filter(|object| object.1).map(|object| object.0.as_str()).collect();
+    assert_eq!(selecting, ["/overrides/0", "/selector"], "the places where criteria are");
+    assert!(objects.len() > 8, "{objects:?}");
+    for (place, _) in &objects {
+        for value in [json!(["x"]), json!([{ "from": "8:00" }]), json!({ "matchLabels": {} })] {
+            let spec = with_field(place, "later.Roles", &value);
+            let context = format!("{place} {value}");
+            if place == "/selector" {
+                let errors = stored(&spec).expect_err(&context);
+                assert!(errors.iter().any(|error| error.field == "spec.selector.later.Roles"), "{context}: {errors:?}");
+                let report = applied(&mut Index::default(), spec.clone(), 1);
+                assert_eq!(report.active_version, ActiveVersion::Nothing, "{context}");
+                assert!(fallback(&manifest(spec)).is_some(), "in a file it is a typing error");
+                continue;
+            }
+            let (policy, unknown) = stored(&spec).unwrap_or_else(|errors| panic!("{context}: {errors:?}"));
+            assert!(!unknown.is_empty(), "{context}");
+            let plain = strict(&without(&spec, "later.Roles")).unwrap();
+            assert_eq!(policy.scope.selector, plain.scope.selector, "{context}");
+            if place.starts_with("/overrides") {
+                assert!(policy.overrides.is_empty(), "{context}: {:?}", policy.overrides);
+            } else {
+                assert_eq!(format!("{policy:?}"), format!("{plain:?}"), "{context}");
+            }
+        }
+    }
+}
+
+/// A spec without each field of a name.
+fn without(spec: &Value, name: &str) -> Value {
+    match spec {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|field| field.0 != name);
+            kept.map(|(field, value)| (field.clone(), without(value, name))).collect()
+        }
+        Value::Array(items) => items.iter().map(|item| without(item, name)).collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn unknown_criterion_of_the_selector_keeps_the_last_good_version() {
+    let narrow = with("/selector/roles", Some(json!(["contractor"])));
+    let mut index = Index::default();
+    assert_eq!(applied(&mut index, full(), 1).active_version, ActiveVersion::Newest);
+    let report = applied(&mut index, narrow.clone(), 2);
+    assert_eq!(report.active_version, ActiveVersion::LastGood);
+    let accepted = report.accepted();
+    assert_eq!((accepted.status, accepted.reason), (ConditionStatus::False, ConditionReason::Invalid));
+    assert!(accepted.message.contains("spec.selector.roles") && accepted.message.contains("upgrade the service"));
+    // A replica that never saw another version governs no login by it.
+    let report = applied(&mut Index::default(), narrow, 2);
+    assert_eq!((report.version.is_none(), report.active_version), (true, ActiveVersion::Nothing));
+    assert!(report.accepted().message.ends_with("the policy applies to no login until then"), "{report:?}");
+}
+
 #[test]
 fn known_rules_hold_for_what_the_api_server_sends() {
     for (pointer, value) in [

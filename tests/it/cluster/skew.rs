@@ -2,17 +2,17 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
 use session_checker::crd::SessionPolicy;
 
 use super::{one, replica, team_with_replica};
-use crate::common::eventually;
+use crate::common::{eventually, policy};
 use crate::control_plane::{ControlPlane, Namespace, exclusive};
 
 const SPEC: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
 
-/// The definition of version N+1: a field with a default at each level, and one more word of a field.
+/// The definition of version N+1: a field with a default at each level, one more criterion, and one more word of a field.
 fn newer(definition: &Value) -> Value {
     let mut newer = definition.clone();
     let field = json!({ "type": "boolean", "default": true, "description": "x" });
@@ -20,6 +20,8 @@ fn newer(definition: &Value) -> Value {
     {
         newer.pointer_mut(&format!("{SPEC}{place}")).unwrap()["later"] = field.clone();
     }
+    let roles = json!({ "type": "array", "items": { "type": "string" }, "description": "x" });
+    newer.pointer_mut(&format!("{SPEC}/selector/properties")).unwrap()["roles"] = roles;
     newer.pointer_mut(&format!("{SPEC}/strategy/enum")).unwrap().as_array_mut().unwrap().push(json!("RevokeAll"));
     newer
 }
@@ -73,6 +75,16 @@ async fn newer_definition_and_its_rollback_switch_no_limit_off() {
         status.contains("spec.strategy") && status.contains("upgrade the service")
     })
     .await;
+
+    // A policy that a field of the newer version narrows governs no login of a Pod that does not know the field.
+    let mut narrow = policy("narrow", json!({ "priority": 5, "limits": { "perClient": 9 } }));
+    narrow["spec"]["selector"] = json!({ "roles": ["contractor"] });
+    team.apply(narrow).await;
+    let narrow = format!("{}/narrow", team.name);
+    after.condition_becomes(&narrow, "Accepted", "Invalid").await;
+    after.rule_becomes(json!([name, 2, "within_limit"])).await;
+    // Without the field it would select all logins.
+    team.admin::<SessionPolicy>().delete("narrow", &DeleteParams::default()).await.unwrap();
 
     replace(&plane, &team, &definition, false).await;
     let rolled_back = replica(&team, &tenant).await;

@@ -12,7 +12,9 @@ use session_checker::crd::SessionPolicy;
 use simulator::Simulator;
 
 use super::proxy::{Proxy, RequestKind, broken, forbidden, gone, gone_event, too_many};
-use super::{Load, config, one, replica, replicas, serve, start, start_with, team_with_policy, team_with_replica};
+use super::{
+    Load, apply_all, config, one, replica, replicas, serve, start, start_with, team_with_policy, team_with_replica,
+};
 use crate::common::{APP, Running, callers, credentials, eventually, eventually_within, policy, tenant};
 use crate::control_plane::{Namespace, Rbac, exclusive, own, shared};
 
@@ -219,6 +221,33 @@ async fn restored_right_is_noticed_without_a_change_of_the_secret() {
     proxy.inject(RequestKind::Watch, "secrets", usize::MAX, forbidden);
     proxy.hang_up();
     replica.condition_becomes(&name, "CredentialsReady", "SecretForbidden").await;
+    let failing =
+        async |kind: &str| replica.metric(&format!("session_checker_watches_failing{{watch=\"{kind}\"}}")).await;
+    eventually("both watches count as failing", async || failing("secrets").await == Some(2.0)).await;
+    eventually("others do not", async || failing("policies").await == Some(0.0)).await;
+    proxy.restore();
+    replica.condition_becomes(&name, "Ready", "Ready").await;
+    eventually("no watch counts as failing", async || failing("secrets").await == Some(0.0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secret_that_the_api_server_cannot_read_is_reported() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = (plane.namespace(Rbac::Namespaced).await, tenant().await);
+    let proxy = Proxy::start(&team).await;
+    // No policy names a Secret, so that this replica is ready and leads.
+    let replica = behind(&proxy, &tenant).await;
+    replica.becomes_ready().await;
+    proxy.inject(RequestKind::List, "secrets", usize::MAX, broken);
+    apply_all(&team).await;
+    let name = format!("{}/one", team.name);
+    replica.condition_becomes(&name, "CredentialsReady", "SecretUnreadable").await;
+    replica.condition_becomes(&name, "Ready", "SecretUnreadable").await;
+    eventually("the status has the cause", async || {
+        let policy = team.admin::<SessionPolicy>().get("one").await.unwrap();
+        serde_json::to_string(&policy.status).unwrap().contains("etcdserver")
+    })
+    .await;
     proxy.restore();
     replica.condition_becomes(&name, "Ready", "Ready").await;
 }

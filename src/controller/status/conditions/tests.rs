@@ -109,6 +109,7 @@ fn kstatus_reads_every_state_as_it_is() {
         (overshadowing(crate::policy::Extent::Part), "Current"),
         (report(&[json!({ "perClient": 1 })]), "InProgress"),
         (secret(SecretProblem::Awaited(name())), "InProgress"),
+        (secret(SecretProblem::Unreadable(name(), "500".to_owned())), "InProgress"),
         (secret(SecretProblem::Missing(name())), "InProgress"),
         (callers(CallersReport::Secret(SecretProblem::Missing(name()))), "InProgress"),
         (credential(unreachable), "InProgress"),
@@ -254,6 +255,28 @@ fn unproven_credential_does_not_downgrade_status() {
         assert!(!is_outdated(&report, &status(&report, &last, at(60)), &last));
         let newer = PolicyReport { generation: 2, ..report };
         assert!(is_outdated(&newer, &status(&newer, &last, at(60)), &last));
+    }
+}
+
+#[test]
+fn secret_that_cannot_be_read_replaces_a_known_status() {
+    let problem =
+        || SecretProblem::Unreadable(ObjectName::new("team", "auth0"), "the API server answered 500".to_owned());
+    let last = status(&proven(), &empty(), at(0));
+    for report in [
+        PolicyReport { credential: CredentialReport::Secret(problem()), ..proven() },
+        PolicyReport { callers: CallersReport::Secret(problem()), ..proven() },
+        PolicyReport { log_stream: LogStreamReport::Secret(problem()), ..proven() },
+    ] {
+        let next = status(&report, &last, at(60));
+        assert!(is_outdated(&report, &next, &last));
+        let events = condition_events(&next, &last);
+        assert_eq!(reasons(&report, &last), [(false, "SecretUnreadable".to_owned())]);
+        assert!(events[0].note.contains("the API server answered 500"), "{events:?}");
+        assert_eq!(reasons(&proven(), &next), [(true, "Recovered".to_owned())]);
+        // What else changes is written as well.
+        let forced = PolicyReport { forced_audit: Some("by a test".to_owned()), ..report };
+        assert!(is_outdated(&forced, &status(&forced, &next, at(120)), &next));
     }
 }
 
