@@ -85,13 +85,31 @@ impl Store for Failover {
 
 fn versioned(register: Register) -> Versioned {
     let Register { at, revision, text } = register;
-    let record = match text.as_str() {
-        "" => Record::default(),
-        text => serde_json::from_str(text).unwrap_or_else(|error| {
+    let record = match &*text {
+        b"" => Record::default(),
+        text => serde_json::from_slice(text).unwrap_or_else(|error| {
             // It affects one user and ends with the user's next login. All other records stay shared.
             warn!(%error, "shared ledger: a record in Redis cannot be read; an empty one replaces it");
-            Record { revision, ..Record::default() }
+            Record::default()
         }),
     };
+    // Whatever the text says: the exchange compares the revision of the register.
+    let record = Record { revision, ..record };
     Versioned { record: Arc::new(record), now: StoreTime { at, clock: Clock::Shared, mark: 0 } }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn revision_is_that_of_the_register_whatever_its_text() {
+        for text in [&b""[..], b"of another version", b"\xff", br#"{"revision":5,"admissions":[],"revoked":[]}"#] {
+            let register = Register { at: Timestamp::UNIX_EPOCH, revision: 7, text: text.to_vec() };
+            let record = versioned(register).record;
+            assert_eq!((record.revision, record.is_empty()), (7, true), "{text:?}");
+        }
+    }
 }

@@ -27,12 +27,18 @@ use tracing::{info, warn};
 use address::CONNECT_TIMEOUT;
 pub use address::{AddressError, RedisAddress};
 
-/// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register has.
+/// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register has. A
+/// register whose revision no replica wrote, because it is no 64-bit number, counts as absent.
 const EXCHANGE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local stored = redis.call('HMGET', KEYS[1], 'revision', 'record')
+local revision, record = stored[1] or '0', stored[2] or ''
+if not string.match(revision, '^[1-9]%d*$') or #revision > 20
+    or (#revision == 20 and revision > '18446744073709551615') then
+  revision, record = '0', ''
+end
 local exchanged = 0
-if ARGV[1] == (stored[1] or '0') then
+if ARGV[1] == revision then
   exchanged = 1
   if ARGV[4] == '0' then
     redis.call('DEL', KEYS[1])
@@ -41,7 +47,7 @@ if ARGV[1] == (stored[1] or '0') then
     redis.call('PEXPIRE', KEYS[1], ARGV[4])
   end
 end
-return {exchanged, tonumber(time[1]), tonumber(time[2]), stored[1] or '0', stored[2] or ''}
+return {exchanged, tonumber(time[1]), tonumber(time[2]), revision, record}
 ";
 
 /// How long to wait before the next probe: often enough that an outage ends within a few seconds for the checks, seldom enough to
@@ -85,8 +91,8 @@ pub struct Register {
     pub at: Timestamp,
     /// The revision; 0 when the register is absent.
     pub revision: u64,
-    /// The text; empty when the register is absent.
-    pub text: String,
+    /// The text; empty when the register is absent. Nothing keeps others from writing bytes that are no text.
+    pub text: Vec<u8>,
 }
 
 /// Why an operation failed.
@@ -230,7 +236,7 @@ impl Server {
         let mut invocation = self.exchange.key(format!("session-checker:{{{}}}", self.hash(name)));
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         invocation.arg(&arguments[..]).arg(ttl_ms);
-        let (exchanged, seconds, micros, revision, text): (bool, i64, i32, u64, String) =
+        let (exchanged, seconds, micros, revision, text): (bool, i64, i32, u64, Vec<u8>) =
             self.run(connection, &invocation).await?;
         let at = Timestamp::new(seconds, micros * 1_000).map_err(|error| RedisFailure::Clock(error.to_string()))?;
         Ok((exchanged, Register { at, revision, text }))

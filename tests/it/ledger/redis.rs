@@ -178,12 +178,24 @@ async fn unreadable_record_affects_only_its_user() {
     let ledger = ledger(shared(&server, PATIENT).await);
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     let login = |sid| Case { policy: &policy, sid, client: "a" };
-    assert!(login("s1").check(&ledger, &Tenant::default()).await);
-    let keys = server.ask(&["KEYS", "*"]);
-    for key in keys.lines().filter(|key| !key.is_empty()) {
-        server.ask(&["HSET", key, "record", "of another version"]);
+    for damage in [
+        "redis.call('HSET', KEYS[1], 'record', 'of another version')",
+        "redis.call('HSET', KEYS[1], 'record', string.char(123, 255, 254))",
+        "redis.call('HDEL', KEYS[1], 'record')",
+        "redis.call('HDEL', KEYS[1], 'revision')",
+        "redis.call('HSET', KEYS[1], 'revision', 'five')",
+        "redis.call('HSET', KEYS[1], 'revision', '007')",
+        "redis.call('HSET', KEYS[1], 'revision', '18446744073709551616')",
+        "redis.call('HSET', KEYS[1], 'revision', string.char(255))",
+    ] {
+        server.ask(&["FLUSHALL"]);
+        assert!(login("s1").check(&ledger, &Tenant::default()).await);
+        let keys = server.ask(&["KEYS", "*"]);
+        for key in keys.lines().filter(|key| !key.is_empty()) {
+            server.ask(&["EVAL", &format!("return {damage}"), "1", key]);
+        }
+        assert!(login("s2").check(&ledger, &Tenant::default()).await, "the first is unknown: {damage}");
+        assert!(!login("s3").check(&ledger, &Tenant::default()).await, "the second is known: {damage}");
+        assert_eq!((ledger.stats().degraded, ledger.stats().fallbacks), (false, 0), "{damage}");
     }
-    assert!(login("s2").check(&ledger, &Tenant::default()).await, "the first is unknown");
-    assert!(!login("s3").check(&ledger, &Tenant::default()).await, "the second is known");
-    assert_eq!((ledger.stats().degraded, ledger.stats().fallbacks), (false, 0));
 }
