@@ -232,7 +232,7 @@ impl Checker {
             let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.now() };
             asked.limit_check.decide_with_offer(inputs)
         };
-        match self.ledger.read_for(&asked.key, &listed.sessions, listed.since, read).await {
+        match self.ledger.read_for(&asked.key, (&listed.sessions, listed.since), asked.call.deadline, read).await {
             // The login's own session has ended: its check says so.
             None => Choices::NotNeeded,
             Some((Decision::Ask { .. }, Some(offer))) => Choices::Offer(offer, listed),
@@ -289,7 +289,7 @@ impl Checker {
         codes: &BTreeSet<String>,
     ) -> (Chosen, usize) {
         let Ok(_slot) = asked.tenant.check_slots.try_acquire() else { return (Chosen::Unavailable, 0) };
-        let attempt = self.ledger.begin(asked.key.clone(), asked.terms()).await;
+        let attempt = self.ledger.begin(asked.key.clone(), asked.terms(), asked.call.deadline).await;
         if attempt.was_revoked() {
             return (Chosen::NotNeeded, 0);
         }
@@ -345,7 +345,7 @@ impl Checker {
 
     async fn list_devices(&self, asked: &AskedLogin<'_>) -> Result<ListedDevices, Choices> {
         let Ok(_slot) = asked.tenant.check_slots.try_acquire() else { return Err(Choices::Unavailable) };
-        let begun = self.ledger.begin(asked.key.clone(), asked.terms()).await;
+        let begun = self.ledger.begin(asked.key.clone(), asked.terms(), asked.call.deadline).await;
         if begun.was_revoked() {
             return Err(Choices::NotNeeded);
         }

@@ -9,6 +9,7 @@ use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::key::UserKey;
@@ -30,6 +31,12 @@ impl Failover {
         Self { redis, memory, fallbacks: AtomicU64::new(0) }
     }
 
+    /// The memory answers in place of Redis.
+    async fn fall_back(&self, user: &UserKey) -> Versioned {
+        self.fallbacks.fetch_add(u64::from(self.redis.is_some()), Ordering::Relaxed);
+        self.memory.read(user).await
+    }
+
     fn working(&self) -> Option<&Redis> {
         self.redis.as_ref().filter(|redis| !redis.is_degraded())
     }
@@ -42,8 +49,16 @@ impl Store for Failover {
         {
             return versioned(register);
         }
-        self.fallbacks.fetch_add(u64::from(self.redis.is_some()), Ordering::Relaxed);
-        self.memory.read(user).await
+        self.fall_back(user).await
+    }
+
+    async fn read_by(&self, user: &UserKey, deadline: Instant) -> Versioned {
+        if let Some(redis) = self.working()
+            && let Some(register) = redis.read_by(user.as_str(), deadline).await
+        {
+            return versioned(register);
+        }
+        self.fall_back(user).await
     }
 
     async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: &mut Record) -> Result<(), Versioned> {

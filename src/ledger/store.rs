@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::key::UserKey;
 use super::record::{MAX_LIST_AGE, Record};
@@ -57,6 +58,11 @@ pub struct Versioned {
 pub trait Store: Send + Sync + 'static {
     /// Reads a user's record.
     fn read(&self, user: &UserKey) -> impl Future<Output = Versioned> + Send;
+
+    /// The same by a deadline: a store that has not answered by then counts as one that failed.
+    fn read_by(&self, user: &UserKey, _deadline: Instant) -> impl Future<Output = Versioned> + Send {
+        self.read(user)
+    }
 
     /// Replaces the record that was read by `next` if the stored revision is still the `expected` one, atomically for all who
     /// share the store. An empty `next` may be dropped. `next` has no meaning afterwards; it is a reference so that the futures of a

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use address::CONNECT_TIMEOUT;
@@ -57,6 +57,9 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many probes in a row have to succeed. A server that answers half of all operations in time passes three probes of two
 /// operations or more once in 64 tries; one probe would let it alternate between working and degraded every few seconds.
 const RECOVERY_PROBES: u32 = 3;
+
+/// A read that ends by the deadline of its check before this says nothing of Redis: the same time as for a request to Auth0.
+const LITTLE_TIME: Duration = Duration::from_millis(100);
 
 /// The key of the hashes when none is configured. It is the same for every replica, whatever its URL: a key made from the URL
 /// would split the ledger when a password rotates or a host is spelled differently.
@@ -158,6 +161,21 @@ impl Redis {
     /// Reads a register. `None` when Redis fails, which is then degraded, or is degraded already.
     pub async fn read(&self, name: &str) -> Option<Register> {
         self.checked(async |connection| Box::pin(self.0.read(connection, name)).await).await
+    }
+
+    /// The same by a deadline. A read that had little time says nothing of Redis, and changes nothing for others.
+    pub async fn read_by(&self, name: &str, deadline: Instant) -> Option<Register> {
+        let connection = self.0.connection.load_full()?;
+        let time = deadline.saturating_duration_since(Instant::now());
+        let failure = match timeout_at(deadline, Box::pin(self.0.read(&connection, name))).await {
+            Ok(Ok(register)) => return Some(register),
+            Ok(Err(failure)) => failure,
+            Err(_) if time < LITTLE_TIME => return None,
+            // Without this, checks that are shorter than an operation may be would never find out that Redis hangs.
+            Err(_) => RedisFailure::Timeout,
+        };
+        self.0.degrade(&connection, &failure);
+        None
     }
 
     /// Replaces a register whose revision is still `expected`; a `ttl` of zero deletes it. `None` as for [`read`](Self::read).

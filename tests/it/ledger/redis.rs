@@ -142,6 +142,22 @@ async fn hanging_redis_costs_a_check_one_operation_timeout() {
 }
 
 #[tokio::test]
+async fn check_waits_for_a_hanging_redis_until_its_deadline() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ledger = ledger(shared(&server, Duration::from_secs(3_600)).await);
+    eventually("the shared ledger is there", async || !ledger.stats().degraded).await;
+    server.freeze();
+    let policy = policy(&json!({"limits": {"perClient": 1}}));
+    let case = Case { policy: &policy, sid: "s1", client: "a" };
+    assert!(!ledger.begin(case.key(user()), case.terms(), Instant::now()).await.was_revoked());
+    let stats = ledger.stats();
+    assert_eq!((stats.fallbacks, stats.degraded), (1, false), "a check without time says nothing of Redis");
+    assert!(!ledger.begin(case.key(user()), case.terms(), Instant::now() + PATIENT).await.was_revoked());
+    let stats = ledger.stats();
+    assert_eq!((stats.fallbacks, stats.degraded), (2, true), "one that had time does");
+}
+
+#[tokio::test]
 async fn error_about_an_invalid_url_does_not_repeat_it() {
     for url in ["http://u:secret@h", "redis://u:secret@h:port", "nonsense-secret", "redis://u:s/ecret@h", ""] {
         let Err(error) = Redis::connect(RedisAddress::from_url(url), Some(b"key"), PATIENT).await else {
