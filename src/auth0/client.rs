@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{CallContext, Operation, Priority};
-use super::error::Error;
+use super::error::{Error, is_of_api};
 use super::grant::{AccessToken, Grant};
 use super::memory::Charge;
 use super::observer::Observer;
@@ -80,7 +80,8 @@ impl TenantClient {
         self.tokens.keep_fresh();
     }
 
-    /// Calls the Management API. When it does not accept the token, calls it once more with a new one.
+    /// Calls the Management API. When it does not accept the token, calls it once more with a new one. A 401 of something in
+    /// between says nothing of the token, and Auth0 bills each new one.
     pub(super) async fn call(
         &self,
         operation: Operation,
@@ -90,7 +91,7 @@ impl TenantClient {
     ) -> Result<Reply, Error> {
         let token = self.tokens.get(context.deadline).await?;
         let reply = self.call_with(&token, operation, priority, target, context).await?;
-        if reply.status != StatusCode::UNAUTHORIZED {
+        if reply.status != StatusCode::UNAUTHORIZED || !is_of_api(reply.status, &reply.body) {
             return Ok(reply);
         }
         self.tokens.discard(&token);

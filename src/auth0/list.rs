@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use hyper::StatusCode;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::call::{CallContext, Operation, Priority};
 use super::client::TenantClient;
@@ -218,7 +219,7 @@ impl TenantClient {
                     let agents = if with_user_agents { user_agents::read(&body) } else { UserAgents::new() };
                     (page, agents, is_kept.then_some(FirstPage { body, _charge: charge }))
                 };
-                let (page, user_agents, kept) = apart(bytes, user_id, read).await?;
+                let (page, user_agents, kept) = apart(bytes, user_id, context.deadline, read).await?;
                 Ok(Some(ReadPage { page: page?, user_agents, bytes, kept }))
             }
             // On a later page it is not the user who is unknown.
@@ -228,24 +229,28 @@ impl TenantClient {
     }
 }
 
-/// Does work on this many bytes of a user: apart from the tasks of checks where they are many.
+/// Does work on this many bytes of a user: apart from the tasks of checks where they are many, and then by the deadline.
 async fn apart<T: Send + 'static>(
     bytes: usize,
     user_id: &str,
+    deadline: Instant,
     work: impl FnOnce(&str) -> T + Send + 'static,
 ) -> Result<T, Error> {
     if bytes <= LARGE_PAGE_BYTES {
         return Ok(work(user_id));
     }
     let user_id = user_id.to_owned();
-    // The place goes with the work, which ends by itself when the check is given up. The semaphore is never closed.
-    let place = Arc::clone(&LARGE_PARSES).acquire_owned().await;
-    let work = move || {
-        let result = work(&user_id);
-        drop(place);
-        result
+    let worked = async {
+        // The place goes with the work, which ends by itself when the check is given up. The semaphore is never closed.
+        let place = Arc::clone(&LARGE_PARSES).acquire_owned().await;
+        let work = move || {
+            let result = work(&user_id);
+            drop(place);
+            result
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::ended())
     };
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::ended())
+    timeout_at(deadline, worked).await.unwrap_or_else(|_| Err(Error::timeout()))
 }
 
 /// The memory that the entries of a page take in a list.
@@ -264,20 +269,37 @@ fn memory_of(page: &Page) -> usize {
 #[cfg(test)]
 mod tests {
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
+
+    fn late() -> Instant {
+        Instant::now() + Duration::from_secs(3_600)
+    }
+
+    #[tokio::test]
+    async fn large_page_waits_for_its_place_until_the_deadline() {
+        let places = LARGE_PARSES.acquire_many(2).await.unwrap();
+        let result = apart(LARGE_PAGE_BYTES + 1, "u", Instant::now(), |_| ()).await;
+        assert_eq!(result.unwrap_err().failure, Failure::UpstreamTimeout);
+        drop(places);
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let result = apart(LARGE_PAGE_BYTES + 1, "u", Instant::now(), move |_| wait.recv().is_ok()).await;
+        assert_eq!(result.unwrap_err().failure, Failure::UpstreamTimeout, "and for its parse");
+        drop(release);
+    }
 
     #[tokio::test]
     async fn large_page_is_parsed_on_another_thread() {
         let here = thread::current().id();
-        let worker = |bytes| async move { apart(bytes, "u", |_| thread::current().id()).await.unwrap() };
+        let worker = |bytes| async move { apart(bytes, "u", late(), |_| thread::current().id()).await.unwrap() };
         assert_eq!(worker(LARGE_PAGE_BYTES).await, here, "a page of a person costs no other thread");
         assert_ne!(worker(LARGE_PAGE_BYTES + 1).await, here);
     }
 
     #[tokio::test]
     async fn panic_of_a_large_parse_is_an_error() {
-        let result = apart(LARGE_PAGE_BYTES + 1, "u", |_| -> u8 { panic!("the parser") }).await;
+        let result = apart(LARGE_PAGE_BYTES + 1, "u", late(), |_| -> u8 { panic!("the parser") }).await;
         assert_eq!(result.unwrap_err().failure, Failure::InternalError);
     }
 }

@@ -7,6 +7,8 @@
 //!                                     ledger                   one exchange                          one write
 //! ```
 //!
+//! A form that is not what the last list needs is answered from that list: without a request to Auth0.
+//!
 //! A choice is an eviction (decision §4, 5.10, 5.11) whose victims a person names. The policy is read again, and what is exceeded
 //! now bounds what may be revoked: a ticket that is used twice, also at two replicas, ends no more sessions than are too many. The
 //! entry that admits the login waits for it: the next login of the user to the application takes it over, whatever its session.
@@ -20,7 +22,7 @@ use tokio::time::Instant;
 
 use super::Checker;
 use super::failure_log::Task;
-use crate::auth0::{CallContext, Charge, EndReason, TenantClient, UserAgents};
+use crate::auth0::{CallContext, Charge, EndReason, ReadList, TenantClient, UserAgents};
 use crate::choose::{ChoiceOutcome, Chooser, Device, OpenTicket, Ticket, TicketUses};
 use crate::ledger::{
     Attempt, Eviction, SessionKey, StoreTime, Terms, TicketState, TicketUse, UserKey, listing_kept_for,
@@ -78,6 +80,8 @@ pub enum Choices {
     Impossible,
     /// The sessions could not be listed in time.
     Unavailable,
+    /// Too many lists were requested for the ticket.
+    WornOut,
 }
 
 /// What a choice led to.
@@ -96,6 +100,12 @@ pub enum Chosen {
     /// The choice could not be decided in time.
     Unavailable,
     /// The ticket was used too often.
+    WornOut,
+}
+
+/// Why there is no fresh list.
+enum NoList {
+    Failed,
     WornOut,
 }
 
@@ -218,12 +228,8 @@ impl Checker {
         };
         let listed = match self.asking.ticket_uses.list(&ticket.id()) {
             Some(listed) => listed,
-            None => match self.list_devices(&asked).await {
-                Ok(listed) => {
-                    let listed = Arc::new(listed);
-                    self.asking.ticket_uses.keep_list(&ticket.id(), Arc::clone(&listed));
-                    listed
-                }
+            None => match self.list_for_page(&asked, ticket).await {
+                Ok(listed) => listed,
                 Err(choices) => return choices,
             },
         };
@@ -232,7 +238,7 @@ impl Checker {
             let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.now() };
             asked.limit_check.decide_with_offer(inputs)
         };
-        match self.ledger.read_for(&asked.key, &listed.sessions, listed.since, read).await {
+        match self.ledger.read_for(&asked.key, (&listed.sessions, listed.since), asked.call.deadline, read).await {
             // The login's own session has ended: its check says so.
             None => Choices::NotNeeded,
             Some((Decision::Ask { .. }, Some(offer))) => Choices::Offer(offer, listed),
@@ -257,6 +263,9 @@ impl Checker {
             chooser.for_each(|it| it.metrics().outcome(&ticket.ticket.tenant, ChoiceOutcome::NotNeeded));
             return Chosen::NotNeeded;
         };
+        if self.is_unfit(&asked, ticket, codes).await {
+            return Chosen::Unfit;
+        }
         if !self.asking.ticket_uses.try_choice(&ticket.id()) {
             return Chosen::WornOut;
         }
@@ -264,7 +273,9 @@ impl Checker {
         if matches!(chosen, Chosen::Unfit | Chosen::Impossible | Chosen::Unavailable | Chosen::NotNeeded) {
             self.asking.ticket_uses.return_try(&ticket.id());
         }
-        self.asking.ticket_uses.drop_list(&ticket.id());
+        if chosen != Chosen::Unfit {
+            self.asking.ticket_uses.drop_list(&ticket.id());
+        }
         let (policy, tenant) = (&asked.policy.scope.name, asked.policy.scope.tenant.domain());
         let outcome = match chosen {
             Chosen::Ended => Some(ChoiceOutcome::Chosen),
@@ -281,6 +292,19 @@ impl Checker {
         chosen
     }
 
+    /// Whether the chosen sessions are not what the last list needs. False without a list that is young enough.
+    async fn is_unfit(&self, asked: &AskedLogin<'_>, ticket: &OpenTicket, codes: &BTreeSet<String>) -> bool {
+        let Some(listed) = self.asking.ticket_uses.list(&ticket.id()) else { return false };
+        let sessions = &listed.sessions;
+        let chosen = chosen_of(sessions, ticket, codes);
+        let read = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.now() };
+            asked.limit_check.decide_choice(inputs, &chosen)
+        };
+        let decision = self.ledger.read_for(&asked.key, (sessions, listed.since), asked.call.deadline, read).await;
+        matches!(decision, Some(Decision::Ask { .. }))
+    }
+
     /// Takes the steps of a choice. Returns how many sessions have ended.
     async fn carry_out(
         &self,
@@ -289,27 +313,25 @@ impl Checker {
         codes: &BTreeSet<String>,
     ) -> (Chosen, usize) {
         let Ok(_slot) = asked.tenant.check_slots.try_acquire() else { return (Chosen::Unavailable, 0) };
-        let attempt = self.ledger.begin(asked.key.clone(), asked.terms()).await;
+        let attempt = self.ledger.begin(asked.key.clone(), asked.terms(), asked.call.deadline).await;
         if attempt.was_revoked() {
             return (Chosen::NotNeeded, 0);
         }
         let (choice, life) = (ticket.choice_code(codes), life(ticket, self.now()));
         let mut attempt = attempt.with_ticket(TicketUse { id: ticket.id(), choice, life });
-        let sessions = match asked.client.list_sessions(asked.limit_check.user_id(), &asked.call).await {
-            Ok(sessions) => sessions,
-            Err(error) => {
-                self.log_failure(asked, Task::List, &error);
-                return (Chosen::Unavailable, 0);
-            }
+        let listed = match self.fresh_list(asked, ticket, attempt.since()).await {
+            Ok(listed) => listed,
+            Err(NoList::Failed) => return (Chosen::Unavailable, 0),
+            Err(NoList::WornOut) => return (Chosen::WornOut, 0),
         };
-        let chosen: Vec<String> =
-            sessions.ids().filter(|sid| codes.contains(&ticket.session_code(sid))).map(str::to_owned).collect();
+        let sessions = &listed.sessions;
+        let chosen = chosen_of(sessions, ticket, codes);
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
-            let inputs = LimitInputs { sessions: &sessions, admissions, revoked, origins, now: self.now() };
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.now() };
             asked.limit_check.decide_choice(inputs, &chosen)
         };
         let (since, deadline) = (attempt.since(), asked.call.deadline);
-        match attempt.admit(&sessions, since, deadline, decide).await {
+        match attempt.admit(sessions, since, deadline, decide).await {
             Ok(Decision::Evict { victims, .. }) => self.end(asked, attempt, victims).await,
             Ok(Decision::Within { .. } | Decision::UnknownUser { .. }) => {
                 attempt.finish(Eviction::default(), true, deadline).await;
@@ -343,24 +365,36 @@ impl Checker {
         }
     }
 
-    async fn list_devices(&self, asked: &AskedLogin<'_>) -> Result<ListedDevices, Choices> {
+    async fn list_for_page(&self, asked: &AskedLogin<'_>, ticket: &OpenTicket) -> Result<Arc<ListedDevices>, Choices> {
         let Ok(_slot) = asked.tenant.check_slots.try_acquire() else { return Err(Choices::Unavailable) };
-        let begun = self.ledger.begin(asked.key.clone(), asked.terms()).await;
+        let begun = self.ledger.begin(asked.key.clone(), asked.terms(), asked.call.deadline).await;
         if begun.was_revoked() {
             return Err(Choices::NotNeeded);
         }
-        match asked.client.read_devices(asked.limit_check.user_id(), &asked.call).await {
-            Ok(read) => Ok(ListedDevices {
-                sessions: read.sessions,
-                user_agents: read.user_agents,
-                since: begun.since(),
-                _charge: read.charge,
-            }),
-            Err(error) => {
-                self.log_failure(asked, Task::List, &error);
-                Err(Choices::Unavailable)
-            }
+        self.fresh_list(asked, ticket, begun.since()).await.map_err(|reason| match reason {
+            NoList::Failed => Choices::Unavailable,
+            NoList::WornOut => Choices::WornOut,
+        })
+    }
+
+    /// Requests the user's sessions, and keeps the list for the next page or form of the ticket.
+    async fn fresh_list(
+        &self,
+        asked: &AskedLogin<'_>,
+        ticket: &OpenTicket,
+        since: StoreTime,
+    ) -> Result<Arc<ListedDevices>, NoList> {
+        if !self.asking.ticket_uses.request_list(&ticket.id()) {
+            return Err(NoList::WornOut);
         }
+        let read = asked.client.read_devices(asked.limit_check.user_id(), &asked.call).await.map_err(|error| {
+            self.log_failure(asked, Task::List, &error);
+            NoList::Failed
+        })?;
+        let ReadList { sessions, user_agents, charge, .. } = read;
+        let listed = Arc::new(ListedDevices { sessions, user_agents, since, _charge: charge });
+        self.asking.ticket_uses.keep_list(&ticket.id(), Arc::clone(&listed));
+        Ok(listed)
     }
 
     fn log_failure(&self, asked: &AskedLogin<'_>, task: Task, error: &crate::auth0::Error) {
@@ -373,6 +407,11 @@ impl Checker {
 
 /// The longest locale that a ticket carries: a tag with all its parts. A longer one is no language of the page.
 const MAX_LOCALE_BYTES: usize = 35;
+
+/// The listed sessions that the codes stand for.
+fn chosen_of(sessions: &SessionList, ticket: &OpenTicket, codes: &BTreeSet<String>) -> Vec<String> {
+    sessions.ids().filter(|sid| codes.contains(&ticket.session_code(sid))).map(str::to_owned).collect()
+}
 
 /// How long the ticket is still valid.
 fn life(ticket: &OpenTicket, now: Timestamp) -> Duration {

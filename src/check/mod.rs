@@ -402,7 +402,7 @@ impl<'a> Walk<'a> {
                 false => (policy.admission_window, kept_for),
             };
             let terms = Terms { window, longest_check: tenant.longest_check, listing_kept_for, enforced };
-            let begun = checker.ledger.begin(key.clone(), terms).await;
+            let begun = checker.ledger.begin(key.clone(), terms, self.arrived + policy.timeout).await;
             if begun.was_revoked() {
                 return Err(Verdict::SessionRevoked);
             }

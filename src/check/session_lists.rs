@@ -387,7 +387,7 @@ mod tests {
         let (window, longest_check, listing_kept_for) = Default::default();
         let terms = Terms { window, longest_check, listing_kept_for, enforced: true };
         let key = SessionKey::new(UserKey::new("t", "u"), "s", "c");
-        let since = Arc::new(Ledger::new(Memory::new(1))).begin(key, terms).await.since();
+        let since = Arc::new(Ledger::new(Memory::new(1))).begin(key, terms, Instant::now()).await.since();
         let clients = Some(vec!["c".repeat(32); 2]);
         let session = |number| ListedSession {
             id: format!("{number:0>64}"),

@@ -13,6 +13,9 @@ use crate::ledger::{HashedTable, KeyHasher, shrink};
 const MAX_RENDERS: u8 = 10;
 /// How often a choice of a ticket is tried: the first, and two more after a failure.
 const MAX_TRIES: u8 = 3;
+/// How many lists are requested for a ticket: one for each page and each try. Forms with a wrong number, and lists that fail, cost
+/// neither, and must not cost lists without a bound.
+const MAX_LISTS_OF_TICKET: u8 = MAX_RENDERS + MAX_TRIES;
 /// How long a list is shown again, as long as the last list of a check.
 const LIST_AGE: Duration = Duration::from_secs(10);
 /// The tickets whose use is counted: 33 people a second who are asked. Each takes at most 200 bytes without its list.
@@ -34,6 +37,7 @@ struct Uses<L> {
     first_at: Instant,
     renders: u8,
     tries: u8,
+    lists: u8,
     list: Option<(Instant, Arc<L>)>,
 }
 
@@ -65,14 +69,22 @@ impl<L> TicketUses<L> {
         self.count(id, |uses| uses.tries = uses.tries.saturating_sub(1));
     }
 
-    /// The list that the page showed a moment ago.
+    /// Counts that a list is requested for a ticket. False when that was done too often.
+    pub fn request_list(&self, id: &str) -> bool {
+        self.count(id, |uses| {
+            uses.lists = uses.lists.saturating_add(1);
+            uses.lists <= MAX_LISTS_OF_TICKET
+        })
+    }
+
+    /// The list that was requested for the ticket a moment ago.
     pub fn list(&self, id: &str) -> Option<Arc<L>> {
         let uses = self.lock();
         let (at, list) = uses.get(&self.hasher.hash(&id))?.list.as_ref()?;
         (at.elapsed() < LIST_AGE).then(|| Arc::clone(list))
     }
 
-    /// Keeps the list for the next rendering.
+    /// Keeps the list for the next page or form.
     pub fn keep_list(&self, id: &str, list: Arc<L>) {
         let now = Instant::now();
         let mut uses = self.lock();
@@ -104,7 +116,7 @@ impl<L> TicketUses<L> {
     }
 
     fn count<T>(&self, id: &str, count: impl FnOnce(&mut Uses<L>) -> T) -> T {
-        let new = || Uses { first_at: Instant::now(), renders: 0, tries: 0, list: None };
+        let new = || Uses { first_at: Instant::now(), renders: 0, tries: 0, lists: 0, list: None };
         let mut uses = self.lock();
         let counted = count(uses.entry(self.hasher.hash(&id)).or_insert_with(new));
         while uses.len() > MAX_TICKETS {
@@ -130,6 +142,8 @@ mod tests {
         assert!(uses.try_choice("a"));
         uses.return_try("a");
         assert!((0..MAX_TRIES).all(|_| uses.try_choice("a")) && !uses.try_choice("a"));
+        let lists = MAX_RENDERS + MAX_TRIES;
+        assert!((0..lists).all(|_| uses.request_list("a")) && !uses.request_list("a") && uses.request_list("b"));
         tokio::time::advance(Duration::from_secs(TICKET_SECONDS.into())).await;
         assert_eq!(uses.sweep(), (0, 0));
     }

@@ -151,13 +151,15 @@ impl Coverage {
             self.shared.iter().for_each(|shared| shared.note_gap(now));
             return;
         }
-        let last = self.marks.note(self.marks.key(sid, client_id), now);
+        let key = self.marks.key(sid, client_id);
+        let is_due = self.marks.note(key, now, is_shared);
         let Some(shared) = &self.shared else { return };
         if !is_shared {
             shared.note_gap(now);
-        } else if last.is_some_and(|last| now.duration_since(last) < MARK_INTERVAL) {
-            // The mark that was written then serves: it may be as old as a login takes.
-        } else if !shared.enqueue(sid, client_id, now) {
+        } else if is_due && !shared.enqueue(sid, client_id, now) {
+            self.marks.not_shared(key);
+            // Checks in between were not shared either: this one seemed to be.
+            shared.note_gap(Timestamp::now());
             self.metrics.mark_lost();
         }
     }
@@ -386,9 +388,6 @@ impl Coverage {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// A check of a session and an application is shared again after this time.
-const MARK_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::key::UserKey;
@@ -30,6 +31,12 @@ impl Failover {
         Self { redis, memory, fallbacks: AtomicU64::new(0) }
     }
 
+    /// The memory answers in place of Redis.
+    async fn fall_back(&self, user: &UserKey) -> Versioned {
+        self.fallbacks.fetch_add(u64::from(self.redis.is_some()), Ordering::Relaxed);
+        self.memory.read(user).await
+    }
+
     fn working(&self) -> Option<&Redis> {
         self.redis.as_ref().filter(|redis| !redis.is_degraded())
     }
@@ -42,8 +49,16 @@ impl Store for Failover {
         {
             return versioned(register);
         }
-        self.fallbacks.fetch_add(u64::from(self.redis.is_some()), Ordering::Relaxed);
-        self.memory.read(user).await
+        self.fall_back(user).await
+    }
+
+    async fn read_by(&self, user: &UserKey, deadline: Instant) -> Versioned {
+        if let Some(redis) = self.working()
+            && let Some(register) = redis.read_by(user.as_str(), deadline).await
+        {
+            return versioned(register);
+        }
+        self.fall_back(user).await
     }
 
     async fn compare_exchange(&self, user: &UserKey, expected: &Versioned, next: &mut Record) -> Result<(), Versioned> {
@@ -85,13 +100,31 @@ impl Store for Failover {
 
 fn versioned(register: Register) -> Versioned {
     let Register { at, revision, text } = register;
-    let record = match text.as_str() {
-        "" => Record::default(),
-        text => serde_json::from_str(text).unwrap_or_else(|error| {
+    let record = match &*text {
+        b"" => Record::default(),
+        text => serde_json::from_slice(text).unwrap_or_else(|error| {
             // It affects one user and ends with the user's next login. All other records stay shared.
             warn!(%error, "shared ledger: a record in Redis cannot be read; an empty one replaces it");
-            Record { revision, ..Record::default() }
+            Record::default()
         }),
     };
+    // Whatever the text says: the exchange compares the revision of the register.
+    let record = Record { revision, ..record };
     Versioned { record: Arc::new(record), now: StoreTime { at, clock: Clock::Shared, mark: 0 } }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn revision_is_that_of_the_register_whatever_its_text() {
+        for text in [&b""[..], b"of another version", b"\xff", br#"{"revision":5,"admissions":[],"revoked":[]}"#] {
+            let register = Register { at: Timestamp::UNIX_EPOCH, revision: 7, text: text.to_vec() };
+            let record = versioned(register).record;
+            assert_eq!((record.revision, record.is_empty()), (7, true), "{text:?}");
+        }
+    }
 }

@@ -58,8 +58,9 @@
 //! # Times
 //!
 //! Every time in a record is the store's. The `now` of a decision is this process's wall clock, which is compared with Auth0's
-//! dates. The two meet in one place, where an admission counts as a use for `activeWithin`; there the difference of two clocks
-//! that are synchronized does not matter.
+//! dates. The two meet in three places, where the difference of two clocks that are synchronized does not matter: an admission
+//! counts as a use for `activeWithin`; a login is in progress for a minute after its admission; and a listing leaves out sessions
+//! whose `expires_at` passed a minute before its time.
 
 mod codec;
 mod detached;
@@ -211,9 +212,9 @@ impl<S: Store> Ledger<S> {
         }
     }
 
-    /// Begins an attempt, before the sessions are listed.
-    pub async fn begin(self: &Arc<Self>, key: SessionKey, terms: Terms) -> Attempt<S> {
-        let read = self.store.read(&key.user).await;
+    /// Begins an attempt, before the sessions are listed. Does not wait for the store after the deadline.
+    pub async fn begin(self: &Arc<Self>, key: SessionKey, terms: Terms, deadline: Instant) -> Attempt<S> {
+        let read = self.store.read_by(&key.user, deadline).await;
         let was_revoked = !read.record.is_empty() && {
             let sid = self.store.pseudonym(&key.sid);
             read.record.revoked_or_reserved(read.now.at).any(|revoked| revoked == sid)

@@ -5,11 +5,19 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::key::UserKey;
-use super::record::Record;
+use super::record::{MAX_LIST_AGE, Record};
+use super::times::earlier;
+use crate::policy::MAX_TIMEOUT;
+
+/// No list that a check decides by was requested earlier than this before: it was at most [`MAX_LIST_AGE`] old when the check got
+/// it, and the check decides before its deadline.
+const OLDEST_LIST: Duration = MAX_TIMEOUT.saturating_add(MAX_LIST_AGE);
 
 /// A time on the clock of a store, and which listing the user's record had then. Times of different clocks cannot be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +38,10 @@ pub(super) enum Clock {
 }
 
 impl StoreTime {
-    /// The same time on the clock that shows `now`. A time of another clock is before everything, so that every entry
-    /// counts: too strict for a moment, never too lax.
+    /// The time of a list on the clock that shows `now`. Where the time is another clock's, the earliest that a list in use can
+    /// have: entries that may have ended for it count, too strict for a moment and never too lax, and no others.
     pub(super) fn on_clock_of(self, now: Self) -> Timestamp {
-        if self.clock == now.clock { self.at } else { Timestamp::MIN }
+        if self.clock == now.clock { self.at } else { earlier(now.at, OLDEST_LIST) }
     }
 }
 
@@ -50,6 +58,11 @@ pub struct Versioned {
 pub trait Store: Send + Sync + 'static {
     /// Reads a user's record.
     fn read(&self, user: &UserKey) -> impl Future<Output = Versioned> + Send;
+
+    /// The same by a deadline: a store that has not answered by then counts as one that failed.
+    fn read_by(&self, user: &UserKey, _deadline: Instant) -> impl Future<Output = Versioned> + Send {
+        self.read(user)
+    }
 
     /// Replaces the record that was read by `next` if the stored revision is still the `expected` one, atomically for all who
     /// share the store. An empty `next` may be dropped. `next` has no meaning afterwards; it is a reference so that the futures of a
@@ -93,4 +106,36 @@ pub struct Stats {
     pub fallbacks: u64,
     /// Whether the memory answers in its place now.
     pub degraded: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::ledger::{Known, Record, SessionIds, Terms};
+
+    /// What counts for a list of the shared store, by a record of the memory in which a login was allowed and a session revoked so
+    /// many seconds ago.
+    fn counted_after_a_switch(seconds: i64) -> (usize, usize) {
+        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        let (window, longest_check) = (Duration::from_secs(10), Duration::from_secs(3));
+        let terms = Terms { window, longest_check, listing_kept_for: Duration::from_secs(3_600), enforced: true };
+        let mut record = Record::default();
+        record.admit("s1", "c", terms, at(0), at(0));
+        record.revoke("s2", at(0));
+        let now = StoreTime { at: at(seconds), clock: Clock::Local, mark: 0 };
+        // The clocks of two stores may differ by any time.
+        let since = StoreTime { at: at(0) - SignedDuration::from_hours(5), clock: Clock::Shared, mark: 0 };
+        let known = Known::of(&Versioned { record: Arc::new(record), now }, since, &SessionIds(Default::default()));
+        (known.admissions.len(), known.revoked.len())
+    }
+
+    #[test]
+    fn entry_that_ended_long_ago_does_not_count_after_a_switch() {
+        assert_eq!(counted_after_a_switch(1), (1, 1));
+        assert_eq!(counted_after_a_switch(29), (1, 1), "a list of 20 s ago may need it");
+        assert_eq!(counted_after_a_switch(31), (0, 1));
+        assert_eq!(counted_after_a_switch(81), (0, 0));
+    }
 }

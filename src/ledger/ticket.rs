@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::record::{Record, TicketState};
 use super::times::later;
@@ -35,15 +36,16 @@ impl<S: Store> Ledger<S> {
         self.edit(user, |read, next| next.open_ticket(id, browser, later(read.now.at, life))).await
     }
 
-    /// Reads what a decision about a list needs, and writes nothing. `None` when this service revoked the login's session.
+    /// Reads by the deadline what a decision about a list needs, and writes nothing. `None` when this service revoked the login's
+    /// session.
     pub async fn read_for<T>(
         &self,
         key: &SessionKey,
-        sessions: &SessionList,
-        since: StoreTime,
+        (sessions, since): (&SessionList, StoreTime),
+        deadline: Instant,
         decide: impl FnOnce(&[Admission], &HashSet<String>, &Origins) -> T,
     ) -> Option<T> {
-        let read = self.store.read(&key.user).await;
+        let read = self.store.read_by(&key.user, deadline).await;
         let ids = self.ids(&read.record, key, sessions);
         let Known { admissions, revoked, origins } = Known::of(&read, since, &ids);
         (!revoked.contains(&*key.sid)).then(|| decide(&admissions, &revoked, &origins))
@@ -60,8 +62,6 @@ impl<S: Store> Attempt<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
     use crate::ledger::{Eviction, Memory};
     use crate::policy::{Count, Decision, LimitScope, ListedSession};
@@ -102,7 +102,7 @@ mod tests {
     }
 
     async fn check(ledger: &std::sync::Arc<Ledger<Memory>>, sid: &str, sessions: &SessionList) -> bool {
-        let mut attempt = ledger.begin(SessionKey::new(user(), sid, "c"), terms()).await;
+        let mut attempt = ledger.begin(SessionKey::new(user(), sid, "c"), terms(), Instant::now()).await;
         let (since, deadline) = (attempt.since(), Instant::now() + Duration::from_secs(3));
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, _: &Origins| {
             one_each(sid, sessions, admissions, revoked)
@@ -115,7 +115,7 @@ mod tests {
 
     /// A choice that ends the session `old` for the login of `s1`.
     async fn choose(ledger: &std::sync::Arc<Ledger<Memory>>, sessions: &SessionList, succeeds: bool) {
-        let attempt = ledger.begin(SessionKey::new(user(), "s1", "c"), terms()).await;
+        let attempt = ledger.begin(SessionKey::new(user(), "s1", "c"), terms(), Instant::now()).await;
         let mut attempt = attempt.with_ticket(ticket("old"));
         let (since, deadline) = (attempt.since(), Instant::now() + Duration::from_secs(3));
         let evict = |_: &[Admission], _: &HashSet<String>, _: &Origins| Decision::Evict {

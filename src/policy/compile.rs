@@ -23,7 +23,7 @@ pub(crate) use self::structure::nearest;
 use self::structure::{Structure, UnknownFields};
 use super::limits::Limits;
 use super::messages::{LanguageMessages, is_language_tag};
-use super::model::{Enforcement, Override, Policy, PolicyScope, Selector};
+use super::model::{Enforcement, MAX_TIMEOUT, Override, Policy, PolicyScope, Selector};
 use super::name::ObjectName;
 use super::tenant::{MAX_DOMAIN_CHARS, Tenant, is_custom_domain};
 use super::time::parse_rfc3339;
@@ -318,7 +318,7 @@ fn build(manifest: &Manifest, spec: &SessionPolicySpec, errors: &mut Errors) -> 
         &spec.timeout,
         "timeout",
         ABOVE_ZERO,
-        Duration::from_secs(10),
+        MAX_TIMEOUT,
         "write a duration above zero and up to 10s, such as 3s or 1500ms",
     );
     let admission_window = errors.duration(

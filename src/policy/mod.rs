@@ -59,8 +59,8 @@ pub use limits::{Count, Decision, LimitScope, Limits};
 pub use login::{InvalidField, Login, LoginContext};
 pub use messages::LanguageMessages;
 pub use model::{
-    Actors, AllowDeny, AskTerms, EXPLAIN_SCOPE, Enforcement, Mode, Override, Policy, PolicyScope, Reentry, Selector,
-    Strategy,
+    Actors, AllowDeny, AskTerms, EXPLAIN_SCOPE, Enforcement, MAX_TIMEOUT, Mode, Override, Policy, PolicyScope, Reentry,
+    Selector, Strategy,
 };
 pub use name::ObjectName;
 pub use offer::{MAX_OFFERED, Offer, OfferedSession};

@@ -12,6 +12,9 @@ use super::messages::LanguageMessages;
 use super::name::ObjectName;
 use super::tenant::Tenant;
 
+/// The longest time limit of a check: Auth0 allows 20 seconds for all Actions of a login together.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The OAuth scope with which it is written why a session ends.
 pub const EXPLAIN_SCOPE: &str = "update:sessions";
 

@@ -21,18 +21,24 @@ use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use address::CONNECT_TIMEOUT;
 pub use address::{AddressError, RedisAddress};
 
-/// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register has.
+/// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register has. A
+/// register whose revision no replica wrote, because it is no 64-bit number, counts as absent.
 const EXCHANGE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local stored = redis.call('HMGET', KEYS[1], 'revision', 'record')
+local revision, record = stored[1] or '0', stored[2] or ''
+if not string.match(revision, '^[1-9]%d*$') or #revision > 20
+    or (#revision == 20 and revision > '18446744073709551615') then
+  revision, record = '0', ''
+end
 local exchanged = 0
-if ARGV[1] == (stored[1] or '0') then
+if ARGV[1] == revision then
   exchanged = 1
   if ARGV[4] == '0' then
     redis.call('DEL', KEYS[1])
@@ -41,7 +47,7 @@ if ARGV[1] == (stored[1] or '0') then
     redis.call('PEXPIRE', KEYS[1], ARGV[4])
   end
 end
-return {exchanged, tonumber(time[1]), tonumber(time[2]), stored[1] or '0', stored[2] or ''}
+return {exchanged, tonumber(time[1]), tonumber(time[2]), revision, record}
 ";
 
 /// How long to wait before the next probe: often enough that an outage ends within a few seconds for the checks, seldom enough to
@@ -51,6 +57,9 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many probes in a row have to succeed. A server that answers half of all operations in time passes three probes of two
 /// operations or more once in 64 tries; one probe would let it alternate between working and degraded every few seconds.
 const RECOVERY_PROBES: u32 = 3;
+
+/// A read that ends by the deadline of its check before this says nothing of Redis: the same time as for a request to Auth0.
+const LITTLE_TIME: Duration = Duration::from_millis(100);
 
 /// The key of the hashes when none is configured. It is the same for every replica, whatever its URL: a key made from the URL
 /// would split the ledger when a password rotates or a host is spelled differently.
@@ -85,8 +94,8 @@ pub struct Register {
     pub at: Timestamp,
     /// The revision; 0 when the register is absent.
     pub revision: u64,
-    /// The text; empty when the register is absent.
-    pub text: String,
+    /// The text; empty when the register is absent. Nothing keeps others from writing bytes that are no text.
+    pub text: Vec<u8>,
 }
 
 /// Why an operation failed.
@@ -152,6 +161,21 @@ impl Redis {
     /// Reads a register. `None` when Redis fails, which is then degraded, or is degraded already.
     pub async fn read(&self, name: &str) -> Option<Register> {
         self.checked(async |connection| Box::pin(self.0.read(connection, name)).await).await
+    }
+
+    /// The same by a deadline. A read that had little time says nothing of Redis, and changes nothing for others.
+    pub async fn read_by(&self, name: &str, deadline: Instant) -> Option<Register> {
+        let connection = self.0.connection.load_full()?;
+        let time = deadline.saturating_duration_since(Instant::now());
+        let failure = match timeout_at(deadline, Box::pin(self.0.read(&connection, name))).await {
+            Ok(Ok(register)) => return Some(register),
+            Ok(Err(failure)) => failure,
+            Err(_) if time < LITTLE_TIME => return None,
+            // Without this, checks that are shorter than an operation may be would never find out that Redis hangs.
+            Err(_) => RedisFailure::Timeout,
+        };
+        self.0.degrade(&connection, &failure);
+        None
     }
 
     /// Replaces a register whose revision is still `expected`; a `ttl` of zero deletes it. `None` as for [`read`](Self::read).
@@ -230,7 +254,7 @@ impl Server {
         let mut invocation = self.exchange.key(format!("session-checker:{{{}}}", self.hash(name)));
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         invocation.arg(&arguments[..]).arg(ttl_ms);
-        let (exchanged, seconds, micros, revision, text): (bool, i64, i32, u64, String) =
+        let (exchanged, seconds, micros, revision, text): (bool, i64, i32, u64, Vec<u8>) =
             self.run(connection, &invocation).await?;
         let at = Timestamp::new(seconds, micros * 1_000).map_err(|error| RedisFailure::Clock(error.to_string()))?;
         Ok((exchanged, Register { at, revision, text }))

@@ -253,6 +253,7 @@ impl<'a> Answer<'a> {
                 metrics.outcome(tenant, ChoiceOutcome::Failed);
                 self.message(StatusCode::SERVICE_UNAVAILABLE, Message::Unavailable, links)
             }
+            Choices::WornOut => self.reject(PageRejection::WornOut, links),
         }
     }
 

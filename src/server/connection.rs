@@ -187,7 +187,8 @@ impl ConnectionServer {
             async move {
                 let mut answer = answer.await;
                 if is_http1 && progress.answered(body_length) {
-                    // A request that came before this answer was not checked, and no client needs to send one.
+                    // A request that came before this answer was not checked, and no client needs to send one. After a chunked
+                    // body it may have.
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 // Strangers get no other success than that of a GET.

@@ -38,12 +38,13 @@ impl HeaderProgress {
         Arc::new(Self { in_header: AtomicBool::new(true), after_header: AtomicU64::new(0) })
     }
 
-    /// The request is answered, and the next bytes belong to a header. Returns whether some of them came already, and so
-    /// were not checked: more than a body of this length. The length of a chunked body is not known.
+    /// The request is answered, and the next bytes belong to a header. Returns whether some of them may have come already, and so
+    /// were not checked: more than a body of this length, or any after a header without one. Where a chunked body ends is not seen
+    /// here.
     pub(super) fn answered(&self, body_length: Option<u64>) -> bool {
         let after = self.after_header.swap(0, Ordering::Relaxed);
         self.in_header.store(true, Ordering::Relaxed);
-        body_length.is_some_and(|length| after > length)
+        body_length.is_none_or(|length| after > length)
     }
 }
 
@@ -151,6 +152,7 @@ mod tests {
         let (_, progress) = read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", 100);
         assert!(progress.answered(Some(0)));
         assert!(!progress.answered(Some(0)), "they count once");
+        assert!(progress.answered(None), "the end of a chunked body is not seen");
     }
 
     proptest! {

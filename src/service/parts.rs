@@ -109,11 +109,12 @@ pub(super) async fn log_hash_key(
     hmac::Key::new(hmac::HMAC_SHA256, shared.unwrap_or(own).as_bytes())
 }
 
-/// The key in the shared store, which is `own` when there is none. `None` when the store does not answer.
+/// The key in the shared store, which is `own` when there is none that can be read. `None` when the store does not answer.
 async fn shared_log_hash_key(store: &Redis, own: &str) -> Option<String> {
     let mut stored = store.read(LOG_HASH_KEY).await?;
     loop {
-        let text = if stored.text.is_empty() { own.to_owned() } else { stored.text };
+        let kept = String::from_utf8(stored.text).ok().filter(|text| !text.is_empty());
+        let text = kept.unwrap_or_else(|| own.to_owned());
         // Also when it is there: each start keeps it for another year.
         let revision = stored.revision.wrapping_add(1).max(1);
         match store.compare_exchange(LOG_HASH_KEY, stored.revision, revision, &text, LOG_HASH_KEY_TTL).await? {

@@ -290,15 +290,33 @@ async fn wrong_number_of_sessions_shows_the_page_again() {
     let tenant = scene().await;
     let service = service(&tenant, json!({ "limits": { "perClient": 2 } })).await;
     let (_, browser, page) = opened(&service).await;
+    let lists = tenant.count(Operation::List);
     for codes in [Vec::new(), page.codes(), vec!["unknown".to_owned()]] {
-        for _ in 0..2 {
+        for _ in 0..5 {
             let again = browser.choose(&service, &page, &codes).await;
             assert_eq!((again.status, again.codes()), (422, page.codes()), "{}", again.text);
             assert!(again.text.contains("Please choose one session."), "{}", again.text);
         }
     }
-    assert_eq!(tenant.count(Operation::Revoke), 0);
-    assert!(browser.choose(&service, &page, &page.codes()[1..]).await.goes_on());
+    assert_eq!((tenant.count(Operation::Revoke), tenant.count(Operation::List)), (0, lists), "it costs nothing");
+    assert!(browser.choose(&service, &page, &page.codes()[1..]).await.goes_on(), "and is no try");
+    assert_eq!(tenant.count(Operation::List) - lists, 1, "sessions end by a fresh list");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_a_ticket_are_bounded_when_they_fail() {
+    let tenant = scene().await;
+    let service = service(&tenant, json!({ "limits": { "perClient": 2 } })).await;
+    let (_, browser, page) = opened(&service).await;
+    tenant.fault(Operation::List, Fault::json(axum::http::StatusCode::FORBIDDEN, r#"{"statusCode":403}"#));
+    let lists = tenant.count(Operation::List);
+    // The page had one of the thirteen.
+    for _ in 0..12 {
+        assert_eq!(browser.choose(&service, &page, &page.codes()[..1]).await.status, 503);
+    }
+    assert_eq!(tenant.count(Operation::List) - lists, 12);
+    assert_eq!(browser.choose(&service, &page, &page.codes()[..1]).await.status, 429);
+    assert_eq!(tenant.count(Operation::List) - lists, 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]

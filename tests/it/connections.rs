@@ -402,3 +402,31 @@ async fn bare_line_feed_in_a_header_is_a_bad_request() {
     assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 3, "{answers}");
     assert!(!answers.contains("connection: close"), "{answers}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunked_check_is_answered_and_nothing_after_it_is_read() {
+    let tenant = tenant().await;
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+    let body = json!({ "user_id": "u", "client_id": APP, "sid": "s" }).to_string();
+    let (first, second) = body.split_at(10);
+    let head = format!(
+        "POST /check HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    let last = format!("{:x}\r\n{second}\r\n0\r\n\r\n", second.len());
+    let chunks = format!("a\r\n{first}\r\n{last}");
+    for after in ["", "GET /healthz HTTP/1.1\nHost: a\n\n", "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let mut stream = TcpStream::connect(service.address).await.unwrap();
+        let answer = exchange(&mut stream, format!("{head}{chunks}{after}").as_bytes()).await.1;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"block\":false"), "{after:?}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{after:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{after:?}: {answer}");
+    }
+    // A client that sends its chunks one after the other gets its answer.
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    for part in [&head, "a\r\n", first, "\r\n", &last] {
+        stream.write_all(part.as_bytes()).await.unwrap();
+    }
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"block\":false"), "{answer}");
+}

@@ -93,7 +93,7 @@ async fn list_that_was_requested_under_another_store_is_not_remembered() {
     {
         let ledger = connected();
         ledger.store.cut_off.store(cut_off_at_first, Ordering::Relaxed);
-        let mut attempt = ledger.begin(SessionKey::new(user(), &pair.0, pair.1), terms).await;
+        let mut attempt = ledger.begin(SessionKey::new(user(), &pair.0, pair.1), terms, Instant::now()).await;
         ledger.store.cut_off.store(cut_off_then, Ordering::Relaxed);
         let now = ledger.store.time.now();
         let clients = Some(vec![pair.1.to_owned()]);

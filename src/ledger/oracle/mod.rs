@@ -189,7 +189,7 @@ impl World {
             self.replicas[replica].note_answer(key, true, Instant::now()).await;
             return self.answered(replica, (sid, client), true);
         }
-        let attempt = self.replicas[replica].begin(key, self.terms(&self.policies[policy])).await;
+        let attempt = self.replicas[replica].begin(key, self.terms(&self.policies[policy]), Instant::now()).await;
         if attempt.was_revoked() {
             let key = attempt.key().clone();
             self.replicas[replica].note_answer(key, false, Instant::now()).await;
@@ -363,7 +363,7 @@ impl World {
             let ledger = Arc::clone(&self.replicas[replica]);
             let policy = policies.choose(&mut self.random).unwrap();
             let key = SessionKey::new(user(), &pair.0, pair.1);
-            let attempt = ledger.begin(key.clone(), self.terms(policy)).await;
+            let attempt = ledger.begin(key.clone(), self.terms(policy), Instant::now()).await;
             let login = login(&pair);
             let limit_check = policy.pre_checks(&login, now).unwrap();
             if attempt.was_revoked() {

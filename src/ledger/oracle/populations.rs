@@ -63,7 +63,8 @@ async fn play(population: &Population, recheck_after: Duration, random: &mut Std
             }
         }
         let pair = (format!("s{device}"), *client);
-        let mut attempt = replicas[replica].begin(SessionKey::new(super::user(), &pair.0, client), terms).await;
+        let mut attempt =
+            replicas[replica].begin(SessionKey::new(super::user(), &pair.0, client), terms, Instant::now()).await;
         let login = login(&pair);
         let check = policy.pre_checks(&login, now).unwrap();
         if attempt.recall(&check, recheck_after).is_err() {

@@ -406,7 +406,7 @@ async fn login_shown_by_a_list_that_is_not_stored_is_an_admission() {
         let (window, longest_check) = (Duration::ZERO, Duration::from_secs(3));
         let terms = Terms { window, longest_check, listing_kept_for: kept_for, enforced: true };
         let key = SessionKey::new(UserKey::new("t", "u"), sid, "a");
-        let mut attempt = ledger.begin(key.clone(), terms).await;
+        let mut attempt = ledger.begin(key.clone(), terms, Instant::now()).await;
         let sessions = list(&[session("old", 100, clients), younger.clone()]);
         let decide = |admissions: &[_], revoked: &HashSet<String>, origins: &Origins| {
             let now = Timestamp::now();
@@ -415,7 +415,7 @@ async fn login_shown_by_a_list_that_is_not_stored_is_an_admission() {
         let (since, deadline) = (attempt.since(), Instant::now() + longest_check);
         assert!(matches!(attempt.admit(&sessions, since, deadline, decide).await, Ok(Decision::Within { .. })));
         attempt.finish(Default::default(), true, deadline).await;
-        let again = ledger.begin(key, terms).await;
+        let again = ledger.begin(key, terms, Instant::now()).await;
         let record = &again.record;
         let now = record.listing.as_ref().unwrap().contents().since.as_second() - at(0).as_second();
         assert_eq!(record.allows_at(&one, "s1", "a", now, true), allowed);
@@ -442,7 +442,7 @@ async fn renewing_users_need_as_many_lists_as_documented() {
         while began.elapsed() < Duration::from_secs(2 * 3_600) {
             for user in 0..USERS {
                 let key = SessionKey::new(UserKey::new("t", &user.to_string()), "s", "a");
-                let mut attempt = ledger.begin(key, terms).await;
+                let mut attempt = ledger.begin(key, terms, Instant::now()).await;
                 if attempt.recall(&check, recheck).is_err() {
                     lists += 100;
                     let decide = |admissions: &[_], revoked: &HashSet<String>, origins: &Origins| {

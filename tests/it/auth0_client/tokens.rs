@@ -86,6 +86,26 @@ async fn token_that_the_api_rejects_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn status_401_of_something_in_between_costs_no_token() {
+    for body in ["<html>Unauthorized</html>", "", "{}", r#"{"message":"Unauthorized"}"#, r#"{"statusCode":403}"#] {
+        let (server, client) = pair().await;
+        server.api((0..6).map(|_| http(401, &[], body)));
+        for _ in 0..5 {
+            assert_eq!(failure(list(&client).await), Failure::UpstreamError, "{body}");
+        }
+        let revoked = client.revoke_session("s1d-of-a-session", &late().into()).await;
+        assert_eq!(failure(revoked), Failure::UpstreamError, "{body}");
+        assert_eq!((server.tokens_asked().len(), server.calls().len()), (1, 6), "{body}");
+        assert!(list(&client).await.is_ok(), "the token is kept");
+    }
+    let (server, client) = pair().await;
+    server.api([status(401), http(401, &[], "<html>Unauthorized</html>")]);
+    assert_eq!(failure(list(&client).await), Failure::UpstreamError);
+    assert!(list(&client).await.is_ok(), "the second token was not rejected");
+    assert_eq!(server.tokens_asked().len(), 2);
+}
+
+#[tokio::test]
 async fn concurrent_calls_replace_a_dead_token_once_and_succeed() {
     let (server, client) = pair().await;
     client.verify(late()).await.unwrap();

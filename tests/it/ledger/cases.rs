@@ -146,7 +146,7 @@ async fn auditing_policy_records_every_login_and_reserves_nothing() {
     let list = with(&["s1"]).list();
     let login = login(&policy, "s2");
     let terms = Terms { enforced: false, ..login.terms() };
-    let mut attempt = ledger.begin(login.key(user()), terms).await;
+    let mut attempt = ledger.begin(login.key(user()), terms, soon()).await;
     let since = attempt.since();
     let evict = |_: &[_], _: &_, _: &_| Decision::Evict {
         count: Count { limit_scope: LimitScope::Client, limit: 1, active: 1, at_least: false },

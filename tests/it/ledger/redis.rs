@@ -142,6 +142,22 @@ async fn hanging_redis_costs_a_check_one_operation_timeout() {
 }
 
 #[tokio::test]
+async fn check_waits_for_a_hanging_redis_until_its_deadline() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ledger = ledger(shared(&server, Duration::from_secs(3_600)).await);
+    eventually("the shared ledger is there", async || !ledger.stats().degraded).await;
+    server.freeze();
+    let policy = policy(&json!({"limits": {"perClient": 1}}));
+    let case = Case { policy: &policy, sid: "s1", client: "a" };
+    assert!(!ledger.begin(case.key(user()), case.terms(), Instant::now()).await.was_revoked());
+    let stats = ledger.stats();
+    assert_eq!((stats.fallbacks, stats.degraded), (1, false), "a check without time says nothing of Redis");
+    assert!(!ledger.begin(case.key(user()), case.terms(), Instant::now() + PATIENT).await.was_revoked());
+    let stats = ledger.stats();
+    assert_eq!((stats.fallbacks, stats.degraded), (2, true), "one that had time does");
+}
+
+#[tokio::test]
 async fn error_about_an_invalid_url_does_not_repeat_it() {
     for url in ["http://u:secret@h", "redis://u:secret@h:port", "nonsense-secret", "redis://u:s/ecret@h", ""] {
         let Err(error) = Redis::connect(RedisAddress::from_url(url), Some(b"key"), PATIENT).await else {
@@ -178,12 +194,24 @@ async fn unreadable_record_affects_only_its_user() {
     let ledger = ledger(shared(&server, PATIENT).await);
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     let login = |sid| Case { policy: &policy, sid, client: "a" };
-    assert!(login("s1").check(&ledger, &Tenant::default()).await);
-    let keys = server.ask(&["KEYS", "*"]);
-    for key in keys.lines().filter(|key| !key.is_empty()) {
-        server.ask(&["HSET", key, "record", "of another version"]);
+    for damage in [
+        "redis.call('HSET', KEYS[1], 'record', 'of another version')",
+        "redis.call('HSET', KEYS[1], 'record', string.char(123, 255, 254))",
+        "redis.call('HDEL', KEYS[1], 'record')",
+        "redis.call('HDEL', KEYS[1], 'revision')",
+        "redis.call('HSET', KEYS[1], 'revision', 'five')",
+        "redis.call('HSET', KEYS[1], 'revision', '007')",
+        "redis.call('HSET', KEYS[1], 'revision', '18446744073709551616')",
+        "redis.call('HSET', KEYS[1], 'revision', string.char(255))",
+    ] {
+        server.ask(&["FLUSHALL"]);
+        assert!(login("s1").check(&ledger, &Tenant::default()).await);
+        let keys = server.ask(&["KEYS", "*"]);
+        for key in keys.lines().filter(|key| !key.is_empty()) {
+            server.ask(&["EVAL", &format!("return {damage}"), "1", key]);
+        }
+        assert!(login("s2").check(&ledger, &Tenant::default()).await, "the first is unknown: {damage}");
+        assert!(!login("s3").check(&ledger, &Tenant::default()).await, "the second is known: {damage}");
+        assert_eq!((ledger.stats().degraded, ledger.stats().fallbacks), (false, 0), "{damage}");
     }
-    assert!(login("s2").check(&ledger, &Tenant::default()).await, "the first is unknown");
-    assert!(!login("s3").check(&ledger, &Tenant::default()).await, "the second is known");
-    assert_eq!((ledger.stats().degraded, ledger.stats().fallbacks), (false, 0));
 }

@@ -167,7 +167,7 @@ impl Case<'_> {
     }
 
     pub async fn begin_as<S: Store>(&self, user: UserKey, ledger: &Arc<Ledger<S>>) -> Attempt<S> {
-        ledger.begin(self.key(user), self.terms()).await
+        ledger.begin(self.key(user), self.terms(), soon() + Duration::from_secs(60)).await
     }
 
     pub async fn admit<S: Store>(
