@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 use session_checker::auth0::Operation;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
@@ -179,6 +180,9 @@ impl Drop for Opened {
     }
 }
 
+/// The least size of a segment that every network carries, in bytes.
+const SMALL_SEGMENT: u32 = 536;
+
 static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(Certificates::new);
 
 /// The CA of the tenants, in PEM.
@@ -220,7 +224,12 @@ impl Tenant {
             return (tenant, url);
         }
         tenant.is_due.store(operation == Operation::Token, Ordering::Relaxed);
-        let listener = bound(address).listen(16).unwrap();
+        let socket = bound(address);
+        if matches!(tenant.act, Act::Raw(_, _, End::Flood(_))) {
+            // With small segments the client has a small buffer for what it sends, which is full after fewer frames.
+            SockRef::from(&socket).set_tcp_mss(SMALL_SEGMENT).unwrap();
+        }
+        let listener = socket.listen(16).unwrap();
         tasks.spawn(Arc::clone(&tenant).listen(listener));
         (tenant, url)
     }
