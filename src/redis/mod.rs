@@ -13,6 +13,7 @@ mod address;
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -58,9 +59,6 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// operations or more once in 64 tries; one probe would let it alternate between working and degraded every few seconds.
 const RECOVERY_PROBES: u32 = 3;
 
-/// A read that ends by the deadline of its check before this says nothing of Redis: the same time as for a request to Auth0.
-const LITTLE_TIME: Duration = Duration::from_millis(100);
-
 /// The key of the hashes when none is configured. It is the same for every replica, whatever its URL: a key made from the URL
 /// would split the ledger when a password rotates or a host is spelled differently.
 const DEFAULT_HASH_KEY: &[u8] = b"session-checker shared ledger";
@@ -79,6 +77,8 @@ struct Server {
     exchange: Script,
     key: hmac::Key,
     operation_timeout: Duration,
+    /// Whether a read apart from all checks is under way.
+    is_examined: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -129,6 +129,7 @@ impl Redis {
             exchange: Script::new(EXCHANGE_SCRIPT),
             key: hmac::Key::new(hmac::HMAC_SHA256, key.unwrap_or(DEFAULT_HASH_KEY)),
             operation_timeout,
+            is_examined: AtomicBool::new(false),
         });
         match server.probe(None).await {
             Ok(connection) => server.connection.store(Some(Arc::new(connection))),
@@ -163,18 +164,14 @@ impl Redis {
         self.checked(async |connection| Box::pin(self.0.read(connection, name)).await).await
     }
 
-    /// The same by a deadline. A read that had little time says nothing of Redis, and changes nothing for others.
+    /// The same by a deadline. A read that the deadline ends says nothing of Redis, which may be slow for this check alone.
     pub async fn read_by(&self, name: &str, deadline: Instant) -> Option<Register> {
         let connection = self.0.connection.load_full()?;
-        let time = deadline.saturating_duration_since(Instant::now());
-        let failure = match timeout_at(deadline, Box::pin(self.0.read(&connection, name))).await {
+        match timeout_at(deadline, Box::pin(self.0.read(&connection, name))).await {
             Ok(Ok(register)) => return Some(register),
-            Ok(Err(failure)) => failure,
-            Err(_) if time < LITTLE_TIME => return None,
-            // Without this, checks that are shorter than an operation may be would never find out that Redis hangs.
-            Err(_) => RedisFailure::Timeout,
-        };
-        self.0.degrade(&connection, &failure);
+            Ok(Err(failure)) => self.0.degrade(&connection, &failure),
+            Err(_) => self.0.examine(connection),
+        }
         None
     }
 
@@ -305,6 +302,22 @@ impl Server {
             let _ = self.compare_exchange(&connection, PROBE_REGISTER, revision, 0, "", Duration::ZERO).await?;
         }
         Ok(connection)
+    }
+
+    /// Reads with the time of an operation, apart from all checks and one at a time. Checks that are shorter than an operation may
+    /// be would never find out that Redis hangs.
+    fn examine(self: &Arc<Self>, connection: Arc<RedisConnection>) {
+        if self.is_examined.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let read = server.read(&connection, PROBE_REGISTER).await;
+            server.is_examined.store(false, Ordering::Relaxed);
+            if let Err(failure) = read {
+                server.degrade(&connection, &failure);
+            }
+        });
     }
 
     /// Drops a connection on which an operation failed. One that was replaced in between says nothing of the new one.

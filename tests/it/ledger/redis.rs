@@ -144,17 +144,23 @@ async fn hanging_redis_costs_a_check_one_operation_timeout() {
 #[tokio::test]
 async fn check_waits_for_a_hanging_redis_until_its_deadline() {
     let Some(server) = RedisServer::start().await else { return };
-    let ledger = ledger(shared(&server, Duration::from_secs(3_600)).await);
+    let ledger = ledger(shared(&server, PATIENT).await);
     eventually("the shared ledger is there", async || !ledger.stats().degraded).await;
-    server.freeze();
     let policy = policy(&json!({"limits": {"perClient": 1}}));
     let case = Case { policy: &policy, sid: "s1", client: "a" };
-    assert!(!ledger.begin(case.key(user()), case.terms(), Instant::now()).await.was_revoked());
-    let stats = ledger.stats();
-    assert_eq!((stats.fallbacks, stats.degraded), (1, false), "a check without time says nothing of Redis");
-    assert!(!ledger.begin(case.key(user()), case.terms(), Instant::now() + PATIENT).await.was_revoked());
-    let stats = ledger.stats();
-    assert_eq!((stats.fallbacks, stats.degraded), (2, true), "one that had time does");
+    let begun = async |deadline| {
+        assert!(!ledger.begin(case.key(user()), case.terms(), deadline).await.was_revoked());
+        ledger.stats()
+    };
+    server.freeze();
+    let stats = begun(Instant::now()).await;
+    assert_eq!((stats.fallbacks, stats.degraded), (1, false), "the deadline of one check says nothing of Redis");
+    server.signal("-CONT");
+    let stats = begun(Instant::now() + 2 * PATIENT).await;
+    assert_eq!((stats.fallbacks, stats.degraded), (1, false), "Redis answers again");
+    server.freeze();
+    assert_eq!(begun(Instant::now()).await.fallbacks, 2);
+    eventually("a read that has the time of an operation finds out", async || ledger.stats().degraded).await;
 }
 
 #[tokio::test]
