@@ -7,7 +7,7 @@
 //!                                     ledger                   one exchange                          one write
 //! ```
 //!
-//! A form that is not what the last list needs is answered from that list: without a request to Auth0.
+//! A form that does not fit is answered from the list of the form before, if it is young enough: without a request to Auth0.
 //!
 //! A choice is an eviction (decision §4, 5.10, 5.11) whose victims a person names. The policy is read again, and what is exceeded
 //! now bounds what may be revoked: a ticket that is used twice, also at two replicas, ends no more sessions than are too many. The
@@ -66,6 +66,8 @@ pub struct ListedDevices {
     sessions: SessionList,
     user_agents: UserAgents,
     since: StoreTime,
+    /// Whether it was requested for a form. What a page shows may have ended before the person sent the form.
+    is_of_form: bool,
     /// Counts the memory of the list while it is kept.
     _charge: Charge,
 }
@@ -292,9 +294,10 @@ impl Checker {
         chosen
     }
 
-    /// Whether the chosen sessions are not what the last list needs. False without a list that is young enough.
+    /// Whether the chosen sessions are not what the list of the form before needs. False without one that is young enough.
     async fn is_unfit(&self, asked: &AskedLogin<'_>, ticket: &OpenTicket, codes: &BTreeSet<String>) -> bool {
-        let Some(listed) = self.asking.ticket_uses.list(&ticket.id()) else { return false };
+        let listed = self.asking.ticket_uses.list(&ticket.id());
+        let Some(listed) = listed.filter(|listed| listed.is_of_form) else { return false };
         let sessions = &listed.sessions;
         let chosen = chosen_of(sessions, ticket, codes);
         let read = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
@@ -319,7 +322,7 @@ impl Checker {
         }
         let (choice, life) = (ticket.choice_code(codes), life(ticket, self.now()));
         let mut attempt = attempt.with_ticket(TicketUse { id: ticket.id(), choice, life });
-        let listed = match self.fresh_list(asked, ticket, attempt.since()).await {
+        let listed = match self.fresh_list(asked, ticket, attempt.since(), true).await {
             Ok(listed) => listed,
             Err(NoList::Failed) => return (Chosen::Unavailable, 0),
             Err(NoList::WornOut) => return (Chosen::WornOut, 0),
@@ -371,7 +374,7 @@ impl Checker {
         if begun.was_revoked() {
             return Err(Choices::NotNeeded);
         }
-        self.fresh_list(asked, ticket, begun.since()).await.map_err(|reason| match reason {
+        self.fresh_list(asked, ticket, begun.since(), false).await.map_err(|reason| match reason {
             NoList::Failed => Choices::Unavailable,
             NoList::WornOut => Choices::WornOut,
         })
@@ -383,6 +386,7 @@ impl Checker {
         asked: &AskedLogin<'_>,
         ticket: &OpenTicket,
         since: StoreTime,
+        is_of_form: bool,
     ) -> Result<Arc<ListedDevices>, NoList> {
         if !self.asking.ticket_uses.request_list(&ticket.id()) {
             return Err(NoList::WornOut);
@@ -392,7 +396,7 @@ impl Checker {
             NoList::Failed
         })?;
         let ReadList { sessions, user_agents, charge, .. } = read;
-        let listed = Arc::new(ListedDevices { sessions, user_agents, since, _charge: charge });
+        let listed = Arc::new(ListedDevices { sessions, user_agents, since, is_of_form, _charge: charge });
         self.asking.ticket_uses.keep_list(&ticket.id(), Arc::clone(&listed));
         Ok(listed)
     }

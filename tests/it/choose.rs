@@ -298,9 +298,22 @@ async fn wrong_number_of_sessions_shows_the_page_again() {
             assert!(again.text.contains("Please choose one session."), "{}", again.text);
         }
     }
-    assert_eq!((tenant.count(Operation::Revoke), tenant.count(Operation::List)), (0, lists), "it costs nothing");
-    assert!(browser.choose(&service, &page, &page.codes()[1..]).await.goes_on(), "and is no try");
-    assert_eq!(tenant.count(Operation::List) - lists, 1, "sessions end by a fresh list");
+    assert_eq!(tenant.count(Operation::Revoke), 0);
+    assert_eq!(tenant.count(Operation::List) - lists, 1, "the others are answered from the list of the first");
+    assert!(browser.choose(&service, &page, &page.codes()[1..]).await.goes_on(), "and none is a try");
+    assert_eq!(tenant.count(Operation::List) - lists, 2, "sessions end by a fresh list");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn form_fits_what_is_exceeded_when_it_is_sent() {
+    let tenant = scene().await;
+    let service = service(&tenant, json!({ "limits": { "perClient": 1 } })).await;
+    let (_, browser, page) = opened(&service).await;
+    assert!(page.text.contains("end 2 of your other sessions"), "{}", page.text);
+    // The person logs out on another device, and then has to end one session alone: the later, which is shown first.
+    assert!(tenant.end_session("session-1"));
+    assert!(browser.choose(&service, &page, &page.codes()[..1]).await.goes_on());
+    assert_eq!(sids(&tenant), ["me"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
