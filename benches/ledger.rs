@@ -42,8 +42,10 @@ impl Logins {
         let user = self.users[self.turn % self.users.len()].clone();
         let (window, longest_check) = (Duration::from_secs(10), Duration::from_secs(3));
         let terms = Terms { window, longest_check, listing_kept_for: Duration::from_secs(3_600), enforced: true };
-        let mut attempt = ledger.begin(SessionKey::new(user, &self.turn.to_string(), "application"), terms).await;
-        let (since, deadline) = (attempt.since(), Instant::now() + Duration::from_secs(60));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let session = SessionKey::new(user, &self.turn.to_string(), "application");
+        let mut attempt = ledger.begin(session, terms, deadline).await;
+        let since = attempt.since();
         let decision = attempt.admit(&SessionList::default(), since, deadline, within).await;
         black_box(decision).expect("nobody else writes");
         // Withdrawing is the simplest end of a login. It keeps records as short as they are in production.

@@ -57,6 +57,12 @@ impl Readiness {
         self.0.borrow().is_serving()
     }
 
+    /// Waits until every start condition is met.
+    pub async fn complete(&self) {
+        // It cannot fail: the sender lives as long as `self`.
+        let _ = self.0.subscribe().wait_for(|state| state.pending.is_empty()).await;
+    }
+
     /// Waits until checks are answered.
     pub async fn serving(&self) {
         // It cannot fail: the sender lives as long as `self`.
@@ -104,6 +110,15 @@ impl Latch {
         });
     }
 
+    /// Lets checks be answered before the condition is met: from now on only load balancers wait for it.
+    pub fn stop_blocking_checks(&self) {
+        self.readiness.0.send_modify(|state| {
+            if let Some(pending) = state.pending.get_mut(&self.name) {
+                pending.blocks_checks = false;
+            }
+        });
+    }
+
     /// Meets the condition.
     pub fn release(self) {
         self.readiness.0.send_modify(|state| _ = state.pending.remove(&self.name));
@@ -140,6 +155,22 @@ mod tests {
         assert_eq!(readiness.pending(), ["policies"], "connections come after it");
         policies.release();
         latch.release();
+        assert!(readiness.is_ready());
+    }
+
+    #[tokio::test]
+    async fn condition_may_stop_to_block_checks() {
+        let readiness = Readiness::default();
+        let (secret, other) = (readiness.wait_for("secret a/b"), readiness.wait_for("secret a/c"));
+        secret.explain("not answered");
+        secret.stop_blocking_checks();
+        assert!(!readiness.is_serving());
+        other.stop_blocking_checks();
+        readiness.serving().await;
+        assert_eq!((readiness.is_serving(), readiness.is_ready()), (true, false));
+        assert_eq!(readiness.pending(), ["secret a/b: not answered", "secret a/c"]);
+        other.release();
+        tokio::join!(readiness.complete(), async { secret.release() });
         assert!(readiness.is_ready());
     }
 }

@@ -17,7 +17,7 @@ use super::grace::SecretDeletions;
 use super::metrics::ControllerMetrics;
 use super::objects::{ObservedPolicies, ObservedPolicy};
 use super::secret_clients::SecretClients;
-use super::startup::StartupLatches;
+use super::startup::{SecretAnswer, StartupLatches};
 use super::watch::{self, WatchError, WatchEvent};
 use super::watch_failures::{Watch, WatchId};
 use crate::crd::DEFAULT_CLASS;
@@ -26,7 +26,7 @@ use crate::readiness::Readiness;
 use crate::snapshot::{AuditSwitch, ObservedState, Publisher};
 
 /// How long a Secret that was never read may fail before the policies that name it say so. With the longest pause between two
-/// tries of a watch it is less than the time for which readiness waits for it.
+/// tries of a watch it is less than the time for which checks wait for it.
 const UNREADABLE_AFTER: Duration = Duration::from_secs(15);
 
 /// An event of one of the watches: of policies, with the position of the watched namespace, or of a Secret.
@@ -134,7 +134,7 @@ impl Reconciler {
         let started = Instant::now();
         let generation = self.publisher.current().load().generation;
         let mut index_changes = Vec::new();
-        let mut known_secrets = Vec::new();
+        let mut secret_answers = Vec::new();
         let mut listed_positions = Vec::new();
         let mut known_switches = Vec::new();
         for event in batch {
@@ -152,9 +152,8 @@ impl Reconciler {
                     self.on_audit_switches(namespace, event, &mut index_changes);
                 }
                 ClusterEvent::Secret(name, event) => {
-                    match &event {
-                        // A Secret that does not exist or may not be read is known to be so: readiness does not wait.
-                        Ok(_) | Err(WatchError::Forbidden(_)) => known_secrets.push(name.clone()),
+                    match SecretAnswer::of(&event) {
+                        Ok(answer) => secret_answers.push((name.clone(), answer)),
                         Err(error) => self.startup.explain_secret(&name, &error.to_string()),
                     }
                     self.on_secret(&name, event, &mut index_changes);
@@ -189,8 +188,9 @@ impl Reconciler {
         }
         // In this order: the latches of the Secrets exist by now, so a replica is not ready in between.
         self.startup.release_switches(&known_switches);
-        self.startup.release_policies(&listed_positions);
-        self.startup.secrets_known(&known_secrets, Instant::now());
+        let now = Instant::now();
+        self.startup.release_policies(&listed_positions, now);
+        self.startup.secrets_answered(&secret_answers, now);
         Ok(())
     }
 
@@ -342,7 +342,7 @@ impl Reconciler {
                 tracing::warn!(watch, %error, "watch failed; retrying. The last known policies stay active.");
             }
             Watch::Secrets if self.startup.waits_for_secrets() => {
-                tracing::warn!(watch, %error, "watch failed; retrying. The replica waits for an answer about a Secret.");
+                tracing::warn!(watch, %error, "watch failed; retrying. The replica is not ready without its Secrets.");
             }
             Watch::Secrets => {
                 tracing::warn!(watch, %error, "watch failed; retrying. The last known Secret stays in use.");

@@ -57,7 +57,7 @@ pub enum ActiveVersion {
     LastGood,
     /// No version compiles: its failure policy answers.
     FailurePolicy,
-    /// Not even its tenant can be read: it governs no login.
+    /// Not even its tenant can be read, or its selector cannot: it governs no login.
     Nothing,
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 
-use super::compile::{FallbackPolicy, compile, compile_stored, fallback, fallback_stored};
+use super::compile::{self, FallbackPolicy, compile, compile_stored, fallback, fallback_stored};
 use super::condition::{ActiveVersion, CredentialReport, LogStreamReport, PolicyReport};
 use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
@@ -37,11 +37,21 @@ struct PolicyEntry {
     spec_digest: [u8; 32],
     /// The active version; `None` when not even the tenant can be read, or when the selector of a first version cannot.
     version: Option<Arc<PolicyVersion>>,
+    /// What a policy without an active version says as far as it can be read. It applies to no login, and the tokens of its
+    /// Secrets stay known: its callers get `no_policy`, and are not rejected.
+    inactive: Option<PolicyScope>,
     errors: Vec<SpecError>,
     /// What the newest version has that this program does not know, when it compiles.
     unknown: Vec<SpecError>,
     /// What has no effect in the active version.
     warnings: Vec<String>,
+}
+
+impl PolicyEntry {
+    /// What the active version says, or the newest one when none is active.
+    fn scope(&self) -> Option<&PolicyScope> {
+        self.version.as_deref().map(PolicyVersion::scope).or(self.inactive.as_ref())
+    }
 }
 
 impl Index {
@@ -122,12 +132,25 @@ impl Index {
                 (last_good.or_else(invalid), errors, Vec::new())
             }
         };
+        let inactive = match version {
+            Some(_) => None,
+            None => compile::fallback(manifest).map(|readable| readable.scope),
+        };
         let warnings = match version.as_deref() {
             Some(PolicyVersion::Compiled(policy)) => warnings(policy, None),
             Some(PolicyVersion::Invalid(_)) | None => Vec::new(),
         };
-        let entry =
-            PolicyEntry { source_generation, generation, created_at, spec_digest, version, errors, unknown, warnings };
+        let entry = PolicyEntry {
+            source_generation,
+            generation,
+            created_at,
+            spec_digest,
+            version,
+            inactive,
+            errors,
+            unknown,
+            warnings,
+        };
         self.policies.insert(manifest.name.clone(), entry);
         self.changed(true);
     }
@@ -188,13 +211,9 @@ impl Index {
 
     /// The Secrets that policies name: the service reads no others.
     pub fn named_secrets(&self) -> BTreeSet<&ObjectName> {
-        let versions = self.policies.values().filter_map(|entry| entry.version.as_deref());
-        versions
-            .flat_map(|version| {
-                let credentials = matches!(version, PolicyVersion::Compiled(_)).then_some(&version.scope().credentials);
-                credentials.into_iter().chain(&version.scope().callers).chain(&version.scope().log_stream)
-            })
-            .collect()
+        let credentials = compiled(&self.policies).map(|policy| &policy.scope.credentials);
+        let scopes = self.policies.values().filter_map(PolicyEntry::scope);
+        credentials.chain(scopes.flat_map(|scope| scope.callers.iter().chain(&scope.log_stream))).collect()
     }
 
     /// The credentials to probe: the newest one for each policy.
@@ -213,7 +232,7 @@ impl Index {
             self.policies.values().filter_map(|entry| entry.version.as_deref()).map(PolicyVersion::scope).collect();
         scopes.sort_by(|a, b| a.rank().cmp(&b.rank()));
         let mut overshadowings = overshadowings(&scopes);
-        let stream_tenants = self.stream_tenants(&scopes);
+        let stream_tenants = self.stream_tenants();
         let mut active_policies = Vec::with_capacity(self.policies.len());
         let mut reports = Vec::with_capacity(self.policies.len());
         for (name, entry) in &self.policies {
@@ -249,25 +268,30 @@ impl Index {
                 credential,
                 warnings: version.map_or_else(Vec::new, |version| self.warnings(entry, version.scope())),
                 suspect_keys: version.map_or_else(Vec::new, |version| self.secrets.suspect_keys(version.scope())),
-                log_stream: version.map_or(LogStreamReport::Unnamed, |version| {
-                    let mut tokens = self.secrets.log_stream(version.scope()).into_iter().flatten();
+                log_stream: entry.scope().map_or(LogStreamReport::Unnamed, |scope| {
+                    let mut tokens = self.secrets.log_stream(scope).into_iter().flatten();
                     let is_shared = tokens.any(|token| stream_tenants[token].len() > 1);
-                    self.secrets.log_stream_of(version.scope(), is_shared)
+                    self.secrets.log_stream_of(scope, is_shared)
                 }),
-                callers: self
-                    .secrets
-                    .callers_of(version.and_then(|version| version.scope().callers.as_ref()), caller_access),
+                callers: self.secrets.callers_of(entry.scope().and_then(|scope| scope.callers.as_ref()), caller_access),
             });
         }
         let log_streams = self.log_streams(&active_policies, &stream_tenants);
-        let policy_set = PolicySet::new(active_policies, &self.secrets.callers(), caller_access);
+        let callers = self.secrets.callers();
+        let inactive_callers = self.inactive_scopes().filter_map(|scope| callers.get(scope.callers.as_ref()?));
+        let policy_set = PolicySet::new(active_policies, &callers, caller_access)
+            .with_inactive_callers(inactive_callers.copied().flatten().copied());
         (policy_set.with_log_streams(log_streams), reports)
     }
 
+    fn inactive_scopes(&self) -> impl Iterator<Item = &PolicyScope> {
+        self.policies.values().filter_map(|entry| entry.inactive.as_ref())
+    }
+
     /// The tenants of each token of a log stream: more than one is a mistake, since a token says whose logins are reported.
-    fn stream_tenants<'s>(&self, scopes: &[&'s PolicyScope]) -> HashMap<TokenDigest, BTreeSet<&'s str>> {
+    fn stream_tenants(&self) -> HashMap<TokenDigest, BTreeSet<&str>> {
         let mut tenants: HashMap<TokenDigest, BTreeSet<&str>> = HashMap::new();
-        for scope in scopes {
+        for scope in self.policies.values().filter_map(PolicyEntry::scope) {
             for token in self.secrets.log_stream(scope).into_iter().flatten() {
                 tenants.entry(*token).or_default().insert(scope.tenant.domain());
             }
@@ -282,16 +306,19 @@ impl Index {
         active_policies: &[Arc<ActivePolicy>],
         stream_tenants: &HashMap<TokenDigest, BTreeSet<&str>>,
     ) -> LogStreams {
+        let active = active_policies.iter().map(|active| (active.version.scope(), active.tenant_proof));
+        // The credential of a policy without an active version is not tested.
+        let inactive = self.inactive_scopes().map(|scope| (scope, TenantProof::Unproven));
+        let scopes: Vec<_> = active.chain(inactive).collect();
         let mut best: HashMap<&str, TenantProof> = HashMap::new();
-        for active_policy in active_policies {
-            let proof = best.entry(active_policy.version.scope().tenant.domain()).or_insert(TenantProof::Unproven);
-            *proof = (*proof).max(active_policy.tenant_proof);
+        for (scope, tenant_proof) in &scopes {
+            let proof = best.entry(scope.tenant.domain()).or_insert(TenantProof::Unproven);
+            *proof = (*proof).max(*tenant_proof);
         }
         let mut log_streams = LogStreams::default();
-        for active_policy in active_policies {
-            let scope = active_policy.version.scope();
+        for (scope, tenant_proof) in scopes {
             let domain = scope.tenant.domain();
-            if active_policy.tenant_proof < best[domain] {
+            if tenant_proof < best[domain] {
                 continue;
             }
             for token in self.secrets.log_stream(scope).into_iter().flatten() {

@@ -220,6 +220,15 @@ impl PolicySet {
         }
     }
 
+    /// The same policies, where these tokens are known as well: those of callers whose policies are not active.
+    pub fn with_inactive_callers(mut self, tokens: impl IntoIterator<Item = TokenDigest>) -> Self {
+        let nothing = Arc::new(CallerView::default());
+        for token in tokens {
+            self.callers.entry(token).or_insert_with(|| Arc::clone(&nothing));
+        }
+        self
+    }
+
     /// The same policies with these log streams.
     pub fn with_log_streams(self, log_streams: LogStreams) -> Self {
         let tenants: HashSet<&str> = log_streams.0.values().map(AsRef::as_ref).collect();

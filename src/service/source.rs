@@ -145,7 +145,7 @@ impl SourceConfig {
         let readiness = Readiness::default();
         let metrics = Arc::new(ControllerMetrics::new(&registry));
         self.policies.begin(&publisher, &metrics, &readiness, &mut followers).await?;
-        if timeout(CLUSTER_READ_TIMEOUT, readiness.serving()).await.is_err() {
+        if timeout(CLUSTER_READ_TIMEOUT, readiness.complete()).await.is_err() {
             return Err(RunError::Command(format!(
                 "the API server did not send everything within {} s; missing: {}",
                 CLUSTER_READ_TIMEOUT.as_secs(),

@@ -32,8 +32,8 @@ pub struct Observations {
 /// Takes part in the election, and writes status and Events while this replica leads. The first future ends when the
 /// Lease was released after `stop`; the second does not end.
 ///
-/// The election starts when `readiness` is reached: a replica that knows only some of the policies would report
-/// conflicts that do not exist.
+/// The election starts when `readiness` allows checks: a replica that knows only some of the policies would report
+/// conflicts that do not exist. It does not wait for Secrets without an answer: only a status says which these are.
 pub fn start_status_writer(
     connection: &ClusterConnection,
     candidate: Candidate,

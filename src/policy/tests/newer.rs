@@ -222,3 +222,75 @@ proptest! {
         prop_assert_eq!(unknown.len(), 1);
     }
 }
+
+fn secret(name: &str, kind: &str, data: &[(&str, &str)]) -> SecretManifest {
+    let data = data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()));
+    SecretManifest { name: ObjectName::new("team", name), kind: kind.to_owned(), data: Ok(data.collect()) }
+}
+
+/// Applies a policy for a tenant that a list of a later version may narrow, with callers and a log stream.
+fn apply_narrow(index: &mut Index, name: &str, domain: &str, selector: &Value) {
+    let spec = json!({
+        "tenant": {
+            "domain": domain, "credentialsSecretRef": { "name": "auth0" }, "logStreamSecretRef": { "name": name },
+        },
+        "callerSecretRef": { "name": "callers" },
+        "selector": selector,
+        "limits": { "perUser": 1 },
+    });
+    index.apply_stored_policy(&Manifest { name: ObjectName::new("team", name), generation: 1, created_at: None, spec });
+}
+
+#[test]
+fn callers_of_a_policy_that_is_not_active_stay_known() {
+    const CALLER: &str = "0123456789abcdef-caller";
+    const STREAM: &str = "0123456789abcdef-stream";
+    let narrow = json!({ "roles": ["contractor"] });
+    let mut index = Index::default();
+    apply_narrow(&mut index, "stream", "acme.eu.auth0.com", &narrow);
+    let named: Vec<String> = index.named_secrets().into_iter().map(ToString::to_string).collect();
+    assert_eq!(named, ["team/callers", "team/stream"], "the credential has no use");
+    index.apply_secret(&secret("callers", crate::secret::CALLERS_TYPE, &[("token", CALLER)]));
+    let log_stream = [("domain", "acme.eu.auth0.com"), ("token", STREAM)];
+    index.apply_secret(&secret("stream", crate::secret::LOG_STREAM_TYPE, &log_stream));
+
+    let login = |tenant: Option<&str>| {
+        let context = LoginContext { tenant: tenant.map(str::to_owned), ..LoginContext::default() };
+        Login::new("u".to_owned(), "c1".to_owned(), None, context).unwrap()
+    };
+    let (policy_set, reports) = index.publish(&CallerAccess::default());
+    assert_eq!(reports[0].active_version, ActiveVersion::Nothing);
+    assert!(policy_set.active_policies().is_empty());
+    let view = policy_set.view(Some(CALLER)).expect("the caller is known");
+    for tenant in [None, Some("acme.eu.auth0.com")] {
+        assert!(matches!(view.resolve(&login(tenant)), Resolution::NoPolicy), "{tenant:?}");
+    }
+    assert_eq!(policy_set.log_stream(STREAM).map(AsRef::as_ref), Some("acme.eu.auth0.com"));
+    assert!(policy_set.selecting(&login(None)).is_empty());
+    assert!(policy_set.view(Some(STREAM)).is_none() && policy_set.view(Some("another")).is_none());
+    assert!(policy_set.view(None).is_none());
+
+    // Another policy of the same callers governs its logins.
+    apply_narrow(&mut index, "whole", "acme.eu.auth0.com", &json!({}));
+    let (policy_set, _) = index.publish(&CallerAccess::default());
+    let view = policy_set.view(Some(CALLER)).unwrap();
+    assert!(
+        matches!(view.resolve(&login(None)), Resolution::Policy(active) if active.version.scope().name.name() == "whole")
+    );
+
+    // A token of a log stream counts for one tenant alone.
+    index.apply_secret(&secret(
+        "other",
+        crate::secret::LOG_STREAM_TYPE,
+        &[("domain", "b.eu.auth0.com"), ("token", STREAM)],
+    ));
+    apply_narrow(&mut index, "other", "b.eu.auth0.com", &narrow);
+    assert_eq!(index.publish(&CallerAccess::default()).0.log_stream(STREAM), None);
+
+    for name in ["stream", "whole", "other"] {
+        index.remove_policy(&ObjectName::new("team", name));
+    }
+    let (policy_set, _) = index.publish(&CallerAccess::default());
+    assert!(index.named_secrets().is_empty());
+    assert!(policy_set.view(Some(CALLER)).is_none() && policy_set.log_stream(STREAM).is_none());
+}

@@ -253,6 +253,28 @@ async fn secret_that_the_api_server_cannot_read_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "a minute: make soak"]
+async fn only_replica_without_any_secret_reports_them_and_answers() {
+    let Some(plane) = shared().await else { return };
+    let (team, tenant) = team_with_policy(plane).await;
+    let proxy = Proxy::start(&team).await;
+    proxy.inject(RequestKind::List, "secrets", usize::MAX, broken);
+    let replica = behind(&proxy, &tenant).await;
+    eventually_within(Duration::from_secs(150), "the status has the reason", async || {
+        let policy = team.admin::<SessionPolicy>().get("one").await.unwrap();
+        serde_json::to_string(&policy.status).unwrap().contains("SecretUnreadable")
+    })
+    .await;
+    let (ready, pending) = replica.readiness().await;
+    assert!(!ready && pending.iter().all(|one| one.starts_with("Secret ")), "{pending:?}");
+    let (status, _) = replica.ask(&json!({ "user_id": "u", "client_id": APP })).await;
+    assert_ne!(status, 503);
+    proxy.restore();
+    replica.becomes_ready().await;
+    assert_eq!(replica.check("u", APP, "s").await["reason"], "within_limit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "two minutes: make soak"]
 async fn silently_dropped_connection_is_detected() {
     let Some(plane) = shared().await else { return };
