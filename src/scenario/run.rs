@@ -145,8 +145,9 @@ impl ScenarioRun {
         };
         match &step.event {
             ScenarioEvent::SignIn(_) | ScenarioEvent::AtOnce(_) => {
-                self.setup.clock.run();
+                // The clock stands: a session begins at the time of its step, however busy the machine is.
                 let begun = self.begin(step.event.logins());
+                self.setup.clock.run();
                 // A session may end within the step.
                 self.lanes.update(&self.setup.tenant, &self.scenario.people, at, |_| "expired");
                 self.decide(begun, &mut record).await;

@@ -145,6 +145,7 @@ async fn same_scenario_shows_the_same_times() {
     }
     assert_eq!(times[0], times[1]);
     assert_eq!(times[0].0.to_string(), "2026-03-02T10:00:02Z");
+    assert_eq!(times[0].2, times[0].1[0], "a session begins with its step");
 }
 
 #[tokio::test(flavor = "multi_thread")]
