@@ -362,7 +362,8 @@ async fn listener_without_a_host_serves_ipv4_and_ipv6() {
     };
     for host in hosts {
         let url = format!("http://{host}:{}/healthz", service.address.port());
-        assert_eq!(service.http.get(url).send().await.unwrap().status(), 200, "{host}");
+        // 503 until the policies are read.
+        eventually(host, async || service.http.get(&url).send().await.unwrap().status() == 200).await;
     }
     assert!(service.admin_address.ip().is_loopback());
     assert_eq!(service.admin("/livez").await, "ok");
