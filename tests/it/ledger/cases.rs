@@ -365,7 +365,7 @@ async fn check_that_loses_to_another_replica_decides_again() {
     let mut attempt = first.begin(&here).await;
     let since = attempt.since();
     let mut times = 0;
-    let faster = || {
+    let faster = |_: &Decision| {
         times += 1;
         if times == 1 {
             assert!(second.check(&there, &nothing).now_or_never().unwrap());

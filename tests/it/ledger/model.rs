@@ -27,6 +27,9 @@ struct World {
     under_way: BTreeMap<(String, String), Instant>,
     /// Sessions that an allowed login evicts, until they are revoked.
     doomed: BTreeSet<String>,
+    /// The sessions that a decision evicts which is on its way to the store. It may have arrived: then another login counts without
+    /// them before this one goes on.
+    committing: BTreeMap<(String, String), Vec<String>>,
     /// Failed revocations: the failure policy answered, and each may exceed the limit by one.
     failed: usize,
     last_list: Option<(Rc<SessionList>, StoreTime, Instant)>,
@@ -52,7 +55,9 @@ impl World {
         for (sid, clients) in self.tenant.clients() {
             held.extend(clients.iter().map(|client| (sid, client.as_str())));
         }
-        held.retain(|(sid, _)| !self.doomed.contains(*sid));
+        held.retain(|(sid, _)| {
+            !self.doomed.contains(*sid) && !self.committing.values().flatten().any(|victim| victim == sid)
+        });
         for client in CLIENTS {
             let sessions = held.iter().filter(|(_, held)| *held == client).count();
             assert!(sessions <= self.per_client + self.failed, "{sessions} sessions hold {client}: {held:?}");
@@ -113,7 +118,13 @@ async fn login<S: Store>(
         return;
     }
     let (list, since) = list(&world, attempt.since()).await;
-    let decision = case.admit(&mut attempt, since, &list, asked_at + TIMEOUT).await;
+    let way = (sid.clone(), client.to_owned());
+    let committing = |decision: &Decision| {
+        let victims = if let Decision::Evict { victims, .. } = decision { victims.clone() } else { Vec::new() };
+        world.borrow_mut().committing.insert(way.clone(), victims);
+    };
+    let decision = case.admit_between(&mut attempt, since, &list, asked_at + TIMEOUT, committing).await;
+    world.borrow_mut().committing.remove(&way);
     let (allows, eviction) = match decision {
         Ok(Decision::Within { .. } | Decision::UnknownUser { .. }) => (true, Eviction::default()),
         Ok(Decision::Evict { victims, .. }) => {
@@ -143,7 +154,6 @@ async fn login<S: Store>(
     if !allows || !world.borrow().tenant.alive(&sid) {
         return;
     }
-    let way = (sid.clone(), client.to_owned());
     world.borrow_mut().allowed += 1;
     world.borrow_mut().under_way.insert(way.clone(), asked_at);
     wait(&world, 30).await;
@@ -176,6 +186,7 @@ pub async fn play<S: Store>(
         random: StdRng::seed_from_u64(seed ^ 0xfeed),
         under_way: BTreeMap::new(),
         doomed: BTreeSet::new(),
+        committing: BTreeMap::new(),
         failed: 0,
         last_list: None,
         last_begun: None,

@@ -177,24 +177,24 @@ impl Case<'_> {
         list: &SessionList,
         deadline: Instant,
     ) -> Result<Decision, Verdict> {
-        self.admit_between(attempt, since, list, deadline, || ()).await
+        self.admit_between(attempt, since, list, deadline, |_| ()).await
     }
 
-    /// Admits, and calls `between` each time between deciding and committing.
+    /// Admits, and calls `between` with the decision each time between deciding and committing.
     pub async fn admit_between<S: Store>(
         &self,
         attempt: &mut Attempt<S>,
         since: StoreTime,
         sessions: &SessionList,
         deadline: Instant,
-        mut between: impl FnMut(),
+        mut between: impl FnMut(&Decision),
     ) -> Result<Decision, Verdict> {
         let login = Login::new("u".into(), self.client.into(), Some(self.sid.into()), LoginContext::default()).unwrap();
         let limit_check = self.policy.pre_checks(&login, Timestamp::now()).unwrap();
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
             let decision =
                 limit_check.decide(LimitInputs { sessions, admissions, revoked, origins, now: Timestamp::now() });
-            between();
+            between(&decision);
             decision
         };
         attempt.admit(sessions, since, deadline, decide).await
