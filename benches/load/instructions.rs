@@ -100,11 +100,11 @@ pub fn verify(cost: &Cost) -> Result<()> {
 /// How often other code asks an allocator for memory, in a file of callgrind: `fn=` begins what a function does, and `calls=` follows
 /// the `cfn=` of the function that it calls. A name is written once, with a number in parentheses.
 fn allocations(profile: &str) -> u64 {
-    let is_allocator = |name: &str| name.starts_with("mi_") || name.starts_with("_mi_");
+    let is_allocator = |name: &str| name.starts_with("_rjem_");
     let asks = |name: &str| {
         let name = name.split('\'').next().unwrap_or(name);
-        let of_mimalloc = ["mi_malloc", "mi_zalloc", "mi_calloc", "mi_realloc", "mi_heap_malloc", "mi_theap_malloc"];
-        of_mimalloc.iter().any(|ask| name.starts_with(ask)) || ["malloc", "calloc", "realloc"].contains(&name)
+        let of_jemalloc = ["_rjem_malloc", "_rjem_mallocx", "_rjem_calloc", "_rjem_realloc", "_rjem_rallocx"];
+        of_jemalloc.contains(&name) || ["malloc", "calloc", "realloc"].contains(&name)
     };
     let mut names = HashMap::new();
     let mut name_of = |text: &str| {

@@ -48,6 +48,7 @@ mod lists;
 mod log_lines;
 mod log_streams;
 mod login_host;
+mod memory;
 mod monitoring;
 mod node_demo;
 mod origins;

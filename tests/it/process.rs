@@ -131,6 +131,11 @@ impl Process {
         self.err.now().iter().map(|line| Value::Object(object(line))).collect()
     }
 
+    /// What Linux says of the process.
+    pub fn kernel_status(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.0.id())).status().unwrap();
