@@ -491,6 +491,7 @@ async fn policy_that_asks_without_a_page_says_so() {
     let documents = [credentials(), callers(), asking(json!({}))];
     for (options, expected) in [(&CHOOSE[..], false), (&[], true)] {
         let service = Running::folder(&tenant, &documents, options).await;
+        service.condition_becomes("default/one", "Ready", "Ready").await;
         let policy = service.policy("default/one").await;
         let warnings = policy["warnings"].to_string();
         assert_eq!(warnings.contains("give it --choose-listen and --choose-url"), expected, "{policy}");
