@@ -8,7 +8,7 @@ use session_checker::cli::run;
 use session_checker::source::load_dotenv;
 
 /// A check allocates about 75 times, and one worker often frees what another allocated: the system's allocator took a
-/// fifth of a check's CPU time. The image sets options that return free memory sooner.
+/// fifth of a check's CPU time. Its options are in `.cargo/config.toml`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

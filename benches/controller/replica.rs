@@ -40,7 +40,6 @@ impl Replica {
         }
         command
             .env_clear()
-            .envs(process::image_environment())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("KUBECONFIG", scene.kubeconfig())
             .current_dir(&directory);

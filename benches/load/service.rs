@@ -47,7 +47,6 @@ impl Service {
             .arg(&tenant.ca)
             .args(options)
             .env_clear()
-            .envs(process::image_environment())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("AUTH0_DOMAIN", tenant::DOMAIN)
             .env("AUTH0_CLIENT_ID", tenant::CLIENT_ID)

@@ -27,12 +27,6 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
-/// The variables that the image sets.
-pub fn image_environment() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let lines = include_str!("../../Dockerfile").lines();
-    lines.filter_map(|line| line.strip_prefix("ENV ")?.split_once('='))
-}
-
 /// A running program, which ends when this value is dropped.
 pub struct Process {
     child: Child,

@@ -3,29 +3,28 @@
 use serde_json::json;
 
 use crate::common::{callers, credentials, folder, policy, tenant};
-use crate::process::{Process, finish, place, program};
+use crate::process::{Process, finish, place};
 
-/// The variable that holds options of the allocator.
+/// The variable that changes options of the allocator.
 const OPTIONS: &str = "_RJEM_MALLOC_CONF";
 
-/// The options that the image sets.
-fn image_options() -> &'static str {
-    let lines = include_str!("../../Dockerfile").lines();
-    let mut set = lines.filter_map(|line| line.strip_prefix("ENV ")?.strip_prefix(OPTIONS)?.strip_prefix('='));
-    set.next().expect("the image sets options of the allocator")
+/// The options that are built into the program.
+fn built_in() -> &'static str {
+    let mut lines = include_str!("../../.cargo/config.toml").lines();
+    lines.find_map(|line| line.strip_prefix("JEMALLOC_SYS_WITH_MALLOC_CONF = \"")?.strip_suffix('"')).unwrap()
 }
 
 #[test]
-fn allocator_knows_every_option_of_the_image() {
-    let version = |options: &str| {
-        // The allocator ends the program at an option that it does not know.
-        let options = format!("abort_conf:true,{options}");
-        program(&place(), &[(OPTIONS, &options)], &["--version"]).status().unwrap().success()
-    };
-    assert!(version(image_options()));
-    assert!(!version(&format!("{},unknown:1", image_options())));
-    let (code, output) = finish(&[(OPTIONS, image_options())], &["--version"]);
-    assert_eq!((code, output.lines().count()), (0, 1), "{output}");
+fn allocator_has_its_options_and_knows_each() {
+    let (code, output) = finish(&[(OPTIONS, "abort_conf:true,confirm_conf:true")], &["--version"]);
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains(built_in()), "{output}");
+    for option in built_in().split(',') {
+        let (name, value) = option.split_once(':').unwrap();
+        assert!(output.contains(&format!("-- Set conf value: {name}:{value}")), "{option}: {output}");
+    }
+    let (_, output) = finish(&[], &["--version"]);
+    assert_eq!(output.lines().count(), 1, "{output}");
 }
 
 #[cfg(target_os = "linux")]
