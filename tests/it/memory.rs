@@ -27,7 +27,6 @@ fn allocator_has_its_options_and_knows_each() {
     assert_eq!(output.lines().count(), 1, "{output}");
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn service_has_no_huge_pages() {
     let tenant = tenant().await;
