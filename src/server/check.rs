@@ -1,6 +1,7 @@
 //! `POST /check`: from a request to a decision.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::extract::Request;
@@ -11,7 +12,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::{BoxError, Extension};
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::app::App;
 use super::body;
@@ -24,6 +25,10 @@ use crate::policy::{Answer, ObjectName, Reason};
 
 /// The maximum size of a body in bytes. A check takes a few hundred; one with 128 roles of 100 characters fits.
 const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// How long a check waits for the policies if it arrives before they are loaded. After a crash, Kubernetes starts the container
+/// again at once, and sends checks to it until it notices that the Pod was not ready.
+const MAX_WAIT_FOR_POLICIES: Duration = Duration::from_secs(2);
 
 /// The JSON of an answer.
 #[derive(Serialize)]
@@ -90,7 +95,7 @@ where
 {
     let arrived = Instant::now();
     let (Parts { headers, .. }, body) = request.into_parts();
-    if !app.readiness.is_serving() {
+    if !app.readiness.is_serving() && timeout(MAX_WAIT_FOR_POLICIES, app.readiness.serving()).await.is_err() {
         let message = "The policies are not loaded yet. Try again in a few seconds.";
         return Err(ErrorKind::NotReady.with_message(message, request_id));
     }

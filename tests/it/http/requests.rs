@@ -1,8 +1,27 @@
 //! What a request has to be, and the error for every other.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn check_before_the_policies_are_loaded_waits_for_them() {
+    let readiness = Readiness::default();
+    let latch = readiness.wait_for("policies");
+    let service = Setup { readiness, ..Setup::default() }.serve(&[callers(), policy("one", json!({}))]);
+    let arrived = Instant::now();
+    let early = async { (service.post(login(json!({})).to_string()).await.status, arrived.elapsed()) };
+    let loaded = async {
+        sleep(Duration::from_millis(1500)).await;
+        latch.release();
+    };
+    let ((status, waited), ()) = tokio::join!(early, loaded);
+    assert_eq!((status, waited), (200, Duration::from_millis(1500)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_follow_a_fixed_order() {
     let readiness = Readiness::default();
     let latch = readiness.wait_for("policies");
