@@ -47,7 +47,7 @@ pub(super) enum WatchEvent<T> {
 pub(super) enum WatchError {
     #[error("the CustomResourceDefinition {}.{GROUP} is not installed: install the chart with crds.enabled, or apply the output of `session-checker crd`", SessionPolicy::plural(&()))]
     NoDefinition,
-    #[error("the API server answered 403: grant the service account get, list and watch (chart value rbac): {0}")]
+    #[error("the API server answered 403: grant the service account list and watch (chart value rbac): {0}")]
     Forbidden(String),
     /// The API server no longer has the changes since the last event, so everything is listed again.
     #[error("the resource version is too old: everything is listed again")]

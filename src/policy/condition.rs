@@ -473,8 +473,8 @@ impl SecretProblem {
             ),
             Self::Missing(name) => format!("{use_of} Secret {name} does not exist: create it with type {kind}"),
             Self::Forbidden(name) => format!(
-                "{use_of} Secret {name} cannot be read: allow the service's ServiceAccount to get, list and watch it \
-                 (chart value rbac)"
+                "{use_of} Secret {name} cannot be read: allow the service's ServiceAccount to list and watch it (chart \
+                 value rbac)"
             ),
             Self::Invalid(problem) => problem.clone(),
         };

@@ -62,11 +62,29 @@ fn write_permissions_cover_only_status_events_and_lease() {
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
+fn permissions_have_no_verb_that_the_service_does_not_use() {
+    // It reads by watches, which list first, and writes the status by patches.
+    for (values, kind) in [(&[][..], "Role"), (&["watch.allNamespaces=true"], "ClusterRole")] {
+        let verbs = |resource: &str| -> BTreeSet<String> {
+            let all = permissions(&with(values).of(kind)).into_iter();
+            all.filter(|(of, ..)| of == resource).map(|(_, verb, _)| verb).collect()
+        };
+        let reads = BTreeSet::from(["list", "watch"].map(ToOwned::to_owned));
+        for resource in ["sessionpolicies", "secrets", "configmaps"] {
+            assert_eq!(verbs(resource), reads, "{resource}");
+        }
+        assert_eq!(verbs("sessionpolicies/status"), BTreeSet::from(["patch".to_owned()]));
+        assert_eq!(verbs("events"), BTreeSet::from(["create", "patch"].map(ToOwned::to_owned)));
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
 fn secret_names_restrict_read_access_to_secrets() {
     for (values, kind) in [(&[][..], "Role"), (&["watch.allNamespaces=true"], "ClusterRole")] {
         let named = [values, &["rbac.secretNames={a,b}"]].concat();
         for (values, names) in [(values.to_vec(), ""), (named, "a,b")] {
-            let expected = ["get", "list", "watch"].map(|verb| (verb.to_owned(), names.to_owned()));
+            let expected = ["list", "watch"].map(|verb| (verb.to_owned(), names.to_owned()));
             assert_eq!(on_secrets(&with(&values), kind), BTreeSet::from(expected), "{values:?}");
         }
     }

@@ -17,9 +17,10 @@ async fn restarted_api_server_keeps_its_data_and_leaves_no_files() {
     team.apply(policy("a", json!({}))).await;
     plane.stop();
     let policies: Api<SessionPolicy> = Api::namespaced(team.client().await, &team.name);
-    assert!(policies.get("a").await.is_err());
+    let all = ListParams::default();
+    assert!(policies.list(&all).await.is_err());
     plane.restart().await;
-    policies.get("a").await.unwrap();
+    assert_eq!(policies.list(&all).await.unwrap().items.len(), 1);
     let folder = plane.folder.clone();
     drop(plane);
     assert!(!folder.exists());
@@ -32,11 +33,12 @@ async fn frozen_api_server_answers_after_thaw() {
     team.apply(policy("a", json!({}))).await;
     let policies: Api<SessionPolicy> = Api::namespaced(team.client().await, &team.name);
     plane.freeze();
-    let get = policies.get("a");
-    tokio::pin!(get);
-    assert!(tokio::time::timeout(Duration::from_millis(200), &mut get).await.is_err());
+    let all = ListParams::default();
+    let list = policies.list(&all);
+    tokio::pin!(list);
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut list).await.is_err());
     plane.thaw();
-    get.await.unwrap();
+    list.await.unwrap();
 }
 
 #[tokio::test]

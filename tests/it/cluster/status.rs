@@ -196,7 +196,7 @@ async fn forbidden_secret_is_reported_only_by_its_policy() {
     becomes(&team, "allowed", READY).await;
     let messages =
         becomes(&team, "forbidden", ["True Accepted", "False SecretForbidden", "False SecretForbidden"]).await;
-    assert!(messages.contains("allow the service's ServiceAccount to get, list and watch it"), "{messages}");
+    assert!(messages.contains("allow the service's ServiceAccount to list and watch it"), "{messages}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
