@@ -9,6 +9,7 @@ mod crds;
 mod documents;
 mod exposure;
 mod gitops;
+mod names;
 mod pods;
 mod rbac;
 mod scenarios;

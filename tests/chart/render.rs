@@ -60,8 +60,17 @@ fn set<'a>(values: &[&'a str]) -> impl Iterator<Item = &'a str> {
 
 /// The output of `helm template`, or its error.
 pub fn template<'a>(chart: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, String> {
+    template_release("session-checker", chart, arguments)
+}
+
+/// The same for a release of another name.
+pub fn template_release<'a>(
+    release: &str,
+    chart: &Path,
+    arguments: impl IntoIterator<Item = &'a str>,
+) -> Result<String, String> {
     let mut helm = Command::new("helm");
-    helm.args(["template", "session-checker"]).arg(chart);
+    helm.args(["template", release]).arg(chart);
     helm.args(["--namespace", NAMESPACE, "--kube-version", KUBERNETES]).args(arguments);
     let output = helm.output().expect("helm is installed");
     let text = |bytes| String::from_utf8(bytes).unwrap();

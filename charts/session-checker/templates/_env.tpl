@@ -45,7 +45,7 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
   value: {{ . | quote }}
 {{- end }}
 - name: SESSION_CHECKER_LEASE_NAME
-  value: {{ include "session-checker.fullname" . }}
+  value: {{ include "session-checker.fullname" . | quote }}
 {{- with .Values.className }}
 - name: SESSION_CHECKER_CLASS_NAME
   value: {{ . | quote }}
@@ -53,7 +53,7 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 - name: SESSION_CHECKER_FORCE_AUDIT_FILE
   value: /etc/session-checker/force-audit/value
 - name: SESSION_CHECKER_FORCE_AUDIT_CONFIG_MAP
-  value: {{ include "session-checker.fullname" . }}-force-audit
+  value: {{ printf "%s-force-audit" (include "session-checker.fullname" .) | quote }}
 - name: SESSION_CHECKER_MAX_IN_FLIGHT
   value: {{ .Values.maxInFlight | quote }}
 - name: SESSION_CHECKER_REPLICAS
