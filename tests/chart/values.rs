@@ -213,8 +213,8 @@ fn test_pod_asks_the_urls_of_the_values() {
     assert!(words.contains(&"--admin-url=http://10.0.0.1:9090".to_owned()), "{words:?}");
     assert!(words.contains(&"--token-file=/etc/session-checker/token/action".to_owned()), "{words:?}");
     assert_eq!(volumes[0]["secret"]["secretName"], "callers");
-    // Without a URL that its certificate is for, the token has no use.
-    let (words, volumes) = arguments(&["tests.tokenSecret.name=callers", "tls.secretName=t"]);
+    // Without a URL that its certificate is for, the test asks for readiness alone.
+    let (words, volumes) = arguments(&["tls.secretName=t"]);
     assert_eq!(words.len(), 3, "{words:?}");
     assert!(volumes.is_null());
 }

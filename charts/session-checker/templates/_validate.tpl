@@ -1,4 +1,8 @@
-{{- /* Fails on values that the schema accepts one by one, but that do not work together. */}}
+{{- /*
+Fails on values that the schema accepts one by one, but that do not work together. Also on a value that would have no effect
+without another one, because nothing else would show that. A feature that `enabled` switches off may keep its values: they
+are for when it is switched on.
+*/}}
 {{- define "session-checker.validate" -}}
 {{- if and .Values.watch.allNamespaces .Values.watch.namespaces }}
 {{- fail "watch: namespaces and allNamespaces are both set; set one of them, not both" }}
@@ -15,6 +19,34 @@
 {{- end }}
 {{- if and .Values.auth0.ca.only (not .Values.auth0.ca.configMapName) }}
 {{- fail "auth0.ca.only is set, and auth0.ca.configMapName is not, so no tenant could be trusted; set auth0.ca.configMapName" }}
+{{- end }}
+{{- with .Values.ledger }}
+{{- if not .urlSecret.name }}
+{{- $unused := dict "sentinelMaster" .sentinelMaster "user" .user "passwordSecret.name" .passwordSecret.name "ca.configMapName" .ca.configMapName }}
+{{- range $name, $value := $unused }}
+{{- if $value }}
+{{- fail (printf "ledger.%s is set, and ledger.urlSecret.name is not, so there is no ledger to use it for; set ledger.urlSecret.name" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.auth0.proxy }}
+{{- if not .url }}
+{{- range $name, $value := dict "exceptions" .exceptions "credentialsSecretName" .credentialsSecretName }}
+{{- if $value }}
+{{- fail (printf "auth0.proxy.%s is set, and auth0.proxy.url is not, so there is no proxy to use it for; set auth0.proxy.url" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.rbac.secretNames (not .Values.rbac.create) }}
+{{- fail "rbac.secretNames is set, and rbac.create is not, so the chart creates no Role that they restrict; set rbac.create, or write the names into your own Role" }}
+{{- end }}
+{{- if and .Values.serviceAccount.annotations (not .Values.serviceAccount.create) }}
+{{- fail "serviceAccount.annotations is set, and serviceAccount.create is not; set serviceAccount.create, or annotate the existing ServiceAccount yourself" }}
+{{- end }}
+{{- if and .Values.tests.enabled .Values.tests.tokenSecret.name .Values.tls.secretName (not .Values.tests.url) }}
+{{- fail "tests.tokenSecret.name is set, and the test has no URL to send the token to: with tls.secretName the certificate does not have the name of the Service; set tests.url" }}
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.hosts is empty: name at least one host" }}
