@@ -101,6 +101,13 @@ sessions finishes a choice (11 s).
 {{- printf "%s/check" (trimSuffix "/" .Values.pathPrefix) }}
 {{- end }}
 
+{{- /* The port of a URL: the one that it names, else that of its scheme. An IPv6 address stands in brackets. */}}
+{{- define "session-checker.portOf" -}}
+{{- $url := urlParse . }}
+{{- $default := ternary "443" "80" (eq $url.scheme "https") }}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default $default }}
+{{- end }}
+
 {{- /* A probe, from a dict with `probe` and the `path` that it asks unless it has its own handler. */}}
 {{- define "session-checker.probe" -}}
 {{- $probe := .probe }}
