@@ -6,7 +6,10 @@ use clap::CommandFactory;
 use serde_json::json;
 use session_checker::args::{Args, Command, SessionsCommand, SourceArgs};
 
-use crate::render::{Manifests, chart, scenarios, with, with_file};
+use crate::render::{Manifests, chart, scenarios, template, with, with_file};
+
+/// The variable with the name of the Pod, which a collector gets as `k8s.pod.name`.
+const POD_NAME: &str = "SESSION_CHECKER_POD_NAME";
 
 #[test]
 #[ignore = "needs Helm: make chart-test"]
@@ -36,7 +39,8 @@ fn arguments_and_variables_are_known_to_the_program() {
         manifests.serve();
         for variable in manifests.container()["env"].as_array().unwrap() {
             let name = variable["name"].as_str().unwrap();
-            if name.starts_with("SESSION_CHECKER_") {
+            // The chart's own variable, which another one refers to.
+            if name.starts_with("SESSION_CHECKER_") && name != POD_NAME {
                 assert!(known.iter().any(|known| known == name), "{}: {name}", path.display());
             }
         }
@@ -266,6 +270,8 @@ fn replicas_option_is_the_highest_number_of_pods() {
     };
     assert_eq!(replicas(&[]), (Some(2), 2));
     assert_eq!(replicas(&["replicaCount=5"]), (Some(5), 5));
+    // The program rejects 0, and `kubectl scale` may start Pods of this release.
+    assert_eq!(replicas(&["replicaCount=0"]), (Some(0), 1));
     // The Deployment sets no number, because an upgrade would overwrite that of the autoscaler.
     assert_eq!(replicas(&["autoscaling.enabled=true", "autoscaling.maxReplicas=9"]), (None, 9));
 }
@@ -406,4 +412,30 @@ fn endpoints_of_collectors_are_those_of_their_signals() {
     assert_eq!(variables(&[traces]), ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", resource[0], resource[1]]);
     assert_eq!(variables(&[records]), ["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", resource[0], resource[1]]);
     assert_eq!(variables(&[traces, records]).len(), 4);
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn name_of_the_pod_reaches_the_collector_despite_extra_variables() {
+    // Kubernetes replaces $(NAME) only by a variable that comes before in the list.
+    for more in [&[][..], &["extraEnv[0].name=POD_NAME", "extraEnv[0].value=other"]] {
+        let manifests = with(&[&["tracing.endpoint=http://otel:4317"], more].concat());
+        let variables = manifests.container()["env"].as_array().unwrap();
+        let place = |name: &str| variables.iter().position(|variable| variable["name"] == name).unwrap();
+        assert!(place(POD_NAME) < place("OTEL_RESOURCE_ATTRIBUTES"), "{variables:?}");
+        assert_eq!(variables[place(POD_NAME)]["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name");
+        let attributes = variables[place("OTEL_RESOURCE_ATTRIBUTES")]["value"].as_str().unwrap();
+        assert!(attributes.ends_with(&format!(",k8s.pod.name=$({POD_NAME})")), "{attributes}");
+    }
+}
+
+#[test]
+#[ignore = "needs Helm: make chart-test"]
+fn large_numbers_are_written_without_an_exponent() {
+    // Helm reads a number of a values file as a float, and writes one of seven digits as 2e+06.
+    let values = ["--set-json", "maxInFlight=2000000,shutdown.delaySeconds=1000000,shutdown.drainSeconds=3000000"];
+    let serve = Manifests::parse(&template(&chart(), values).unwrap()).serve();
+    assert_eq!(serve.max_in_flight, Some(2_000_000));
+    assert_eq!(serve.shutdown_delay(), Duration::from_secs(1_000_000));
+    assert_eq!(serve.drain_timeout, Duration::from_secs(3_000_000));
 }

@@ -55,11 +55,11 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 - name: SESSION_CHECKER_FORCE_AUDIT_CONFIG_MAP
   value: {{ printf "%s-force-audit" (include "session-checker.fullname" .) | quote }}
 - name: SESSION_CHECKER_MAX_IN_FLIGHT
-  value: {{ .Values.maxInFlight | quote }}
+  value: {{ int .Values.maxInFlight | quote }}
 - name: SESSION_CHECKER_REPLICAS
   value: {{ include "session-checker.replicas" . | quote }}
 - name: SESSION_CHECKER_LEDGER_TIMEOUT
-  value: {{ .Values.ledger.timeout }}
+  value: {{ .Values.ledger.timeout | quote }}
 {{- with .Values.ledger.urlSecret }}
 {{- if .name }}
 - name: SESSION_CHECKER_LEDGER
@@ -155,9 +155,9 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 {{- end }}
 {{- end }}
 - name: SESSION_CHECKER_SHUTDOWN_DELAY
-  value: {{ .Values.shutdown.delaySeconds }}s
+  value: {{ int .Values.shutdown.delaySeconds }}s
 - name: SESSION_CHECKER_DRAIN_TIMEOUT
-  value: {{ .Values.shutdown.drainSeconds }}s
+  value: {{ int .Values.shutdown.drainSeconds }}s
 {{- with .Values.tracing.endpoint }}
 - name: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
   value: {{ . | quote }}
@@ -167,12 +167,14 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
   value: {{ . | quote }}
 {{- end }}
 {{- if or .Values.tracing.endpoint .Values.decisionRecords.endpoint }}
-- name: POD_NAME
+# For OTEL_RESOURCE_ATTRIBUTES, which has to come after it. Not an option of the program, and not called POD_NAME: a variable
+# of this name in `extraEnv` would replace it, and come last.
+- name: SESSION_CHECKER_POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: OTEL_SERVICE_NAME
   value: session-checker
 - name: OTEL_RESOURCE_ATTRIBUTES
-  value: k8s.namespace.name={{ include "session-checker.namespace" $ }},k8s.deployment.name={{ include "session-checker.fullname" $ }},k8s.pod.name=$(POD_NAME)
+  value: k8s.namespace.name={{ include "session-checker.namespace" $ }},k8s.deployment.name={{ include "session-checker.fullname" $ }},k8s.pod.name=$(SESSION_CHECKER_POD_NAME)
 {{- end }}
 {{- end }}
 

@@ -81,9 +81,12 @@ The metadata of an object, from a dict with `root`, `name`, and optionally `name
 {{- $secrets | uniq | toYaml }}
 {{- end }}
 
-{{- /* The highest number of Pods outside a rollout. Without a shared ledger, each Pod divides the request budget by it. */}}
+{{- /*
+The highest number of Pods outside a rollout. Without a shared ledger, each Pod divides the request budget by it. It is at
+least 1, because the program rejects 0, and a release with `replicaCount: 0` may be scaled up by `kubectl scale`.
+*/}}
 {{- define "session-checker.replicas" -}}
-{{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled }}
+{{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int | max 1 }}
 {{- end }}
 
 {{- /*
