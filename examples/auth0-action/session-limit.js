@@ -157,8 +157,8 @@ function readSettings(secrets) {
 /**
  * Sends the check and returns the answer. Throws if there is no valid one within the time limit.
  *
- * A failure that may be over in a moment is tried again once. That is safe, also when the service has received the first
- * try: a check that is repeated gets the same decision.
+ * A failure that may be over in a moment is tried again once, and so is a token from the cache that the service does not
+ * accept. That is safe, also when the service has received the first try: a check that is repeated gets the same decision.
  */
 async function check(event, api, settings, redirect) {
   const endsAt = Date.now() + settings.timeoutMs;
@@ -166,13 +166,15 @@ async function check(event, api, settings, redirect) {
   const body = requestBody(event, settings.tenant, redirect);
   const signal = AbortSignal.timeout(settings.timeoutMs); // for both tries together
   const attempt = async () => {
-    const token = await callerToken(api, settings, signal);
+    const { token, isCached } = await callerToken(api, settings, signal);
     try {
       return await send(url, { body, headers: headers(event, token), signal });
     } catch (error) {
-      // A signed token that the service does not accept is not kept.
-      if (settings.application.client_id && error?.response?.status === 401) api.cache?.delete(CACHE_KEY);
-      throw error;
+      if (!settings.application.client_id || error?.response?.status !== 401) throw error;
+      // A signed token that the service does not accept is not kept. A fresh one may be accepted where one from the cache is
+      // not: the tenant has another key by now, or the API another identifier.
+      api.cache?.delete(CACHE_KEY);
+      throw isCached ? new StaleTokenError() : error;
     }
   };
   let failure;
@@ -217,11 +219,11 @@ async function post(url, request, peer, hints = {}) {
 const CACHE_KEY = 'session-checker-token';
 const DAY_S = 86400;
 
-/** The caller's token: the secret, or a signed one that Auth0 issues to the Action's application. */
+/** The caller's token: the secret, or a signed one that Auth0 issues to the Action's application, now or before. */
 async function callerToken(api, { token, tenant, application }, signal) {
-  if (!application.client_id) return token;
+  if (!application.client_id) return { token };
   const cached = api.cache?.get(CACHE_KEY)?.value;
-  if (cached) return cached;
+  if (cached) return { token: cached, isCached: true };
   if (!tenant || !application.client_secret || !application.audience) {
     throw new CheckError('a secret for signed tokens is missing (TENANT_DOMAIN, …_CLIENT_SECRET, …_AUDIENCE)');
   }
@@ -232,7 +234,7 @@ async function callerToken(api, { token, tenant, application }, signal) {
   // It is renewed before it expires, in milliseconds.
   const ttl = Math.min(Number(issued.expires_in) || 300, DAY_S) * 900;
   api.cache?.set(CACHE_KEY, issued.access_token, { ttl });
-  return issued.access_token;
+  return { token: issued.access_token };
 }
 
 // A connection that could not be made or ended early: a proxy or a Pod that restarts.
@@ -244,6 +246,7 @@ const PAUSE_MS = 100;
 
 /** How long to wait before the second try. Undefined if a second try cannot change the result. */
 function pauseMs(error) {
+  if (error instanceof StaleTokenError) return 0;
   const pause = Math.floor(Math.random() * PAUSE_MS);
   if (!(error instanceof CheckError)) return BROKEN.includes(error?.cause?.code) ? pause : undefined;
   const { status, headers } = error.response ?? {};
@@ -296,39 +299,49 @@ const isRequestId = (value) => typeof value === 'string' && /^[A-Za-z0-9._-]{1,6
 /** The body of the request: the login, and the context that selectors and overrides use. */
 function requestBody(event, tenant, redirect) {
   const methods = [event.authentication?.methods].flat().map((method) => method?.name);
+  const context = {
+    protocol: event.transaction?.protocol,
+    prompt: event.transaction?.prompt,
+    organization_id: event.organization?.id,
+    connection: event.connection?.name,
+    roles: event.authorization?.roles,
+    // What the user's identity provider says, if its connection maps the claim to the profile. It is of this login only if
+    // the provider did this login.
+    amr: methods.includes('federated') ? event.user?.amr : undefined,
+    clients: [event.session?.clients].flat().map((client) => client?.client_id),
+  };
   const fields = {
     user_id: event.user?.user_id,
     client_id: event.client?.client_id,
     sid: event.session?.id ?? null, // a refresh-token exchange and a password grant have none
-    protocol: text(event.transaction?.protocol),
-    prompt: texts(event.transaction?.prompt),
-    organization_id: text(event.organization?.id),
-    connection: text(event.connection?.name),
-    roles: texts(event.authorization?.roles),
+    protocol: text(context.protocol),
+    prompt: texts(context.prompt),
+    organization_id: text(context.organization_id),
+    connection: text(context.connection),
+    roles: texts(context.roles),
     mfa: methods.includes('mfa') || methods.includes('passkey'), // a passkey asks for a PIN, a finger or a face
-    // What the user's identity provider says, if its connection maps the claim to the profile. It is of this login only if
-    // the provider did this login.
-    amr: methods.includes('federated') ? texts(event.user?.amr) : undefined,
+    amr: texts(context.amr),
     actor: event.session?.actor ? true : undefined, // somebody else acts as the user
     session_transfer_token: openedBy(event.session_transfer_token), // an app opened this login as a web view
     locale: locale(event),
-    session: sessionOf(event.session),
+    session: sessionOf(event.session, texts(context.clients)),
     logins_count: count(event.stats?.logins_count),
     ...redirect,
     tenant, // not event.tenant.id, which is a name and not a domain
   };
   const body = JSON.stringify(fields);
-  if (Buffer.byteLength(body) <= MAX_BYTES) return body;
-  log('the request is too long; sending it without roles, prompt, amr and session');
-  return JSON.stringify({ ...fields, roles: undefined, prompt: undefined, amr: undefined, session: undefined });
+  const long = Buffer.byteLength(body) > MAX_BYTES ? ['roles', 'prompt', 'amr', 'session'] : [];
+  const others = Object.entries(context).filter(([name]) => !long.includes(name));
+  const cut = [...long, ...others.flatMap(([name, values]) => cutOf(name, values))];
+  if (cut.length > 0) log(`context is too long for the service; left out ${cut.join(', ')}`);
+  return JSON.stringify({ ...fields, ...Object.fromEntries(long.map((name) => [name, undefined])) });
 }
 
 const DATES = ['created_at', 'authenticated_at', 'updated_at', 'last_interacted_at', 'idle_expires_at', 'expires_at'];
 
 /** When the session was used, and by which applications. Its addresses, devices and metadata stay here. */
-function sessionOf(session) {
+function sessionOf(session, ids) {
   const dates = DATES.map((name) => [name, text(session?.[name] instanceof Date ? session[name].toJSON() : session?.[name])]);
-  const ids = texts([session?.clients].flat().map((client) => client?.client_id));
   const fields = { ...Object.fromEntries(dates), clients: ids?.map((id) => ({ client_id: id })) };
   return Object.values(fields).some(Boolean) ? fields : undefined;
 }
@@ -348,10 +361,19 @@ function locale({ transaction, request }) {
 }
 
 // The service rejects context that is too long. Without it the limit still applies, and no login is blocked for it.
-const text = (value) => (typeof value === 'string' && value.length > 0 && value.length <= 300 ? value : undefined);
+const MAX_CHARS = 300;
+const MAX_TEXTS = 128;
+const text = (value) => (typeof value === 'string' && value.length > 0 && value.length <= MAX_CHARS ? value : undefined);
 const texts = (values) => {
   const kept = [values].flat().filter((value) => text(value));
-  return kept.length > 0 ? kept.slice(0, 128) : undefined;
+  return kept.length > 0 ? kept.slice(0, MAX_TEXTS) : undefined;
+};
+
+/** Says how many of these `text` or `texts` leave out because they are too long or too many, and not what they are. */
+const cutOf = (name, values) => {
+  const given = [values].flat().filter((value) => typeof value === 'string' && value.length > 0);
+  const cut = given.length - (texts(given)?.length ?? 0);
+  return cut > 0 ? [Array.isArray(values) ? `${name} (${cut} of ${given.length})` : name] : [];
 };
 
 /** Reads the body of the answer. Throws if it is longer than MAX_BYTES. */
@@ -391,6 +413,13 @@ class CheckError extends Error {
   constructor(message, response) {
     super(message);
     this.response = response;
+  }
+}
+
+/** The service does not accept a token that comes from the cache. */
+class StaleTokenError extends CheckError {
+  constructor() {
+    super('the service answered 401 to the cached token');
   }
 }
 

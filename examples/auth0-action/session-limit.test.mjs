@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, allowed, blocked, closedPort, login, requestFor, run, serve, TOKEN, UNDECIDED } from './actions-api.mjs';
+import { answer, allowed, blocked, closedPort, inTurn, login, requestFor, run, serve, TOKEN, UNDECIDED } from './actions-api.mjs';
 
 // What the Action sends
 
@@ -160,6 +160,47 @@ test('signed token that the service does not accept is not kept', async (t) => {
   }
 });
 
+test('cached token that the service does not accept is replaced at once', async (t) => {
+  const rejected = answer(401, { error: 'unauthorized' });
+  for (const [then, done] of [[allowed, []], [blocked(), [['deny', 'Too many.']]]]) {
+    const service = await serve(t, inTurn(rejected, then));
+    const auth0 = await serve(t, answer(200, { access_token: 'a.fresh.token', expires_in: 86400 }));
+    redirectTokens(t, auth0.url);
+    const cache = new Map([['session-checker-token', { value: 'a.stale.token' }]]);
+    const secrets = { ...APPLICATION, SESSION_CHECKER_URL: service.url, FAIL_MODE: 'deny' };
+    const result = await run(t, login({ secrets }), { cache });
+    assert.deepEqual(result.done, done);
+    assert.equal(result.lines[0], 'session-limit: the service answered 401 to the cached token; the second try succeeded');
+    const sent = service.requests.map((request) => request.headers.authorization);
+    assert.deepEqual(sent, ['Bearer a.stale.token', 'Bearer a.fresh.token']);
+    assert.equal(auth0.requests.length, 1);
+    assert.equal(cache.get('session-checker-token').value, 'a.fresh.token');
+    t.mock.restoreAll();
+  }
+});
+
+test('there are two tries at most, whatever token they send', async (t) => {
+  const rejected = answer(401, { error: 'unauthorized' });
+  for (const [first, stale, tokens, line] of [
+    // The fresh token is not accepted either.
+    [rejected, 'a.stale.token', 1, /answered 401 to the cached token; second try: the service answered 401, .*; using FAIL_MODE allow/],
+    // The first try did not reach the service, so the second one is the last.
+    [answer(502, ''), 'a.stale.token', 0, /answered 502; second try: the service answered 401 to the cached token; using/],
+    [answer(502, ''), undefined, 1, /answered 502; second try: the service answered 401 to the cached token; using/],
+  ]) {
+    const service = await serve(t, inTurn(first, rejected));
+    const auth0 = await serve(t, answer(200, { access_token: 'a.fresh.token', expires_in: 86400 }));
+    redirectTokens(t, auth0.url);
+    const cache = new Map(stale && [['session-checker-token', { value: stale }]]);
+    const secrets = { ...APPLICATION, SESSION_CHECKER_URL: service.url, TIMEOUT_MS: '9000' };
+    const { done, lines } = await run(t, login({ secrets }), { cache });
+    assert.deepEqual([done, service.requests.length, auth0.requests.length], [[], 2, tokens]);
+    assert.match(lines[0], line);
+    assert.equal(cache.size, 0, 'the next login gets a new token');
+    t.mock.restoreAll();
+  }
+});
+
 test('token that Auth0 does not issue leads to FAIL_MODE', async (t) => {
   const service = await serve(t, allowed);
   for (const [handler, line] of [
@@ -205,25 +246,47 @@ test('request id is one that the service accepts, or is missing', async (t) => {
   assert.equal(await id(null), undefined);
 });
 
-test('context that is too long is left out', async (t) => {
+test('context that is too long is left out, and the console says so', async (t) => {
   const long = 'x'.repeat(301);
-  const { json } = await requestFor(
+  const { url, requests } = await serve(t, allowed);
+  const { lines } = await run(
     t,
     login({
+      secrets: { SESSION_CHECKER_URL: url },
       transaction: { protocol: long, prompt: 'none' },
       organization: { id: long },
       connection: { name: 7 },
       authorization: { roles: [long, null, ...Array.from({ length: 200 }, (_, i) => `role ${i}`)] },
     }),
   );
+  assert.deepEqual(lines, ['session-limit: context is too long for the service; left out protocol, organization_id, roles (73 of 201)']);
+  const [{ json }] = requests;
   assert.deepEqual(Object.keys(json), ['user_id', 'client_id', 'sid', 'prompt', 'roles', 'mfa']);
   assert.deepEqual(json.prompt, ['none']);
   assert.equal(json.roles.length, 128);
   assert.equal(json.roles[0], 'role 0');
 });
 
+test('context that fits writes no console line', async (t) => {
+  const { url } = await serve(t, allowed);
+  const fits = { roles: ['', null, 7, ...Array(128).fill('reader')] };
+  const { lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url }, authorization: fits, connection: { name: 'x'.repeat(300) } }));
+  assert.deepEqual(lines, []);
+});
+
+test('applications of the session beyond the limit are in the line', async (t) => {
+  const { url, requests } = await serve(t, allowed);
+  const session = { id: 'sid-of-ada', clients: Array.from({ length: 130 }, (_, i) => ({ client_id: `app ${i}` })) };
+  const { lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url }, session }));
+  assert.deepEqual(lines, ['session-limit: context is too long for the service; left out clients (2 of 130)']);
+  assert.equal(requests[0].json.session.clients.length, 128);
+});
+
 test('request is never larger than 16 KiB', async (t) => {
-  const { json, body } = await requestFor(t, login({ authorization: { roles: Array(128).fill('ü'.repeat(300)) } }));
+  const { url, requests } = await serve(t, allowed);
+  const { lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url }, organization: { id: 'x'.repeat(301) }, authorization: { roles: Array(200).fill('ü'.repeat(300)) } }));
+  assert.deepEqual(lines, ['session-limit: context is too long for the service; left out roles, prompt, amr, session, organization_id']);
+  const [{ json, body }] = requests;
   assert.ok(Buffer.byteLength(body) <= 16384);
   assert.ok(!('roles' in json));
   assert.equal(json.connection, 'employees');
