@@ -71,7 +71,8 @@ impl Checked {
 impl CoverageTiming {
     /// Judges a login that completed at `login`, whose last check was at `check`. `None`: more may become known.
     ///
-    /// `No` needs that every check from the longest login before the login until the login is remembered.
+    /// `No` needs that every check from the longest login before the login until the login is remembered. Only the last check is
+    /// remembered: one after the login is of a later login, and hides whether there was one before.
     pub fn judge(
         &self,
         login: Option<Timestamp>,
@@ -82,14 +83,18 @@ impl CoverageTiming {
             // Without its time, nobody knows how late the entry is.
             return Some(if check.is_some() { Checked::Yes } else { Checked::Unknown });
         };
-        let first = login - self.longest_login - self.clock_skew;
-        if check.is_some_and(|check| check >= first) {
-            return Some(Checked::Yes);
+        // Whoever has the stream's token writes the time of an entry: it may be the last that there is.
+        let first = login.saturating_sub(self.longest_login.saturating_add(self.clock_skew)).unwrap_or(Timestamp::MIN);
+        let last = login.saturating_add(self.clock_skew).unwrap_or(Timestamp::MAX);
+        match check {
+            Some(check) if check > last => return Some(Checked::Unknown),
+            Some(check) if check >= first => return Some(Checked::Yes),
+            _ => {}
         }
         let Some(known) = known else { return Some(Checked::Unknown) };
         match () {
             () if first < known.from => Some(Checked::Unknown),
-            () if login + self.clock_skew > known.until => None,
+            () if last > known.until => None,
             () => Some(Checked::No),
         }
     }
@@ -97,6 +102,10 @@ impl CoverageTiming {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+    use proptest::option;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(minutes: i64) -> Timestamp {
@@ -111,9 +120,17 @@ mod tests {
 
     #[test]
     fn remembered_check_is_yes() {
-        for check in [84, 90, 100, 101, 130] {
+        for check in [84, 90, 100, 101] {
             assert_eq!(judge(Some(check), None), Some(Checked::Yes), "{check}");
             assert_eq!(judge(Some(check), Some((0, 200))), Some(Checked::Yes), "{check}");
+        }
+    }
+
+    #[test]
+    fn later_check_of_the_session_is_none_of_this_login() {
+        for check in [102, 130] {
+            assert_eq!(judge(Some(check), None), Some(Checked::Unknown), "{check}");
+            assert_eq!(judge(Some(check), Some((0, 200))), Some(Checked::Unknown), "{check}");
         }
     }
 
@@ -136,5 +153,35 @@ mod tests {
         let timing = CoverageTiming::default();
         assert_eq!(timing.judge(None, None, known), Some(Checked::Unknown));
         assert_eq!(timing.judge(None, Some(at(1)), known), Some(Checked::Yes));
+    }
+
+    /// Any time, and often one near the first or the last.
+    fn any_time() -> impl Strategy<Value = Timestamp> {
+        let second = |second: i64| Timestamp::from_second(second).unwrap();
+        let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        prop_oneof![
+            (first..=last).prop_map(second),
+            (0..2_000i64).prop_map(move |after| second(first + after)),
+            (0..2_000i64).prop_map(move |before| second(last - before)),
+            Just(Timestamp::MAX),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_times_are_judged(
+            login in any_time(), check in option::of(any_time()), from in any_time(), until in any_time(),
+        ) {
+            let timing = CoverageTiming::default();
+            for known in [None, Some(KnownTime { from, until })] {
+                let judged = timing.judge(Some(login), check, known);
+                let apart = check.map(|check| login.duration_since(check));
+                let (latest, earliest) = (SignedDuration::from_secs(-60), SignedDuration::from_secs(16 * 60));
+                let is_of_the_login = apart.is_some_and(|apart| (latest..=earliest).contains(&apart));
+                prop_assert_eq!(judged == Some(Checked::Yes), is_of_the_login);
+                let is_later = apart.is_some_and(|apart| apart < latest);
+                prop_assert!(!is_later || judged == Some(Checked::Unknown), "{:?}", judged);
+            }
+        }
     }
 }

@@ -350,8 +350,11 @@ impl Coverage {
             };
             is_reachable.fetch_and(last.is_some(), Ordering::Relaxed);
             login.was_read = last.is_some();
+            let judge = |check| self.options.timing.judge(login.at, check, known);
             checked = match last {
-                Some(last) => self.options.timing.judge(login.at, last.max(own), known),
+                // A check of this replica after the login does not hide one before it that is shared.
+                Some(last) if judge(last) == Some(Checked::Yes) => Some(Checked::Yes),
+                Some(last) => judge(last.max(own)),
                 None => None,
             };
         }
@@ -368,7 +371,8 @@ impl Coverage {
     /// Whether a check of the login's time named the application and no session: the Action may not see the session that the log
     /// names.
     async fn may_be_checked_without_session(&self, login: &PendingLogin, known: Option<KnownTime>) -> bool {
-        let fits = |check| self.options.timing.judge(login.at, check, known) == Some(Checked::Yes);
+        // A check after the login may hide one before it.
+        let fits = |check| self.options.timing.judge(login.at, check, known) != Some(Checked::No);
         fits(self.marks.last(self.marks.key("", &login.client_id)))
             || match &self.shared {
                 Some(shared) => shared.last("", &login.client_id).await.is_none_or(fits),

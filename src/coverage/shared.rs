@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
@@ -29,11 +29,12 @@ const CONCURRENCY: usize = 16;
 /// The time limit of an operation. No check waits for it.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes a mark with the server's time.
+/// Writes a mark: the server's time of a check that was so many milliseconds ago. The last check stays.
 const MARK_SCRIPT: &str = r"
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('SET', KEYS[1], string.format('%d', now), 'PX', ARGV[1])
+local at = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[2]
+at = math.max(at, tonumber(redis.call('GET', KEYS[1]) or '0'))
+redis.call('SET', KEYS[1], string.format('%d', at), 'PX', ARGV[1])
 return 1
 ";
 /// Reads a mark.
@@ -71,11 +72,17 @@ pub(super) struct Shared {
     /// Names this process among the reports.
     replica: String,
     /// Sessions and applications that wait to be written.
-    queue: Mutex<VecDeque<String>>,
+    queue: Mutex<VecDeque<QueuedCheck>>,
     /// When a check was last not shared, in Unix milliseconds; 0 when all were.
     gap: AtomicI64,
     /// Until when all checks are shared, in Unix milliseconds.
     until: AtomicI64,
+}
+
+/// A check that waits to be written.
+struct QueuedCheck {
+    name: String,
+    checked: Instant,
 }
 
 /// What a replica reports.
@@ -120,7 +127,7 @@ impl Shared {
             self.note_gap(now);
             return false;
         }
-        queue.push_back(name(sid, client_id));
+        queue.push_back(QueuedCheck { name: name(sid, client_id), checked: Instant::now() });
         true
     }
 
@@ -132,19 +139,19 @@ impl Shared {
     /// Writes the marks that wait. After one that cannot be written, the others wait on: each may take as long as an operation may.
     pub async fn write_marks(&self) {
         let begun = Timestamp::now();
-        let names = std::mem::take(&mut *self.lock());
+        let checks = std::mem::take(&mut *self.lock());
         let is_reachable = &AtomicBool::new(true);
-        let write = |name: String| async move {
+        let write = |check: QueuedCheck| async move {
             if !is_reachable.load(Ordering::Relaxed) {
-                return Some(name);
+                return Some(check);
             }
-            let mut invocation = self.mark.key(self.key_of_mark(&name));
-            invocation.arg(RETENTION.as_millis() as u64);
+            let mut invocation = self.mark.key(self.key_of_mark(&check.name));
+            invocation.arg(RETENTION.as_millis() as u64).arg(check.checked.elapsed().as_millis() as u64);
             let written: Option<u8> = self.redis.run_apart(&invocation, OPERATION_TIMEOUT).await;
             is_reachable.fetch_and(written.is_some(), Ordering::Relaxed);
-            written.is_none().then_some(name)
+            written.is_none().then_some(check)
         };
-        let failed: Vec<String> = stream::iter(names)
+        let failed: Vec<QueuedCheck> = stream::iter(checks)
             .map(write)
             .buffer_unordered(CONCURRENCY)
             .filter_map(|failed| async { failed })
@@ -155,7 +162,7 @@ impl Shared {
             return;
         }
         let mut queue = self.lock();
-        failed.into_iter().for_each(|name| queue.push_front(name));
+        failed.into_iter().for_each(|check| queue.push_front(check));
     }
 
     /// The last check of a session and an application in any replica; the outer `None` when Redis does not say.
@@ -187,7 +194,7 @@ impl Shared {
         format!("session-checker:checked:{{{}}}", self.redis.hash(name))
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<QueuedCheck>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,11 +4,11 @@ use super::*;
 
 const TENANT: &str = "acme.eu.auth0.com";
 
-/// Logins complete with their check, clocks agree, and nothing waits for long.
+/// Logins complete within a second of their check, clocks agree, and nothing waits for long.
 const TIMING: CoverageTiming = CoverageTiming {
-    longest_login: Duration::ZERO,
+    longest_login: Duration::from_secs(1),
     clock_skew: Duration::ZERO,
-    quiet_before: Duration::ZERO,
+    quiet_before: Duration::from_secs(2),
     patience: Duration::from_secs(1),
     tick: Duration::from_secs(1),
     exchange: Duration::from_secs(1),
@@ -63,9 +63,9 @@ impl Audit {
 #[tokio::test]
 async fn login_is_checked_by_session_and_application() {
     let audit = audit(false, TIMING);
-    let now = Timestamp::now();
     audit.coverage.note_check(Some("a"), "app", true);
     audit.coverage.note_check(Some("b"), "other", true);
+    let now = Timestamp::now();
     audit.judged(vec![entry(1, login("a", now)), entry(2, login("b", now)), entry(3, login("c", now))]).await;
     assert_eq!(audit.seen(), [1, 2, 0]);
     let evidence = audit.coverage.evidence(&policy());
@@ -101,11 +101,35 @@ async fn login_that_names_no_session_is_unknown() {
 #[tokio::test]
 async fn check_without_a_session_may_be_of_any_login_of_the_application() {
     let audit = audit(false, TIMING);
-    let now = Timestamp::now();
     audit.coverage.note_check(None, "app", true);
+    let now = Timestamp::now();
     let elsewhere = ReportedLogin { client_id: Some("other".to_owned()), ..login("a", now) };
     audit.judged(vec![entry(1, login("a", now)), entry(2, elsewhere)]).await;
     assert_eq!(audit.seen(), [0, 1, 1]);
+}
+
+#[tokio::test]
+async fn check_after_the_login_says_nothing_of_it() {
+    // Both logins completed before any check. The session and the application are checked later.
+    let audit = audit(false, TIMING);
+    let now = Timestamp::now();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    audit.coverage.note_check(Some("a"), "app", true);
+    audit.judged(vec![entry(1, login("a", now)), entry(2, login("b", now))]).await;
+    assert_eq!(audit.seen(), [0, 1, 1]);
+    audit.coverage.note_check(None, "app", true);
+    audit.judged(vec![entry(3, login("c", now))]).await;
+    assert_eq!(audit.seen(), [0, 1, 2], "one before the login may have named no session either");
+}
+
+#[tokio::test]
+async fn entry_of_any_date_is_judged() {
+    let audit = audit(false, CoverageTiming::default());
+    for (id, at) in [Timestamp::MIN, Timestamp::MAX].into_iter().enumerate() {
+        audit.coverage.note_check(Some("a"), "app", true);
+        audit.judged(vec![entry(id, login("a", at)), entry(10 + id, login("b", at))]).await;
+    }
+    assert_eq!((audit.seen()[0], audit.seen()[1]), (0, 0));
 }
 
 #[tokio::test]
@@ -118,8 +142,8 @@ async fn login_before_the_start_is_unknown() {
 #[tokio::test]
 async fn login_is_unknown_where_others_check_and_share_nothing() {
     let audit = audit(true, TIMING);
-    let now = Timestamp::now();
     audit.coverage.note_check(Some("a"), "app", true);
+    let now = Timestamp::now();
     audit.judged(vec![entry(1, login("a", now)), entry(2, login("b", now))]).await;
     assert_eq!(audit.seen(), [1, 0, 1]);
     assert_eq!(audit.coverage.evidence(&policy()), LoginEvidence::NotShared);
