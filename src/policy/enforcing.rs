@@ -27,7 +27,8 @@ pub enum LoginEvidence {
 }
 
 impl PolicyReport {
-    /// The condition `Enforcing`: the logins that were seen were checked. Nothing else depends on it.
+    /// The condition `Enforcing`: the logins that were seen were checked. It says so only while it is known of at least half of
+    /// them. Nothing else depends on it.
     pub fn enforcing(&self, evidence: LoginEvidence) -> Condition {
         use ConditionStatus::{False, True, Unknown};
         let (status, reason, message) = match (&self.log_stream, evidence) {
@@ -64,16 +65,20 @@ impl PolicyReport {
                         .to_owned(),
                 )
             }
+            (_, LoginEvidence::Seen { checked, unchecked, unknown })
+                if unknown > checked + unchecked || (checked == 0 && unknown > 0) =>
+            {
+                (
+                    Unknown,
+                    ConditionReason::NotKnown,
+                    "of too many logins that the log stream reported it is not known whether they were checked: their entries name no \
+                     session, or not all checks of their time are remembered"
+                        .to_owned(),
+                )
+            }
             (_, LoginEvidence::Seen { checked: 1.., .. }) => {
                 (True, ConditionReason::Checked, "the logins that the log stream reported were checked".to_owned())
             }
-            (_, LoginEvidence::Seen { unknown: 1.., .. }) => (
-                Unknown,
-                ConditionReason::NotKnown,
-                "of the logins that the log stream reported it is not known whether they were checked: their entries name no \
-                 session, or not all checks of their time are remembered"
-                    .to_owned(),
-            ),
             (_, LoginEvidence::Seen { .. }) => (
                 Unknown,
                 ConditionReason::NoLogins,

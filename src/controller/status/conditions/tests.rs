@@ -347,7 +347,12 @@ fn enforcing_follows_the_logins_that_were_seen() {
     for (logins, status, reason) in [
         ((0, 0, 0), "Unknown", "NoLogins"),
         ((0, 0, 9), "Unknown", "NotKnown"),
-        ((1, 0, 9), "True", "Checked"),
+        ((1, 0, 9), "Unknown", "NotKnown"),
+        ((9, 2, 12), "Unknown", "NotKnown"),
+        ((9, 2, 11), "True", "Checked"),
+        ((1, 0, 1), "True", "Checked"),
+        ((0, 1, 1), "Unknown", "NotKnown"),
+        ((0, 3, 99), "False", "NotAsked"),
         ((1, 2, 0), "True", "Checked"),
         ((0, 3, 0), "False", "NotAsked"),
         ((297, 3, 0), "False", "NotAsked"),
