@@ -35,10 +35,22 @@ pub struct SecretManifest {
 /// A credential at a tenant: the subject of a probe, and the key of the tenant's client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CredentialKey {
-    /// The credential's fingerprint.
-    pub credential: Fingerprint,
-    /// The tenant that the credential is sent to.
-    pub tenant: Tenant,
+    credential: Fingerprint,
+    /// The canonical domain of the tenant that the credential is sent to.
+    domain: String,
+    /// The custom domain that it is sent to in place of the canonical one.
+    custom_domain: Option<String>,
+}
+
+impl CredentialKey {
+    /// A credential at a tenant. The other names of the tenant do not matter: no call goes there.
+    pub fn new(credentials: &Credentials, tenant: &Tenant) -> Self {
+        Self {
+            credential: credentials.fingerprint(),
+            domain: tenant.domain().to_owned(),
+            custom_domain: tenant.custom_domain().map(str::to_owned),
+        }
+    }
 }
 
 /// The outcome of a credential probe.
@@ -226,7 +238,7 @@ impl Secrets {
     }
 
     fn probe_result(&self, credentials: &Credentials, scope: &PolicyScope) -> Option<&ProbeResult> {
-        self.probe_results.get(&CredentialKey { credential: credentials.fingerprint(), tenant: scope.tenant.clone() })
+        self.probe_results.get(&CredentialKey::new(credentials, &scope.tenant))
     }
 
     /// Whether a credential is proven for a policy.
@@ -349,7 +361,7 @@ impl Secrets {
                 }
                 Some(ProbeResult::Granted(_)) => CredentialState::Lacking,
             };
-            let key = CredentialKey { credential: newest.fingerprint(), tenant: scope.tenant.clone() };
+            let key = CredentialKey::new(newest, &scope.tenant);
             let target = || ProbeTarget { credentials: Arc::clone(newest), tenant: scope.tenant.clone(), state };
             let target = probe_targets.entry(key).or_insert_with(target);
             // Policies of one credential differ only in the OAuth scopes that they need.

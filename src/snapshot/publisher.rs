@@ -194,21 +194,19 @@ impl Publisher {
         probe_targets: HashMap<CredentialKey, ProbeTarget>,
         last: &HashMap<CredentialKey, TenantClient>,
     ) -> HashMap<CredentialKey, TenantClient> {
-        let mut needed: HashMap<CredentialKey, Arc<Credentials>> =
-            probe_targets.into_iter().map(|(key, target)| (key, target.credentials)).collect();
+        let mut needed: HashMap<CredentialKey, (Tenant, Arc<Credentials>)> =
+            probe_targets.into_iter().map(|(key, target)| (key, (target.tenant, target.credentials))).collect();
         for active_policy in policy_set.active_policies() {
             if let Some(credentials) = &active_policy.credentials {
-                let key = CredentialKey {
-                    credential: credentials.fingerprint(),
-                    tenant: active_policy.version.scope().tenant.clone(),
-                };
-                needed.entry(key).or_insert_with(|| Arc::clone(credentials));
+                let tenant = &active_policy.version.scope().tenant;
+                let key = CredentialKey::new(credentials, tenant);
+                needed.entry(key).or_insert_with(|| (tenant.clone(), Arc::clone(credentials)));
             }
         }
         needed
             .into_iter()
-            .filter_map(|(key, credentials)| {
-                let client = last.get(&key).cloned().or_else(|| self.client(&key.tenant, &credentials))?;
+            .filter_map(|(key, (tenant, credentials))| {
+                let client = last.get(&key).cloned().or_else(|| self.client(&tenant, &credentials))?;
                 Some((key, client))
             })
             .collect()
@@ -269,8 +267,7 @@ fn clients_of_policies(
     active_policies
         .filter_map(|active_policy| {
             let scope = active_policy.version.scope();
-            let credential = active_policy.credentials.as_ref()?.fingerprint();
-            let client = clients.get(&CredentialKey { credential, tenant: scope.tenant.clone() })?;
+            let client = clients.get(&CredentialKey::new(active_policy.credentials.as_ref()?, &scope.tenant))?;
             Some((scope.name.clone(), client.clone()))
         })
         .collect()

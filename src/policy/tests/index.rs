@@ -142,6 +142,22 @@ fn new_credential_replaces_the_old_one_for_good_once_proven() {
 }
 
 #[test]
+fn custom_domains_do_not_discard_the_proof_of_a_credential() {
+    let mut index = index(&[("a", json!({}))]);
+    index.apply_secret(&credential("one"));
+    probe(&mut index, &granted(READ));
+    index.apply_secret(&credential("two"));
+    probe(&mut index, &ProbeResult::Rejected);
+    apply(&mut index, "a", 0, json!({ "tenant": { "customDomains": ["login.acme.de"] } }));
+    index.forget_replaced();
+    assert_eq!(secret_in_use(&index, "a").unwrap(), "one");
+    assert_eq!(credential_condition(&index, "a"), (ConditionStatus::False, ConditionReason::NewCredentialsRejected));
+    // The credential is sent to another host then.
+    apply(&mut index, "a", 0, json!({ "tenant": { "customDomain": "login.acme.com" } }));
+    assert_ne!(credential_condition(&index, "a").1, ConditionReason::NewCredentialsRejected);
+}
+
+#[test]
 fn newest_credential_is_probed_while_the_proven_one_is_used() {
     let mut index = index(&[("a", json!({}))]);
     index.apply_secret(&credential("one"));
