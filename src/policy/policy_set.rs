@@ -352,6 +352,12 @@ impl CallerView {
     /// The positions of the policies that select a login, among those of a tenant or of all.
     fn selecting<'a>(&'a self, login: &'a Login, tenant: Option<&'a str>) -> impl Iterator<Item = usize> + 'a {
         let context = login.context();
+        // A name that one policy of a tenant lists is the tenant's, so it keeps all of them.
+        let domain = tenant.and_then(|name| self.tenant_names.get(&*lower_case(name))?.as_deref());
+        let is_of = move |of: &Tenant| match domain {
+            Some(domain) => of.domain() == domain,
+            None => tenant.is_none_or(|name| of.is_called(name)),
+        };
         let candidates = [
             context.organization_id.as_ref().and_then(|key| self.by_organization.get(key)),
             context.connection.as_ref().and_then(|key| self.by_connection.get(key)),
@@ -360,7 +366,7 @@ impl CallerView {
         ];
         candidates.into_iter().flatten().flatten().copied().filter(move |position| {
             let scope = self.active_policies[*position].version.scope();
-            tenant.is_none_or(|tenant| scope.tenant.is_called(tenant)) && scope.selector.matches(login)
+            is_of(&scope.tenant) && scope.selector.matches(login)
         })
     }
 

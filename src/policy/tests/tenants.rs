@@ -125,6 +125,22 @@ fn assumed_tenant_without_a_policy_for_the_login_is_no_policy() {
 }
 
 #[test]
+fn name_that_one_policy_lists_keeps_all_policies_of_the_tenant() {
+    let mut index = Index::default();
+    let naming = json!({ "tenant": { "customDomains": ["login.acme.de"] }, "selector": { "clientIds": ["c2"] } });
+    for (name, mut spec) in [("naming", naming), ("other", json!({}))] {
+        spec["limits"] = json!({ "perUser": 1 });
+        index.apply_policy(&Manifest { name: ObjectName::new("team", name), ..manifest(spec) });
+    }
+    let view = index.publish(&CallerAccess::default()).0.whole_view();
+    for name in ["login.acme.de", "Login.Acme.DE", "acme.eu.auth0.com"] {
+        let login = login(Some(name));
+        let Resolution::Policy(active) = view.resolve(&login) else { panic!("{name}: {:?}", view.resolve(&login)) };
+        assert_eq!(active.version.scope().name.name(), "other", "{name}");
+    }
+}
+
+#[test]
 fn unreadable_custom_domains_leave_the_readable_ones() {
     let domains = json!(["login.acme.de", "http://x", 5, "other.auth0.com"]);
     let fallback = fallback(&manifest(json!({ "tenant": { "customDomains": domains } }))).unwrap();
