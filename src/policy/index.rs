@@ -278,9 +278,8 @@ impl Index {
         }
         let log_streams = self.log_streams(&active_policies, &stream_tenants);
         let callers = self.secrets.callers();
-        let inactive_callers = self.inactive_scopes().filter_map(|scope| callers.get(scope.callers.as_ref()?));
-        let policy_set = PolicySet::new(active_policies, &callers, caller_access)
-            .with_inactive_callers(inactive_callers.copied().flatten().copied());
+        let inactive: Vec<&PolicyScope> = self.inactive_scopes().collect();
+        let policy_set = PolicySet::new(active_policies, &inactive, &callers, caller_access);
         (policy_set.with_log_streams(log_streams), reports)
     }
 

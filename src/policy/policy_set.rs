@@ -30,6 +30,8 @@ pub struct PolicySet {
     log_streams: LogStreams,
     /// The policies of the tenants with a log stream.
     streamed: CallerView,
+    /// The tenants of the policies without an active version.
+    inactive: Vec<Tenant>,
 }
 
 /// The log streams that are received: the tenant of each token, by its canonical domain.
@@ -81,9 +83,10 @@ pub struct CallerView {
     by_client: HashMap<String, Vec<usize>>,
     /// Positions of the policies that select every login.
     rest: Vec<usize>,
-    /// Every name of every tenant, with the tenant's canonical domain; `None` when several tenants have the name.
+    /// Every name of every tenant, also of policies without an active version, with the tenant's canonical domain; `None` when
+    /// several tenants have the name.
     tenant_names: HashMap<String, Option<String>>,
-    /// The tenant of all policies; `None` when they have several, or there are none.
+    /// The tenant of all policies, also of those without an active version; `None` when they have several, or there are none.
     only_tenant: Option<String>,
 }
 
@@ -173,18 +176,27 @@ impl PolicyVersion {
 
 impl PolicySet {
     /// Activates policies. `callers` are the tokens of each callers' Secret that a policy names.
+    ///
+    /// `inactive` are the policies without an active version. They select no login. Their callers stay known, and so does which
+    /// tenants these have: a login of such a tenant is not assumed to be another tenant's.
     pub fn new(
         mut active_policies: Vec<Arc<ActivePolicy>>,
+        inactive: &[&PolicyScope],
         callers: &HashMap<&ObjectName, &HashSet<TokenDigest>>,
         caller_access: &CallerAccess,
     ) -> Self {
         active_policies.sort_by(|a, b| a.version.scope().rank().cmp(&b.version.scope().rank()));
 
+        let scopes: Vec<&PolicyScope> = active_policies
+            .iter()
+            .map(|active_policy| active_policy.version.scope())
+            .chain(inactive.iter().copied())
+            .collect();
         let mut usable: HashMap<TokenDigest, Vec<usize>> =
             caller_access.tokens.iter().map(|token| (*token, Vec::new())).collect();
         let mut without_callers = Vec::new();
-        for (position, active_policy) in active_policies.iter().enumerate() {
-            let tokens = match &active_policy.version.scope().callers {
+        for (position, scope) in scopes.iter().enumerate() {
+            let tokens = match &scope.callers {
                 Some(secret) => callers.get(secret).copied(),
                 None => {
                     without_callers.push(position);
@@ -199,17 +211,20 @@ impl PolicySet {
         let mut views: HashMap<Vec<usize>, Arc<CallerView>> = HashMap::new();
         let mut view = |positions: Vec<usize>| {
             let make = || {
-                Arc::new(CallerView::new(
-                    positions.iter().map(|position| Arc::clone(&active_policies[*position])).collect(),
-                ))
+                let active = positions.iter().filter_map(|position| active_policies.get(*position).cloned());
+                let inactive = positions.iter().filter(|position| **position >= active_policies.len());
+                let inactive: Vec<&Tenant> = inactive.map(|position| &scopes[*position].tenant).collect();
+                Arc::new(CallerView::new(active.collect(), &inactive))
             };
             Arc::clone(views.entry(positions.clone()).or_insert_with(make))
         };
-        let all_name_callers = without_callers.is_empty() && !active_policies.is_empty();
+        let is_active = |position: &usize| *position < active_policies.len();
+        let all_name_callers = !without_callers.iter().any(is_active) && !active_policies.is_empty();
         let own = view(without_callers);
         let signed_tokens = caller_access.signed_tokens.clone().map(|tokens| (tokens, Arc::clone(&own)));
         let anonymous = (caller_access.allow_anonymous && !all_name_callers).then_some(own);
         let callers = usable.into_iter().map(|(token, positions)| (token, view(positions))).collect();
+        let inactive = inactive.iter().map(|scope| scope.tenant.clone()).collect();
         Self {
             active_policies,
             callers,
@@ -217,23 +232,16 @@ impl PolicySet {
             signed_tokens,
             log_streams: LogStreams::default(),
             streamed: CallerView::default(),
+            inactive,
         }
-    }
-
-    /// The same policies, where these tokens are known as well: those of callers whose policies are not active.
-    pub fn with_inactive_callers(mut self, tokens: impl IntoIterator<Item = TokenDigest>) -> Self {
-        let nothing = Arc::new(CallerView::default());
-        for token in tokens {
-            self.callers.entry(token).or_insert_with(|| Arc::clone(&nothing));
-        }
-        self
     }
 
     /// The same policies with these log streams.
     pub fn with_log_streams(self, log_streams: LogStreams) -> Self {
         let tenants: HashSet<&str> = log_streams.0.values().map(AsRef::as_ref).collect();
         let has_stream = |policy: &&Arc<ActivePolicy>| tenants.contains(policy.version.scope().tenant.domain());
-        let streamed = CallerView::new(self.active_policies.iter().filter(has_stream).cloned().collect());
+        // A log stream names its tenant by the canonical domain, so inactive policies change nothing.
+        let streamed = CallerView::new(self.active_policies.iter().filter(has_stream).cloned().collect(), &[]);
         Self { log_streams, streamed, ..self }
     }
 
@@ -268,7 +276,7 @@ impl PolicySet {
 
     /// A view of every policy, as for a caller that may use all of them.
     pub fn whole_view(&self) -> CallerView {
-        CallerView::new(self.active_policies.clone())
+        CallerView::new(self.active_policies.clone(), &self.inactive.iter().collect::<Vec<_>>())
     }
 
     /// The policies that a caller may use, by the bearer token that it presented. `None` when the token is not known, or
@@ -285,7 +293,8 @@ impl PolicySet {
 }
 
 impl CallerView {
-    fn new(active_policies: Vec<Arc<ActivePolicy>>) -> Self {
+    /// A view of these policies, and of the names of the tenants of others, which have no active version.
+    fn new(active_policies: Vec<Arc<ActivePolicy>>, inactive: &[&Tenant]) -> Self {
         let mut view = Self::default();
         for (position, active_policy) in active_policies.iter().enumerate() {
             let selector = &active_policy.version.scope().selector;
@@ -302,16 +311,18 @@ impl CallerView {
                 index.entry(key.clone()).or_default().push(position);
             }
         }
-        let tenants = || active_policies.iter().map(|active_policy| &active_policy.version.scope().tenant);
-        for tenant in tenants() {
+        let active = active_policies.iter().map(|active_policy| &active_policy.version.scope().tenant);
+        let tenants: Vec<&Tenant> = active.chain(inactive.iter().copied()).collect();
+        for tenant in &tenants {
             for name in tenant.names() {
                 let domain =
                     view.tenant_names.entry(name.to_owned()).or_insert_with(|| Some(tenant.domain().to_owned()));
                 domain.take_if(|domain| domain != tenant.domain());
             }
         }
-        let first = tenants().next().map(Tenant::domain);
-        view.only_tenant = first.filter(|first| tenants().all(|tenant| tenant.domain() == *first)).map(str::to_owned);
+        let first = tenants.first().map(|tenant| tenant.domain());
+        view.only_tenant =
+            first.filter(|first| tenants.iter().all(|tenant| tenant.domain() == *first)).map(str::to_owned);
         view.active_policies = active_policies;
         view
     }

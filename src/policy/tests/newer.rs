@@ -241,6 +241,44 @@ fn apply_narrow(index: &mut Index, name: &str, domain: &str, selector: &Value) {
     index.apply_stored_policy(&Manifest { name: ObjectName::new("team", name), generation: 1, created_at: None, spec });
 }
 
+/// A policy for another tenant, by all of whose names its logins are known, without an active version.
+fn narrow_policy_of_another_tenant(callers: &Value) -> Manifest {
+    let tenant = json!({
+        "domain": "b.eu.auth0.com", "customDomains": ["login.b.example"], "credentialsSecretRef": { "name": "auth0" },
+    });
+    let selector = json!({ "roles": ["contractor"] });
+    let mut spec = json!({ "tenant": tenant, "selector": selector, "limits": { "perUser": 1 } });
+    spec.as_object_mut().unwrap().append(&mut callers.as_object().unwrap().clone());
+    Manifest { name: ObjectName::new("team", "inactive"), generation: 1, created_at: None, spec }
+}
+
+#[test]
+fn login_of_an_inactive_tenant_is_not_assumed_to_be_anothers() {
+    const CALLER: &str = "0123456789abcdef-caller";
+    let named = json!({ "callerSecretRef": { "name": "callers" } });
+    let access = CallerAccess { tokens: HashSet::from([TokenDigest::of(CALLER)]), ..CallerAccess::default() };
+    for (callers, access) in [(named, CallerAccess::default()), (json!({}), access)] {
+        let mut index = Index::default();
+        index.apply_secret(&secret("callers", crate::secret::CALLERS_TYPE, &[("token", CALLER)]));
+        let mut spec = json!({ "limits": { "perUser": 1 } });
+        spec.as_object_mut().unwrap().append(&mut callers.as_object().unwrap().clone());
+        index.apply_policy(&manifest(spec));
+        index.apply_stored_policy(&narrow_policy_of_another_tenant(&callers));
+        let (policy_set, reports) = index.publish(&access);
+        assert!(reports.iter().any(|report| report.active_version == ActiveVersion::Nothing));
+        for view in [policy_set.view(Some(CALLER)).unwrap(), &policy_set.whole_view()] {
+            let resolved = |tenant: &str| {
+                let context = LoginContext { tenant: Some(tenant.to_owned()), ..LoginContext::default() };
+                let login = Login::new("u".to_owned(), "c1".to_owned(), None, context).unwrap();
+                format!("{:?}", view.resolve(&login)).split('(').next().unwrap().to_owned()
+            };
+            assert_eq!(resolved("acme.eu.auth0.com"), "Policy");
+            assert_eq!([resolved("Login.B.example"), resolved("b.eu.auth0.com")], ["NoPolicy", "NoPolicy"]);
+            assert_eq!(resolved("login.acme.it"), "UnknownTenant", "it may be the name of either tenant");
+        }
+    }
+}
+
 #[test]
 fn callers_of_a_policy_that_is_not_active_stay_known() {
     const CALLER: &str = "0123456789abcdef-caller";

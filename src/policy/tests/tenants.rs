@@ -50,7 +50,7 @@ fn view(tenants: &[usize], client: Option<&str>) -> CallerView {
             tenant_proof: TenantProof::Unproven,
         })
     });
-    PolicySet::new(policies.collect(), &HashMap::new(), &CallerAccess::default()).whole_view()
+    PolicySet::new(policies.collect(), &[], &HashMap::new(), &CallerAccess::default()).whole_view()
 }
 
 fn login(tenant: Option<&str>) -> Login {
