@@ -161,7 +161,7 @@ impl<'a> AskedLogin<'a> {
     fn terms(&self) -> Terms {
         let (window, longest_check) = (self.policy.admission_window, self.tenant.longest_check);
         let listing_kept_for = listing_kept_for(self.tenant.longest_recheck);
-        Terms { window, longest_check, listing_kept_for, enforced: true }
+        Terms { window, longest_check, listing_kept_for, enforced: true, claims: true }
     }
 }
 

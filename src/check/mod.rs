@@ -401,7 +401,8 @@ impl<'a> Walk<'a> {
                 true => (Duration::ZERO, Duration::ZERO),
                 false => (policy.admission_window, kept_for),
             };
-            let terms = Terms { window, longest_check: tenant.longest_check, listing_kept_for, enforced };
+            let claims = !self.read_only;
+            let terms = Terms { window, longest_check: tenant.longest_check, listing_kept_for, enforced, claims };
             let begun = checker.ledger.begin(key.clone(), terms, self.arrived + policy.timeout).await;
             if begun.was_revoked() {
                 return Err(Verdict::SessionRevoked);

@@ -385,7 +385,7 @@ mod tests {
 
     async fn listing(sessions: usize) -> Arc<SessionListing> {
         let (window, longest_check, listing_kept_for) = Default::default();
-        let terms = Terms { window, longest_check, listing_kept_for, enforced: true };
+        let terms = Terms { window, longest_check, listing_kept_for, enforced: true, claims: true };
         let key = SessionKey::new(UserKey::new("t", "u"), "s", "c");
         let since = Arc::new(Ledger::new(Memory::new(1))).begin(key, terms, Instant::now()).await.since();
         let clients = Some(vec!["c".repeat(32); 2]);

@@ -360,8 +360,8 @@ impl<S: Store> Attempt<S> {
             // A login for which a person chose sessions may come back with another session: the entry is its own.
             let has_own =
                 || sessions.shows(&key.sid, &key.client_id) || read.record.counts(&sid, &key.client_id, list_since);
-            let claimed =
-                read.record.claimable(&sid, &key.client_id, list_since).filter(|_| ticket.is_none() && !has_own());
+            let may_claim = || terms.claims && ticket.is_none() && !has_own();
+            let claimed = read.record.claimable(&sid, &key.client_id, list_since).filter(|_| may_claim());
             if let Some(claimed) = claimed {
                 let claimed = ids.of(claimed);
                 let is_claimed = |it: &&mut Admission| it.sid == claimed && it.client_id == *key.client_id;

@@ -163,6 +163,8 @@ pub struct Terms {
     pub listing_kept_for: Duration,
     /// Whether the decision has effect. Under an auditing policy every login is allowed, and nothing is revoked.
     pub enforced: bool,
+    /// Whether the login may take over a claimable entry. One whose tenant is only assumed may not: it may be another tenant's.
+    pub claims: bool,
 }
 
 /// A revision that no other state of a record has.

@@ -120,7 +120,8 @@ mod tests {
     fn counted_after_a_switch(seconds: i64) -> (usize, usize) {
         let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
         let (window, longest_check) = (Duration::from_secs(10), Duration::from_secs(3));
-        let terms = Terms { window, longest_check, listing_kept_for: Duration::from_secs(3_600), enforced: true };
+        let terms =
+            Terms { window, longest_check, listing_kept_for: Duration::from_secs(3_600), enforced: true, claims: true };
         let mut record = Record::default();
         record.admit("s1", "c", terms, at(0), at(0));
         record.revoke("s2", at(0));

@@ -83,6 +83,7 @@ mod tests {
             longest_check: Duration::from_secs(3),
             listing_kept_for: Duration::from_secs(3_600),
             enforced: true,
+            claims: true,
         }
     }
 
@@ -175,6 +176,26 @@ mod tests {
         assert!(!check(&ledger, "s1", &list).await && !check(&ledger, "s2", &list).await);
         choose(&ledger, &list, true).await;
         assert!(check(&ledger, "s2", &list).await);
+    }
+
+    #[tokio::test]
+    async fn login_that_only_reads_leaves_the_claimable_entry() {
+        let (ledger, list) = (ledger(), list());
+        choose(&ledger, &list, true).await;
+        let window = Duration::ZERO;
+        let terms = super::super::Terms { window, listing_kept_for: window, enforced: false, claims: false, ..terms() };
+        let mut attempt = ledger.begin(SessionKey::new(user(), "s2", "c"), terms, Instant::now()).await;
+        let (since, deadline) = (attempt.since(), Instant::now() + Duration::from_secs(3));
+        let decide = |admissions: &[Admission], revoked: &HashSet<String>, _: &Origins| {
+            one_each("s2", &list, admissions, revoked)
+        };
+        let decision = attempt.admit(&list, since, deadline, decide).await.unwrap();
+        assert!(matches!(decision, Decision::Exceeded { .. }), "the place is another login's: {decision:?}");
+        drop(attempt);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(check(&ledger, "s1", &list).await);
     }
 
     #[tokio::test]

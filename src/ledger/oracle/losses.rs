@@ -86,7 +86,7 @@ async fn list_that_was_requested_under_another_store_is_not_remembered() {
     let policy = compiled(&json!({ "limits": { "perClient": 1 } }));
     let window = Duration::from_secs(10);
     let kept_for = listing_kept_for(Duration::from_secs(3_600));
-    let terms = Terms { window, longest_check: window, listing_kept_for: kept_for, enforced: true };
+    let terms = Terms { window, longest_check: window, listing_kept_for: kept_for, enforced: true, claims: true };
     let pair = ("s1".to_owned(), "a");
     for (cut_off_at_first, cut_off_then, is_remembered) in
         [(false, true, false), (true, false, false), (false, false, true), (true, true, true)]

@@ -137,6 +137,7 @@ impl World {
             longest_check: Duration::from_secs(3),
             listing_kept_for: listing_kept_for(self.recheck_after),
             enforced: policy.enforcement.mode == crate::policy::Mode::Enforce,
+            claims: true,
         }
     }
 

@@ -42,6 +42,7 @@ async fn play(population: &Population, recheck_after: Duration, random: &mut Std
         longest_check: Duration::from_secs(3),
         listing_kept_for: listing_kept_for(recheck_after),
         enforced: true,
+        claims: true,
     };
     let mut logins = (population.logins)(random);
     logins.sort_unstable();

@@ -40,6 +40,7 @@ fn origins_are_bounded_and_forgotten_before_entries() {
         longest_check: Duration::ZERO,
         listing_kept_for: Duration::ZERO,
         enforced: true,
+        claims: true,
     };
     record.admit("s", "c", terms, at(0), at(0));
     assert_eq!(record.shorten(3, at(0)), MAX_ORIGINS + 1 - 3);

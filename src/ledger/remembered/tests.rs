@@ -284,7 +284,7 @@ fn block_keeps_what_was_allowed_before() {
     let one = policy(&json!({}));
     let mut record = with(&[session("old", 100, &["b"]), session("s1", 50, &["a"])]);
     let (window, longest_check) = (Duration::from_secs(600), Duration::from_secs(3));
-    let terms = Terms { window, longest_check, listing_kept_for: HOUR, enforced: true };
+    let terms = Terms { window, longest_check, listing_kept_for: HOUR, enforced: true, claims: true };
     record.admit("old", "a", terms, at(1), at(1));
     assert_eq!(record.counting(at(2)).count(), 1);
     record.block("old", "a", at(3));
@@ -404,7 +404,7 @@ async fn login_shown_by_a_list_that_is_not_stored_is_an_admission() {
         let login = login(sid, "a");
         let check = one.pre_checks(&login, at(0)).unwrap();
         let (window, longest_check) = (Duration::ZERO, Duration::from_secs(3));
-        let terms = Terms { window, longest_check, listing_kept_for: kept_for, enforced: true };
+        let terms = Terms { window, longest_check, listing_kept_for: kept_for, enforced: true, claims: true };
         let key = SessionKey::new(UserKey::new("t", "u"), sid, "a");
         let mut attempt = ledger.begin(key.clone(), terms, Instant::now()).await;
         let sessions = list(&[session("old", 100, clients), younger.clone()]);
@@ -436,7 +436,8 @@ async fn renewing_users_need_as_many_lists_as_documented() {
         let (ledger, mut lists) = (Arc::new(Ledger::new(Memory::new(100_000))), 0);
         let recheck = Duration::from_secs(60 * minutes);
         let (window, longest_check) = (Duration::from_secs(10), Duration::from_secs(3));
-        let terms = Terms { window, longest_check, listing_kept_for: listing_kept_for(recheck), enforced: true };
+        let terms =
+            Terms { window, longest_check, listing_kept_for: listing_kept_for(recheck), enforced: true, claims: true };
         let began = Instant::now();
         // Whole hours, so that every setting completes its cycles.
         while began.elapsed() < Duration::from_secs(2 * 3_600) {

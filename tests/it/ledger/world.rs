@@ -159,6 +159,7 @@ impl Case<'_> {
             longest_check: TIMEOUT,
             listing_kept_for: listing_kept_for(self.policy.recheck_after),
             enforced: true,
+            claims: true,
         }
     }
 
