@@ -280,7 +280,10 @@ impl<S: Store> Ledger<S> {
             next.revision = revision;
             match self.store.compare_exchange(user, &read, &mut next).await {
                 Err(stored) if stored.record.revision != revision => {
-                    self.conflicts.fetch_add(1, Ordering::Relaxed);
+                    // After a failure of the shared store, the same record is read again, or one of the other store.
+                    let is_conflict =
+                        stored.now.clock == read.now.clock && stored.record.revision != read.record.revision;
+                    self.conflicts.fetch_add(u64::from(is_conflict), Ordering::Relaxed);
                     read = stored;
                 }
                 // The store already has our revision: the write succeeded, its answer was lost and it was sent again. Do not

@@ -110,10 +110,13 @@ pub struct Stats {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::ledger::{Known, Record, SessionIds, Terms};
+    use crate::ledger::{Known, Ledger, Memory, Record, SessionIds, SessionKey, Terms};
+    use crate::policy::Origin;
 
     /// What counts for a list of the shared store, by a record of the memory in which a login was allowed and a session revoked so
     /// many seconds ago.
@@ -130,6 +133,48 @@ mod tests {
         let since = StoreTime { at: at(0) - SignedDuration::from_hours(5), clock: Clock::Shared, mark: 0 };
         let known = Known::of(&Versioned { record: Arc::new(record), now }, since, &SessionIds(Default::default()));
         (known.admissions.len(), known.revoked.len())
+    }
+
+    /// A store whose first exchange fails, so that the record is read again, on this clock.
+    struct FailingOnce {
+        memory: Memory,
+        clock_after: Clock,
+        has_failed: AtomicBool,
+    }
+
+    impl Store for FailingOnce {
+        async fn read(&self, user: &UserKey) -> Versioned {
+            let clock = if self.has_failed.load(Ordering::Relaxed) { self.clock_after } else { Clock::Shared };
+            let read = self.memory.read(user).await;
+            Versioned { now: StoreTime { clock, ..read.now }, ..read }
+        }
+
+        async fn compare_exchange(
+            &self,
+            user: &UserKey,
+            expected: &Versioned,
+            next: &mut Record,
+        ) -> Result<(), Versioned> {
+            if !self.has_failed.swap(true, Ordering::Relaxed) {
+                return Err(self.read(user).await);
+            }
+            self.memory.compare_exchange(user, expected, next).await
+        }
+
+        fn stats(&self) -> Stats {
+            self.memory.stats()
+        }
+    }
+
+    #[tokio::test]
+    async fn failure_of_the_shared_store_is_no_conflict() {
+        for clock_after in [Clock::Local, Clock::Shared] {
+            let store = FailingOnce { memory: Memory::new(1_000), clock_after, has_failed: false.into() };
+            let ledger = Ledger::new(store);
+            let key = SessionKey::new(UserKey::new("t", "u"), "s", "c");
+            ledger.note(&key, &Origin::Delegated).await;
+            assert_eq!((ledger.stats().size, ledger.stats().conflicts), (1, 0), "{clock_after:?}");
+        }
     }
 
     #[test]
