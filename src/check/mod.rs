@@ -41,12 +41,13 @@ use crate::decisions::DecisionLog;
 use crate::ledger::{Attempt, Eviction, Ledger, MAX_LIST_AGE, Recalled, SessionKey, Terms, UserKey, listing_kept_for};
 use crate::policy::{
     Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, ObjectName,
-    Origins, Policy, PolicyVersion, Reason, Resolution, SessionRole, Verdict,
+    Origins, Policy, PolicyScope, PolicyVersion, Reason, Resolution, SessionRole, Verdict,
 };
 use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
 use choice::Asking;
 use failure_log::{FailureLog, Task};
+use remembered::NOTE_TIMEOUT;
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
 
 /// The warnings about unknown tenants that are written at once: one for each of a few Actions.
@@ -314,6 +315,7 @@ impl<'a> Walk<'a> {
         let policy = match &**version {
             PolicyVersion::Compiled(policy) => policy,
             PolicyVersion::Invalid(fallback) => {
+                Box::pin(self.note_origins(&fallback.scope, NOTE_TIMEOUT)).await;
                 let forced = self.snapshot.is_audit_forced(&fallback.scope.name);
                 return fallback.enforcement.answer(Verdict::failed(Failure::PolicyInvalid), locale, forced);
             }
@@ -333,14 +335,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Lets the ledger remember how the session began. Few logins have such an origin.
-    async fn note_origins(&self, policy: &Policy) {
+    async fn note_origins(&self, scope: &PolicyScope, timeout: Duration) {
         let (Some(checker), Some(sid), false) = (self.checker, self.login.sid(), self.read_only) else { return };
         for origin in self.login.context().origins() {
-            let user = UserKey::new(policy.scope.tenant.domain(), self.login.user_id());
+            let user = UserKey::new(scope.tenant.domain(), self.login.user_id());
             let key = SessionKey::new(user, sid, self.login.client_id());
-            let deadline = self.arrived + policy.timeout;
+            let deadline = self.arrived + timeout;
             if timeout_at(deadline, checker.ledger.note(&key, &origin)).await.is_err() {
-                tracing::warn!(policy = %policy.scope.name, "the ledger could not remember how a session began");
+                tracing::warn!(policy = %scope.name, "the ledger could not remember how a session began");
             }
         }
     }
@@ -370,7 +372,7 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// The verdict, when a step ends the check early.
     async fn verdict(&mut self, version: &Arc<PolicyVersion>, policy: &'a Policy) -> Result<Verdict, Verdict> {
-        self.note_origins(policy).await;
+        self.note_origins(&policy.scope, policy.timeout).await;
         let chosen_by = policy.matching_override(self.login, self.now());
         if let Some((checker, position)) = self.checker.zip(chosen_by) {
             checker.metrics.override_matched(policy, position);
