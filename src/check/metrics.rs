@@ -40,9 +40,17 @@ pub struct CheckMetrics {
     override_checks: BegunCounters,
     over_limit: OverLimit,
     blocked_users: BlockedUsers,
-    /// Keyed hashes of the users that `would_block_users` counts, by policy.
-    would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>>,
+    /// The users that `would_block_users` counts, by policy.
+    would_block: Arc<Mutex<HashMap<String, WouldBlock>>>,
     last_checks: Arc<LastChecks>,
+}
+
+/// The users of a policy that `would_block_users` counts. They begin again when the policy is for another tenant.
+#[derive(Default)]
+struct WouldBlock {
+    tenant: String,
+    /// By keyed hash.
+    users: HashSet<u64>,
 }
 
 /// What happened to a login whose tenant no policy of the caller knows.
@@ -76,7 +84,7 @@ pub struct CheckRecord<'a> {
 impl CheckMetrics {
     /// Registers the families.
     pub fn new(registry: &MetricRegistry) -> Self {
-        let would_block: Arc<Mutex<HashMap<String, HashSet<u64>>>> = Arc::default();
+        let would_block: Arc<Mutex<HashMap<String, WouldBlock>>> = Arc::default();
         let users = Arc::clone(&would_block);
         let last_checks: Arc<LastChecks> = Arc::default();
         let times = Arc::clone(&last_checks);
@@ -212,12 +220,15 @@ impl CheckMetrics {
             self.would_blocks.with_label_values(&[policy, tenant, reason.as_str()]).inc();
             // Zero is counted as well: the series begins with the first audited login.
             self.would_asks.with_label_values(&[policy, tenant]).inc_by(u64::from(answer.asks));
-            let mut users = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
-            let users = users.entry(policy.to_owned()).or_default();
-            if users.len() < MAX_DISTINCT_USERS {
-                users.insert(user);
+            let mut policies = self.would_block.lock().unwrap_or_else(PoisonError::into_inner);
+            let counted = policies.entry(policy.to_owned()).or_default();
+            if counted.tenant != tenant {
+                *counted = WouldBlock { tenant: tenant.to_owned(), ..WouldBlock::default() };
             }
-            self.would_block_users.with_label_values(&[policy, tenant]).set(to_i64(users.len()));
+            if counted.users.len() < MAX_DISTINCT_USERS {
+                counted.users.insert(user);
+            }
+            self.would_block_users.with_label_values(&[policy, tenant]).set(to_i64(counted.users.len()));
         }
         if let (Reason::Failed(failure), _) | (_, Some(Reason::Failed(failure))) =
             (answer.reason, answer.audited_reason)
@@ -292,5 +303,45 @@ impl TenantHandling {
             Self::Assumed => "assumed",
             Self::Unlimited => "unlimited",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::LiveSeries;
+    use crate::policy::LoginContext;
+
+    #[test]
+    fn would_block_users_begin_again_with_another_tenant() {
+        let registry = MetricRegistry::new();
+        let metrics = CheckMetrics::new(&registry);
+        let login = Login::new("u".to_owned(), "c".to_owned(), None, LoginContext::default()).unwrap();
+        let answer = Answer {
+            audited_reason: Some(Reason::LimitExceeded),
+            policy: Some(ObjectName::new("team", "seats")),
+            ..Answer::allow(Reason::Audit)
+        };
+        let note = |tenant, user| {
+            let took = Duration::ZERO;
+            metrics.check(CheckRecord {
+                answer: &answer,
+                login: &login,
+                version: None,
+                tenant,
+                user,
+                took,
+                listing_age: None,
+            });
+        };
+        let counted = |tenant: &str| {
+            let text = registry.scrape(&LiveSeries::new([("team/seats".to_owned(), tenant)]));
+            let series = format!("session_checker_would_block_users{{policy=\"team/seats\",tenant=\"{tenant}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&series)).map(str::to_owned)
+        };
+        (1..=3).for_each(|user| note("acme.eu.auth0.com", user));
+        assert_eq!(counted("acme.eu.auth0.com").as_deref(), Some("3"));
+        note("other.eu.auth0.com", 1);
+        assert_eq!(counted("other.eu.auth0.com").as_deref(), Some("1"));
     }
 }
