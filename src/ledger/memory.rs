@@ -256,3 +256,20 @@ fn bytes(record: &Encoded) -> usize {
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{RevocationEntry, UserKey};
+
+    #[tokio::test]
+    async fn user_has_as_many_entries_as_a_shard_holds() {
+        let memory = Memory::default();
+        let until = memory.now() + SignedDuration::from_secs(60);
+        let entry = |number: usize| RevocationEntry { sid: number.to_string(), until };
+        let user = UserKey::new("t", "u");
+        memory.put(&user, Record { revoked: (0..4_000).map(entry).collect(), ..Record::default() });
+        // Decision 5.13 names this figure.
+        assert_eq!((memory.read(&user).await.record.len(), memory.stats().forgotten), (1_562, 2_438));
+    }
+}

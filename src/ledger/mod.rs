@@ -109,7 +109,8 @@ pub use store::{Stats, Store, StoreTime, Versioned};
 pub use ticket::TicketUse;
 pub use times::PENDING_FOR;
 
-/// The most entries of one user. More than this need thousands of logins to several applications within one window.
+/// The most entries of one user. More than this need thousands of logins to several applications within one window. A shard of
+/// the memory holds fewer, also of one user.
 const MAX_ENTRIES_PER_USER: usize = 4_000;
 
 /// The most writes that continue after their checks have ended: 2 × the default `--max-in-flight`. A write takes a few operations
