@@ -17,6 +17,9 @@ use crate::shutdown::Shutdown;
 /// How many batches of log streams are read at once. With what is parsed of them, each takes up to 4 MiB.
 const MAX_BATCHES: usize = 4;
 
+/// How many checks wait at once for the policies to be loaded. Each holds a header of up to 16 KiB.
+const MAX_EARLY_CHECKS: usize = 128;
+
 /// The state of the routers.
 pub struct App {
     /// Decides checks.
@@ -25,6 +28,8 @@ pub struct App {
     pub coverage: Arc<Coverage>,
     /// The batches of log streams that may be read at once.
     pub log_batches: Semaphore,
+    /// The checks that may wait at once for the policies to be loaded.
+    pub early_checks: Semaphore,
     /// Examines policies, tenants and the ledger, for `/debug/doctor`.
     pub doctor: Doctor,
     /// Whether checks are answered yet, for `/check` and `/readyz`.
@@ -45,5 +50,10 @@ impl App {
     /// The permits of [`log_batches`](Self::log_batches).
     pub fn log_batches() -> Semaphore {
         Semaphore::new(MAX_BATCHES)
+    }
+
+    /// The permits of [`early_checks`](Self::early_checks).
+    pub fn early_checks() -> Semaphore {
+        Semaphore::new(MAX_EARLY_CHECKS)
     }
 }

@@ -28,7 +28,8 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// How long a check waits for the policies if it arrives before they are loaded. After a crash, Kubernetes starts the container
 /// again at once, and sends checks to it until it notices that the Pod was not ready.
-const MAX_WAIT_FOR_POLICIES: Duration = Duration::from_secs(2);
+/// The caller must have the time for a check after it.
+const MAX_WAIT_FOR_POLICIES: Duration = Duration::from_secs(1);
 
 /// The JSON of an answer.
 #[derive(Serialize)]
@@ -83,7 +84,7 @@ impl<'a> AnswerBody<'a> {
     }
 }
 
-/// Answers a check. The policy's timeout starts here.
+/// Answers a check. The policy's timeout starts when the policies are loaded.
 pub(super) async fn check<B>(
     app: &Arc<App>,
     request_id: &RequestId,
@@ -93,12 +94,12 @@ pub(super) async fn check<B>(
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {
-    let arrived = Instant::now();
-    let (Parts { headers, .. }, body) = request.into_parts();
-    if !app.readiness.is_serving() && timeout(MAX_WAIT_FOR_POLICIES, app.readiness.serving()).await.is_err() {
+    if !policies_are_loaded(app).await {
         let message = "The policies are not loaded yet. Try again in a few seconds.";
         return Err(ErrorKind::NotReady.with_message(message, request_id));
     }
+    let arrived = Instant::now();
+    let (Parts { headers, .. }, body) = request.into_parts();
     let snapshot = app.checker.snapshot();
     let view = bearer(&headers)
         .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).ok_or(ErrorKind::Unauthorized))
@@ -133,6 +134,15 @@ where
     };
     let answer = Continued::new(Box::pin(check)).await;
     Ok(Json(AnswerBody::new(&answer, request_id)).into_response())
+}
+
+/// Whether the policies are loaded, now or after a wait. Few checks wait at once: nobody knows yet who sent them.
+async fn policies_are_loaded(app: &App) -> bool {
+    if app.readiness.is_serving() {
+        return true;
+    }
+    let Ok(_permit) = app.early_checks.try_acquire() else { return false };
+    timeout(MAX_WAIT_FOR_POLICIES, app.readiness.serving()).await.is_ok()
 }
 
 /// The bearer token; `None` without an `Authorization` header.

@@ -245,6 +245,7 @@ impl Service {
                 .with_chooser(chooser),
             coverage: Arc::clone(&coverage),
             log_batches: App::log_batches(),
+            early_checks: App::early_checks(),
             doctor,
             readiness,
             shutdown: shutdown.clone(),

@@ -63,6 +63,7 @@ impl Assembly {
             checker: self.checker,
             coverage: self.coverage,
             log_batches: App::log_batches(),
+            early_checks: App::early_checks(),
             doctor: Doctor::new(None, Duration::from_millis(50), 1),
             readiness,
             shutdown: Shutdown::default(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -12,13 +13,20 @@ async fn check_before_the_policies_are_loaded_waits_for_them() {
     let latch = readiness.wait_for("policies");
     let service = Setup { readiness, ..Setup::default() }.serve(&[callers(), policy("one", json!({}))]);
     let arrived = Instant::now();
-    let early = async { (service.post(login(json!({})).to_string()).await.status, arrived.elapsed()) };
+    let early = |number: usize| {
+        let service = &service;
+        async move { (number, service.post(login(json!({})).to_string()).await.status, arrived.elapsed()) }
+    };
+    let checks = join_all((0..130).map(early));
     let loaded = async {
-        sleep(Duration::from_millis(1500)).await;
+        sleep(Duration::from_millis(900)).await;
         latch.release();
     };
-    let ((status, waited), ()) = tokio::join!(early, loaded);
-    assert_eq!((status, waited), (200, Duration::from_millis(1500)));
+    let (answers, ()) = tokio::join!(checks, loaded);
+    for (number, status, waited) in answers {
+        let expected = if number < 128 { (200, Duration::from_millis(900)) } else { (503, Duration::ZERO) };
+        assert_eq!((status, waited), expected, "{number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
