@@ -70,15 +70,16 @@ struct WrittenStatus {
     overwritten: u32,
 }
 
-/// A digest of a status without the times of its conditions.
+/// A digest of a status without the times of its conditions. A policy that is deleted and created again has another uid: nobody
+/// has overwritten the status that it does not have yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StatusDigest(u64);
 
 impl StatusDigest {
-    pub fn of(status: &SessionPolicyStatus) -> Self {
+    pub fn of(uid: &str, status: &SessionPolicyStatus) -> Self {
         let mut hasher = DefaultHasher::new();
         let last_check = status.last_check_time.as_ref().map(|at| at.0.as_nanosecond());
-        (status.observed_generation, &status.limits, last_check).hash(&mut hasher);
+        (uid, status.observed_generation, &status.limits, last_check).hash(&mut hasher);
         for condition in &status.conditions {
             (&condition.type_, &condition.status, &condition.reason, &condition.message).hash(&mut hasher);
         }
@@ -176,6 +177,13 @@ mod tests {
         assert!(contention.due(&name(), StatusDigest(1), now) > now);
         assert_eq!(contention.due(&name(), StatusDigest(2), now), now);
         assert_eq!(contention.written(&name(), StatusDigest(2), now).overwritten, 0);
+    }
+
+    #[test]
+    fn first_status_of_a_policy_that_is_created_again_is_another() {
+        let status = SessionPolicyStatus::default();
+        assert_ne!(StatusDigest::of("a", &status), StatusDigest::of("b", &status));
+        assert_eq!(StatusDigest::of("a", &status), StatusDigest::of("a", &status.clone()));
     }
 
     #[test]

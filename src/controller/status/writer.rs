@@ -160,7 +160,7 @@ impl StatusWriter {
         if !is_outdated(report, &status, &observed.status) {
             return None;
         }
-        let due = self.contention().due(&report.name, StatusDigest::of(&status), now);
+        let due = self.contention().due(&report.name, StatusDigest::of(&observed.uid, &status), now);
         if due > now {
             wait_until(due);
             return None;
@@ -217,7 +217,7 @@ impl StatusWriter {
     /// Records a status that was written, and publishes Events about its changes.
     async fn written(&self, name: &ObjectName, observed: ObservedPolicy, status: SessionPolicyStatus, version: u64) {
         let WriteDone { overwritten, is_recovery } =
-            self.contention().written(name, StatusDigest::of(&status), Instant::now());
+            self.contention().written(name, StatusDigest::of(&observed.uid, &status), Instant::now());
         if is_recovery {
             tracing::info!(policy = %name, "status can be written again");
         }
