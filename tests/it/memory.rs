@@ -1,8 +1,9 @@
 //! How the program asks the kernel for memory.
 
 use serde_json::json;
+use simulator::Application;
 
-use crate::common::{callers, credentials, folder, policy, tenant};
+use crate::common::{callers, credentials, eventually, folder, policy, tenant, write};
 use crate::process::{Process, finish, place};
 
 /// The variable that changes options of the allocator.
@@ -35,4 +36,31 @@ async fn service_has_no_huge_pages() {
     let (service, _) = Process::serve(&tenant, place(), &[], &options).await;
     let status = service.kernel_status();
     assert!(status.lines().any(|line| line == "THP_enabled:\t0"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replaced_secrets_are_in_no_memory_of_the_program() {
+    const OLD: [&str; 2] = ["a-client-secret-that-is-replaced", "a-caller-token-that-is-replaced"];
+    const NEW: [&str; 2] = ["a-client-secret-that-replaces-it", "a-caller-token-that-replaces-it"];
+    let tenant = tenant().await;
+    let documents = |[client_secret, token]: [&str; 2]| {
+        let (mut credentials, mut callers) = (credentials(), callers());
+        credentials["stringData"]["clientSecret"] = json!(client_secret);
+        callers["stringData"] = json!({ "token": token });
+        [credentials, callers, policy("one", json!({}))]
+    };
+    tenant.add_application(Application::with_secret("checker", OLD[0]));
+    let folder = folder(&documents(OLD));
+    let options = ["--policy-dir", folder.path().to_str().unwrap()];
+    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    eventually("a check is answered", || async { service.status(Some(OLD[1])).await == 200 }).await;
+    for secret in OLD {
+        assert!(process.count_in_memory(secret.as_bytes()) > 0, "{secret}: the search finds what is there");
+    }
+    tenant.add_application(Application::with_secret("checker", NEW[0]));
+    write(folder.path(), "policies.yaml", &documents(NEW));
+    eventually("the new token is used", || async { service.status(Some(NEW[1])).await == 200 }).await;
+    for secret in OLD {
+        eventually(secret, || async { process.count_in_memory(secret.as_bytes()) == 0 }).await;
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -134,6 +135,25 @@ impl Process {
     /// What Linux says of the process.
     pub fn kernel_status(&self) -> String {
         std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap()
+    }
+
+    /// How often these bytes are in the memory that the process can write.
+    pub fn count_in_memory(&self, bytes: &[u8]) -> usize {
+        let process = format!("/proc/{}", self.child.0.id());
+        let maps = std::fs::read_to_string(format!("{process}/maps")).unwrap();
+        let memory = std::fs::File::open(format!("{process}/mem")).unwrap();
+        let writable =
+            maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw")));
+        writable
+            .map(|line| {
+                let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+                let [from, to] = [from, to].map(|address| u64::from_str_radix(address, 16).unwrap());
+                let mut content = vec![0; (to - from) as usize];
+                // A region may end while it is read.
+                let read = memory.read_at(&mut content, from).unwrap_or(0);
+                memchr::memmem::find_iter(&content[..read], bytes).count()
+            })
+            .sum()
     }
 
     /// Sends a signal.
