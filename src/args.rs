@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args as Group, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use secrecy::SecretString;
@@ -183,15 +184,15 @@ pub struct ServeArgs {
     pub force_audit_file: Option<PathBuf>,
     /// Maximum number of concurrent checks per tenant. For further checks the policy's
     /// failurePolicy applies, with reason overloaded [default: as many as a quarter of the container's memory holds, at most 2048].
-    #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N")]
+    #[arg(long, env = "SESSION_CHECKER_MAX_IN_FLIGHT", value_name = "N", value_parser = count)]
     pub max_in_flight: Option<usize>,
 
     /// Maximum number of open connections for checks. At the maximum a new connection takes the room of one that nobody uses,
     /// or is closed at once. Lowered, with a warning, when the process may open too few files.
-    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS", value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS, value_parser = connections)]
+    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS", value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS, value_parser = count)]
     pub max_connections: usize,
     /// The same from one source: an IPv4 address or an IPv6 /64, such as an ingress [default: half of --max-connections].
-    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS_PER_SOURCE", value_name = "N", value_parser = connections)]
+    #[arg(long, env = "SESSION_CHECKER_MAX_CONNECTIONS_PER_SOURCE", value_name = "N", value_parser = count)]
     pub max_connections_per_source: Option<usize>,
 
     /// Serve HTTPS with this certificate chain. The service reloads the file when it changes.
@@ -251,7 +252,7 @@ impl Args {
 
     fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut command = without_empty_variables(Self::command());
-        let matches = command.try_get_matches_from_mut(arguments)?;
+        let matches = command.try_get_matches_from_mut(arguments).map_err(without_user_info)?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 
@@ -285,6 +286,18 @@ impl ServeArgs {
     pub fn shutdown_delay(&self) -> Duration {
         self.shutdown_delay.unwrap_or(if in_cluster() { Duration::from_secs(5) } else { Duration::ZERO })
     }
+}
+
+/// Leaves user and password of a URL out of the error about an option: logs keep such errors.
+fn without_user_info(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && let Some((before, host)) = value.rsplit_once('@')
+    {
+        let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+        let shown = format!("{scheme}[hidden]@{host}");
+        error.insert(ContextKind::InvalidValue, ContextValue::String(shown));
+    }
+    error
 }
 
 fn without_environment(command: clap::Command) -> clap::Command {
@@ -325,7 +338,7 @@ fn path_prefix(text: &str) -> Result<String, String> {
     }
 }
 
-fn connections(text: &str) -> Result<usize, String> {
+fn count(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
         .filter(|count| (1..=1_000_000).contains(count))
@@ -334,6 +347,13 @@ fn connections(text: &str) -> Result<usize, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     GoDuration::new(text).parse().ok_or_else(|| "write a duration with its unit, such as 5s or 1m30s".to_owned())
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("write a duration above zero, such as 50ms".to_owned()),
+        duration => Ok(duration),
+    }
 }
 
 #[cfg(test)]

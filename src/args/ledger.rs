@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args as Group;
 use secrecy::SecretString;
 
-use super::duration;
+use super::positive_duration;
 
 /// Options about the shared ledger.
 #[derive(Debug, Group)]
@@ -31,7 +31,7 @@ pub struct LedgerArgs {
     #[arg(long, env = "SESSION_CHECKER_LEDGER_CA_FILE", value_name = "PEM", requires = "ledger")]
     pub ledger_ca_file: Option<PathBuf>,
     /// Time limit of one operation on the shared ledger. When an operation takes longer, the replica uses its own memory.
-    #[arg(long, env = "SESSION_CHECKER_LEDGER_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "50ms")]
+    #[arg(long, env = "SESSION_CHECKER_LEDGER_TIMEOUT", value_name = "DURATION", value_parser = positive_duration, default_value = "50ms")]
     pub ledger_timeout: Duration,
     /// Key for the hashes of users and sessions in the shared ledger. Must be the same on all replicas
     /// [default: a fixed key].

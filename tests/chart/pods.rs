@@ -433,9 +433,9 @@ fn name_of_the_pod_reaches_the_collector_despite_extra_variables() {
 #[ignore = "needs Helm: make chart-test"]
 fn large_numbers_are_written_without_an_exponent() {
     // Helm reads a number of a values file as a float, and writes one of seven digits as 2e+06.
-    let values = ["--set-json", "maxInFlight=2000000,shutdown.delaySeconds=1000000,shutdown.drainSeconds=3000000"];
+    let values = ["--set-json", "maxInFlight=1000000,shutdown.delaySeconds=1000000,shutdown.drainSeconds=3000000"];
     let serve = Manifests::parse(&template(&chart(), values).unwrap()).serve();
-    assert_eq!(serve.max_in_flight, Some(2_000_000));
+    assert_eq!(serve.max_in_flight, Some(1_000_000));
     assert_eq!(serve.shutdown_delay(), Duration::from_secs(1_000_000));
     assert_eq!(serve.drain_timeout, Duration::from_secs(3_000_000));
 }

@@ -37,6 +37,39 @@ async fn node_demo_variables_suffice_on_loopback() {
 }
 
 #[test]
+fn user_and_password_of_a_url_are_in_no_error() {
+    for (option, url) in [
+        ("--auth0-proxy", "http://me:s3cret@proxy:3128"),
+        ("--auth0-proxy", "http://me:s3cret/@proxy"),
+        ("--auth0-proxy", "me:s3cret@proxy:3128"),
+        ("--auth0-endpoint", "a.eu.auth0.com=https//me:s3cret@gateway"),
+        ("--choose-url", "https://me:s3cret@login.example/path"),
+    ] {
+        let (code, output) = finish(&[], &["serve", option, url]);
+        assert_eq!(code, 64, "{output}");
+        assert!(output.contains(option) && !output.contains("s3cret"), "{url}: {output}");
+        let variable = format!("SESSION_CHECKER{}", option[1..].replace('-', "_").to_uppercase());
+        let (code, output) = finish(&[(&variable, url)], &["serve"]);
+        assert!(code == 64 && !output.contains("s3cret"), "{variable}: {output}");
+    }
+}
+
+#[test]
+fn number_that_would_switch_off_a_part_is_refused() {
+    for (option, value) in [
+        ("--max-in-flight", "0"),
+        ("--max-in-flight", "18446744073709551615"),
+        ("--max-connections", "0"),
+        ("--max-connections-per-source", "0"),
+        ("--ledger-timeout", "0s"),
+        ("--replicas", "0"),
+    ] {
+        let (code, output) = finish(&[], &["serve", "--ledger", "redis://127.0.0.1:1", option, value]);
+        assert!(code == 64 && output.contains(option), "{option} {value}: {output}");
+    }
+}
+
+#[test]
 fn missing_variable_is_named() {
     for (name, _) in VARIABLES {
         let others: Vec<_> = VARIABLES.into_iter().filter(|(other, _)| *other != name).collect();
