@@ -35,6 +35,7 @@ fn sessions(count: usize, now: Timestamp) -> SessionList {
         idle_expires_at: ahead,
         expires_at: ahead,
         clients: Some(if n % 2 == 0 { vec!["c1".to_owned(), "c2".to_owned()] } else { vec!["c2".to_owned()] }),
+        has_unreadable_clients: false,
         has_actor: false,
     });
     SessionList::new("auth0|507f1f77bcf86cd799439020", entries)

@@ -41,7 +41,8 @@ impl Logins {
         self.turn += 1;
         let user = self.users[self.turn % self.users.len()].clone();
         let (window, longest_check) = (Duration::from_secs(10), Duration::from_secs(3));
-        let terms = Terms { window, longest_check, listing_kept_for: Duration::from_secs(3_600), enforced: true };
+        let terms =
+            Terms { window, longest_check, listing_kept_for: Duration::from_secs(3_600), enforced: true, claims: true };
         let deadline = Instant::now() + Duration::from_secs(60);
         let session = SessionKey::new(user, &self.turn.to_string(), "application");
         let mut attempt = ledger.begin(session, terms, deadline).await;

@@ -14,7 +14,7 @@ use super::call::{CallContext, Operation, Priority};
 use super::client::TenantClient;
 use super::error::{Error, is_of_api};
 use super::memory::Charge;
-use super::observer::ListBound;
+use super::observer::{ListBound, ListField};
 use super::parse::{MAX_PAGE_ENTRIES, Page};
 use super::path;
 use super::transport::Reply;
@@ -122,6 +122,7 @@ impl TenantClient {
     ) -> Result<ReadList, Error> {
         let (mut list, mut agents, mut charge) = (SessionList::default(), UserAgents::new(), self.charge());
         let (mut pages, mut entries, mut bytes, mut unreadable) = (0, 0, 0, 0);
+        let (mut without_sessions, mut without_clients) = (0, 0);
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
         let mut first_page = None;
@@ -141,6 +142,9 @@ impl TenantClient {
             for (id, agent) in user_agents {
                 agents.entry(id).or_insert(agent);
             }
+            without_sessions += usize::from(!page.has_sessions);
+            without_clients +=
+                page.sessions.iter().filter(|it| it.clients.is_none() || it.has_unreadable_clients).count();
             list.extend(user_id, page.sessions);
             from = page.next.filter(|cursor| page.entries > 0 && !cursors.contains(cursor));
             if list.most_clients() > MAX_CLIENTS {
@@ -180,6 +184,11 @@ impl TenantClient {
         match unreadable + list.dropped() {
             0 => {}
             dropped => self.observer().dropped_entries(self.tenant(), dropped),
+        }
+        for (field, count) in [(ListField::Sessions, without_sessions), (ListField::Clients, without_clients)] {
+            if count > 0 {
+                self.observer().missing_fields(self.tenant(), field, count);
+            }
         }
         match list.unusual_ids() {
             0 => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::call::Operation;
-use super::observer::{BreakerState, ConnectionEnd, ListBound, MemoryBound, Observer, Outcome};
+use super::observer::{BreakerState, ConnectionEnd, ListBound, ListField, MemoryBound, Observer, Outcome};
 use super::rate_limit_headers::RateLimit;
 use crate::metrics::{MetricRegistry, to_i64};
 use crate::policy::Failure;
@@ -21,6 +21,8 @@ pub struct Auth0Metrics {
     budget_refusals: IntCounterVec,
     unknown_users: IntCounterVec,
     dropped_entries: IntCounterVec,
+    missing_fields: IntCounterVec,
+    clock_difference: IntGaugeVec,
     unusual_ids: IntCounterVec,
     oversized_lists: IntCounterVec,
     memory_refusals: IntCounterVec,
@@ -76,6 +78,16 @@ impl Auth0Metrics {
             dropped_entries: registry.counters(
                 "auth0_dropped_entries_total",
                 "Entries of session lists that were dropped: unreadable, or of another user.",
+                &["tenant"],
+            ),
+            missing_fields: registry.counters(
+                "auth0_missing_fields_total",
+                "Fields that session lists lack: sessions (of an answer), clients (of a session, or the id of one of them). What lacks them takes no place.",
+                &["tenant", "field"],
+            ),
+            clock_difference: registry.gauges(
+                "auth0_clock_difference_seconds",
+                "How far the tenant's clock is ahead of the replica's, by the Date of its latest answer. Negative when it is behind.",
                 &["tenant"],
             ),
             unusual_ids: registry.counters(
@@ -151,6 +163,9 @@ impl Observer for Auth0Metrics {
         for events in [&self.unusual_ids, &self.unknown_users, &self.dropped_entries, &self.connection_waits] {
             events.with_label_values(&[tenant]);
         }
+        for field in ListField::ALL {
+            self.missing_fields.with_label_values(&[tenant, field.as_str()]);
+        }
         for bound in ListBound::ALL {
             self.oversized_lists.with_label_values(&[tenant, bound.as_str()]);
         }
@@ -173,6 +188,14 @@ impl Observer for Auth0Metrics {
 
     fn dropped_entries(&self, tenant: &str, count: usize) {
         self.dropped_entries.with_label_values(&[tenant]).inc_by(count as u64);
+    }
+
+    fn missing_fields(&self, tenant: &str, field: ListField, count: usize) {
+        self.missing_fields.with_label_values(&[tenant, field.as_str()]).inc_by(count as u64);
+    }
+
+    fn clock_difference(&self, tenant: &str, seconds: i64) {
+        self.clock_difference.with_label_values(&[tenant]).set(seconds);
     }
 
     fn unusual_ids(&self, tenant: &str, count: usize) {

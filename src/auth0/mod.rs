@@ -66,7 +66,7 @@ pub use limiter::{QuotaConfig, TenantLimiter};
 pub use list::{FirstPage, ReadList};
 pub use memory::Charge;
 pub use metrics::Auth0Metrics;
-pub use observer::{BreakerState, ConnectionEnd, ListBound, MemoryBound, Observer, Outcome, Unobserved};
+pub use observer::{BreakerState, ConnectionEnd, ListBound, ListField, MemoryBound, Observer, Outcome, Unobserved};
 pub use parse::read_sessions;
 pub use pool::{CaError, ProxyCredentials, ProxyLogin, ProxyOptions, TrustedCas};
 pub use rate_limit_headers::RateLimit;

@@ -148,6 +148,28 @@ impl ListBound {
     }
 }
 
+/// A field without which the sessions of a list take no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListField {
+    /// The list of sessions of an answer.
+    Sessions,
+    /// The list of applications of a session, or the id of one of them.
+    Clients,
+}
+
+impl ListField {
+    /// Every field, for the series of the metrics.
+    pub const ALL: [Self; 2] = [Self::Sessions, Self::Clients];
+
+    /// The name of the field in Auth0's answer.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Clients => "clients",
+        }
+    }
+}
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionEnd {
@@ -196,6 +218,10 @@ pub trait Observer: Send + Sync {
     fn unknown_user(&self, _tenant: &str) {}
     /// `count` entries of a list, at least one, are unreadable or belong to another user.
     fn dropped_entries(&self, _tenant: &str, _count: usize) {}
+    /// A list lacks this field, `count` times.
+    fn missing_fields(&self, _tenant: &str, _field: ListField, _count: usize) {}
+    /// The tenant's clock is this many seconds ahead of ours; negative when it is behind.
+    fn clock_difference(&self, _tenant: &str, _seconds: i64) {}
     /// `count` sessions of a list, at least one, have an id that does not have the form of Auth0's ids.
     fn unusual_ids(&self, _tenant: &str, _count: usize) {}
     /// A list is larger than the client reads.

@@ -23,6 +23,8 @@ pub(super) const MAX_PAGE_ENTRIES: usize = 2_000;
 pub(super) struct Page {
     /// The readable ones of the first [`MAX_PAGE_ENTRIES`] entries.
     pub sessions: Vec<ListedSession>,
+    /// Whether `sessions` is there, and not null.
+    pub has_sessions: bool,
     /// How many entries the page has, readable or not.
     pub entries: usize,
     /// The cursor of the next page.
@@ -109,9 +111,11 @@ impl<'de> Deserialize<'de> for Page {
                 while let Some(key) = map.next_key()? {
                     match key {
                         JsonKey::Sessions => match map.next_value()? {
-                            Loose(Sessions::Absent) => (page.sessions, page.entries) = (Vec::new(), 0),
+                            Loose(Sessions::Absent) => {
+                                (page.sessions, page.entries, page.has_sessions) = (Vec::new(), 0, false);
+                            }
                             Loose(Sessions::List { sessions, entries }) => {
-                                (page.sessions, page.entries) = (sessions, entries);
+                                (page.sessions, page.entries, page.has_sessions) = (sessions, entries, true);
                             }
                             Loose(Sessions::Wrong) => return Err(A::Error::custom("sessions is not a list")),
                         },
@@ -212,7 +216,10 @@ impl<'de> Keep<'de> for Option<ListedSession> {
                 JsonKey::IdleExpiresAt => session.idle_expires_at = scalar(&mut object)?.into_date(),
                 JsonKey::ExpiresAt => session.expires_at = scalar(&mut object)?.into_date(),
                 JsonKey::Actor => session.has_actor = object.next_value::<Loose<Actor>>()?.0.0,
-                JsonKey::Clients => session.clients = object.next_value::<Loose<Option<Vec<String>>>>()?.0,
+                JsonKey::Clients => {
+                    let clients = object.next_value::<Loose<Clients>>()?.0;
+                    (session.clients, session.has_unreadable_clients) = (clients.ids, clients.are_incomplete);
+                }
                 _ => drop(object.next_value::<IgnoredAny>()?),
             }
         }
@@ -220,14 +227,23 @@ impl<'de> Keep<'de> for Option<ListedSession> {
     }
 }
 
-/// The applications of a session, without the items that have no client id. `None` when the value is not a list.
-impl<'de> Keep<'de> for Option<Vec<String>> {
+/// The applications of a session.
+#[derive(Default)]
+struct Clients {
+    /// `None` when the value is not a list.
+    ids: Option<Vec<String>>,
+    /// Whether items have no client id, and are left out.
+    are_incomplete: bool,
+}
+
+impl<'de> Keep<'de> for Clients {
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
-        let mut clients = Vec::new();
+        let (mut ids, mut are_incomplete) = (Vec::new(), false);
         while let Some(Loose(ClientId(id))) = list.next_element()? {
-            clients.extend(id);
+            are_incomplete |= id.is_none();
+            ids.extend(id);
         }
-        Ok(Some(clients))
+        Ok(Self { ids: Some(ids), are_incomplete })
     }
 }
 

@@ -333,7 +333,10 @@ impl Endpoint {
         let (status, headers) = answer.head();
         let date = date(headers);
         if let Some(date) = date {
-            self.clock_difference.store(date.as_second() - now.as_second(), Ordering::Relaxed);
+            let difference = date.as_second() - now.as_second();
+            if self.clock_difference.swap(difference, Ordering::Relaxed) != difference {
+                self.observer.clock_difference(&self.tenant, difference);
+            }
         }
         let limits = RateLimit::read(headers, date, now);
         if limits != RateLimit::default() {

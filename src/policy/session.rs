@@ -37,6 +37,8 @@ pub struct ListedSession {
     pub expires_at: Option<Timestamp>,
     /// The applications that completed a login on it; `None` when the entry does not say.
     pub clients: Option<Vec<String>>,
+    /// Whether the entry has items in `clients` without a client id, which are left out.
+    pub has_unreadable_clients: bool,
     /// Whether the entry says that somebody else acts as the user in it.
     pub has_actor: bool,
 }

@@ -110,6 +110,17 @@ async fn tokens_and_lists_go_through_the_proxy_with_its_credentials() {
 }
 
 #[tokio::test]
+async fn password_of_the_proxy_is_sent_as_it_is_written() {
+    let (peer, proxy) = (Peer::start(100).await, Proxy::start().await);
+    let options = proxy.options(&[]);
+    options.credentials.set(login("me:p%41w"));
+    list(&client(&peer, options)).await.unwrap();
+    for head in proxy.seen() {
+        assert!(head.contains("bWU6cCU0MXc=\r\n"), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn exceptions_are_reached_without_the_proxy() {
     let (peer, proxy) = (Peer::start(100).await, Proxy::start().await);
     list(&client(&peer, proxy.options(&["localhost"]))).await.unwrap();

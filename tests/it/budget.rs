@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::{Application, Fault, Operation, Options, RateLimit, Session, Simulator};
 use tokio::time::Instant;
@@ -133,6 +134,20 @@ async fn replicas_keep_a_quota_with_redis_and_without_it() {
     // Each replica has a third of both. A second before the kill may count twice.
     let (sent, seconds) = under_load(&tenant, &replicas, 30, 100_000).await;
     assert!(sent <= 30.0 * (2.0 + seconds), "{sent} in {seconds} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_whose_clock_was_set_back_keeps_the_budget_open() {
+    let Some(server) = RedisServer::start().await else { return };
+    let tenant = tenant().await;
+    let url = server.url("redis");
+    let service = service(&tenant, json!({ "tenant": { "requestsPerSecond": 30 } }), &["--ledger", &url]).await;
+    assert_eq!(reason(&service, 0).await, "within_limit");
+    let key = server.ask(&["KEYS", "session-checker:budget:*"]);
+    // The server wrote this time before its clock was set back by an hour.
+    let ahead = (Timestamp::now() + SignedDuration::from_hours(1)).as_microsecond().to_string();
+    server.ask(&["SET", key.trim(), &ahead]);
+    assert_eq!(reason(&service, 1).await, "within_limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
 //! The bucket of `tenant.requestsPerSecond` that all replicas share, in Redis. One script takes requests out of it, with the
-//! server's clock.
+//! server's clock. After that was set back, or another server has taken over, the stored time may be far ahead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +8,18 @@ use redis::Script;
 
 use crate::redis::Redis;
 
-/// Takes requests out of a bucket that fills by itself. The stored value is when it will be full, in microseconds.
+/// Takes requests out of a bucket that fills by itself. The stored value is when it will be full, in microseconds: at
+/// most a second from now.
 const TAKE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local rate, want, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval = 1000000 / rate
-local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+local stored = tonumber(redis.call('GET', KEYS[1]) or now)
+local full_at = math.min(math.max(stored, now), now + 1000000)
 local available = rate - reserve - (full_at - now) / interval
 local taken = math.max(0, math.min(want, math.floor(available + 0.000001)))
-if taken > 0 then
+if taken > 0 or stored > full_at then
   full_at = full_at + taken * interval
   redis.call('SET', KEYS[1], string.format('%.3f', full_at), 'PX', math.ceil((full_at - now) / 1000) + 1000)
 end

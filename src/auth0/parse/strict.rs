@@ -25,7 +25,7 @@ pub(super) fn page(body: &[u8], owner: Option<&str>) -> Option<Page> {
     scanner.object(|scanner, key| {
         match key {
             b"sessions" => {
-                (page.sessions, page.entries) = (Vec::new(), 0);
+                (page.sessions, page.entries, page.has_sessions) = (Vec::new(), 0, true);
                 scanner.list(|scanner| {
                     let session = scanner.session(owner)?;
                     page.entries += 1;
@@ -81,7 +81,7 @@ impl<'a> Scanner<'a> {
                 }
                 Some(())
             })?;
-            clients.extend(id.map(str::to_owned));
+            clients.push(id?.to_owned());
             Some(())
         })?;
         Some(Some(clients))

@@ -40,6 +40,7 @@ fn full_session_is_read() {
             expires_at: date(5),
             last_interacted_at: date(6),
             clients: Some(vec!["a".to_owned(), "b".to_owned()]),
+            has_unreadable_clients: false,
             has_actor: true,
         }
     );
@@ -147,8 +148,10 @@ fn clients_that_are_no_list_count_as_missing() {
 fn items_without_a_client_id_are_skipped() {
     let clients = json!([null, "a", 5, [], {}, {"client_id": null}, {"client_id": 5}, {"client_id": {"a": 1}},
         {"name": "x", "client_id": "kept", "more": [1]}]);
-    assert_eq!(session(json!({"id": "s1", "clients": clients})).clients, Some(vec!["kept".to_owned()]));
-    assert_eq!(session(json!({"id": "s1", "clients": []})).clients, Some(vec![]));
+    let read = session(json!({"id": "s1", "clients": clients}));
+    assert_eq!((read.clients, read.has_unreadable_clients), (Some(vec!["kept".to_owned()]), true));
+    let read = session(json!({"id": "s1", "clients": []}));
+    assert_eq!((read.clients, read.has_unreadable_clients), (Some(vec![]), false));
 }
 
 #[test]
@@ -196,6 +199,7 @@ fn recorded_session_is_read() {
             idle_expires_at: date,
             expires_at: date,
             clients: Some(vec!["ClientID".to_owned()]),
+            has_unreadable_clients: false,
             has_actor: false,
         }]
     );

@@ -122,8 +122,10 @@ impl Proxy {
         if let Some(login) = &*self.credentials.0.load()
             && let Some((user, password)) = login.0.expose_secret().split_once(':')
         {
+            // Its reader decodes `%41`, and `Url` does not encode `%`.
+            let [user, password] = [user, password].map(|text| text.replace('%', "%25"));
             // They fail only for a URL without a host.
-            let _ = (url.set_username(user), url.set_password(Some(password)));
+            let _ = (url.set_username(&user), url.set_password(Some(&password)));
         }
         url
     }

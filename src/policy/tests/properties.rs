@@ -46,6 +46,7 @@ fn listed_session() -> impl Strategy<Value = ListedSession> {
                 idle_expires_at,
                 expires_at,
                 clients,
+                has_unreadable_clients: false,
                 has_actor: false,
             }
         },

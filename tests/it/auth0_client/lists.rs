@@ -195,3 +195,25 @@ async fn dropped_entries_are_counted() {
         assert!(recorder.lines().contains(&line.to_owned()), "{:?}", recorder.lines());
     }
 }
+
+#[tokio::test]
+async fn missing_fields_are_counted() {
+    let whole = json!({"id": "s1", "clients": [{"client_id": "a"}]});
+    for (answer, line) in [
+        (json!({}), Some("1 without sessions")),
+        (json!({ "sessions": null }), Some("1 without sessions")),
+        (json!({ "sessions": [] }), None),
+        (json!({ "sessions": [whole, {"id": "s2", "clients": []}] }), None),
+        (json!({ "sessions": [whole, {"id": "s2"}, {"id": "s3", "clients": "a"}] }), Some("2 without clients")),
+        (json!({ "sessions": [{"id": "s1", "clients": [{"id": "a"}]}, whole] }), Some("1 without clients")),
+        (json!({ "sessions": [{"id": "s1", "clients": [{"client_id": "a"}, {}]}] }), Some("1 without clients")),
+    ] {
+        let server = Server::start().await;
+        let recorder = Arc::new(Recorder::default());
+        let client = client_of(&server, Arc::clone(&recorder) as _);
+        server.api([ok(&answer)]);
+        list(&client).await.unwrap();
+        let noted = recorder.lines().into_iter().find(|line| line.contains("without"));
+        assert_eq!(noted.as_deref(), line, "{answer}");
+    }
+}

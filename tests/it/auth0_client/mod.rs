@@ -18,8 +18,8 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value, json};
 use session_checker::auth0::{
-    BreakerState, ConnectionEnd, Error, ListBound, MemoryBound, Observer, Operation, Outcome, QuotaConfig, RateLimit,
-    Revoked, TenantClient, TrustedCas, Upstream, UpstreamOptions,
+    BreakerState, ConnectionEnd, Error, ListBound, ListField, MemoryBound, Observer, Operation, Outcome, QuotaConfig,
+    RateLimit, Revoked, TenantClient, TrustedCas, Upstream, UpstreamOptions,
 };
 use session_checker::policy::{Completeness, Failure, SessionList, Tenant};
 use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
@@ -236,6 +236,10 @@ impl Observer for Recorder {
 
     fn dropped_entries(&self, tenant: &str, count: usize) {
         self.note(tenant, format!("{count} dropped"));
+    }
+
+    fn missing_fields(&self, tenant: &str, field: ListField, count: usize) {
+        self.note(tenant, format!("{count} without {}", field.as_str()));
     }
 
     fn unusual_ids(&self, tenant: &str, count: usize) {
