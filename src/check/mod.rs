@@ -21,7 +21,7 @@ pub mod session_lists;
 
 use std::collections::HashSet;
 use std::mem::take;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,15 +178,17 @@ impl Checker {
         let mut walk = Walk::new(Some(self), snapshot, login, arrived);
         let mut answer = walk.answer(view).await;
         if answer.block && answer.asks {
-            answer.choose_url = walk.seen.limit_check.and_then(|limit_check| self.choose_url(login, limit_check));
+            let limit_check = walk.seen.limit_check;
+            let url = || limit_check.and_then(|limit_check| self.choose_url(login, limit_check));
+            answer.choose_url = after_decision(url).flatten();
         }
         let tenant = walk.seen.policy.map_or("", |policy| policy.scope().tenant.domain());
         let listing_age = walk.recalled.map(|recalled| recalled.age);
         let (user, took) = (self.decisions.hash_number(login.user_id()), arrived.elapsed());
         let version = walk.seen.policy;
         let record = CheckRecord { answer: &answer, login, version, tenant, user, took, listing_age };
-        self.record(record);
-        self.note(login, request_id, record, &walk);
+        after_decision(|| self.record(record));
+        after_decision(|| self.note(login, request_id, record, &walk));
         self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
         answer
     }
@@ -286,6 +288,11 @@ impl Checker {
     }
 }
 
+/// Takes a step that follows the decision. A panic in it, which the panic hook logs and counts, must not take the answer away.
+fn after_decision<T>(step: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(step)).ok()
+}
+
 impl<'a> Walk<'a> {
     fn new(checker: Option<&'a Checker>, snapshot: &'a Snapshot, login: &'a Login, arrived: Instant) -> Self {
         let (eviction, seen) = (Eviction::default(), DryRun::default());
@@ -329,7 +336,9 @@ impl<'a> Walk<'a> {
         // An attempt that only reads is dropped: its login must not count.
         if let Some(attempt) = self.attempt.take().filter(|_| !self.read_only) {
             self.is_noted = true;
-            attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout).await;
+            let finish = attempt.finish(take(&mut self.eviction), !answer.block, self.arrived + policy.timeout);
+            // The decision stands, as after the other steps that follow it.
+            let _ = AssertUnwindSafe(finish).catch_unwind().await;
         }
         answer
     }

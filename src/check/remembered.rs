@@ -1,7 +1,10 @@
 //! What a check does with the ledger when it needs no list: it allows a holder by what is remembered, and remembers the answers
 //! that no list decided.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+use futures::FutureExt;
 
 use super::Walk;
 use crate::ledger::{Attempt, ListNeed, SessionKey, UserKey};
@@ -19,7 +22,8 @@ impl<'a> Walk<'a> {
         }
         // Boxed: few checks come here, and each check in progress would take the memory.
         let answer = Box::new(answer);
-        Box::pin(self.note_answer(view, !answer.block)).await;
+        // The answer stands, also after a panic.
+        let _ = Box::pin(AssertUnwindSafe(self.note_answer(view, !answer.block)).catch_unwind()).await;
         *answer
     }
 

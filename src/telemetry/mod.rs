@@ -52,6 +52,9 @@ pub struct Telemetry {
     _log_writer: WorkerGuard,
 }
 
+/// How many panics the hook has seen.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
 /// Counts the lines that were dropped, once the log is set up.
 static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
 
@@ -139,14 +142,15 @@ pub fn record_export() -> Option<&'static RecordExport> {
     RECORD_EXPORT.get()
 }
 
-/// Writes a panic as a log line. The default hook writes to standard error itself, and so can wait for it.
+/// Counts a panic, and writes it as a log line. The default hook writes to standard error itself, and so can wait for it.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    PANICS.fetch_add(1, Ordering::Relaxed);
     let detail = panic.payload_as_str().unwrap_or_default();
     let location = panic.location().map(ToString::to_string);
     tracing::error!(detail, location, "panic");
 }
 
-/// Registers the number of dropped log lines.
+/// Registers the numbers of dropped log lines and of panics.
 pub fn register_metrics(registry: &MetricRegistry) {
     let dropped = registry.counter(
         "log_lines_dropped_total",
@@ -160,5 +164,12 @@ pub fn register_metrics(registry: &MetricRegistry) {
             dropped.inc_by(more);
             tracing::warn!(lines = more, "log lines were dropped; standard error is not read fast enough");
         }
+    });
+    let panics =
+        registry.counter("panics_total", "Panics: defects of the service. Those in a check leave the check an answer.");
+    let counted = AtomicU64::new(0);
+    registry.on_scrape(move |_| {
+        let all = PANICS.load(Ordering::Relaxed);
+        panics.inc_by(all - counted.swap(all, Ordering::Relaxed));
     });
 }

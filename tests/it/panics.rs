@@ -1,5 +1,6 @@
 //! A defect of the service in the middle of a check: the failure policy answers.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +13,10 @@ use session_checker::policy::{Answer, Login, LoginContext};
 use session_checker::snapshot::ObservedState;
 use simulator::{Session, Simulator};
 use tokio::time::Instant;
+use tracing::field::Field;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use crate::assembly::Assembly;
 use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, policy, tenant};
@@ -55,6 +60,32 @@ impl Service {
         let context = LoginContext::default();
         let login = Login::new("u".to_owned(), APP.to_owned(), Some(sid.to_owned()), context).unwrap();
         self.assembly.checker.check(&snapshot, view, &login, "test", Instant::now()).await
+    }
+}
+
+/// Panics when the log line of a check is written.
+struct DefectiveLog;
+
+impl<S: Subscriber> Layer<S> for DefectiveLog {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut is_check = false;
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            is_check |= field.name() == "message" && format!("{value:?}") == "check";
+        });
+        assert!(!is_check, "a defect");
+    }
+}
+
+#[tokio::test]
+async fn panic_after_the_decision_leaves_the_answer() {
+    let tenant = tenant().await;
+    tenant.add_session("u", Session::new("old", tenant.now() - SignedDuration::from_mins(5)).client(APP));
+    let service = Service::new(&tenant, Operation::Token, json!({}));
+    service.armed.store(false, Ordering::SeqCst);
+    let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(DefectiveLog));
+    for _ in 0..2 {
+        let answer = service.check("new").await;
+        assert_eq!((answer.reason.as_str(), answer.block), ("limit_exceeded", true));
     }
 }
 
