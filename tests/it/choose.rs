@@ -381,12 +381,10 @@ async fn policy_is_read_again_before_a_session_ends() {
         let folder = folder(&documents(&json!({ "limits": { "perClient": 2 } })));
         let service = Running::path(&tenant, folder.path(), &CHOOSE).await;
         let (_, browser, page) = opened(&service).await;
-        let generation = service.metric("session_checker_snapshot_generation").await;
+        let rule = async || service.policy("default/one").await["rule"].take();
+        let before = rule().await;
         write(folder.path(), "policies.yaml", &documents(&more));
-        crate::common::eventually("the change is active", || async {
-            service.metric("session_checker_snapshot_generation").await > generation
-        })
-        .await;
+        crate::common::eventually("the change is active", || async { rule().await != before }).await;
         assert!(browser.choose(&service, &page, &page.codes()[..1]).await.goes_on(), "{more}");
         assert_eq!((sids(&tenant).len(), tenant.count(Operation::Revoke)), (3, 0), "{more}");
         assert_eq!(count(&service, "not_needed").await, 1.0, "{more}");
