@@ -137,22 +137,22 @@ fn network_policy_allows_the_egress_that_is_needed() {
     assert_eq!(ports(&["decisionRecords.endpoint=http://otel:4317"]), [53, 53, 443, 6443, 4317]);
     let sentinels = ["ledger.urlSecret.name=redis", "ledger.sentinelMaster=sessions"];
     assert_eq!(ports(&sentinels), [53, 53, 443, 6443, 6379, 26379]);
-    // The ports of both collectors, each once.
+    // The ports of both collectors, each once, and that of most Pods behind a Service with another port.
     let collector = |endpoint: &str| {
         let value = format!("tracing.endpoint={endpoint}");
         ports(&["decisionRecords.endpoint=http://logs:5555", &value]).split_off(4)
     };
-    assert_eq!(collector("http://logs:5555"), [5555]);
+    assert_eq!(collector("http://logs:5555"), [4317, 5555]);
+    assert_eq!(collector("http://[fd00::1]:4317"), [4317, 5555]);
     for (endpoint, port) in [
         ("http://otel:4318/", 4318),
         ("https://otel.example.com:55680/v1?to=:9", 55680),
-        ("http://[fd00::1]:4317", 4317),
         // As the program connects: without a port, to that of the scheme.
         ("http://[fd00::1]", 80),
         ("http://otel", 80),
         ("https://otel/v1", 443),
     ] {
-        assert_eq!(collector(endpoint), [port, 5555], "{endpoint}");
+        assert_eq!(collector(endpoint), [4317, port, 5555], "{endpoint}");
     }
     // OpenShift's DNS listens on 5353.
     let openshift = ["--values", "examples/values/openshift.yaml", "--set", "networkPolicy.enabled=true"];

@@ -63,6 +63,13 @@ fn contradictory_values_fail_with_a_remedy() {
         let error = render_error(values);
         assert!(error.contains(message), "{values:?}: {error}");
     }
+    // What they belong to may come from a variable.
+    with(&[
+        "ledger.passwordSecret.name=redis",
+        "extraEnv[0].name=SESSION_CHECKER_LEDGER",
+        "extraEnv[0].value=redis://r",
+    ]);
+    with(&["auth0.proxy.exceptions={a}", "extraEnvFrom[0].secretRef.name=proxy"]);
 }
 
 #[test]

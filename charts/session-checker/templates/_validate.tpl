@@ -20,8 +20,14 @@ are for when it is switched on.
 {{- if and .Values.auth0.ca.only (not .Values.auth0.ca.configMapName) }}
 {{- fail "auth0.ca.only is set, and auth0.ca.configMapName is not, so no tenant could be trusted; set auth0.ca.configMapName" }}
 {{- end }}
+{{- $variables := list }}
+{{- range .Values.extraEnv }}
+{{- $variables = append $variables .name }}
+{{- end }}
+{{- /* With `extraEnvFrom` the chart does not know the names. */}}
+{{- $hasUnknown := .Values.extraEnvFrom }}
 {{- with .Values.ledger }}
-{{- if not .urlSecret.name }}
+{{- if not (or .urlSecret.name $hasUnknown (has "SESSION_CHECKER_LEDGER" $variables)) }}
 {{- $unused := dict "sentinelMaster" .sentinelMaster "user" .user "passwordSecret.name" .passwordSecret.name "ca.configMapName" .ca.configMapName }}
 {{- range $name, $value := $unused }}
 {{- if $value }}
@@ -31,7 +37,7 @@ are for when it is switched on.
 {{- end }}
 {{- end }}
 {{- with .Values.auth0.proxy }}
-{{- if not .url }}
+{{- if not (or .url $hasUnknown (has "SESSION_CHECKER_AUTH0_PROXY" $variables)) }}
 {{- range $name, $value := dict "exceptions" .exceptions "credentialsSecretName" .credentialsSecretName }}
 {{- if $value }}
 {{- fail (printf "auth0.proxy.%s is set, and auth0.proxy.url is not, so there is no proxy to use it for; set auth0.proxy.url" $name) }}
