@@ -79,10 +79,8 @@ impl CoverageTiming {
         check: Option<Timestamp>,
         known: Option<KnownTime>,
     ) -> Option<Checked> {
-        let Some(login) = login else {
-            // Without its time, nobody knows how late the entry is.
-            return Some(if check.is_some() { Checked::Yes } else { Checked::Unknown });
-        };
+        // Without its time, nobody knows which check was its own.
+        let Some(login) = login else { return Some(Checked::Unknown) };
         // Whoever has the stream's token writes the time of an entry: it may be the last that there is.
         let first = login.saturating_sub(self.longest_login.saturating_add(self.clock_skew)).unwrap_or(Timestamp::MIN);
         let last = login.saturating_add(self.clock_skew).unwrap_or(Timestamp::MAX);
@@ -148,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn login_without_a_time_is_never_no() {
+    fn login_without_a_time_is_unknown() {
         let known = Some(KnownTime { from: at(0), until: at(200) });
         let timing = CoverageTiming::default();
         assert_eq!(timing.judge(None, None, known), Some(Checked::Unknown));
-        assert_eq!(timing.judge(None, Some(at(1)), known), Some(Checked::Yes));
+        assert_eq!(timing.judge(None, Some(at(1)), known), Some(Checked::Unknown));
     }
 
     /// Any time, and often one near the first or the last.

@@ -29,11 +29,12 @@ const CONCURRENCY: usize = 16;
 /// The time limit of an operation. No check waits for it.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes a mark: the server's time of a check that was so many milliseconds ago. The last check stays.
+/// Writes a mark: the server's time of a check that was so many milliseconds ago. The last check stays, at a time that is not
+/// ahead of the server's: its clock may have been set back.
 const MARK_SCRIPT: &str = r"
 local time = redis.call('TIME')
-local at = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[2]
-at = math.max(at, tonumber(redis.call('GET', KEYS[1]) or '0'))
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local at = math.max(now - ARGV[2], math.min(now, tonumber(redis.call('GET', KEYS[1]) or '0')))
 redis.call('SET', KEYS[1], string.format('%d', at), 'PX', ARGV[1])
 return 1
 ";

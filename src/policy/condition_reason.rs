@@ -57,7 +57,7 @@ condition_reasons! {
     NoStream,
     /// Several replicas share no ledger, so no replica knows the checks of the others.
     NoSharedLedger,
-    /// The log stream reported no login in the last hour.
+    /// The log stream reported no login in the last hour, or too few to judge by.
     NoLogins,
     /// It is not known whether the reported logins were checked.
     NotKnown,

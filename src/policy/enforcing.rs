@@ -82,7 +82,7 @@ impl PolicyReport {
             (_, LoginEvidence::Seen { .. }) => (
                 Unknown,
                 ConditionReason::NoLogins,
-                "the log stream reported no login of this policy in the last hour".to_owned(),
+                "the log stream reported no login of this policy in the last hour, or too few to judge by".to_owned(),
             ),
         };
         Condition { kind: ConditionType::Enforcing, status, reason, message }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use session_checker::cli::service_config;
 use session_checker::coverage::CoverageTiming;
@@ -221,7 +222,7 @@ async fn batch_beyond_the_waiting_logins_is_sent_again() {
     let world = World::new().await;
     let authorization = format!("Bearer {STREAM_TOKEN}");
     // Logins of an hour ahead wait.
-    let ahead = jiff::Timestamp::now() + Duration::from_secs(3600);
+    let ahead = Timestamp::now() + Duration::from_secs(3600);
     let event = |id: usize| {
         let (date, details) = (ahead.to_string(), json!({ "session_id": format!("sid-{id}") }));
         json!({ "log_id": id.to_string(), "data": { "type": "s", "client_id": APP, "date": date, "details": details } })
@@ -252,7 +253,7 @@ async fn stream_cannot_change_a_decision() {
     let authorization = format!("Bearer {STREAM_TOKEN}");
     for (kind, sid) in [("slo", "first"), ("s", "second"), ("s", "third"), ("sapi", "first")] {
         let data = json!({
-            "type": kind, "client_id": APP, "user_id": "ann", "date": jiff::Timestamp::now().to_string(),
+            "type": kind, "client_id": APP, "user_id": "ann", "date": Timestamp::now().to_string(),
             "details": { "session_id": sid },
         });
         assert_eq!(world.post(&authorization, json!({ "log_id": sid, "data": data }).to_string()).await.0, 204);
@@ -360,6 +361,22 @@ async fn checks_of_other_replicas_count() {
         let ttl: u64 = world.redis.ask(&["TTL", key]).trim().parse().unwrap();
         assert!((1..=3600).contains(&ttl), "{ttl}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mark_is_not_ahead_of_a_redis_whose_clock_was_set_back() {
+    let Some(world) = Replicas::start().await else { return };
+    // A replica shares a check that soon follows another of the session only once.
+    let check = async |replica: usize| world.replicas[replica].check("ann", APP, "a-session").await;
+    let marks = || world.redis.ask(&["KEYS", "session-checker:checked:*"]);
+    check(0).await;
+    eventually("the check has a mark", async || !marks().trim().is_empty()).await;
+    // The server wrote this time before its clock was set back by an hour.
+    let (key, ahead) = (marks().trim().to_owned(), Timestamp::now() + SignedDuration::from_hours(1));
+    world.redis.ask(&["SET", &key, &ahead.as_millisecond().to_string()]);
+    check(1).await;
+    let mark = || world.redis.ask(&["GET", &key]).trim().parse::<i64>().unwrap();
+    eventually("the next check has its own time", async || mark() <= Timestamp::now().as_millisecond()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
