@@ -63,9 +63,12 @@ pub(super) struct Endpoint {
     tenant: Box<str>,
     observer: Arc<dyn Observer>,
     limiter: Arc<TenantLimiter>,
-    /// How many seconds the tenant's clock is ahead of ours, by its latest answer.
+    /// How many seconds the tenant's clock is ahead of ours, by its latest answer. [`NO_ANSWER_YET`] before the first.
     clock_difference: AtomicI64,
 }
+
+/// The clock difference of a tenant that has not answered. The first answer differs from it, and so is reported.
+const NO_ANSWER_YET: i64 = i64::MIN;
 
 /// A request that is sent once.
 pub(super) enum TenantRequest {
@@ -126,7 +129,7 @@ impl Endpoint {
         observer: Arc<dyn Observer>,
         limiter: Arc<TenantLimiter>,
     ) -> Self {
-        Self { http, pool, base, origin, tenant, observer, limiter, clock_difference: AtomicI64::new(0) }
+        Self { http, pool, base, origin, tenant, observer, limiter, clock_difference: AtomicI64::new(NO_ANSWER_YET) }
     }
 
     /// The clock by which tokens and limits expire.
@@ -148,7 +151,10 @@ impl Endpoint {
 
     /// How many seconds the tenant's clock is ahead of ours, by its latest answer. 0 before the first.
     pub fn clock_difference(&self) -> i64 {
-        self.clock_difference.load(Ordering::Relaxed)
+        match self.clock_difference.load(Ordering::Relaxed) {
+            NO_ANSWER_YET => 0,
+            seconds => seconds,
+        }
     }
 
     /// How many requests the tenant's Management API takes now and at most, where that is known.

@@ -116,6 +116,17 @@ async fn unknown_user_has_a_reason_and_is_never_remembered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clock_difference_has_a_series_from_the_first_answer() {
+    let tenant = tenant().await;
+    let service = service(&tenant, json!({})).await;
+    service.check("u", APP, "new").await;
+    let series = r#"session_checker_auth0_clock_difference_seconds{tenant="acme.eu.auth0.com"}"#;
+    let difference = service.metric(series).await.unwrap();
+    // Both read one clock, and a busy machine takes its time between.
+    assert!((-60.0..=1.0).contains(&difference), "{difference}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unusual_session_id_is_counted_and_never_revoked() {
     let tenant = tenant().await;
     let began = tenant.now() - SignedDuration::from_hours(1);
