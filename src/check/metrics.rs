@@ -75,7 +75,7 @@ pub struct CheckRecord<'a> {
     pub tenant: &'a str,
     /// A keyed hash of the user.
     pub user: u64,
-    /// From the arrival of the request to the answer.
+    /// From the arrival of the request, or from when the policies were loaded, to the answer.
     pub took: Duration,
     /// The age of the listing, when the answer rests on what is remembered.
     pub listing_age: Option<Duration>,
@@ -118,7 +118,7 @@ impl CheckMetrics {
         }
         let duration = registry.seconds(
             "check_duration_seconds",
-            "Time from the arrival of a check to its answer.",
+            "Time from the arrival of a check, or from when the policies were loaded, to its answer.",
             &["decision"],
         );
         for decision in ["allow", "block"] {

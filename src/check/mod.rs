@@ -189,7 +189,8 @@ impl Checker {
         let record = CheckRecord { answer: &answer, login, version, tenant, user, took, listing_age };
         after_decision(|| self.record(record));
         after_decision(|| self.note(login, request_id, record, &walk));
-        self.coverage.note_check(login.sid(), login.client_id(), snapshot.policy_set.has_log_streams());
+        let has_log_streams = snapshot.policy_set.has_log_streams();
+        after_decision(|| self.coverage.note_check(login.sid(), login.client_id(), has_log_streams));
         answer
     }
 

@@ -28,8 +28,8 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// How long a check waits for the policies if it arrives before they are loaded. After a crash, Kubernetes starts the container
 /// again at once, and sends checks to it until it notices that the Pod was not ready.
-/// The caller must have the time for a check after it.
-const MAX_WAIT_FOR_POLICIES: Duration = Duration::from_secs(1);
+/// The Action waits a second longer than the policy's timeout, which begins after this.
+const MAX_WAIT_FOR_POLICIES: Duration = Duration::from_millis(500);
 
 /// The JSON of an answer.
 #[derive(Serialize)]

@@ -19,12 +19,12 @@ async fn check_before_the_policies_are_loaded_waits_for_them() {
     };
     let checks = join_all((0..130).map(early));
     let loaded = async {
-        sleep(Duration::from_millis(900)).await;
+        sleep(Duration::from_millis(400)).await;
         latch.release();
     };
     let (answers, ()) = tokio::join!(checks, loaded);
     for (number, status, waited) in answers {
-        let expected = if number < 128 { (200, Duration::from_millis(900)) } else { (503, Duration::ZERO) };
+        let expected = if number < 128 { (200, Duration::from_millis(400)) } else { (503, Duration::ZERO) };
         assert_eq!((status, waited), expected, "{number}");
     }
 }
