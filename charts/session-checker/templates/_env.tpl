@@ -178,15 +178,21 @@ that run in the Pod (`kubectl exec`) have the options of the service, and so tha
 {{- end }}
 {{- end }}
 
+{{- /* The names of the variables in `extraEnv`, as a YAML list. */}}
+{{- define "session-checker.extraNames" -}}
+{{- $names := list }}
+{{- range .Values.extraEnv }}
+{{- $names = append $names .name }}
+{{- end }}
+{{- toYaml $names }}
+{{- end }}
+
 {{- /*
 The environment of the container, as a YAML list: the options, then `extraEnv`. An option that `extraEnv` sets is left out,
 because server-side apply does not accept a name twice.
 */}}
 {{- define "session-checker.env" -}}
-{{- $extra := list }}
-{{- range .Values.extraEnv }}
-{{- $extra = append $extra .name }}
-{{- end }}
+{{- $extra := include "session-checker.extraNames" . | fromYamlArray }}
 {{- $env := list }}
 {{- range include "session-checker.options" . | fromYamlArray }}
 {{- if not (has .name $extra) }}

@@ -20,10 +20,7 @@ are for when it is switched on.
 {{- if and .Values.auth0.ca.only (not .Values.auth0.ca.configMapName) }}
 {{- fail "auth0.ca.only is set, and auth0.ca.configMapName is not, so no tenant could be trusted; set auth0.ca.configMapName" }}
 {{- end }}
-{{- $variables := list }}
-{{- range .Values.extraEnv }}
-{{- $variables = append $variables .name }}
-{{- end }}
+{{- $variables := include "session-checker.extraNames" . | fromYamlArray }}
 {{- /* With `extraEnvFrom` the chart does not know the names. */}}
 {{- $hasUnknown := .Values.extraEnvFrom }}
 {{- with .Values.ledger }}
