@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use simulator::{Fault, Operation};
 
 use crate::common::{callers, credentials, eventually, folder, policy, tenant, write};
-use crate::process::{Process, place};
+use crate::process::Process;
 
 fn lines(process: &Process, message: &str) -> Vec<Value> {
     process.log().into_iter().filter(|line| line["message"] == message).collect()
@@ -14,8 +14,7 @@ fn lines(process: &Process, message: &str) -> Vec<Value> {
 async fn missing_secret_is_logged_once_and_so_is_its_end() {
     let tenant = tenant().await;
     let folder = folder(&[callers(), policy("one", json!({}))]);
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (process, _) = Process::serve(&tenant, place(), &[], &options).await;
+    let (process, _) = Process::serve_folder(&tenant, &folder, &[], &[]).await;
     let line = process.logged("policy condition is False").await;
     assert_eq!((&line["condition"], &line["reason"]), (&json!("CredentialsReady"), &json!("SecretMissing")), "{line}");
 
@@ -33,8 +32,7 @@ async fn outage_is_logged_once_for_all_its_checks() {
     let tenant = tenant().await;
     tenant.fault(Operation::List, Fault::Reset);
     let folder = folder(&[credentials(), policy("one", json!({ "callerSecretRef": null }))]);
-    let options = ["--policy-dir", folder.path().to_str().unwrap(), "--allow-anonymous"];
-    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    let (process, service) = Process::serve_folder(&tenant, &folder, &[], &["--allow-anonymous"]).await;
     // Fewer than open the circuit breaker, which is another reason.
     for user in ["u1", "u2", "u3"] {
         assert_eq!(service.answer(user, "s").await["reason"], "upstream_unreachable");
@@ -54,8 +52,7 @@ async fn file_that_is_not_read_is_logged_once() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
     write(folder.path(), "two.txt", &[policy("two", json!({}))]);
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (process, _) = Process::serve(&tenant, place(), &[], &options).await;
+    let (process, _) = Process::serve_folder(&tenant, &folder, &[], &[]).await;
     write(folder.path(), "three.txt", &[policy("three", json!({}))]);
     let about = |name: &str| process.log().iter().filter(|line| line.to_string().contains(name)).count();
     eventually("both are logged", || async { about("two.txt") > 0 && about("three.txt") > 0 }).await;

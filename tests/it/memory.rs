@@ -4,7 +4,7 @@ use serde_json::json;
 use simulator::Application;
 
 use crate::common::{callers, credentials, eventually, folder, policy, tenant, write};
-use crate::process::{Process, finish, place};
+use crate::process::{Process, finish};
 
 /// The variable that changes options of the allocator.
 const OPTIONS: &str = "_RJEM_MALLOC_CONF";
@@ -32,8 +32,7 @@ fn allocator_has_its_options_and_knows_each() {
 async fn service_has_no_huge_pages() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (service, _) = Process::serve(&tenant, place(), &[], &options).await;
+    let (service, _) = Process::serve_folder(&tenant, &folder, &[], &[]).await;
     let status = service.kernel_status();
     assert!(status.lines().any(|line| line == "THP_enabled:\t0"), "{status}");
 }
@@ -51,8 +50,7 @@ async fn replaced_secrets_are_in_no_memory_of_the_program() {
     };
     tenant.add_application(Application::with_secret("checker", OLD[0]));
     let folder = folder(&documents(OLD));
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    let (process, service) = Process::serve_folder(&tenant, &folder, &[], &[]).await;
     eventually("a check is answered", || async { service.status(Some(OLD[1])).await == 200 }).await;
     for secret in OLD {
         assert!(process.count_in_memory(secret.as_bytes()) > 0, "{secret}: the search finds what is there");

@@ -29,8 +29,7 @@ async fn answering(status: StatusCode, body: &'static str) -> SocketAddr {
 async fn probe_succeeds_on_a_running_service() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({}))]);
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (_process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    let (_process, service) = Process::serve_folder(&tenant, &folder, &[], &[]).await;
     let (admin, check) = (format!("http://{}", service.admin_address), format!("http://{}/check", service.address));
     let (code, text) = probe(&["--wait=30s", "--admin-url", &admin, "--url", &check]).await;
     assert_eq!(code, 0, "{text}");

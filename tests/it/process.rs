@@ -105,6 +105,17 @@ impl Process {
         (process, service)
     }
 
+    /// Serves the policies of a folder, on loopback for a simulated tenant.
+    pub async fn serve_folder(
+        tenant: &Simulator,
+        folder: &TempDir,
+        variables: &[(&str, &str)],
+        options: &[&str],
+    ) -> (Self, Service) {
+        let policies = ["--policy-dir", folder.path().to_str().unwrap()];
+        Self::serve(tenant, place(), variables, &[&policies, options].concat()).await
+    }
+
     pub async fn listening(&self) -> Service {
         let line = self.logged("listening").await;
         Service::of(&line)

@@ -20,7 +20,7 @@ use prost::Message;
 use simulator::{Options, Session};
 
 use crate::common::{APP, DOMAIN, TOKEN, callers, credentials, eventually, folder, policy, tenant_as_is};
-use crate::process::{Process, place};
+use crate::process::Process;
 
 /// A collector that keeps what it receives: unary gRPC calls, which are length-prefixed messages over HTTP/2.
 #[derive(Clone, Default)]
@@ -90,8 +90,7 @@ async fn check_continues_the_callers_trace_and_is_flushed() {
     let collector = Collector::default();
     let endpoint = format!("http://{}", collector.clone().start().await);
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (program, service) = Process::serve(&tenant, place(), &variables, &options).await;
+    let (program, service) = Process::serve_folder(&tenant, &folder, &variables, &[]).await;
     eventually("the service is ready", || async { service.admin("/readyz").await.contains(r#""ready":true"#) }).await;
 
     let trace_id = "0af7651916cd43dd8448eb211c80319c";
@@ -169,8 +168,7 @@ async fn records_of_decisions_reach_the_collector_and_losses_are_counted() {
     let endpoint = format!("http://{}", collector.clone().start().await);
     // The processor of the SDK gathers for a second by default.
     let variables = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", endpoint.as_str()), ("OTEL_BLRP_SCHEDULE_DELAY", "10")];
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (program, service) = Process::serve(&tenant, place(), &variables, &options).await;
+    let (program, service) = Process::serve_folder(&tenant, &folder, &variables, &[]).await;
     eventually("the service is ready", || async { service.admin("/readyz").await.contains(r#""ready":true"#) }).await;
     let check = |sid: &'static str| service.check("auth0|log-user", sid).bearer_auth(TOKEN);
     let answer: serde_json::Value = check("sid-of-the-phone").send().await.unwrap().json().await.unwrap();

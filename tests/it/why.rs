@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use simulator::{Session, Simulator};
 
 use crate::common::{APP, Running, callers, credentials, eventually, folder, policy, tenant};
-use crate::process::{Process, finished, place};
+use crate::process::{Process, finished};
 use crate::redis_server::RedisServer;
 
 const USER: &str = "auth0|anna";
@@ -73,8 +73,7 @@ async fn login_that_memory_allowed_says_by_how_old_a_list() {
     let tenant = scene().await;
     let documents = [credentials(), policy("one", json!({ "callerSecretRef": null }))];
     let folder = folder(&documents);
-    let options = ["--policy-dir", folder.path().to_str().unwrap(), "--allow-anonymous"];
-    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    let (process, service) = Process::serve_folder(&tenant, &folder, &[], &["--allow-anonymous"]).await;
     assert_eq!(service.answer(USER, "laptop").await["reason"], "within_limit");
     // Of plain permissions a sample is recorded.
     let recorded = async || {

@@ -164,8 +164,7 @@ async fn hangup_reads_files_again_and_a_second_signal_is_a_failure() {
     let tenant = tenant().await;
     tenant.fault(Operation::List, Fault::Hang);
     let folder = folder(&[credentials(), callers(), policy("one", json!({ "timeout": "10s" }))]);
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (process, service) = Process::serve(&tenant, place(), &[], &options).await;
+    let (process, service) = Process::serve_folder(&tenant, &folder, &[], &[]).await;
     process.signal("HUP");
     process.logged("reading files again").await;
     let url = format!("http://{}/livez", service.admin_address);

@@ -162,8 +162,7 @@ async fn problem_and_its_end_are_logged_without_duplicate_keys() {
     let tenant = tenant().await;
     let folder = folder(&[credentials(), callers(), policy("one", json!({ "limits": { "perClient": 0 } }))]);
     write(folder.path(), "more.yaml", &[callers()]);
-    let options = ["--policy-dir", folder.path().to_str().unwrap()];
-    let (process, _) = Process::serve(&tenant, place(), &[("RUST_LOG", "debug")], &options).await;
+    let (process, _) = Process::serve_folder(&tenant, &folder, &[("RUST_LOG", "debug")], &[]).await;
     // Every line that `logged` reads is checked for duplicate keys.
     let line = process.logged("policy condition is False").await;
     assert!(line["detail"].as_str().unwrap().starts_with("spec.limits.perClient"), "{line}");
