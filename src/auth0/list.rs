@@ -180,6 +180,7 @@ impl TenantClient {
         if pages > 1 {
             list.set_several_pages();
         }
+        list.set_read_at(self.tenant_time());
         charge.grow(agents.iter().map(|(id, agent)| id.len() + agent.len()).sum())?;
         match unreadable + list.dropped() {
             0 => {}

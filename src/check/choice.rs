@@ -237,7 +237,7 @@ impl Checker {
         };
         let read = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
             let sessions = &listed.sessions;
-            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.now() };
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: asked.client.tenant_time() };
             asked.limit_check.decide_with_offer(inputs)
         };
         match self.ledger.read_for(&asked.key, (&listed.sessions, listed.since), asked.call.deadline, read).await {
@@ -301,7 +301,7 @@ impl Checker {
         let sessions = &listed.sessions;
         let chosen = chosen_of(sessions, ticket, codes);
         let read = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
-            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.now() };
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: asked.client.tenant_time() };
             asked.limit_check.decide_choice(inputs, &chosen)
         };
         let decision = self.ledger.read_for(&asked.key, (sessions, listed.since), asked.call.deadline, read).await;
@@ -330,7 +330,7 @@ impl Checker {
         let sessions = &listed.sessions;
         let chosen = chosen_of(sessions, ticket, codes);
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
-            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: self.now() };
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: asked.client.tenant_time() };
             asked.limit_check.decide_choice(inputs, &chosen)
         };
         let (since, deadline) = (attempt.since(), asked.call.deadline);

@@ -57,10 +57,8 @@
 //!
 //! # Times
 //!
-//! Every time in a record is the store's. The `now` of a decision is this process's wall clock, which is compared with Auth0's
-//! dates. The two meet in three places, where the difference of two clocks that are synchronized does not matter: an admission
-//! counts as a use for `activeWithin`; a login is in progress for a minute after its admission; and a listing leaves out sessions
-//! whose `expires_at` passed a minute before its time.
+//! Every time in a record is the store's, and is compared with no other clock. A decision gets the age of an admission, and
+//! compares Auth0's dates with the time of the tenant. A listing leaves out sessions that had ended when the tenant made the list.
 
 mod codec;
 mod detached;
@@ -179,7 +177,7 @@ impl Known {
         let admission = |entry: &AdmissionEntry| Admission {
             sid: id(&entry.sid),
             client_id: entry.client_id.clone(),
-            admitted_at: entry.admitted_at,
+            age: now.duration_since(entry.admitted_at),
         };
         let mut origins = Origins::default();
         for entry in read.record.origins(now) {
@@ -348,7 +346,7 @@ impl<S: Store> Attempt<S> {
         let overloaded = Verdict::failed(Failure::Overloaded);
         let kept_for = terms.listing_kept_for;
         let list = (!kept_for.is_zero() && sessions.is_of_one_moment())
-            .then(|| remembered::entries(sessions, since.at, |id| SessionCode::of(&ledger.store.pseudonym(id))));
+            .then(|| remembered::entries(sessions, |id| SessionCode::of(&ledger.store.pseudonym(id))));
         let step = |read: &Versioned, next: &mut Record| {
             *written = Written::default();
             // `timeout_at` polls the work before the timer, so a late poll could still succeed.

@@ -112,7 +112,6 @@ pub fn listing_kept_for(recheck_after: Duration) -> Duration {
 /// A list as it becomes a listing: its sessions by their codes, in order.
 pub(super) fn entries<'l>(
     sessions: &'l SessionList,
-    since: Timestamp,
     code: impl Fn(&'l str) -> SessionCode,
 ) -> Vec<ListedEntry<'l>> {
     let sorted = |clients: Vec<&'l str>| {
@@ -120,7 +119,7 @@ pub(super) fn entries<'l>(
         clients.sort_unstable();
         clients
     };
-    let entries = sessions.lasting(since).map(|(id, created_at, clients)| ListedEntry {
+    let entries = sessions.lasting().map(|(id, created_at, clients)| ListedEntry {
         code: code(id),
         created_ms: created_at.map(Timestamp::as_millisecond),
         clients: clients.map(|clients| sorted(clients.collect())),

@@ -43,7 +43,7 @@ struct Remembered {
     membership: Membership,
     /// Whether an admission is for another application than the one that logs in.
     elsewhere: bool,
-    /// The time of the last admission.
+    /// The time of the last admission on the tenant's clock.
     admitted_at: Option<Timestamp>,
 }
 
@@ -108,7 +108,8 @@ impl<'a: 'e, 'e> Evaluation<'a, 'e> {
             let session = remembered.entry(&admission.sid).or_default();
             session.membership |= membership_of(&limit_check, &admission.client_id);
             session.elsewhere |= admission.client_id != limit_check.client_id;
-            session.admitted_at = session.admitted_at.max(Some(admission.admitted_at));
+            let admitted_at = inputs.now.saturating_sub(admission.age).unwrap_or(Timestamp::MIN);
+            session.admitted_at = session.admitted_at.max(Some(admitted_at));
         }
         let of_client: Vec<Membership> =
             inputs.sessions.clients().map(|client| membership_of(&limit_check, client)).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::answer::Verdict;
 use super::limits::Limits;
@@ -18,8 +18,8 @@ pub struct Admission {
     pub sid: String,
     /// The application of the login.
     pub client_id: String,
-    /// When the login was first allowed.
-    pub admitted_at: Timestamp,
+    /// How long ago the login was first allowed. The ledger's clock measures it, which may show another time than the others.
+    pub age: SignedDuration,
 }
 
 /// Everything that a decision depends on beside the login and its policy.
@@ -33,7 +33,7 @@ pub struct LimitInputs<'a> {
     pub revoked: &'a HashSet<String>,
     /// How sessions began, as far as the ledger remembers it.
     pub origins: &'a Origins,
-    /// The time of the decision.
+    /// The time of the decision on the tenant's clock, which dates the sessions.
     pub now: Timestamp,
 }
 

@@ -10,8 +10,8 @@ use indexmap::map::Entry;
 use indexmap::{IndexMap, IndexSet};
 use jiff::{SignedDuration, Timestamp};
 
-/// A session that ended this long before a list is not remembered with the list. Its end is the tenant's time and the list's is
-/// ours: two clocks that are synchronized differ by less.
+/// A session that ended this long before a list was read is not remembered with the list: the tenant may list it for a moment, and
+/// its time is known to a few seconds.
 const CERTAIN_END: SignedDuration = SignedDuration::from_secs(60);
 
 /// The most sessions of a list that is remembered: those of one page.
@@ -59,6 +59,8 @@ pub struct SessionList {
     unknown_user: bool,
     /// Whether it was read as several pages: its parts are of different moments.
     several_pages: bool,
+    /// When it was read, on the tenant's clock.
+    read_at: Option<Timestamp>,
 }
 
 /// How much of the user's sessions a list has.
@@ -186,6 +188,11 @@ impl SessionList {
         self.several_pages = true;
     }
 
+    /// Sets when the list was read, on the tenant's clock.
+    pub fn set_read_at(&mut self, at: Timestamp) {
+        self.read_at = Some(at);
+    }
+
     /// Whether the list shows all sessions of the user at one moment, and is short enough to be remembered.
     pub fn is_of_one_moment(&self) -> bool {
         self.completeness == Completeness::Whole
@@ -194,13 +201,12 @@ impl SessionList {
             && self.len() <= MAX_REMEMBERED
     }
 
-    /// What is remembered of a list that was requested at `since`: every session but those that had ended for good, with the time
-    /// when it began and its applications, `None` when the entry does not name them.
+    /// What is remembered of the list: every session but those that had ended for good when it was read, with the time when it
+    /// began and its applications, `None` when the entry does not name them.
     pub fn lasting(
         &self,
-        since: Timestamp,
     ) -> impl Iterator<Item = (&str, Option<Timestamp>, Option<impl Iterator<Item = &str>>)> {
-        let ended_before = since.checked_sub(CERTAIN_END).unwrap_or(Timestamp::MIN);
+        let ended_before = self.read_at.and_then(|at| at.checked_sub(CERTAIN_END).ok()).unwrap_or(Timestamp::MIN);
         let lasts = move |session: &Session| session.expires_at.is_none_or(|at| at >= ended_before);
         let sessions = self.iter().filter(move |(_, session)| lasts(session));
         sessions.map(move |(id, session)| (id, session.created_at, self.clients_of(session)))

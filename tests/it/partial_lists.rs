@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::SignedDuration;
+use hyper::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use simulator::{Fault, Operation, Options, Session, Simulator};
+use simulator::{Clock, Fault, Operation, Options, Session, Simulator};
 
-use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, tenant, tenant_as_is};
+use crate::common::{APP, DOMAIN, Running, callers, credentials, policy, tenant, tenant_as_is, tenant_with};
 
 async fn service(tenant: &Simulator, spec: Value) -> Running {
     Running::folder(tenant, &[credentials(), callers(), policy("one", spec)], &[]).await
@@ -124,6 +125,33 @@ async fn clock_difference_has_a_series_from_the_first_answer() {
     let difference = service.metric(series).await.unwrap();
     // Both read one clock, and a busy machine takes its time between.
     assert!((-60.0..=1.0).contains(&difference), "{difference}");
+}
+
+/// The reason and the count of a newcomer under `activeWithin`, by a tenant whose clock is some hours ahead. The user's other session
+/// began an hour ago.
+async fn counted_by_a_clock(hours_ahead: i64, active_within: &str, ends_in_minutes: i64) -> (String, u64) {
+    let clock = Clock::stopped_at(Timestamp::now() + SignedDuration::from_hours(hours_ahead));
+    let tenant = tenant_with(Options { clock, ..Options::new(DOMAIN) }).await;
+    let ends_at = tenant.now() + SignedDuration::from_mins(ends_in_minutes);
+    let list = json!({ "sessions": [{
+        "id": "other", "user_id": "u", "clients": [{ "client_id": APP }],
+        "created_at": (tenant.now() - SignedDuration::from_hours(1)).to_string(),
+        "idle_expires_at": ends_at.to_string(), "expires_at": ends_at.to_string(),
+    }] });
+    let _list = tenant.fault(Operation::List, Fault::json(StatusCode::OK, list.to_string()));
+    let service = service(&tenant, json!({ "activeWithin": active_within })).await;
+    let answer = service.check("u", APP, "new").await;
+    (words(&answer).0.to_owned(), answer["active_sessions"].as_u64().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_judged_by_the_tenants_clock() {
+    for hours_ahead in [-5, 0, 5] {
+        let counted = |active_within, ends_in| counted_by_a_clock(hours_ahead, active_within, ends_in);
+        assert_eq!(counted("2h", 60).await, ("limit_exceeded".to_owned(), 1), "{hours_ahead}");
+        assert_eq!(counted("30m", 60).await, ("within_limit".to_owned(), 0), "inactive: {hours_ahead}");
+        assert_eq!(counted("2h", -1).await, ("within_limit".to_owned(), 0), "ended: {hours_ahead}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

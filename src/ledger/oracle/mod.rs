@@ -234,7 +234,11 @@ impl World {
                     check.first_page = Some(page);
                     None
                 }
-                None => Some(SessionList::new("u", self.listed())),
+                None => {
+                    let mut list = SessionList::new("u", self.listed());
+                    list.set_read_at(self.time.now());
+                    Some(list)
+                }
                 Some(mut page) => {
                     page.extend(self.listed().into_iter().skip(self.page_size));
                     let mut list = SessionList::new("u", page);

@@ -39,9 +39,10 @@ fn list(sessions: &[ListedSession]) -> SessionList {
 impl Record {
     /// Takes a list that was requested when the record had this mark.
     fn take(&mut self, sessions: &[ListedSession], mark: u64, since: i64) {
-        let list = list(sessions);
+        let mut list = list(sessions);
+        list.set_read_at(at(since));
         assert!(list.is_of_one_moment());
-        self.take_list(&entries(&list, at(since), SessionCode::of), mark, at(since), HOUR, at(since));
+        self.take_list(&entries(&list, SessionCode::of), mark, at(since), HOUR, at(since));
     }
 
     /// What is remembered allows, of the session with the application, a minute after the beginning.
@@ -128,6 +129,12 @@ fn nothing_is_subtracted_and_unknown_applications_belong_to_every_limit() {
     let ended = |at_seconds| ListedSession { expires_at: Some(at(at_seconds)), ..session("old", 100, &["a"]) };
     assert_eq!(with(&[ended(-59), session("s1", 50, &["a"])]).allows(&one, "s1", "a"), Err(ListNeed::Crowded));
     assert_eq!(with(&[ended(-61), session("s1", 50, &["a"])]).allows(&one, "s1", "a"), Ok(()));
+    // A store whose clock is hours ahead says nothing about the end of a session.
+    let mut list = list(&[ended(3_600), session("s1", 50, &["a"])]);
+    list.set_read_at(at(0));
+    let mut record = Record::default();
+    record.take_list(&entries(&list, SessionCode::of), 0, at(7_200), HOUR, at(7_200));
+    assert_eq!(record.allows_at(&one, "s1", "a", 7_260, true), Err(ListNeed::Crowded));
     // Without applications a login never completed.
     let record = with(&[session("old", 100, &[]), session("s1", 50, &["a"])]);
     assert_eq!(record.allows(&users, "s1", "a"), Ok(()));

@@ -111,7 +111,7 @@ impl ListedSessionExt for ListedSession {
 
 /// An admission `seconds` after now.
 fn admitted(sid: &str, client: &str, seconds: i64) -> Admission {
-    Admission { sid: sid.to_owned(), client_id: client.to_owned(), admitted_at: at(seconds) }
+    Admission { sid: sid.to_owned(), client_id: client.to_owned(), age: now().duration_since(at(seconds)) }
 }
 
 /// A login with the policy and the inputs of its decision.

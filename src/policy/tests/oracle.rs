@@ -104,7 +104,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
     let ledger: Vec<&Admission> =
         check.admissions.iter().filter(|admission| !check.revoked.contains(&admission.sid)).collect();
     let admitted =
-        |id: &str| ledger.iter().filter(|admission| admission.sid == id).map(|admission| admission.admitted_at).max();
+        |id: &str| ledger.iter().filter(|admission| admission.sid == id).map(|admission| now - admission.age).max();
 
     let current = listed.iter().find(|session| session.id == check.sid).cloned();
 
@@ -157,7 +157,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
             created: ledger
                 .iter()
                 .filter(|admission| admission.sid == sid)
-                .map(|admission| admission.admitted_at)
+                .map(|admission| now - admission.age)
                 .min(),
             last_use: admitted(sid),
             ends: None,
