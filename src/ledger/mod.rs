@@ -74,6 +74,7 @@ mod number;
 mod oracle;
 mod record;
 pub(crate) mod remembered;
+pub mod shared_number;
 mod store;
 mod ticket;
 mod times;

@@ -110,10 +110,7 @@ pub fn listing_kept_for(recheck_after: Duration) -> Duration {
 }
 
 /// A list as it becomes a listing: its sessions by their codes, in order.
-pub(super) fn entries<'l>(
-    sessions: &'l SessionList,
-    code: impl Fn(&'l str) -> SessionCode,
-) -> Vec<ListedEntry<'l>> {
+pub(super) fn entries<'l>(sessions: &'l SessionList, code: impl Fn(&'l str) -> SessionCode) -> Vec<ListedEntry<'l>> {
     let sorted = |clients: Vec<&'l str>| {
         let mut clients = clients;
         clients.sort_unstable();

@@ -203,9 +203,7 @@ impl SessionList {
 
     /// What is remembered of the list: every session but those that had ended for good when it was read, with the time when it
     /// began and its applications, `None` when the entry does not name them.
-    pub fn lasting(
-        &self,
-    ) -> impl Iterator<Item = (&str, Option<Timestamp>, Option<impl Iterator<Item = &str>>)> {
+    pub fn lasting(&self) -> impl Iterator<Item = (&str, Option<Timestamp>, Option<impl Iterator<Item = &str>>)> {
         let ended_before = self.read_at.and_then(|at| at.checked_sub(CERTAIN_END).ok()).unwrap_or(Timestamp::MIN);
         let lasts = move |session: &Session| session.expires_at.is_none_or(|at| at >= ended_before);
         let sessions = self.iter().filter(move |(_, session)| lasts(session));

@@ -1,9 +1,13 @@
 //! Two clusters that check the logins of one tenant: what a ledger that both use holds, and what each alone does not.
 
 use serde_json::{Value, json};
+use session_checker::ledger::shared_number::{SharedNumber, register};
+use session_checker::metrics::MetricRegistry;
+use session_checker::redis::{Redis, RedisAddress};
 use simulator::Simulator;
 
 use crate::common::{APP, Running, callers, credentials, eventually, policy, tenant};
+use crate::ledger::redis::PATIENT;
 use crate::redis_server::RedisServer;
 
 /// A service of another cluster: the name, the namespace and the limits' text of its policy are its own affair.
@@ -13,6 +17,15 @@ async fn cluster(tenant: &Simulator, name: &str, options: &[&str]) -> Running {
         document["metadata"]["namespace"] = name.into();
     }
     Running::folder(tenant, &documents, options).await
+}
+
+/// Says whether replicas share a ledger.
+const NUMBER: &str = "session_checker_ledger_number";
+
+/// The number of a service's ledger, once it was read.
+async fn number(service: &Running) -> f64 {
+    eventually("the number is read", || async { service.metric(NUMBER).await > Some(0.0) }).await;
+    service.metric(NUMBER).await.unwrap()
 }
 
 fn blocks(answer: &Value) -> (bool, &str) {
@@ -32,6 +45,8 @@ async fn clusters_with_one_ledger_keep_one_limit() {
     let second = two.check("u", APP, "second").await;
     assert_eq!(blocks(&second), (true, "limit_exceeded"), "{second}");
     assert_eq!(second["policy"], "two/two");
+    let shared = number(&one).await;
+    assert_eq!(number(&two).await, shared);
 
     // Without the ledger each cluster knows its own logins alone, and says so.
     server.kill();
@@ -39,6 +54,7 @@ async fn clusters_with_one_ledger_keep_one_limit() {
     assert_eq!(blocks(&two.check("v", APP, "second").await), (false, "within_limit"));
     for cluster in [&one, &two] {
         assert_eq!(cluster.metric("session_checker_ledger_degraded").await, Some(1.0));
+        assert_eq!(cluster.metric(NUMBER).await, Some(shared), "the last one stays");
     }
 
     // Back, and empty.
@@ -57,6 +73,7 @@ async fn clusters_with_one_ledger_keep_one_limit() {
 async fn clusters_with_a_ledger_each_exceed_the_limit() {
     let tenant = tenant().await;
     let (one, two) = (cluster(&tenant, "one", &[]).await, cluster(&tenant, "two", &[]).await);
+    assert_eq!(one.metric(NUMBER).await, Some(0.0));
     assert_eq!(blocks(&one.check("u", APP, "first").await), (false, "within_limit"));
     assert_eq!(blocks(&two.check("u", APP, "second").await), (false, "within_limit"));
     // What Auth0 lists counts in both.
@@ -65,4 +82,47 @@ async fn clusters_with_a_ledger_each_exceed_the_limit() {
     }
     let third = two.check("u", APP, "third").await;
     assert_eq!(blocks(&third), (true, "limit_exceeded"), "{third}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_of_different_ledgers_show_different_numbers() {
+    let (Some(server), Some(other)) = (RedisServer::start().await, RedisServer::start().await) else { return };
+    let tenant = tenant().await;
+    let (url, other_url) = (server.url("redis"), other.url("redis"));
+    let replica =
+        async |url: &str, more: &[&str]| cluster(&tenant, "one", &[&["--ledger", url][..], more].concat()).await;
+    let reference = replica(&url, &["--ledger-key", "one"]).await;
+    let same = replica(&url, &["--ledger-key", "one"]).await;
+    assert_eq!(number(&same).await, number(&reference).await);
+    for (url, key) in [(&url, Some("two")), (&url, None), (&other_url, Some("one"))] {
+        let options = key.map(|key| ["--ledger-key", key]);
+        let split = replica(url, options.as_ref().map_or(&[], |options| &options[..])).await;
+        assert_ne!(number(&split).await, number(&reference).await, "{url} {key:?}");
+    }
+}
+
+#[tokio::test]
+async fn ledger_replaces_its_number_so_that_a_copy_has_another() {
+    let Some(server) = RedisServer::start().await else { return };
+    let connect = async || Redis::connect(RedisAddress::from_url(server.url("redis")), None, PATIENT).await.unwrap();
+    let gauge = register(&MetricRegistry::new());
+    let [one, two] = [connect().await, connect().await].map(|redis| SharedNumber::new(redis, gauge.clone()));
+    let first = one.read().await.unwrap();
+    assert_eq!(two.read().await, Some(first));
+    let names = server.ask(&["KEYS", "session-checker:*"]);
+    let name = names.lines().find(|name| server.ask(&["TYPE", name]).contains("string")).unwrap();
+    let left: u64 = server.ask(&["PTTL", name]).trim().parse().unwrap();
+    assert!((1..=300_000).contains(&left), "{left}");
+    // The server has forgotten it, as it does after that time.
+    server.ask(&["DEL", name]);
+    let next = two.read().await.unwrap();
+    assert_ne!(next, first);
+    assert_eq!(one.read().await, Some(next));
+    for nonsense in ["text", "", "nan"] {
+        server.ask(&["SET", name, nonsense]);
+        assert_eq!(one.read().await, None, "{nonsense}");
+    }
+    server.ask(&["DEL", name]);
+    server.ask(&["HSET", name, "field", "value"]);
+    assert_eq!(one.read().await, None);
 }

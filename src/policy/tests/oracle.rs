@@ -154,11 +154,7 @@ pub(super) fn oracle(check: &Check) -> Decision {
                 .filter(|admission| admission.sid == sid)
                 .map(|admission| admission.client_id.clone())
                 .collect(),
-            created: ledger
-                .iter()
-                .filter(|admission| admission.sid == sid)
-                .map(|admission| now - admission.age)
-                .min(),
+            created: ledger.iter().filter(|admission| admission.sid == sid).map(|admission| now - admission.age).min(),
             last_use: admitted(sid),
             ends: None,
             has_actor: false,

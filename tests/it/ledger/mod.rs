@@ -8,7 +8,7 @@ mod cases;
 mod failing;
 mod model;
 mod race;
-mod redis;
+pub mod redis;
 mod redis_address;
 mod redis_failover;
 mod world;
