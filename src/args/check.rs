@@ -44,6 +44,9 @@ pub struct CheckArgs {
     /// Role of the user; repeatable.
     #[arg(long, env = "SESSION_CHECKER_CHECK_ROLE", value_name = "NAME", value_delimiter = ',')]
     pub role: Vec<String>,
+    /// Language of the message, such as pt-BR (message and messages of the policy) [default: the policy's message].
+    #[arg(long, env = "SESSION_CHECKER_CHECK_LOCALE", value_name = "TAG")]
+    pub locale: Option<String>,
     /// The user has passed a second factor.
     #[arg(long, env = "SESSION_CHECKER_CHECK_MFA", value_parser = BoolishValueParser::new())]
     pub mfa: bool,

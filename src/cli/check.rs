@@ -38,6 +38,7 @@ pub async fn run(args: CheckArgs) -> Result<u8, RunError> {
         roles: args.role,
         mfa: args.mfa,
         can_redirect: args.can_redirect,
+        locale: args.locale,
         hostname: args.hostname.or_else(|| args.tenant.clone()),
         tenant: args.tenant,
         ..LoginContext::default()

@@ -237,6 +237,18 @@ async fn check_decides_offline_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_shows_the_text_for_a_language() {
+    let german = json!([{ "language": "de", "limitExceeded": "Das Limit ist erreicht." }]);
+    let (tenant, folder) = scene(json!({ "message": "The limit is reached.", "messages": german })).await;
+    let check = ["check", "--user", USER, "--client", APP, "--sid", "phone", "-o", "json"];
+    for (locale, expected) in [(None, "The limit is reached."), (Some("de-AT"), "Das Limit ist erreicht.")] {
+        let locale: Vec<_> = locale.map(|locale| ["--locale", locale]).into_iter().flatten().collect();
+        let (_, text) = run(&tenant, &folder, &[&check[..], &locale].concat()).await;
+        assert_eq!(first_json(&text)["message"], expected, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_says_how_long_the_service_needs_no_list() {
     let tenant = tenant().await;
     for (spec, sid, expected) in [
