@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
+use super::abandoned::WaitingCaller;
 use super::app::App;
 use super::body;
 use super::error::{ApiError, ErrorKind};
@@ -132,7 +133,9 @@ where
             answer
         }
     };
+    let caller = WaitingCaller::new(app);
     let answer = Continued::new(Box::pin(check)).await;
+    caller.answered();
     Ok(Json(AnswerBody::new(&answer, request_id)).into_response())
 }
 

@@ -12,6 +12,7 @@ pub struct ServerMetrics {
     requests: IntCounterVec,
     request_duration: HistogramVec,
     requests_in_flight: IntGauge,
+    checks_abandoned: IntCounter,
     connections: IntGaugeVec,
     connections_rejected: IntCounterVec,
     connections_ended: IntCounterVec,
@@ -105,6 +106,8 @@ impl ServerMetrics {
             requests,
             request_duration,
             requests_in_flight: registry.gauge("http_requests_in_flight", "HTTP requests that are being answered."),
+            checks_abandoned: registry
+                .counter("checks_abandoned_total", "Checks whose caller disconnected before the answer."),
             connections: registry.gauges("connections", "Open connections.", &["listener"]),
             connections_rejected: registry.counters(
                 "connections_rejected_total",
@@ -158,6 +161,11 @@ impl ServerMetrics {
         }
         self.requests_in_flight.inc();
         InFlight(self.requests_in_flight.clone())
+    }
+
+    /// Counts a check whose caller disconnected before the answer.
+    pub(super) fn check_abandoned(&self) {
+        self.checks_abandoned.inc();
     }
 
     /// Counts an answered HTTP request.

@@ -1,5 +1,6 @@
 //! HTTP: the router for checks, the router for operating the service, and their sockets. No other module uses HTTP types.
 
+mod abandoned;
 mod admin;
 mod app;
 mod body;

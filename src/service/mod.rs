@@ -258,6 +258,7 @@ impl Service {
             metrics: ServerMetrics::new(&registry),
             rejections: Rejections::default(),
             registry,
+            abandoned_lines: App::abandoned_lines(),
             checks: TaskTracker::new(),
         });
         background_tasks.spawn(named("the sweep", sweep(Arc::clone(&app))));

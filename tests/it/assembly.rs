@@ -70,6 +70,7 @@ impl Assembly {
             metrics: ServerMetrics::new(&self.registry),
             rejections: Rejections::default(),
             registry: self.registry,
+            abandoned_lines: App::abandoned_lines(),
             checks: TaskTracker::new(),
         };
         check_routes(Arc::new(app), path_prefix)

@@ -10,6 +10,7 @@ use axum::routing::get;
 use serde_json::json;
 use session_checker::metrics::{LiveSeries, MetricRegistry};
 use session_checker::server::{ConnectionLimits, ConnectionTimeouts, Listener, ServeOptions, ServerMetrics};
+use simulator::{Fault, Operation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -430,4 +431,59 @@ async fn chunked_check_is_answered_and_nothing_after_it_is_read() {
     }
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"block\":false"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_whose_caller_leaves_before_the_answer_is_counted() {
+    let tenant = tenant().await;
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+    let abandoned = "session_checker_checks_abandoned_total";
+    let body = json!({ "user_id": "u", "client_id": APP, "sid": "s" }).to_string();
+    let url = format!("http://{}/check", service.address);
+    let http2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    for http in [&service.http, &http2] {
+        let answer = http.post(&url).bearer_auth(TOKEN).header("content-type", "application/json").body(body.clone());
+        assert_eq!(answer.send().await.unwrap().status(), 200);
+    }
+    assert_eq!(service.metric(abandoned).await, Some(0.0), "both were answered");
+
+    let hang = tenant.fault(Operation::List, Fault::Hang);
+    let ask = |user: &str| json!({ "user_id": user, "client_id": APP, "sid": "s" }).to_string();
+    // HTTP/1.1: the connection is closed.
+    let body = ask("u1");
+    let request = format!(
+        "POST /check HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    hang.struck(1).await;
+    drop(stream);
+    eventually("HTTP/1.1", async || service.metric(abandoned).await == Some(1.0)).await;
+
+    // HTTP/2: the stream is reset, and then the connection is closed with another one on it.
+    let stream = TcpStream::connect(service.address).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for (user, count) in [("u2", 2), ("u3", 3)] {
+        let request = axum::http::Request::post(&url).header("authorization", format!("Bearer {TOKEN}"));
+        let request = request.header("content-type", "application/json").body(()).unwrap();
+        let (answer, mut stream) = sender.send_request(request, false).unwrap();
+        stream.send_data(ask(user).into(), true).unwrap();
+        hang.struck(count).await;
+        if count == 2 {
+            stream.send_reset(h2::Reason::CANCEL);
+        } else {
+            connection.abort();
+        }
+        eventually(user, async || service.metric(abandoned).await == Some(count as f64)).await;
+        drop(answer);
+    }
+
+    // The checks go on and are counted. What is answered after them changes nothing.
+    hang.clear();
+    let in_flight = "session_checker_http_requests_in_flight";
+    eventually("all have ended", async || service.metric(in_flight).await == Some(0.0)).await;
+    assert_eq!(service.check("u", APP, "s").await["block"], false);
+    assert_eq!(service.metric(abandoned).await, Some(3.0));
 }

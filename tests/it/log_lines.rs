@@ -61,3 +61,27 @@ async fn file_that_is_not_read_is_logged_once() {
     eventually("the next change is logged", || async { about("default/four") > 0 }).await;
     assert_eq!((about("two.txt"), about("three.txt")), (1, 1), "{:?}", process.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn abandoned_check_is_logged_with_its_request_id() {
+    let tenant = tenant().await;
+    let hang = tenant.fault(Operation::List, Fault::Hang);
+    let folder = folder(&[credentials(), policy("one", json!({ "callerSecretRef": null }))]);
+    let (process, service) = Process::serve_folder(&tenant, &folder, &[], &["--allow-anonymous"]).await;
+    for (number, user) in ["u1", "u2"].into_iter().enumerate() {
+        let request = service.check(user, "s").header("x-request-id", format!("request-{number}"));
+        let waiting = tokio::spawn(request.send());
+        hang.struck(number as u64 + 1).await;
+        waiting.abort();
+        let series = "session_checker_checks_abandoned_total";
+        eventually("it is counted", async || service.metric(series).await == number as f64 + 1.0).await;
+    }
+    let message = "the caller left before the answer: its failure mode decided the login";
+    let line = process.logged(message).await;
+    assert_eq!(
+        (&line["level"], &line["request_id"], &line["suppressed"]),
+        (&json!("WARN"), &json!("request-0"), &json!(0)),
+        "{line}"
+    );
+    assert_eq!(lines(&process, message).len(), 1, "the second comes within the minute");
+}
