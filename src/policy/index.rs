@@ -280,7 +280,12 @@ impl Index {
         let callers = self.secrets.callers();
         let inactive: Vec<&PolicyScope> = self.inactive_scopes().collect();
         let policy_set = PolicySet::new(active_policies, &inactive, &callers, caller_access);
-        (policy_set.with_log_streams(log_streams), reports)
+        let lacks_callers = self
+            .policies
+            .values()
+            .filter_map(|entry| entry.scope()?.callers.as_ref())
+            .any(|secret| self.secrets.is_unread(secret));
+        (policy_set.with_log_streams(log_streams).with_unread_callers(lacks_callers), reports)
     }
 
     fn inactive_scopes(&self) -> impl Iterator<Item = &PolicyScope> {

@@ -32,6 +32,8 @@ pub struct PolicySet {
     streamed: CallerView,
     /// The tenants of the policies without an active version.
     inactive: Vec<Tenant>,
+    /// Whether a policy names callers whose Secret was not read yet.
+    lacks_callers: bool,
 }
 
 /// The log streams that are received: the tenant of each token, by its canonical domain.
@@ -233,7 +235,14 @@ impl PolicySet {
             log_streams: LogStreams::default(),
             streamed: CallerView::default(),
             inactive,
+            lacks_callers: false,
         }
+    }
+
+    /// The same policies, with whether one of them names callers whose Secret was not read yet.
+    #[must_use]
+    pub fn with_unread_callers(self, lacks_callers: bool) -> Self {
+        Self { lacks_callers, ..self }
     }
 
     /// The same policies with these log streams.
@@ -252,6 +261,11 @@ impl PolicySet {
             .selecting(login, login.context().tenant.as_deref())
             .map(|position| &self.streamed.active_policies[position]);
         names.map(|active_policy| active_policy.version.scope().name.clone()).collect()
+    }
+
+    /// Whether a token that is not known may be one of a Secret that was not read yet.
+    pub fn lacks_callers(&self) -> bool {
+        self.lacks_callers
     }
 
     /// The tenant whose log stream may present a token.

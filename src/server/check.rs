@@ -103,7 +103,14 @@ where
     let (Parts { headers, .. }, body) = request.into_parts();
     let snapshot = app.checker.snapshot();
     let view = bearer(&headers)
-        .and_then(|token| snapshot.policy_set.view(token).map(Arc::clone).ok_or(ErrorKind::Unauthorized))
+        .and_then(|token| {
+            let unknown = match token {
+                // A Secret that was not read may have it. On 503 the caller tries again; on 401 its failure mode decides.
+                Some(_) if snapshot.policy_set.lacks_callers() => ErrorKind::NotReady,
+                _ => ErrorKind::Unauthorized,
+            };
+            snapshot.policy_set.view(token).map(Arc::clone).ok_or(unknown)
+        })
         .map_err(|kind| unauthorized(app, &headers, peer, kind, request_id))?;
     if !body::has_type(&headers, "application/json") {
         let message = "The request is not JSON. Send Content-Type: application/json.";
@@ -161,7 +168,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ErrorKind> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(ErrorKind::Unauthorized) }
 }
 
-/// The error for an unknown caller, or for a source that sent too many wrong tokens.
+/// The error for a caller that is unknown or not known yet, or for a source that sent too many unknown tokens.
 fn unauthorized(
     app: &App,
     headers: &HeaderMap,
@@ -173,7 +180,12 @@ fn unauthorized(
         let message = "Too many requests with an unknown caller token came from this source. Try again in a second.";
         return ErrorKind::TooManyRequests.with_message(message, request_id);
     }
-    let message = "The caller token is missing or unknown. Send it as Authorization: Bearer TOKEN.";
+    let message = match kind {
+        ErrorKind::NotReady => {
+            "The caller token is not known yet: a Secret with caller tokens was not read. Try again in a few seconds."
+        }
+        _ => "The caller token is missing or unknown. Send it as Authorization: Bearer TOKEN.",
+    };
     kind.with_message(message, request_id)
 }
 

@@ -110,7 +110,8 @@ impl Running {
         static USERS: AtomicU64 = AtomicU64::new(0);
         let user = format!("user-{}", USERS.fetch_add(1, Ordering::Relaxed));
         let (status, answer) = self.ask(&json!({ "user_id": user, "client_id": APP, "sid": "s" })).await;
-        assert!([200, 401].contains(&status), "{status} {answer}");
+        // 503: a callers' Secret was not read yet.
+        assert!([200, 401, 503].contains(&status), "{status} {answer}");
         json!([answer["policy"], answer["limit"], answer["reason"]])
     }
 

@@ -36,6 +36,29 @@ async fn unknown_caller_is_rejected() {
 }
 
 #[tokio::test]
+async fn unknown_caller_is_not_rejected_before_all_callers_are_read() {
+    let documents = [
+        callers(),
+        policy("one", json!({})),
+        policy("two", json!({ "callerSecretRef": { "name": "late" }, "selector": { "clientIds": ["two"] } })),
+    ];
+    let body = login(json!({}));
+    for (awaited, expected) in [(&["late"][..], (503, "not_ready")), (&["tenant"], (401, "unauthorized"))] {
+        let service = Setup { awaited, ..Setup::default() }.serve(&documents);
+        assert_eq!(service.ask_as(Some(TOKEN), &body).await.status, 200);
+        assert_eq!(service.ask_as(Some(OTHER_TOKEN), &body).await.error(), expected, "{awaited:?}");
+        assert_eq!(service.ask_as(None, &body).await.error(), (401, "unauthorized"), "no Secret has this token");
+    }
+    // The content is an answer, and so is that it does not exist.
+    let late = named("callers", "late", json!({ "a": OTHER_TOKEN }));
+    let service = Setup { awaited: &["late"], ..Setup::default() }.serve(&[&documents[..], &[late]].concat());
+    assert_eq!(service.ask_as(Some(OTHER_TOKEN), &body).await.status, 200);
+    assert_eq!(service.ask_as(Some(GLOBAL_TOKEN), &body).await.error(), (401, "unauthorized"));
+    let service = Setup::default().serve(&documents);
+    assert_eq!(service.ask_as(Some(OTHER_TOKEN), &body).await.error(), (401, "unauthorized"));
+}
+
+#[tokio::test]
 async fn caller_is_identified_by_exactly_one_bearer_token() {
     let service = Setup::anonymous().serve(&[
         callers(),

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
-use session_checker::policy::{CallerAccess, TokenDigest};
+use session_checker::policy::{CallerAccess, ObjectName, TokenDigest};
 use session_checker::readiness::Readiness;
 use session_checker::server::Routes;
 use session_checker::snapshot::{ForcedAudit, ObservedState};
@@ -38,6 +38,8 @@ struct Setup {
     readiness: Readiness,
     force_audit: bool,
     max_in_flight: usize,
+    /// The Secrets that the API server has not answered about.
+    awaited: &'static [&'static str],
 }
 
 impl Default for Setup {
@@ -47,6 +49,7 @@ impl Default for Setup {
             readiness: Readiness::default(),
             force_audit: false,
             max_in_flight: 10,
+            awaited: &[],
         }
     }
 }
@@ -71,11 +74,14 @@ impl Setup {
             quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
         };
-        let observed = ObservedState {
+        let mut observed = ObservedState {
             caller_access: self.caller_access,
             forced_audit: ForcedAudit { by_service: self.force_audit, ..ForcedAudit::default() },
             ..ObservedState::default()
         };
+        for secret in self.awaited {
+            observed.index.await_secret(&ObjectName::new("default", secret));
+        }
         let assembly = Assembly::new(registry, upstream, observed, self.max_in_flight, documents);
         Service(assembly.routes(self.readiness, "/sessions"))
     }
