@@ -25,7 +25,7 @@ pub enum ChoiceOutcome {
     Cancelled,
     /// The page was used after its ticket had expired.
     Expired,
-    /// A session could not be listed or ended.
+    /// A session could not be listed or ended, or the ticket was not read in time.
     Failed,
     /// No session had to end any more.
     NotNeeded,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::record::{Record, TicketState};
 use super::times::later;
@@ -31,9 +31,18 @@ impl TicketUse {
 }
 
 impl<S: Store> Ledger<S> {
-    /// Binds a ticket to the first browser that opens it, for the rest of its life.
-    pub async fn open_ticket(&self, user: &UserKey, id: &str, browser: &str, life: Duration) -> TicketState {
-        self.edit(user, |read, next| next.open_ticket(id, browser, later(read.now.at, life))).await
+    /// Binds a ticket to the first browser that opens it, for the rest of its life. `None` when the user's lock was not free, or
+    /// the store did not answer, until the deadline: the ticket may be bound to the browser or not.
+    pub async fn open_ticket(
+        &self,
+        user: &UserKey,
+        id: &str,
+        browser: &str,
+        life: Duration,
+        deadline: Instant,
+    ) -> Option<TicketState> {
+        let open = self.edit(user, |read, next| next.open_ticket(id, browser, later(read.now.at, life)));
+        timeout_at(deadline, open).await.ok()
     }
 
     /// Reads by the deadline what a decision about a list needs, and writes nothing. `None` when this service revoked the login's
@@ -114,6 +123,11 @@ mod tests {
         allows
     }
 
+    /// Opens the ticket, with a second until the deadline.
+    async fn open(ledger: &Ledger<Memory>, browser: &str) -> Option<TicketState> {
+        ledger.open_ticket(&user(), "ticket", browser, LIFE, Instant::now() + Duration::from_secs(1)).await
+    }
+
     /// A choice that ends the session `old` for the login of `s1`.
     async fn choose(ledger: &std::sync::Arc<Ledger<Memory>>, sessions: &SessionList, succeeds: bool) {
         let attempt = ledger.begin(SessionKey::new(user(), "s1", "c"), terms(), Instant::now()).await;
@@ -141,16 +155,23 @@ mod tests {
     #[tokio::test]
     async fn ticket_belongs_to_the_browser_that_opens_it_first() {
         let ledger = ledger();
-        let open = |browser: &'static str| {
-            let ledger = ledger.clone();
-            async move { ledger.open_ticket(&user(), "ticket", browser, LIFE).await }
-        };
-        assert_eq!(open("a").await, TicketState::Open);
-        assert_eq!(open("a").await, TicketState::Open);
-        assert_eq!(open("b").await, TicketState::Elsewhere);
+        assert_eq!(open(&ledger, "a").await, Some(TicketState::Open));
+        assert_eq!(open(&ledger, "a").await, Some(TicketState::Open));
+        assert_eq!(open(&ledger, "b").await, Some(TicketState::Elsewhere));
         choose(&ledger, &list(), true).await;
-        assert_eq!(open("a").await, TicketState::Done("old".to_owned()));
-        assert_eq!(open("b").await, TicketState::Elsewhere);
+        assert_eq!(open(&ledger, "a").await, Some(TicketState::Done("old".to_owned())));
+        assert_eq!(open(&ledger, "b").await, Some(TicketState::Elsewhere));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ticket_waits_for_the_lock_of_its_user_until_the_deadline() {
+        let ledger = ledger();
+        let lock = ledger.user_locks.lock(&user()).await;
+        let begun = Instant::now();
+        let opened = tokio::time::timeout(Duration::from_secs(60), open(&ledger, "a")).await;
+        assert_eq!((opened, begun.elapsed().as_secs()), (Ok(None), 1));
+        drop(lock);
+        assert_eq!(open(&ledger, "b").await, Some(TicketState::Open), "the first one left nothing behind");
     }
 
     #[tokio::test]
@@ -170,9 +191,9 @@ mod tests {
     #[tokio::test]
     async fn failed_choice_admits_nobody_and_may_be_repeated() {
         let (ledger, list) = (ledger(), list());
-        ledger.open_ticket(&user(), "ticket", "a", LIFE).await;
+        open(&ledger, "a").await;
         choose(&ledger, &list, false).await;
-        assert_eq!(ledger.open_ticket(&user(), "ticket", "a", LIFE).await, TicketState::Open);
+        assert_eq!(open(&ledger, "a").await, Some(TicketState::Open));
         assert!(!check(&ledger, "s1", &list).await && !check(&ledger, "s2", &list).await);
         choose(&ledger, &list, true).await;
         assert!(check(&ledger, "s2", &list).await);

@@ -85,12 +85,13 @@ pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Respo
         Err(response) => return *response,
     };
     let browser = cookie(&head.headers, cookie_name(chooser)).unwrap_or_else(new_browser);
-    let state = app.checker.open_ticket(&ticket, &ticket.browser_code(&browser, &fields.state)).await;
+    let state = app.checker.open_ticket(&ticket, &ticket.browser_code(&browser, &fields.state), arrived).await;
     let links = links(chooser, &ticket, &fields);
     match state {
-        TicketState::Elsewhere => return answer.reject(PageRejection::Browser, &Links::default()),
-        TicketState::Done(_) => return answer.message(StatusCode::OK, Message::Done, &links),
-        TicketState::Open => {}
+        None => return answer.not_opened(&ticket, links),
+        Some(TicketState::Elsewhere) => return answer.reject(PageRejection::Browser, &Links::default()),
+        Some(TicketState::Done(_)) => return answer.message(StatusCode::OK, Message::Done, &links),
+        Some(TicketState::Open) => {}
     }
     let answer = Answer { browser: Some(&browser), ..answer };
     if !app.checker.may_show(&ticket) {
@@ -129,14 +130,15 @@ pub(super) async fn choose(
         return answer.reject(PageRejection::Browser, &Links::default());
     }
     let links = links(chooser, &ticket, &fields);
-    match app.checker.open_ticket(&ticket, &browser_code).await {
-        TicketState::Elsewhere => return answer.reject(PageRejection::Browser, &Links::default()),
+    match app.checker.open_ticket(&ticket, &browser_code, arrived).await {
+        None => return answer.not_opened(&ticket, links),
+        Some(TicketState::Elsewhere) => return answer.reject(PageRejection::Browser, &Links::default()),
         // A double click, or a form that was sent again.
-        TicketState::Done(choice) if fields.is_cancelled || choice == ticket.choice_code(&fields.sessions) => {
+        Some(TicketState::Done(choice)) if fields.is_cancelled || choice == ticket.choice_code(&fields.sessions) => {
             return answer.message(StatusCode::OK, Message::Continue, &links);
         }
-        TicketState::Done(_) => return answer.reject(PageRejection::Done, &links),
-        TicketState::Open => {}
+        Some(TicketState::Done(_)) => return answer.reject(PageRejection::Done, &links),
+        Some(TicketState::Open) => {}
     }
     if fields.is_cancelled {
         chooser.metrics().outcome(&ticket.ticket.tenant, ChoiceOutcome::Cancelled);
@@ -255,6 +257,13 @@ impl<'a> Answer<'a> {
             }
             Choices::WornOut => self.reject(PageRejection::WornOut, links),
         }
+    }
+
+    /// The page for a ticket that was not read in time. It has no link to the login, because the browser may be another one's.
+    fn not_opened(&self, ticket: &OpenTicket, links: Links) -> Response {
+        self.chooser.metrics().outcome(&ticket.ticket.tenant, ChoiceOutcome::Failed);
+        let links = Links { continue_url: None, ..links };
+        self.message(StatusCode::SERVICE_UNAVAILABLE, Message::Unavailable, &links)
     }
 
     fn reject(&self, reason: PageRejection, links: &Links) -> Response {

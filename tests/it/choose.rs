@@ -470,6 +470,31 @@ async fn replicas_with_a_key_and_a_ledger_share_a_ticket() {
     assert_eq!((&back["block"], &back["reason"]), (&json!(false), &json!("within_limit")), "{back}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn page_says_in_time_that_the_ledger_does_not_answer() {
+    let Some(server) = RedisServer::start().await else { return };
+    let tenant = scene().await;
+    let documents = [credentials(), callers(), asking(json!({ "limits": { "perClient": 2 } }))];
+    // An operation may take so long that only a deadline of the page's can end it before.
+    let ledger = server.socket_url();
+    let options = [&CHOOSE[..], &["--ledger", &ledger, "--ledger-timeout", "60s"]].concat();
+    let service = Running::folder(&tenant, &documents, &options).await;
+    let (url, mut browser, page) = opened(&service).await;
+    server.freeze();
+    let begun = std::time::Instant::now();
+    let (show, form) = (browser.get(&service, &url).await, browser.choose(&service, &page, &page.codes()[..1]).await);
+    let took = begun.elapsed().as_secs();
+    server.signal("-CONT");
+    for answer in [show, form] {
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert!(answer.text.contains("try again") && answer.text.contains("/choose?ticket="), "{}", answer.text);
+        assert!(answer.codes().is_empty() && !answer.text.contains("/continue?"), "{}", answer.text);
+    }
+    assert!((6..60).contains(&took), "{took}");
+    assert_eq!(count(&service, "failed").await, 2.0);
+    assert!(browser.choose(&service, &page, &page.codes()[..1]).await.goes_on());
+}
+
 #[tokio::test]
 async fn replicas_without_a_key_do_not_start() {
     let folder = folder(&[credentials(), callers(), asking(json!({}))]);
