@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::error::ErrorKind;
 use crate::metrics::MetricRegistry;
 
 /// Counts HTTP requests.
@@ -13,6 +14,7 @@ pub struct ServerMetrics {
     request_duration: HistogramVec,
     requests_in_flight: IntGauge,
     checks_abandoned: IntCounter,
+    checks_rejected: IntCounterVec,
     connections: IntGaugeVec,
     connections_rejected: IntCounterVec,
     connections_ended: IntCounterVec,
@@ -102,12 +104,21 @@ impl ServerMetrics {
         // A panel shows a service that nobody asked yet.
         requests.with_label_values(&["/check", "POST", StatusCode::OK.as_str()]);
         request_duration.with_label_values(&["/check"]);
+        let checks_rejected = registry.counters(
+            "checks_rejected_total",
+            "Requests of known callers that got an error in place of a decision.",
+            &["error"],
+        );
+        for kind in ErrorKind::OF_CHECKS.into_iter().filter(|kind| !kind.is_of_a_stranger()) {
+            checks_rejected.with_label_values(&[kind.status_and_word().1]);
+        }
         Self {
             requests,
             request_duration,
             requests_in_flight: registry.gauge("http_requests_in_flight", "HTTP requests that are being answered."),
             checks_abandoned: registry
                 .counter("checks_abandoned_total", "Checks whose caller disconnected before the answer."),
+            checks_rejected,
             connections: registry.gauges("connections", "Open connections.", &["listener"]),
             connections_rejected: registry.counters(
                 "connections_rejected_total",
@@ -166,6 +177,13 @@ impl ServerMetrics {
     /// Counts a check whose caller disconnected before the answer.
     pub(super) fn check_abandoned(&self) {
         self.checks_abandoned.inc();
+    }
+
+    /// Counts a request for a check that got an error, if its caller is known.
+    pub(super) fn check_rejected(&self, kind: ErrorKind) {
+        if !kind.is_of_a_stranger() {
+            self.checks_rejected.with_label_values(&[kind.status_and_word().1]).inc();
+        }
     }
 
     /// Counts an answered HTTP request.

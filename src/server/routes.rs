@@ -163,6 +163,11 @@ where
         let source = peer.map(|Peer(address)| tracing::field::display(address.ip()));
         in_request(&|| tracing::info!(error, detail, source, suppressed, "request rejected"));
     }
+    if route == CHECK
+        && let Some(rejection) = &rejection
+    {
+        app.metrics.check_rejected(rejection.kind);
+    }
     let status = response.status();
     span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {

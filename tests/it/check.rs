@@ -44,3 +44,21 @@ async fn oldest_session_is_evicted_and_then_blocked() {
     assert_eq!((&first["block"], &first["reason"]), (&json!(true), &json!("session_revoked")), "{first}");
     service.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_known_callers_are_counted_and_those_of_strangers_not() {
+    let tenant = tenant().await;
+    let service = Running::folder(&tenant, &[credentials(), callers(), policy("one", json!({}))], &[]).await;
+    let count = async |error: &str| {
+        service.metric(&format!("session_checker_checks_rejected_total{{error=\"{error}\"}}")).await
+    };
+    assert_eq!(service.status("wrong token").await, 401);
+    for error in ["invalid_json", "invalid_request", "body_too_large", "unsupported_media_type", "request_timeout"] {
+        assert_eq!(count(error).await, Some(0.0), "{error}");
+    }
+    assert_eq!(count("unauthorized").await, None);
+    let long = "u".repeat(2_000);
+    assert_eq!(service.ask(&json!({ "user_id": long, "client_id": APP, "sid": "s" })).await.0, 422);
+    assert_eq!(service.ask(&json!({ "user_id": "u".repeat(20_000), "client_id": APP })).await.0, 413);
+    assert_eq!((count("invalid_request").await, count("body_too_large").await), (Some(1.0), Some(1.0)));
+}
