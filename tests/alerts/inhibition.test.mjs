@@ -118,6 +118,15 @@ for (const [cause, alerts, expected] of [
     ['LoginsNotChecked'],
   ],
   ['a ledger that is away notifies once', [{ alert: 'LedgerDegraded' }, { alert: 'LoginsNotChecked', ...tenant }], ['LedgerDegraded']],
+  // The warning would hide for days that an Action does not ask, which is critical.
+  ['a split ledger does not hide logins without a check', [{ alert: 'LedgerSplit' }, { alert: 'LoginsNotChecked', ...tenant }], ['LedgerSplit', 'LoginsNotChecked']],
+  ['a replica without the ledger does not hide a split ledger', [{ alert: 'LedgerDegraded' }, { alert: 'LedgerSplit' }], ['LedgerDegraded', 'LedgerSplit']],
+  // Where `timeout` is longer than the Action waits, callers give up only while the tenant is slow. That needs its own remedy.
+  [
+    'a slow tenant does not hide an Action that gives up',
+    [{ alert: 'TenantFailing', ...tenant }, { alert: 'LatencyBudgetBurningFast' }, { alert: 'CallersGaveUp' }],
+    ['CallersGaveUp', 'TenantFailing'],
+  ],
   [
     'an API server that is away notifies once',
     [{ alert: 'WatchStale', ...pod, watch: 'policies' }, { alert: 'NoLeader' }, { alert: 'StatusWritesFailing' }, { alert: 'ReplicasDisagree', policy: 'login/limit' }, { alert: 'WatchFailing', ...pod, watch: 'policies' }],
@@ -129,6 +138,8 @@ for (const [cause, alerts, expected] of [
     ['ConnectionsRejected'],
   ],
   ['a service without policies notifies once', [{ alert: 'NoPolicies', ...pod }, { alert: 'LoginsWithoutPolicy', reason: 'no_policy' }], ['NoPolicies']],
+  ['a Pod without policies notifies once', [{ alert: 'NoPolicies', ...pod }, { alert: 'ReplicasDisagree', policy: 'login/limit' }, { alert: 'ReplicasDisagree', policy: 'login/other' }], ['NoPolicies']],
+  ['a broken file does not hide Pods whose policies differ', [{ alert: 'PolicyFilesBroken' }, { alert: 'ReplicasDisagree' }], ['PolicyFilesBroken', 'ReplicasDisagree']],
   ['a Pod that restarts notifies once', [{ alert: 'Restarting', ...pod }, { alert: 'ReplicaMissing', ...pod }], ['Restarting']],
   ['a Pod that restarts does not hide another', [{ alert: 'Restarting', ...pod }, { alert: 'ReplicaMissing', pod: 'b' }], ['ReplicaMissing', 'Restarting']],
 ]) {
