@@ -30,11 +30,45 @@ const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const OPTIONS: &str = include_str!("../../docs/options.md");
 const KUBERNETES: &str = include_str!("../../docs/kubernetes.md");
 const MULTI_CLUSTER: &str = include_str!("../../docs/multi-cluster.md");
+const FAILURE: &str = include_str!("../../docs/failure.md");
+const RULES: &str = include_str!("../../charts/session-checker/files/rules.yaml");
 
 #[test]
 fn reasons_of_answers_are_documented() {
     for reason in Reason::all() {
         assert!(REASONS.contains(&format!("| `{reason}` |")), "{reason}");
+    }
+}
+
+#[test]
+fn whatever_says_that_a_limit_is_not_enforced_is_in_one_table() {
+    let (_, table) = FAILURE.split_once("<!-- not enforced -->").unwrap();
+    let (table, _) = table.split_once("<!-- end of not enforced -->").unwrap();
+    let enforced = ["within_limit", "limit_exceeded", "evicted", "session_revoked"];
+    for reason in Reason::all().map(|reason| reason.to_string()) {
+        assert_eq!(table.contains(&format!("`{reason}`")), !enforced.contains(&&*reason), "{reason}");
+    }
+    // These say that logins are slow or blocked, or that something is in danger that no login depends on yet.
+    let others = [
+        "LatencyBudgetBurningFast",
+        "LatencyBudgetBurningSlowly",
+        "ManyLoginsBlocked",
+        "SourceLimited",
+        "LogLinesDropped",
+        "DecisionRecordsLost",
+        "BreakerOpen",
+        "Auth0BudgetSpent",
+        "NoLeader",
+        "StatusWritesFailing",
+        "ReplicaMissing",
+        "Restarting",
+    ];
+    let alerts: Vec<&str> =
+        RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: SessionChecker")).collect();
+    assert!(alerts.len() > 40, "{alerts:?}");
+    for alert in alerts {
+        let is_in = table.contains(&format!("[SessionChecker{alert}]"));
+        assert_eq!(is_in, !others.contains(&alert), "{alert}");
     }
 }
 
