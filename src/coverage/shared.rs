@@ -30,21 +30,32 @@ const CONCURRENCY: usize = 16;
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Writes a mark: the server's time of a check that was so many milliseconds ago. The last check stays, at a time that is not
-/// ahead of the server's: its clock may have been set back.
+/// ahead of the server's: its clock may have been set back. A key that no replica wrote is replaced: other marks would wait for it.
 const MARK_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local at = math.max(now - ARGV[2], math.min(now, tonumber(redis.call('GET', KEYS[1]) or '0')))
+local last = redis.pcall('GET', KEYS[1])
+if type(last) == 'table' then
+  if not string.find(last.err, 'WRONGTYPE', 1, true) then return last end
+  last = false
+end
+local at = math.max(now - ARGV[2], math.min(now, last and string.match(last, '^%d+$') and tonumber(last) or 0))
 redis.call('SET', KEYS[1], string.format('%d', at), 'PX', ARGV[1])
 return 1
 ";
 /// Reads a mark.
 const LAST_SCRIPT: &str = r"return tonumber(redis.call('GET', KEYS[1]) or '0')";
 /// Writes the report of a replica, forgets those that are too old, and returns since when there are reports, and all reports.
+/// A key of another type is replaced.
 const EXCHANGE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSETNX', KEYS[1], 'since', string.format('%d', now))
+local begun = redis.pcall('HSETNX', KEYS[1], 'since', string.format('%d', now))
+if type(begun) == 'table' then
+  if not string.find(begun.err, 'WRONGTYPE', 1, true) then return begun end
+  redis.call('DEL', KEYS[1])
+  redis.call('HSETNX', KEYS[1], 'since', string.format('%d', now))
+end
 redis.call('HSET', KEYS[1], 'r:' .. ARGV[1], string.format('%d ', now) .. ARGV[2])
 redis.call('PEXPIRE', KEYS[1], 2 * ARGV[3])
 local all = redis.call('HGETALL', KEYS[1])

@@ -22,17 +22,26 @@ const PAGE: usize = 500;
 /// The time limit of an operation. No check waits for it.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Adds records, and keeps the list within its bound.
+/// Adds records, and keeps the list within its bound. A key of another type is replaced.
 const WRITE_SCRIPT: &str = r"
 for i = 3, #ARGV do
-  redis.call('LPUSH', KEYS[1], ARGV[i])
+  local length = redis.pcall('LPUSH', KEYS[1], ARGV[i])
+  if type(length) == 'table' then
+    if not string.find(length.err, 'WRONGTYPE', 1, true) then return length end
+    redis.call('DEL', KEYS[1])
+    redis.call('LPUSH', KEYS[1], ARGV[i])
+  end
 end
 redis.call('LTRIM', KEYS[1], 0, ARGV[1] - 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 ";
-/// Reads a page of records.
-const READ_SCRIPT: &str = r"return redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2])";
+/// Reads a page of records. A key of another type has none.
+const READ_SCRIPT: &str = r"
+local page = redis.pcall('LRANGE', KEYS[1], ARGV[1], ARGV[2])
+if page.err and string.find(page.err, 'WRONGTYPE', 1, true) then return {} end
+return page
+";
 
 /// The lists: logins that were blocked, or would have been; and all others.
 const LISTS: [&str; 2] = ["/decisions/blocked", "/decisions/others"];

@@ -29,10 +29,16 @@ use address::CONNECT_TIMEOUT;
 pub use address::{AddressError, RedisAddress};
 
 /// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register has. A
-/// register whose revision no replica wrote, because it is no 64-bit number, counts as absent.
+/// register whose revision no replica wrote, because it is no 64-bit number, counts as absent. So does a key of another type: its
+/// error would end the use of Redis for all users.
 const EXCHANGE_SCRIPT: &str = r"
 local time = redis.call('TIME')
-local stored = redis.call('HMGET', KEYS[1], 'revision', 'record')
+local stored = redis.pcall('HMGET', KEYS[1], 'revision', 'record')
+local is_other_type = false
+if stored.err then
+  if not string.find(stored.err, 'WRONGTYPE', 1, true) then return stored end
+  stored, is_other_type = {}, true
+end
 local revision, record = stored[1] or '0', stored[2] or ''
 if not string.match(revision, '^[1-9]%d*$') or #revision > 20
     or (#revision == 20 and revision > '18446744073709551615') then
@@ -41,9 +47,10 @@ end
 local exchanged = 0
 if ARGV[1] == revision then
   exchanged = 1
-  if ARGV[4] == '0' then
+  if is_other_type or ARGV[4] == '0' then
     redis.call('DEL', KEYS[1])
-  else
+  end
+  if ARGV[4] ~= '0' then
     redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'record', ARGV[3])
     redis.call('PEXPIRE', KEYS[1], ARGV[4])
   end

@@ -151,6 +151,27 @@ async fn redis_whose_clock_was_set_back_keeps_the_budget_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn budget_that_no_replica_wrote_does_not_degrade_the_ledger() {
+    let Some(server) = RedisServer::start().await else { return };
+    let tenant = tenant().await;
+    let spec = json!({ "tenant": { "requestsPerSecond": 30 } });
+    let url = server.url("redis");
+    let service = service(&tenant, spec, &["--ledger", &url, "--ledger-timeout", "5s"]).await;
+    assert_eq!(reason(&service, 0).await, "within_limit");
+    let key = server.ask(&["KEYS", "session-checker:budget:*"]);
+    let key = key.trim();
+    let damages = [&["RPUSH", key, "x"][..], &["SET", key, "x"], &["SET", key, "nan"], &["SET", key, ""]];
+    for (number, damage) in damages.into_iter().enumerate() {
+        server.ask(&["DEL", key]);
+        server.ask(damage);
+        assert_eq!(reason(&service, number + 1).await, "within_limit", "{damage:?}");
+        assert_eq!(service.metric("session_checker_ledger_degraded").await, Some(0.0), "{damage:?}");
+        assert!(server.ask(&["GET", key]).parse::<f64>().is_ok_and(|full_at| full_at > 1e15), "{damage:?}");
+    }
+    assert_eq!(service.metric("session_checker_ledger_fallbacks_total").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn breaker_opens_for_its_tenant_only_and_answers_at_once() {
     let (failing, sound) = (tenant().await, tenant_with(Options::new("other.eu.auth0.com")).await);
     let of = |name: &str, domain: &str| {

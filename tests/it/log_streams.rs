@@ -380,6 +380,24 @@ async fn mark_is_not_ahead_of_a_redis_whose_clock_was_set_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_of_another_type_are_replaced() {
+    let Some(world) = Replicas::start().await else { return };
+    world.replicas[0].check("ann", APP, "a-session").await;
+    let keys = |pattern: &str| world.redis.ask(&["KEYS", pattern]).trim().to_owned();
+    eventually("the check has a mark", async || !keys("session-checker:checked:*").is_empty()).await;
+    eventually("both report", async || world.reports().len() == 3).await;
+    let (mark, reports) = (keys("session-checker:checked:*"), keys("session-checker:coverage:*"));
+    for key in [&mark, &reports] {
+        world.redis.ask(&["DEL", key]);
+        world.redis.ask(&["RPUSH", key, "x"]);
+    }
+    world.replicas[1].check("ann", APP, "a-session").await;
+    eventually("the mark is written", async || world.redis.ask(&["GET", &mark]).parse::<i64>().is_ok()).await;
+    let both_report = async || world.redis.ask(&["TYPE", &reports]) == "hash" && world.reports().len() == 3;
+    eventually("both report again", both_report).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn login_is_unknown_while_a_replica_cannot_share() {
     let Some(world) = Replicas::start().await else { return };
     world.are_known().await;

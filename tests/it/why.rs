@@ -115,6 +115,27 @@ async fn replicas_with_a_shared_store_share_decisions_and_hashes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shared_records_of_another_type_are_replaced() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let tenant = scene().await;
+    let documents = [credentials(), callers(), policy("one", json!({}))];
+    let url = redis.url("redis");
+    let options = ["--ledger", url.as_str(), "--ledger-timeout", "5s"];
+    let first = Running::folder(&tenant, &documents, &options).await;
+    let second = Running::folder(&tenant, &documents, &options).await;
+    assert_eq!(first.check(USER, APP, "phone").await["reason"], "limit_exceeded");
+    let is_seen = || async { why(&second, &["--user", USER]).await.len() == 1 };
+    eventually("the other replica knows the decision", is_seen).await;
+    let key = redis.ask(&["KEYS", "session-checker:decisions:*"]).trim().to_owned();
+    redis.ask(&["DEL", &key]);
+    redis.ask(&["SET", &key, "x"]);
+    assert_eq!(why(&second, &["--user", USER]).await.len(), 0, "the key has no record");
+    assert_eq!(first.check(USER, APP, "tablet").await["reason"], "limit_exceeded");
+    eventually("the other replica knows the next decision", is_seen).await;
+    assert_eq!(first.metric("session_checker_decision_records_unshared_total").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_without_a_shared_store_know_their_own_decisions_until_they_end() {
     let tenant = scene().await;
     let documents = [credentials(), callers(), policy("one", json!({}))];

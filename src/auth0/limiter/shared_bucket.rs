@@ -9,13 +9,19 @@ use redis::Script;
 use crate::redis::Redis;
 
 /// Takes requests out of a bucket that fills by itself. The stored value is when it will be full, in microseconds: at
-/// most a second from now.
+/// most a second from now. A value that no replica wrote, or of another type, counts as a bucket that is full: its error would
+/// end the use of Redis for all users.
 const TAKE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local rate, want, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval = 1000000 / rate
-local stored = tonumber(redis.call('GET', KEYS[1]) or now)
+local value = redis.pcall('GET', KEYS[1])
+if type(value) == 'table' then
+  if not string.find(value.err, 'WRONGTYPE', 1, true) then return value end
+  value = false
+end
+local stored = value and string.match(value, '^%d+%.?%d*$') and tonumber(value) or now
 local full_at = math.min(math.max(stored, now), now + 1000000)
 local available = rate - reserve - (full_at - now) / interval
 local taken = math.max(0, math.min(want, math.floor(available + 0.000001)))

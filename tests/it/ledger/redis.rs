@@ -221,3 +221,38 @@ async fn unreadable_record_affects_only_its_user() {
         assert_eq!((ledger.stats().degraded, ledger.stats().fallbacks), (false, 0), "{damage}");
     }
 }
+
+#[tokio::test]
+async fn key_of_another_type_counts_as_absent_and_is_replaced() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ledger = ledger(shared(&server, PATIENT).await);
+    let policy = policy(&json!({"limits": {"perClient": 1}}));
+    let login = |sid| Case { policy: &policy, sid, client: "a" };
+    assert!(login("s1").check(&ledger, &Tenant::default()).await);
+    let key = server.ask(&["KEYS", "*"]).trim().to_owned();
+    for command in [&["RPUSH", &key, "x"][..], &["SET", &key, "x"], &["SADD", &key, "x"], &["ZADD", &key, "1", "x"]] {
+        server.ask(&["DEL", &key]);
+        server.ask(command);
+        assert!(
+            !ledger.begin(login("s2").key(user()), login("s2").terms(), Instant::now() + PATIENT).await.was_revoked()
+        );
+        assert_ne!(server.ask(&["TYPE", &key]), "hash", "a read leaves it: {command:?}");
+        assert!(login("s2").check(&ledger, &Tenant::default()).await, "nothing is known: {command:?}");
+        assert!(!login("s3").check(&ledger, &Tenant::default()).await, "it limits: {command:?}");
+        assert_eq!(server.ask(&["TYPE", &key]), "hash", "{command:?}");
+        assert!(server.ask(&["TTL", &key]).parse::<i64>().unwrap() > 0, "it expires: {command:?}");
+        assert_eq!((ledger.stats().degraded, ledger.stats().fallbacks), (false, 0), "{command:?}");
+    }
+}
+
+#[tokio::test]
+async fn other_error_of_a_read_degrades() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ledger = ledger(shared(&server, PATIENT).await);
+    server.ask(&["ACL", "SETUSER", "default", "-hmget"]);
+    let policy = policy(&json!({"limits": {"perClient": 1}}));
+    assert!(Case { policy: &policy, sid: "s1", client: "a" }.check(&ledger, &Tenant::default()).await);
+    assert!(ledger.stats().degraded);
+    server.ask(&["ACL", "SETUSER", "default", "+hmget"]);
+    eventually("the shared ledger is back", async || !ledger.stats().degraded).await;
+}
