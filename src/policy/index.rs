@@ -35,6 +35,8 @@ struct PolicyEntry {
     created_at: Option<Timestamp>,
     /// The SHA-256 of the spec: recognizes a version that is shown again without keeping it.
     spec_digest: [u8; 32],
+    /// The SHA-256 of the spec of the active version, which may be an earlier one.
+    active_digest: [u8; 32],
     /// The active version; `None` when not even the tenant can be read, or when the selector of a first version cannot.
     version: Option<Arc<PolicyVersion>>,
     /// What a policy without an active version says as far as it can be read. It applies to no login, and the tokens of its
@@ -121,17 +123,19 @@ impl Index {
         };
         let last_good = last
             .filter(|last| last.created_at == created_at)
-            .and_then(|last| last.version.clone())
-            .filter(|version| matches!(**version, PolicyVersion::Compiled(_)));
-        let (version, errors, unknown) = match compile(manifest) {
+            .and_then(|last| Some((last.version.clone()?, last.active_digest)))
+            .filter(|(version, _)| matches!(**version, PolicyVersion::Compiled(_)));
+        let (active, errors, unknown) = match compile(manifest) {
             Ok((policy, unknown)) => {
-                (Some(Arc::new(PolicyVersion::Compiled(Policy { generation, ..policy }))), Vec::new(), unknown)
+                let version = Arc::new(PolicyVersion::Compiled(Policy { generation, ..policy }));
+                (Some((version, spec_digest)), Vec::new(), unknown)
             }
             Err(errors) => {
-                let invalid = || fallback(manifest).map(|fallback| Arc::new(PolicyVersion::Invalid(fallback)));
+                let invalid = || Some((Arc::new(PolicyVersion::Invalid(fallback(manifest)?)), spec_digest));
                 (last_good.or_else(invalid), errors, Vec::new())
             }
         };
+        let (version, active_digest) = active.map_or((None, spec_digest), |(version, digest)| (Some(version), digest));
         let inactive = match version {
             Some(_) => None,
             None => compile::fallback(manifest).map(|readable| readable.scope),
@@ -145,6 +149,7 @@ impl Index {
             generation,
             created_at,
             spec_digest,
+            active_digest,
             version,
             inactive,
             errors,
@@ -285,7 +290,26 @@ impl Index {
             .values()
             .filter_map(|entry| entry.scope()?.callers.as_ref())
             .any(|secret| self.secrets.is_unread(secret));
-        (policy_set.with_log_streams(log_streams).with_unread_callers(lacks_callers), reports)
+        let policy_set = policy_set.with_log_streams(log_streams).with_unread_callers(lacks_callers);
+        (policy_set.with_digest(self.digest()), reports)
+    }
+
+    /// A number made of the names and specs of the active versions, of 48 bits, so that a float is exact. Replicas compare it, so
+    /// it has no part that differs between processes: policies are in the order of their names, and the fields of a spec too,
+    /// because `serde_json` sorts them. 0 without an active version, as before the first policy is read.
+    fn digest(&self) -> u64 {
+        let active = self.policies.iter().filter_map(|(name, entry)| Some((name, entry, entry.version.as_ref()?)));
+        let (mut content, mut is_empty) = (Context::new(&SHA256), true);
+        for (name, entry, version) in active {
+            is_empty = false;
+            content.update(name.as_str().as_bytes());
+            // No name has this byte. The same spec may compile in one release, and not in another.
+            content.update(&[0, u8::from(matches!(**version, PolicyVersion::Compiled(_)))]);
+            content.update(&entry.active_digest);
+        }
+        let digest = content.finish();
+        let bytes = digest.as_ref().iter().take(6);
+        if is_empty { 0 } else { bytes.fold(0, |number, byte| number << 8 | u64::from(*byte)) }
     }
 
     fn inactive_scopes(&self) -> impl Iterator<Item = &PolicyScope> {

@@ -34,6 +34,8 @@ pub struct PolicySet {
     inactive: Vec<Tenant>,
     /// Whether a policy names callers whose Secret was not read yet.
     lacks_callers: bool,
+    /// See [`digest`](Self::digest).
+    digest: u64,
 }
 
 /// The log streams that are received: the tenant of each token, by its canonical domain.
@@ -236,6 +238,7 @@ impl PolicySet {
             streamed: CallerView::default(),
             inactive,
             lacks_callers: false,
+            digest: 0,
         }
     }
 
@@ -243,6 +246,17 @@ impl PolicySet {
     #[must_use]
     pub fn with_unread_callers(self, lacks_callers: bool) -> Self {
         Self { lacks_callers, ..self }
+    }
+
+    /// The same policies with this number.
+    #[must_use]
+    pub fn with_digest(self, digest: u64) -> Self {
+        Self { digest, ..self }
+    }
+
+    /// A number of at most 48 bits, made of what the active policies say: replicas with the same policies have the same one.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// The same policies with these log streams.

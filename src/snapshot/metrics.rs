@@ -16,6 +16,7 @@ pub struct SnapshotMetrics {
     /// What a scrape shows of each policy comes from it.
     latest: Arc<Mutex<Weak<Snapshot>>>,
     policy_files_broken: IntGauge,
+    policies_digest: IntGauge,
     generation: IntGauge,
     timestamp: Gauge,
     force_audit: IntGauge,
@@ -66,6 +67,10 @@ impl SnapshotMetrics {
                 "policy_files_broken",
                 "Files of the policy folder that cannot be used, or only in part, or hold a policy and are not read.",
             ),
+            policies_digest: registry.gauge(
+                "policies_digest",
+                "A number made of the active policies. Replicas with the same policies show the same.",
+            ),
             generation: registry.gauge(
                 "snapshot_generation",
                 "Number of times that the active policies changed since this process started.",
@@ -80,6 +85,7 @@ impl SnapshotMetrics {
 
     /// Takes over a snapshot that was published.
     pub fn published(&self, snapshot: &Arc<Snapshot>) {
+        self.policies_digest.set(to_i64(snapshot.policy_set.digest()));
         self.generation.set(to_i64(snapshot.generation));
         self.timestamp.set(snapshot.since.as_duration().as_secs_f64());
         self.force_audit(&snapshot.forced_audit);

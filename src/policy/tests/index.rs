@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::secret::CREDENTIALS_TYPE;
 
+/// The digest of the policies of a test, as every process computes it.
+const DIGEST: u64 = 228_206_379_650_773;
+
 /// An index with policies, each with a name and fields for its spec; earlier ones are older.
 fn index(policies: &[(&str, Value)]) -> Index {
     let mut index = Index::default();
@@ -380,4 +383,66 @@ fn overshadowed_policy_stays_accepted_and_names_the_other() {
     let accepted = report(&index, "rest").accepted();
     assert_eq!((accepted.status, accepted.reason), (ConditionStatus::True, ConditionReason::Accepted));
     assert!(accepted.message.contains("team/client takes precedence"), "{}", accepted.message);
+}
+
+fn digest(index: &Index) -> u64 {
+    index.publish(&CallerAccess::default()).0.digest()
+}
+
+/// An index with the policies of manifests without a generation and a creation time, as in a folder.
+fn of_folder(policies: &[(&str, Value)]) -> Index {
+    let mut index = Index::default();
+    for (name, extra) in policies {
+        index.apply_policy(&Manifest { name: ObjectName::new("team", name), generation: 0, ..manifest(extra.clone()) });
+    }
+    index
+}
+
+#[test]
+fn digest_is_that_of_the_active_policies_in_any_order() {
+    let limit = |limit: u32| json!({ "limits": { "perUser": limit } });
+    let (one, two) = (("one", limit(1)), ("two", limit(2)));
+    let expected = digest(&of_folder(&[one.clone(), two.clone()]));
+    assert_eq!(digest(&of_folder(&[two.clone(), one.clone()])), expected);
+    assert!(0 < expected && expected < 1 << 48 && expected as f64 as u64 == expected, "{expected}");
+    // It is of no process: every other one has the same.
+    assert_eq!(expected, DIGEST, "it depends on more than names and specs");
+    let text = r#"{ "limits": { "perClient": 1, "perUser": 2 } }"#;
+    let turned = r#"{ "limits": { "perUser": 2, "perClient": 1 } }"#;
+    let [text, turned] = [text, turned].map(|text| ("one", serde_json::from_str(text).unwrap()));
+    assert_eq!(digest(&of_folder(&[text])), digest(&of_folder(&[turned])), "the order of fields");
+
+    for other in [
+        vec![one.clone(), ("two", limit(3))],
+        vec![("one", limit(2)), ("two", limit(1))],
+        vec![one.clone()],
+        vec![one.clone(), ("three", limit(2))],
+        vec![],
+    ] {
+        assert_ne!(digest(&of_folder(&other)), expected, "{other:?}");
+    }
+    assert_eq!(digest(&of_folder(&[])), 0, "as before the first policy");
+}
+
+#[test]
+fn digest_is_that_of_the_version_that_is_active() {
+    let limit = |limit: Value| json!({ "limits": { "perUser": limit } });
+    let mut index = of_folder(&[("one", limit(json!(1)))]);
+    let first = digest(&index);
+    let change = |index: &mut Index, value: Value| {
+        let (name, spec) = (ObjectName::new("team", "one"), manifest(limit(value)));
+        index.apply_policy(&Manifest { name, generation: 0, ..spec });
+    };
+    // What does not compile leaves the last good version active. A replica that never had it answers by the failure policy.
+    for wrong in [json!("none"), json!("many")] {
+        change(&mut index, wrong.clone());
+        assert_eq!(digest(&index), first, "{wrong}");
+        assert_ne!(digest(&of_folder(&[("one", limit(wrong.clone()))])), first, "{wrong}");
+    }
+    change(&mut index, json!(2));
+    assert_ne!(digest(&index), first);
+    change(&mut index, json!(1));
+    assert_eq!(digest(&index), first, "however many versions came before");
+    index.remove_policy(&ObjectName::new("team", "one"));
+    assert_eq!(digest(&index), 0);
 }

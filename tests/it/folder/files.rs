@@ -234,3 +234,22 @@ async fn first_of_two_definitions_is_used_and_the_second_reported() {
     service.broken_files(0).await;
     service.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_show_whether_their_policies_are_the_same() {
+    let tenant = tenant().await;
+    let two = |limit: u32| policy("two", json!({ "priority": 1, "limits": { "perClient": limit } }));
+    let digest = async |documents: &[Value]| {
+        let folder = folder(documents);
+        let service = serve(&tenant, &folder).await;
+        let digest = service.metric("session_checker_policies_digest").await.unwrap();
+        service.stop().await.unwrap();
+        digest
+    };
+    let mut documents = [&limited(1)[..], &[two(5)]].concat();
+    let in_order = digest(&documents).await;
+    documents.reverse();
+    assert_eq!(digest(&documents).await, in_order);
+    documents[0] = two(6);
+    assert_ne!(digest(&documents).await, in_order, "one limit differs");
+}
