@@ -37,8 +37,8 @@ use crate::snapshot::{Snapshot, TenantState};
 /// How often a warning about a policy that asks, without a page to ask on, is written.
 const MISSING_PAGE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a browser waits until its ticket is read: the default `timeout` of a policy. Checks of the user, which hold the lock
-/// of the record one after the other, take no longer by default.
+/// How long a browser waits until its ticket is read: the default `timeout` of a policy. Checks of the user, which hold
+/// the lock of the record one after the other, take no longer by default.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a checker needs to ask people which sessions to end.
@@ -216,8 +216,8 @@ impl Checker {
         self.asking.chooser.as_ref()?.url_for(&ticket)
     }
 
-    /// Binds a ticket to a browser and to the state of its login. `None` when that takes longer than `OPENING_TIMEOUT` after the
-    /// request arrived.
+    /// Binds a ticket to a browser and to the state of its login. `None` when that takes longer than `OPENING_TIMEOUT`
+    /// after the request arrived.
     pub async fn open_ticket(&self, ticket: &OpenTicket, browser_code: &str, arrived: Instant) -> Option<TicketState> {
         let user = UserKey::new(&ticket.ticket.tenant, &ticket.ticket.user_id);
         let (life, deadline) = (life(ticket, self.now()), arrived + OPENING_TIMEOUT);

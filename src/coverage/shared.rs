@@ -29,8 +29,9 @@ const CONCURRENCY: usize = 16;
 /// The time limit of an operation. No check waits for it.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes a mark: the server's time of a check that was so many milliseconds ago. The last check stays, at a time that is not
-/// ahead of the server's: its clock may have been set back. A key that no replica wrote is replaced: other marks would wait for it.
+/// Writes a mark: the server's time of a check that was so many milliseconds ago. The last check stays, at a time that
+/// is not ahead of the server's: its clock may have been set back. A key that no replica wrote is replaced: other marks
+/// would wait for it.
 const MARK_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

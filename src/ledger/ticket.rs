@@ -31,8 +31,8 @@ impl TicketUse {
 }
 
 impl<S: Store> Ledger<S> {
-    /// Binds a ticket to the first browser that opens it, for the rest of its life. `None` when the user's lock was not free, or
-    /// the store did not answer, until the deadline: the ticket may be bound to the browser or not.
+    /// Binds a ticket to the first browser that opens it, for the rest of its life. `None` when the user's lock was not
+    /// free, or the store did not answer, until the deadline: the ticket may be bound to the browser or not.
     pub async fn open_ticket(
         &self,
         user: &UserKey,

@@ -294,9 +294,10 @@ impl Index {
         (policy_set.with_digest(self.digest()), reports)
     }
 
-    /// A number made of the names and specs of the active versions, of 48 bits, so that a float is exact. Replicas compare it, so
-    /// it has no part that differs between processes: policies are in the order of their names, and the fields of a spec too,
-    /// because `serde_json` sorts them. 0 without an active version, as before the first policy is read.
+    /// A number made of the names and specs of the active versions, of 48 bits, so that a float is exact. Replicas
+    /// compare it, so it has no part that differs between processes: policies are in the order of their names, and the
+    /// fields of a spec too, because `serde_json` sorts them. 0 without an active version, as before the first policy
+    /// is read.
     fn digest(&self) -> u64 {
         let active = self.policies.iter().filter_map(|(name, entry)| Some((name, entry, entry.version.as_ref()?)));
         let (mut content, mut is_empty) = (Context::new(&SHA256), true);

@@ -254,7 +254,8 @@ impl PolicySet {
         Self { digest, ..self }
     }
 
-    /// A number of at most 48 bits, made of what the active policies say: replicas with the same policies have the same one.
+    /// A number of at most 48 bits, made of what the active policies say: replicas with the same policies have the same
+    /// one.
     pub fn digest(&self) -> u64 {
         self.digest
     }

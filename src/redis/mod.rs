@@ -28,9 +28,9 @@ use tracing::{info, warn};
 use address::CONNECT_TIMEOUT;
 pub use address::{AddressError, RedisAddress};
 
-/// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register has. A
-/// register whose revision no replica wrote, because it is no 64-bit number, counts as absent. So does a key of another type: its
-/// error would end the use of Redis for all users.
+/// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register
+/// has. A register whose revision no replica wrote, because it is no 64-bit number, counts as absent. So does a key of
+/// another type: its error would end the use of Redis for all users.
 const EXCHANGE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local stored = redis.pcall('HMGET', KEYS[1], 'revision', 'record')

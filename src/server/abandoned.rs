@@ -1,11 +1,12 @@
-//! Checks whose caller disconnects before the answer. Such a check continues and is counted as every other one, but the caller's
-//! failure mode has decided: the limit may be off for the login.
+//! Checks whose caller disconnects before the answer. Such a check continues and is counted as every other one, but the
+//! caller's failure mode has decided: the limit may be off for the login.
 
 use std::thread;
 
 use super::app::App;
 
-/// A caller that waits for the answer to its check. Dropped before [`answered`](Self::answered), it counts the check as abandoned.
+/// A caller that waits for the answer to its check. Dropped before [`answered`](Self::answered), it counts the check as
+/// abandoned.
 #[must_use = "the check counts as abandoned when this is dropped"]
 pub(super) struct WaitingCaller<'a>(Option<&'a App>);
 

@@ -22,7 +22,8 @@ const MAX_BATCHES: usize = 4;
 /// How many checks wait at once for the policies to be loaded. Each holds a header of up to 16 KiB.
 const MAX_EARLY_CHECKS: usize = 128;
 
-/// How often a line about checks whose caller disconnected is written. Callers with a short time limit leave many checks at once.
+/// How often a line about checks whose caller disconnected is written. Callers with a short time limit leave many
+/// checks at once.
 const ABANDONED_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The state of the routers.

@@ -105,7 +105,8 @@ where
     let view = bearer(&headers)
         .and_then(|token| {
             let unknown = match token {
-                // A Secret that was not read may have it. On 503 the caller tries again; on 401 its failure mode decides.
+                // A Secret that was not read may have it. On 503 the caller tries again; on 401 its failure mode
+                // decides.
                 Some(_) if snapshot.policy_set.lacks_callers() => ErrorKind::NotReady,
                 _ => ErrorKind::Unauthorized,
             };

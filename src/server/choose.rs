@@ -259,7 +259,8 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The page for a ticket that was not read in time. It has no link to the login, because the browser may be another one's.
+    /// The page for a ticket that was not read in time. It has no link to the login, because the browser may be another
+    /// one's.
     fn not_opened(&self, ticket: &OpenTicket, links: Links) -> Response {
         self.chooser.metrics().outcome(&ticket.ticket.tenant, ChoiceOutcome::Failed);
         let links = Links { continue_url: None, ..links };

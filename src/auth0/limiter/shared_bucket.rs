@@ -9,8 +9,8 @@ use redis::Script;
 use crate::redis::Redis;
 
 /// Takes requests out of a bucket that fills by itself. The stored value is when it will be full, in microseconds: at
-/// most a second from now. A value that no replica wrote, or of another type, counts as a bucket that is full: its error would
-/// end the use of Redis for all users.
+/// most a second from now. A value that no replica wrote, or of another type, counts as a bucket that is full: its
+/// error would end the use of Redis for all users.
 const TAKE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

@@ -433,7 +433,8 @@ fn digest_is_that_of_the_version_that_is_active() {
         let (name, spec) = (ObjectName::new("team", "one"), manifest(limit(value)));
         index.apply_policy(&Manifest { name, generation: 0, ..spec });
     };
-    // What does not compile leaves the last good version active. A replica that never had it answers by the failure policy.
+    // What does not compile leaves the last good version active. A replica that never had it answers by the failure
+    // policy.
     for wrong in [json!("none"), json!("many")] {
         change(&mut index, wrong.clone());
         assert_eq!(digest(&index), first, "{wrong}");
