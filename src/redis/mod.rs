@@ -215,6 +215,14 @@ impl Redis {
         self.0.run_within(&connection, invocation, operation_timeout).await.ok()
     }
 
+    /// Reads apart from all checks: where nothing else uses the connection, nobody finds out that Redis is away. One that fails
+    /// degrades Redis, as that of a check does.
+    pub fn examine(&self) {
+        if let Some(connection) = self.0.connection.load_full() {
+            self.0.examine(connection);
+        }
+    }
+
     async fn checked<T>(&self, operation: impl AsyncFnOnce(&RedisConnection) -> Result<T, RedisFailure>) -> Option<T> {
         let connection = self.0.connection.load_full()?;
         operation(&connection).await.map_err(|failure| self.0.degrade(&connection, &failure)).ok()

@@ -31,7 +31,7 @@ use crate::controller::status::lease::Candidate;
 use crate::controller::status::{Observations, start_status_writer};
 use crate::decisions::DecisionLog;
 use crate::doctor::Doctor;
-use crate::ledger::shared_number::{self, SharedNumber};
+use crate::ledger::shared_number::{NumberMetrics, SharedNumber};
 use crate::metrics::MetricRegistry;
 use crate::policy::TokenDigest;
 use crate::readiness::Readiness;
@@ -149,9 +149,9 @@ impl Service {
             draining_tasks.spawn(named("the leader election", election.map(Ok)));
             background_tasks.spawn(never_ends("the status writer", writer.map(Ok)));
         }
-        let ledger_number = shared_number::register(&registry);
+        let number_metrics = NumberMetrics::new(&registry);
         if let Some(redis) = shared_store.clone() {
-            let number = SharedNumber::new(redis, ledger_number);
+            let number = SharedNumber::new(redis, number_metrics);
             background_tasks.spawn(never_ends("the reader of the ledger's number", number.follow().map(Ok)));
         }
         background_tasks.spawn(never_ends("the credential probe", probe_credentials(Arc::clone(&publisher))));

@@ -1,8 +1,8 @@
 //! Two clusters that check the logins of one tenant: what a ledger that both use holds, and what each alone does not.
 
 use serde_json::{Value, json};
-use session_checker::ledger::shared_number::{SharedNumber, register};
-use session_checker::metrics::MetricRegistry;
+use session_checker::ledger::shared_number::{NumberMetrics, SharedNumber};
+use session_checker::metrics::{LiveSeries, MetricRegistry};
 use session_checker::redis::{Redis, RedisAddress};
 use simulator::Simulator;
 
@@ -101,30 +101,93 @@ async fn replicas_of_different_ledgers_show_different_numbers() {
     }
 }
 
+/// Two replicas of a ledger without checks.
+async fn readers(server: &RedisServer) -> ([SharedNumber; 2], [Redis; 2], MetricRegistry, MetricRegistry) {
+    let connect = async || Redis::connect(RedisAddress::from_url(server.url("redis")), None, PATIENT).await.unwrap();
+    let redis = [connect().await, connect().await];
+    let (one, two) = (MetricRegistry::new(), MetricRegistry::new());
+    let [first, second] = redis.clone();
+    let readers = [(first, &one), (second, &two)].map(|(redis, it)| SharedNumber::new(redis, NumberMetrics::new(it)));
+    (readers, redis, one, two)
+}
+
+/// The number and the losses that a replica shows.
+fn shown(registry: &MetricRegistry) -> (u64, u64) {
+    let text = registry.scrape(&LiveSeries::new([]));
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(&format!("session_checker_ledger_{name} "))).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    (value("number"), value("losses_total"))
+}
+
 #[tokio::test]
 async fn ledger_replaces_its_number_so_that_a_copy_has_another() {
     let Some(server) = RedisServer::start().await else { return };
-    let connect = async || Redis::connect(RedisAddress::from_url(server.url("redis")), None, PATIENT).await.unwrap();
-    let gauge = register(&MetricRegistry::new());
-    let [one, two] = [connect().await, connect().await].map(|redis| SharedNumber::new(redis, gauge.clone()));
-    let first = one.read().await.unwrap();
-    assert_eq!(two.read().await, Some(first));
+    let ([mut one, mut two], _, metrics, others) = readers(&server).await;
+    assert_eq!(shown(&metrics), (0, 0));
+    one.show().await;
+    let (first, _) = shown(&metrics);
+    two.show().await;
+    assert!((1..1 << 48).contains(&first) && shown(&others) == (first, 0), "{first}");
     let names = server.ask(&["KEYS", "session-checker:*"]);
     let name = names.lines().find(|name| server.ask(&["TYPE", name]).contains("string")).unwrap();
     let left: u64 = server.ask(&["PTTL", name]).trim().parse().unwrap();
     assert!((1..=300_000).contains(&left), "{left}");
-    // The server has forgotten it, as it does after that time.
-    server.ask(&["DEL", name]);
-    let next = two.read().await.unwrap();
-    assert_ne!(next, first);
-    assert_eq!(one.read().await, Some(next));
-    for nonsense in ["text", "", "nan", "0", "-1", "1234567890123456"] {
-        server.ask(&["SET", name, nonsense]);
-        assert!(one.read().await.is_some_and(|number| (1..1 << 48).contains(&number)), "{nonsense}");
+    // What somebody else wrote is replaced, and so is a number whose time has ended, or lies too far ahead.
+    let far = i64::MAX.to_string();
+    for wrong in ["text", "", "nan", "0 1 1", "-1 1 1", "7 1", "7 1 1", &format!("7 1 {far}"), "7 1 999999999999999"] {
+        server.ask(&["SET", name, wrong]);
+        one.show().await;
+        two.show().await;
+        let (number, _) = shown(&metrics);
+        assert!(number > 7 && number < 1 << 48 && shown(&others).0 == number, "{wrong} {number}");
+        assert!(server.ask(&["PTTL", name]).trim().parse::<u64>().is_ok_and(|left| left <= 300_000));
     }
     server.ask(&["DEL", name]);
     server.ask(&["HSET", name, "field", "value"]);
-    let number = one.read().await;
-    assert!(number.is_some() && number == two.read().await, "{number:?}");
-    assert!(server.ask(&["PTTL", name]).trim().parse::<u64>().is_ok());
+    one.show().await;
+    two.show().await;
+    assert_eq!(shown(&metrics).0, shown(&others).0);
+}
+
+#[tokio::test]
+async fn ledger_that_lost_what_was_written_is_counted() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ([mut one, mut two], _, metrics, others) = readers(&server).await;
+    one.show().await;
+    let name = server.ask(&["KEYS", "session-checker:*"]).trim().to_owned();
+    let early = server.ask(&["GET", &name]);
+    two.show().await;
+    one.show().await;
+    assert_eq!((shown(&metrics).1, shown(&others).1), (0, 0));
+    // A server that had received only the first write takes over.
+    server.ask(&["SET", &name, early.trim()]);
+    one.show().await;
+    assert_eq!(shown(&metrics).1, 1);
+    two.show().await;
+    assert_eq!(shown(&others).1, 0, "it had seen no more than this");
+    // A server without its data.
+    server.ask(&["FLUSHALL"]);
+    for _ in 0..2 {
+        one.show().await;
+        two.show().await;
+    }
+    assert_eq!((shown(&metrics).1, shown(&others).1), (2, 1));
+}
+
+#[tokio::test]
+async fn replica_without_checks_finds_out_that_the_ledger_is_away() {
+    let Some(mut server) = RedisServer::start().await else { return };
+    let ([mut one, _], [redis, _], metrics, _) = readers(&server).await;
+    one.show().await;
+    let (number, _) = shown(&metrics);
+    server.kill();
+    one.show().await;
+    eventually("the ledger is away", async || redis.is_degraded()).await;
+    assert_eq!(shown(&metrics), (number, 0), "the last one stays");
+    server.restart().await;
+    eventually("the ledger is back", async || !redis.is_degraded()).await;
+    one.show().await;
+    assert_eq!(shown(&metrics).1, 1, "and empty");
 }
