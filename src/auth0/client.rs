@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -19,9 +18,6 @@ use super::transport::{Endpoint, Reply, TenantRequest};
 use super::upstream::Upstream;
 use crate::policy::{Failure, Tenant};
 use crate::secret::{Credentials, SecretError};
-
-/// A difference of two clocks of so many seconds says nothing: an answer has its time in whole seconds, and takes its way.
-const CLOCK_PRECISION: i64 = 5;
 
 /// One credential of one tenant. Clones share the token.
 #[derive(Clone)]
@@ -167,16 +163,6 @@ impl TenantClient {
     /// How many seconds the tenant's clock is ahead of ours, by its latest answer; 0 before the first.
     pub fn clock_difference(&self) -> i64 {
         self.endpoint.clock_difference()
-    }
-
-    /// The time on the tenant's clock, which dates sessions. It is ours where the two differ by at most 5 s, and before the first
-    /// answer.
-    pub fn tenant_time(&self) -> Timestamp {
-        let (ours, ahead) = (self.endpoint.clock().timestamp(), self.clock_difference());
-        if ahead.abs() <= CLOCK_PRECISION {
-            return ours;
-        }
-        ours.saturating_add(SignedDuration::from_secs(ahead)).unwrap_or(ours)
     }
 
     pub(super) fn observer(&self) -> &dyn Observer {

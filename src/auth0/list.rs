@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
 use hyper::StatusCode;
+use jiff::SignedDuration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -32,6 +33,9 @@ const MAX_ENTRIES: usize = MAX_PAGE_ENTRIES;
 
 /// The most bytes of the pages of one list: four times those of [`MAX_PAGES`] full pages of Auth0 (about 50 KiB each).
 const MAX_LIST_BYTES: usize = 8 << 20;
+
+/// A difference of two clocks of so many seconds says nothing: an answer has its time in whole seconds, and takes its way.
+const CLOCK_PRECISION: i64 = 5;
 
 /// The most applications of one session. Few tenants have as many.
 const MAX_CLIENTS: usize = 1_000;
@@ -79,6 +83,8 @@ struct ReadPage {
     page: Page,
     user_agents: UserAgents,
     bytes: usize,
+    /// By how many seconds the tenant's clock is ahead of ours.
+    clock_ahead: i64,
     kept: Option<FirstPage>,
 }
 
@@ -126,9 +132,10 @@ impl TenantClient {
         let mut cursors = HashSet::new();
         let mut from: Option<String> = None;
         let mut first_page = None;
+        let asked_at = self.endpoint().clock().timestamp();
         loop {
             let read = self.page(user_id, from.as_deref(), context, with_user_agents).await?;
-            let Some(ReadPage { page, user_agents, bytes: page_bytes, kept }) = read else {
+            let Some(ReadPage { page, user_agents, bytes: page_bytes, clock_ahead, kept }) = read else {
                 self.observer().unknown_user(self.tenant());
                 let sessions = SessionList::of_unknown_user();
                 return Ok(ReadList { sessions, user_agents: agents, first_page, charge });
@@ -146,6 +153,8 @@ impl TenantClient {
             without_clients +=
                 page.sessions.iter().filter(|it| it.clients.is_none() || it.has_unreadable_clients).count();
             list.extend(user_id, page.sessions);
+            let clock_ahead = if clock_ahead.abs() <= CLOCK_PRECISION { 0 } else { clock_ahead };
+            list.set_time(asked_at, SignedDuration::from_secs(clock_ahead));
             from = page.next.filter(|cursor| page.entries > 0 && !cursors.contains(cursor));
             if list.most_clients() > MAX_CLIENTS {
                 self.observer().oversized_list(self.tenant(), ListBound::Clients);
@@ -180,7 +189,6 @@ impl TenantClient {
         if pages > 1 {
             list.set_several_pages();
         }
-        list.set_read_at(self.tenant_time());
         charge.grow(agents.iter().map(|(id, agent)| id.len() + agent.len()).sum())?;
         match unreadable + list.dropped() {
             0 => {}
@@ -220,7 +228,7 @@ impl TenantClient {
         let reply = self.call(Operation::List, priority, &target, context).await?;
         match reply.status {
             status if status.is_success() => {
-                let bytes = reply.body.len();
+                let (bytes, clock_ahead) = (reply.body.len(), reply.clock_ahead);
                 // The charge goes with the body, also when the check is given up while it is parsed.
                 let Reply { body, charge, .. } = reply;
                 let is_kept = from.is_none() && bytes <= MAX_KEPT_BYTES;
@@ -230,7 +238,7 @@ impl TenantClient {
                     (page, agents, is_kept.then_some(FirstPage { body, _charge: charge }))
                 };
                 let (page, user_agents, kept) = apart(bytes, user_id, context.deadline, read).await?;
-                Ok(Some(ReadPage { page: page?, user_agents, bytes, kept }))
+                Ok(Some(ReadPage { page: page?, user_agents, bytes, clock_ahead, kept }))
             }
             // On a later page it is not the user who is unknown.
             StatusCode::NOT_FOUND if from.is_none() && is_of_api(reply.status, &reply.body) => Ok(None),

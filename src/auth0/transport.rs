@@ -86,6 +86,8 @@ enum UnreadAnswer<'a> {
 pub(super) struct Reply {
     pub status: StatusCode,
     pub body: Vec<u8>,
+    /// By how many seconds the tenant's clock is ahead of ours, by the `Date` of this answer; 0 without one.
+    pub clock_ahead: i64,
     /// The memory that the body takes.
     pub charge: Charge,
 }
@@ -338,11 +340,11 @@ impl Endpoint {
         let now = self.clock().timestamp();
         let (status, headers) = answer.head();
         let date = date(headers);
-        if let Some(date) = date {
-            let difference = date.as_second() - now.as_second();
-            if self.clock_difference.swap(difference, Ordering::Relaxed) != difference {
-                self.observer.clock_difference(&self.tenant, difference);
-            }
+        let clock_ahead = date.map(|date| date.as_second() - now.as_second());
+        if let Some(difference) = clock_ahead
+            && self.clock_difference.swap(difference, Ordering::Relaxed) != difference
+        {
+            self.observer.clock_difference(&self.tenant, difference);
         }
         let limits = RateLimit::read(headers, date, now);
         if limits != RateLimit::default() {
@@ -351,7 +353,7 @@ impl Endpoint {
         let max = if operation == Operation::List && status.is_success() { MAX_PAGE_BYTES } else { MAX_OTHER_BYTES };
         let mut charge = self.limiter.charge();
         let body = answer.body(max, &mut charge).await?;
-        Ok((Reply { status, body, charge }, limits))
+        Ok((Reply { status, body, clock_ahead: clock_ahead.unwrap_or(0), charge }, limits))
     }
 
     /// A client span by the OpenTelemetry conventions for HTTP. It has the template of the path, because paths contain user

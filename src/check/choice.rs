@@ -243,7 +243,7 @@ impl Checker {
         };
         let read = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
             let sessions = &listed.sessions;
-            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: asked.client.tenant_time() };
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: sessions.tenant_time(self.now()) };
             asked.limit_check.decide_with_offer(inputs)
         };
         match self.ledger.read_for(&asked.key, (&listed.sessions, listed.since), asked.call.deadline, read).await {
@@ -307,7 +307,7 @@ impl Checker {
         let sessions = &listed.sessions;
         let chosen = chosen_of(sessions, ticket, codes);
         let read = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
-            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: asked.client.tenant_time() };
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: sessions.tenant_time(self.now()) };
             asked.limit_check.decide_choice(inputs, &chosen)
         };
         let decision = self.ledger.read_for(&asked.key, (sessions, listed.since), asked.call.deadline, read).await;
@@ -336,7 +336,7 @@ impl Checker {
         let sessions = &listed.sessions;
         let chosen = chosen_of(sessions, ticket, codes);
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
-            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: asked.client.tenant_time() };
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: sessions.tenant_time(self.now()) };
             asked.limit_check.decide_choice(inputs, &chosen)
         };
         let (since, deadline) = (attempt.since(), asked.call.deadline);

@@ -58,13 +58,17 @@ impl<'a> Walk<'a> {
     /// The time by which overrides end.
     pub(super) fn now(&self) -> Timestamp {
         let now = || self.checker.map_or_else(Timestamp::now, |checker| checker.clock.timestamp());
-        self.seen.given.as_ref().and_then(|given| given.at).unwrap_or_else(now)
+        self.given_time().unwrap_or_else(now)
+    }
+
+    fn given_time(&self) -> Option<Timestamp> {
+        self.seen.given.as_ref()?.at
     }
 
     /// Decides by the sessions that are given; `None` when none are.
     pub(super) fn decide_by_given(&mut self, limit_check: LimitCheck<'a>) -> Option<Decision> {
         let sessions = self.seen.given.as_mut()?.sessions.take()?;
-        Some(self.weigh(limit_check, sessions, self.now()))
+        Some(self.weigh(limit_check, sessions))
     }
 
     /// Lists and decides without the ledger, and keeps what is seen.
@@ -75,10 +79,7 @@ impl<'a> Walk<'a> {
         call: &CallContext,
     ) -> Result<Decision, Verdict> {
         match client.list_sessions(limit_check.user_id(), call).await {
-            Ok(sessions) => {
-                let given = self.seen.given.as_ref().and_then(|given| given.at);
-                Ok(self.weigh(limit_check, sessions, given.unwrap_or_else(|| client.tenant_time())))
-            }
+            Ok(sessions) => Ok(self.weigh(limit_check, sessions)),
             Err(error) => {
                 let verdict = Verdict::failed(error.failure);
                 self.seen.sessions = Some(Err(error));
@@ -87,8 +88,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn weigh(&mut self, limit_check: LimitCheck<'a>, sessions: SessionList, now: Timestamp) -> Decision {
+    fn weigh(&mut self, limit_check: LimitCheck<'a>, sessions: SessionList) -> Decision {
         let (revoked, origins) = (HashSet::new(), Origins::default());
+        let now = self.given_time().unwrap_or_else(|| sessions.tenant_time(self.now()));
         let inputs = LimitInputs { sessions: &sessions, admissions: &[], revoked: &revoked, origins: &origins, now };
         let (decision, roles) = (limit_check.decide(inputs), limit_check.explain(inputs));
         if let Decision::Evict { victims, .. } = &decision {

@@ -245,7 +245,8 @@ impl Checker {
         }
         let (sessions, mut roles) = (&listing.sessions, None);
         let decide = |admissions: &[Admission], revoked: &HashSet<String>, origins: &Origins| {
-            let inputs = LimitInputs { sessions, admissions, revoked, origins, now: request.client.tenant_time() };
+            let now = sessions.tenant_time(self.clock.timestamp());
+            let inputs = LimitInputs { sessions, admissions, revoked, origins, now };
             let decision = limit_check.decide(inputs);
             let is_notable =
                 !matches!(decision, Decision::Within { .. } | Decision::UnknownUser { .. } | Decision::Undecided);

@@ -348,8 +348,9 @@ impl SharedRequest {
                 state.sent = true;
                 (state.call.clone(), state.stop_rule.take())
             };
-            let is_enough =
-                |list: &SessionList| stop_rule.as_ref().is_some_and(|rule| rule.is_met(list, clock.timestamp()));
+            let is_enough = |list: &SessionList| {
+                stop_rule.as_ref().is_some_and(|rule| rule.is_met(list, list.tenant_time(clock.timestamp())))
+            };
             let read = client.read_list(user.user_id(), &call, is_enough).await?;
             let ReadList { sessions, charge, first_page, .. } = read;
             Ok(Arc::new(SessionListing { sessions, since, requested_at, charge, first_page: first_page.into() }))

@@ -10,8 +10,8 @@ use indexmap::map::Entry;
 use indexmap::{IndexMap, IndexSet};
 use jiff::{SignedDuration, Timestamp};
 
-/// A session that ended this long before a list was read is not remembered with the list: the tenant may list it for a moment, and
-/// its time is known to a few seconds.
+/// A session that ended this long before a list was requested, by our clock and by the tenant's, is not remembered with the list: a
+/// tenant may list one that ended a moment ago, and the difference of the clocks is known to a few seconds.
 const CERTAIN_END: SignedDuration = SignedDuration::from_secs(60);
 
 /// The most sessions of a list that is remembered: those of one page.
@@ -59,8 +59,10 @@ pub struct SessionList {
     unknown_user: bool,
     /// Whether it was read as several pages: its parts are of different moments.
     several_pages: bool,
-    /// When it was read, on the tenant's clock.
-    read_at: Option<Timestamp>,
+    /// When it was requested, on our clock or on the tenant's, whichever shows less.
+    asked_at: Option<Timestamp>,
+    /// How far the tenant's clock is ahead of ours, by the tenant's answer.
+    clock_ahead: SignedDuration,
 }
 
 /// How much of the user's sessions a list has.
@@ -188,9 +190,15 @@ impl SessionList {
         self.several_pages = true;
     }
 
-    /// Sets when the list was read, on the tenant's clock.
-    pub fn set_read_at(&mut self, at: Timestamp) {
-        self.read_at = Some(at);
+    /// Sets when the list was requested on our clock, and how far the tenant's clock is ahead of it.
+    pub fn set_time(&mut self, asked_at: Timestamp, clock_ahead: SignedDuration) {
+        self.clock_ahead = clock_ahead;
+        self.asked_at = Some(asked_at.min(self.tenant_time(asked_at)));
+    }
+
+    /// The time on the clock of the tenant, which dates the sessions, when ours shows `ours`.
+    pub fn tenant_time(&self, ours: Timestamp) -> Timestamp {
+        ours.saturating_add(self.clock_ahead).unwrap_or(ours)
     }
 
     /// Whether the list shows all sessions of the user at one moment, and is short enough to be remembered.
@@ -201,10 +209,10 @@ impl SessionList {
             && self.len() <= MAX_REMEMBERED
     }
 
-    /// What is remembered of the list: every session but those that had ended for good when it was read, with the time when it
+    /// What is remembered of the list: every session but those that had ended for good before, with the time when it
     /// began and its applications, `None` when the entry does not name them.
     pub fn lasting(&self) -> impl Iterator<Item = (&str, Option<Timestamp>, Option<impl Iterator<Item = &str>>)> {
-        let ended_before = self.read_at.and_then(|at| at.checked_sub(CERTAIN_END).ok()).unwrap_or(Timestamp::MIN);
+        let ended_before = self.asked_at.and_then(|at| at.checked_sub(CERTAIN_END).ok()).unwrap_or(Timestamp::MIN);
         let lasts = move |session: &Session| session.expires_at.is_none_or(|at| at >= ended_before);
         let sessions = self.iter().filter(move |(_, session)| lasts(session));
         sessions.map(move |(id, session)| (id, session.created_at, self.clients_of(session)))

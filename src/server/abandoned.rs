@@ -1,5 +1,5 @@
 //! Checks whose caller disconnects before the answer. Such a check continues and is counted as every other one, but the
-//! caller's failure mode has decided: the limit may be off for the login.
+//! caller's failure mode decides the login unless the caller asks again: the limit may be off for it.
 
 use std::thread;
 
@@ -28,7 +28,11 @@ impl Drop for WaitingCaller<'_> {
         app.metrics.check_abandoned();
         if let Some(suppressed) = app.abandoned_lines.admit() {
             let remedy = "compare the policy's timeout with the time limit of the caller and of what is between";
-            tracing::warn!(suppressed, remedy, "the caller left before the answer: its failure mode decided the login");
+            tracing::warn!(
+                suppressed,
+                remedy,
+                "the caller left before the answer: its failure mode decides the login, unless it asks again"
+            );
         }
     }
 }

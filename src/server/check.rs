@@ -105,9 +105,9 @@ where
     let view = bearer(&headers)
         .and_then(|token| {
             let unknown = match token {
-                // A Secret that was not read may have it. On 503 the caller tries again; on 401 its failure mode
-                // decides.
-                Some(_) if snapshot.policy_set.lacks_callers() => ErrorKind::NotReady,
+                // A Secret that this replica has not read since its start may have it. On 503 the caller tries again, and
+                // may reach another replica; on 401 its failure mode decides.
+                Some(_) if snapshot.policy_set.lacks_callers() && !app.readiness.is_ready() => ErrorKind::NotReady,
                 _ => ErrorKind::Unauthorized,
             };
             snapshot.policy_set.view(token).map(Arc::clone).ok_or(unknown)

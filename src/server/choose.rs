@@ -88,7 +88,8 @@ pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Respo
     let state = app.checker.open_ticket(&ticket, &ticket.browser_code(&browser, &fields.state), arrived).await;
     let links = links(chooser, &ticket, &fields);
     match state {
-        None => return answer.not_opened(&ticket, links),
+        // The ticket may be bound to the browser all the same, when the write comes late.
+        None => return Answer { browser: Some(&browser), ..answer }.not_opened(&ticket, links),
         Some(TicketState::Elsewhere) => return answer.reject(PageRejection::Browser, &Links::default()),
         Some(TicketState::Done(_)) => return answer.message(StatusCode::OK, Message::Done, &links),
         Some(TicketState::Open) => {}

@@ -1,12 +1,14 @@
 //! `strategy: Ask` through the service and a simulated tenant: from the check of a blocked login to the page, a choice, and back.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use reqwest::header::{ACCEPT_LANGUAGE, CONTENT_SECURITY_POLICY, COOKIE, ORIGIN, SET_COOKIE};
 use serde_json::{Value, json};
 use session_checker::service::RunError;
 use simulator::{Application, Fault, Operation, Session, Simulator};
+use tokio::time::sleep;
 
 use crate::common::{APP, DOMAIN, Running, callers, credentials, folder, policy, serve_args, tenant, write};
 use crate::redis_server::RedisServer;
@@ -480,18 +482,28 @@ async fn page_says_in_time_that_the_ledger_does_not_answer() {
     let options = [&CHOOSE[..], &["--ledger", &ledger, "--ledger-timeout", "60s"]].concat();
     let service = Running::folder(&tenant, &documents, &options).await;
     let (url, mut browser, page) = opened(&service).await;
+    tenant.add_session("u", Session::new("another", tenant.now()));
+    let (other_url, mut fresh) = (asked(&service, "another").await, Browser::default());
     server.freeze();
-    let begun = std::time::Instant::now();
+    let other = fresh.get(&service, &other_url).await;
     let (show, form) = (browser.get(&service, &url).await, browser.choose(&service, &page, &page.codes()[..1]).await);
-    let took = begun.elapsed().as_secs();
     server.signal("-CONT");
-    for answer in [show, form] {
+    for answer in [show, form, other] {
         assert_eq!(answer.status, 503, "{}", answer.text);
         assert!(answer.text.contains("try again") && answer.text.contains("/choose?ticket="), "{}", answer.text);
         assert!(answer.codes().is_empty() && !answer.text.contains("/continue?"), "{}", answer.text);
     }
-    assert!((6..60).contains(&took), "{took}");
-    assert_eq!(count(&service, "failed").await, 2.0);
+    assert_eq!(count(&service, "failed").await, 3.0);
+    // The write that came too late may have bound the ticket to the browser, which is the same at the next visit.
+    let mut status = 503;
+    for _ in 0..600 {
+        status = fresh.get(&service, &other_url).await.status;
+        if status != 503 {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(status, 200);
     assert!(browser.choose(&service, &page, &page.codes()[..1]).await.goes_on());
 }
 

@@ -76,7 +76,7 @@ async fn abandoned_check_is_logged_with_its_request_id() {
         let series = "session_checker_checks_abandoned_total";
         eventually("it is counted", async || service.metric(series).await == number as f64 + 1.0).await;
     }
-    let message = "the caller left before the answer: its failure mode decided the login";
+    let message = "the caller left before the answer: its failure mode decides the login, unless it asks again";
     let line = process.logged(message).await;
     assert_eq!(
         (&line["level"], &line["request_id"], &line["suppressed"]),

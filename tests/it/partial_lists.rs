@@ -155,6 +155,17 @@ async fn sessions_are_judged_by_the_tenants_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reading_stops_by_the_tenants_clock() {
+    let clock = Clock::stopped_at(Timestamp::now() + SignedDuration::from_hours(24));
+    let tenant = tenant_with(Options { clock, ..Options::new(DOMAIN) }).await;
+    add_sessions(&tenant, 0..60);
+    let service = service(&tenant, json!({ "activeWithin": "2h" })).await;
+    // By our clock, the sessions of the first page are used in hours to come, and would be enough.
+    assert_eq!(words(&service.check("u", APP, "new").await), ("within_limit", false));
+    assert_eq!(tenant.count(Operation::List), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unusual_session_id_is_counted_and_never_revoked() {
     let tenant = tenant().await;
     let began = tenant.now() - SignedDuration::from_hours(1);

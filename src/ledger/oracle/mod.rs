@@ -236,7 +236,7 @@ impl World {
                 }
                 None => {
                     let mut list = SessionList::new("u", self.listed());
-                    list.set_read_at(self.time.now());
+                    list.set_time(self.time.now(), SignedDuration::ZERO);
                     Some(list)
                 }
                 Some(mut page) => {

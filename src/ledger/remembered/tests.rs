@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::*;
@@ -40,7 +41,7 @@ impl Record {
     /// Takes a list that was requested when the record had this mark.
     fn take(&mut self, sessions: &[ListedSession], mark: u64, since: i64) {
         let mut list = list(sessions);
-        list.set_read_at(at(since));
+        list.set_time(at(since), SignedDuration::ZERO);
         assert!(list.is_of_one_moment());
         self.take_list(&entries(&list, SessionCode::of), mark, at(since), HOUR, at(since));
     }
@@ -131,10 +132,13 @@ fn nothing_is_subtracted_and_unknown_applications_belong_to_every_limit() {
     assert_eq!(with(&[ended(-61), session("s1", 50, &["a"])]).allows(&one, "s1", "a"), Ok(()));
     // A store whose clock is hours ahead says nothing about the end of a session.
     let mut list = list(&[ended(3_600), session("s1", 50, &["a"])]);
-    list.set_read_at(at(0));
-    let mut record = Record::default();
-    record.take_list(&entries(&list, SessionCode::of), 0, at(7_200), HOUR, at(7_200));
-    assert_eq!(record.allows_at(&one, "s1", "a", 7_260, true), Err(ListNeed::Crowded));
+    for clock_ahead in [-100_000, 0, 100_000] {
+        // Nor does that of a tenant whose `Date` is wrong: a session that may live stays.
+        list.set_time(at(0), SignedDuration::from_secs(clock_ahead));
+        let mut record = Record::default();
+        record.take_list(&entries(&list, SessionCode::of), 0, at(7_200), HOUR, at(7_200));
+        assert_eq!(record.allows_at(&one, "s1", "a", 7_260, true), Err(ListNeed::Crowded), "{clock_ahead}");
+    }
     // Without applications a login never completed.
     let record = with(&[session("old", 100, &[]), session("s1", 50, &["a"])]);
     assert_eq!(record.allows(&users, "s1", "a"), Ok(()));

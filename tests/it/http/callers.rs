@@ -44,11 +44,16 @@ async fn unknown_caller_is_not_rejected_before_all_callers_are_read() {
     ];
     let body = login(json!({}));
     for (awaited, expected) in [(&["late"][..], (503, "not_ready")), (&["tenant"], (401, "unauthorized"))] {
-        let service = Setup { awaited, ..Setup::default() }.serve(&documents);
+        let readiness = Readiness::default();
+        let _latch = readiness.delay_for("Secrets");
+        let service = Setup { awaited, readiness, ..Setup::default() }.serve(&documents);
         assert_eq!(service.ask_as(Some(TOKEN), &body).await.status, 200);
         assert_eq!(service.ask_as(Some(OTHER_TOKEN), &body).await.error(), expected, "{awaited:?}");
         assert_eq!(service.ask_as(None, &body).await.error(), (401, "unauthorized"), "no Secret has this token");
     }
+    // A Pod that is ready without the Secret answers strangers as ever: nothing bounds how long it lacks it.
+    let service = Setup { awaited: &["late"], ..Setup::default() }.serve(&documents);
+    assert_eq!(service.ask_as(Some(OTHER_TOKEN), &body).await.error(), (401, "unauthorized"));
     // The content is an answer, and so is that it does not exist.
     let late = named("callers", "late", json!({ "a": OTHER_TOKEN }));
     let service = Setup { awaited: &["late"], ..Setup::default() }.serve(&[&documents[..], &[late]].concat());
