@@ -126,6 +126,11 @@ struct AskedLogin<'a> {
 }
 
 impl ListedDevices {
+    /// The time on the clock that dates the sessions, when ours shows `ours`.
+    pub fn tenant_time(&self, ours: Timestamp) -> Timestamp {
+        self.sessions.tenant_time(ours)
+    }
+
     /// The device that last used a session.
     pub fn device(&self, sid: &str) -> Device {
         self.user_agents.get(sid).map(|user_agent| Device::of(user_agent)).unwrap_or_default()

@@ -58,7 +58,7 @@
 //! # Times
 //!
 //! Every time in a record is the store's, and is compared with no other clock. A decision gets the age of an admission, and
-//! compares Auth0's dates with the time of the tenant. A listing leaves out sessions that had ended when the tenant made the list.
+//! compares Auth0's dates with the time of the tenant. A listing leaves out sessions that had ended a minute before, by both clocks.
 
 mod codec;
 mod detached;

@@ -4,16 +4,17 @@
 //! one Pod restarted, or a partition has left two primaries. Replicas with one ledger show one random number. With two ledgers
 //! they show two, also where one began as a copy of the other, because each ledger replaces its number every few minutes.
 //!
-//! Each read counts up beside the number. A replica that finds a smaller count, or another number before its time, knows that the
+//! With each read a replica writes how often it has read. A replica that finds less than it wrote, or nothing, knows that the
 //! ledger lost what was written since: it restarted without its data, was emptied, or a server that had not received the last
-//! writes took over. The records of logins were lost with it.
+//! writes took over. A failover that loses less than the time between two reads is found only if a read is among what was lost. Of
+//! a cluster, the server that holds the number is watched.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
 use redis::Script;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::metrics::MetricRegistry;
 use crate::redis::Redis;
@@ -22,30 +23,45 @@ use crate::redis::Redis;
 const NAME: &str = "/ledger-number";
 /// How long the ledger keeps a number.
 const KEPT_FOR: Duration = Duration::from_secs(300);
-/// How often a replica reads it. Replicas differ for at most this time after a replacement, far less than a number is kept.
-const READ_INTERVAL: Duration = Duration::from_secs(15);
+/// How long the ledger remembers a replica that does not read any more.
+const REPLICAS_KEPT_FOR: Duration = Duration::from_secs(6 * 3_600);
+/// How often a replica reads the number. Replicas differ for at most this time after a replacement, far less than a number is
+/// kept.
+const READ_INTERVAL: Duration = Duration::from_secs(5);
 /// The time limit of a read. No check waits for it.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
-/// By how much the clocks of two servers that succeed each other, and ours, may differ within the time of a number.
-const CLOCK_ERROR: Duration = Duration::from_secs(30);
 /// The largest number: a Prometheus sample, which is a float, holds it exactly.
 const MAX: i64 = (1 << 48) - 1;
 
-/// Reads the number, how often it was read, and for how many milliseconds it is kept. Makes one where there is none, its time has
-/// ended, or somebody else wrote something. A server's clock may have been set back: no number is kept for longer than `ARGV[2]`.
+/// Returns the number and how often this replica had read it, as far as the ledger knows, and writes how often it has. Makes a
+/// number where there is none, its time has ended, or somebody else wrote something; then it forgets replicas that have ended. The
+/// server's clock may have been set back: no number is kept for longer than `ARGV[4]`.
 const READ_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local text = redis.pcall('GET', KEYS[1])
-local number, reads, ends_at = string.match(type(text) == 'string' and text or '', '^([1-9]%d*) (%d+) (%d+)$')
-if not number or #number > 15 or #reads > 15 or #ends_at > 15
-    or tonumber(ends_at) <= now or tonumber(ends_at) > now + ARGV[2] then
-  number, reads, ends_at = ARGV[1], 0, now + ARGV[2]
+local own = 'r:' .. ARGV[1]
+local stored = redis.pcall('HMGET', KEYS[1], 'number', 'ends_at', own)
+if stored.err then
+  redis.call('DEL', KEYS[1])
+  stored = {}
 end
-reads = reads + 1
-local left = ends_at - now
-redis.call('SET', KEYS[1], string.format('%s %d %d', number, reads, ends_at), 'PX', string.format('%d', left))
-return {tonumber(number), reads, left}
+local number, ends_at = stored[1] or '', tonumber(stored[2] or '')
+if not string.match(number, '^[1-9]%d*$') or #number > 15
+    or not ends_at or ends_at <= now or ends_at > now + ARGV[4] then
+  number = ARGV[3]
+  redis.call('HSET', KEYS[1], 'number', number, 'ends_at', string.format('%d', now + ARGV[4]))
+  local all = redis.call('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    local at = tonumber(string.match(all[i + 1], ' (%d+)$') or '0')
+    if string.sub(all[i], 1, 2) == 'r:' and at + ARGV[5] < now then
+      redis.call('HDEL', KEYS[1], all[i])
+    end
+  end
+end
+local had_read = tonumber(string.match(stored[3] or '', '^(%d+) ') or '0')
+redis.call('HSET', KEYS[1], own, string.format('%d %d', math.max(had_read, ARGV[2]), now))
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return {tonumber(number), had_read}
 ";
 
 /// What is shown of the number.
@@ -60,17 +76,12 @@ pub struct SharedNumber {
     redis: Redis,
     script: Script,
     metrics: NumberMetrics,
-    last: Option<Reading>,
-}
-
-/// The number as it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Reading {
-    number: i64,
-    /// How often replicas had read it, with this read.
+    /// Names this process in the ledger.
+    replica: String,
+    /// How often it has begun to read.
     reads: i64,
-    /// Until when the ledger keeps it.
-    until: Instant,
+    /// The last read that the ledger answered, which it therefore knows.
+    known: i64,
 }
 
 impl NumberMetrics {
@@ -83,7 +94,7 @@ impl NumberMetrics {
             ),
             losses: registry.counter(
                 "ledger_losses_total",
-                "How often the shared ledger was found to have lost what was written to it.",
+                "How often this process found that the shared ledger had lost what was written to it.",
             ),
         }
     }
@@ -92,7 +103,8 @@ impl NumberMetrics {
 impl SharedNumber {
     /// Reads the number from `redis`.
     pub fn new(redis: Redis, metrics: NumberMetrics) -> Self {
-        Self { redis, script: Script::new(READ_SCRIPT), metrics, last: None }
+        let replica = uuid::Uuid::new_v4().simple().to_string();
+        Self { redis, script: Script::new(READ_SCRIPT), metrics, replica, reads: 0, known: 0 }
     }
 
     /// Shows the number from now on.
@@ -108,53 +120,19 @@ impl SharedNumber {
     /// Reads the number once and shows it. While the ledger does not answer, the last one stays. Then the connection is examined:
     /// without checks nobody else would find out that the ledger is away, and that it is back.
     pub async fn show(&mut self) {
-        let begun = Instant::now();
+        self.reads += 1;
         let mut invocation = self.script.key(format!("session-checker:{{{}}}", self.redis.hash(NAME)));
-        invocation.arg(rand::random_range(1..=MAX)).arg(KEPT_FOR.as_millis() as u64);
-        let read: Option<(i64, i64, i64)> = self.redis.run_apart(&invocation, OPERATION_TIMEOUT).await;
-        let Some((number, reads, left)) = read else {
-            return self.redis.examine();
-        };
-        let until = begun + Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(KEPT_FOR);
-        let next = Reading { number, reads, until };
-        if self.last.is_some_and(|last| last.is_lost(next, begun)) {
+        invocation.arg(&self.replica).arg(self.reads).arg(rand::random_range(1..=MAX));
+        invocation.arg(KEPT_FOR.as_millis() as u64).arg(REPLICAS_KEPT_FOR.as_millis() as u64);
+        let read: Option<(i64, i64)> = self.redis.run_apart(&invocation, OPERATION_TIMEOUT).await;
+        let Some((number, had_read)) = read else { return self.redis.examine() };
+        if had_read < self.known {
             tracing::warn!(
-                "the shared ledger lost what was written to it: for one admissionWindow, a limit may be exceeded by logins that were lost"
+                "the shared ledger lost what was written to it: a limit may be exceeded by logins that were lost"
             );
             self.metrics.losses.inc();
         }
         self.metrics.number.set(number);
-        self.last = Some(next);
-    }
-}
-
-impl Reading {
-    /// Whether the ledger of this reading cannot have become the one of `next`, which began to be read at `begun`.
-    fn is_lost(self, next: Self, begun: Instant) -> bool {
-        if next.number == self.number { next.reads <= self.reads } else { begun + CLOCK_ERROR < self.until }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn ledger_lost_something_when_it_counts_back_or_replaces_its_number_early() {
-        let now = Instant::now();
-        let reading = |number, reads, seconds| Reading { number, reads, until: now + Duration::from_secs(seconds) };
-        let last = reading(7, 10, 200);
-        for (next, after, expected) in [
-            (reading(7, 11, 200), 15, false),
-            (reading(7, 12, 200), 15, false),
-            (reading(7, 10, 200), 15, true),
-            (reading(7, 3, 200), 15, true),
-            (reading(8, 1, 315), 15, true),
-            (reading(8, 1, 469), 169, true),
-            (reading(8, 1, 471), 171, false),
-            (reading(8, 90, 500), 400, false),
-        ] {
-            assert_eq!(last.is_lost(next, now + Duration::from_secs(after)), expected, "{next:?}");
-        }
+        self.known = self.reads;
     }
 }

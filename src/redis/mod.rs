@@ -84,7 +84,7 @@ struct Server {
     exchange: Script,
     key: hmac::Key,
     operation_timeout: Duration,
-    /// Whether a read apart from all checks is under way.
+    /// Whether a probe apart from all checks is under way.
     is_examined: AtomicBool,
 }
 
@@ -215,8 +215,8 @@ impl Redis {
         self.0.run_within(&connection, invocation, operation_timeout).await.ok()
     }
 
-    /// Reads apart from all checks: where nothing else uses the connection, nobody finds out that Redis is away. One that fails
-    /// degrades Redis, as that of a check does.
+    /// Reads and writes apart from all checks: where nothing else uses the connection, nobody finds out that Redis is away, or
+    /// that the server has become a replica. A failure degrades Redis, as that of a check does.
     pub fn examine(&self) {
         if let Some(connection) = self.0.connection.load_full() {
             self.0.examine(connection);
@@ -319,7 +319,7 @@ impl Server {
         Ok(connection)
     }
 
-    /// Reads with the time of an operation, apart from all checks and one at a time. Checks that are shorter than an operation may
+    /// Probes with the time of an operation, apart from all checks and one at a time. Checks that are shorter than an operation may
     /// be would never find out that Redis hangs.
     fn examine(self: &Arc<Self>, connection: Arc<RedisConnection>) {
         if self.is_examined.swap(true, Ordering::Relaxed) {
@@ -327,9 +327,9 @@ impl Server {
         }
         let server = Arc::clone(self);
         tokio::spawn(async move {
-            let read = server.read(&connection, PROBE_REGISTER).await;
+            let probed = server.probe(Some(RedisConnection::clone(&connection))).await;
             server.is_examined.store(false, Ordering::Relaxed);
-            if let Err(failure) = read {
+            if let Err(failure) = probed {
                 server.degrade(&connection, &failure);
             }
         });

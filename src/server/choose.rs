@@ -234,9 +234,9 @@ impl<'a> Answer<'a> {
             Choices::Offer(offer, devices) => {
                 metrics.outcome(tenant, ChoiceOutcome::Shown);
                 let device = |sid: &str| devices.device(sid);
+                let now = devices.tenant_time(self.app.checker.now());
                 let pages = self.chooser.pages();
-                let page =
-                    pages.choice(self.language, (ticket, visit), (&offer, device), problem, self.app.checker.now());
+                let page = pages.choice(self.language, (ticket, visit), (&offer, device), problem, now);
                 let status = match problem {
                     None => StatusCode::OK,
                     Some(Problem::Unfit) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -117,6 +117,7 @@ for (const [cause, alerts, expected] of [
     [{ alert: 'LoginsNotChecked', ...tenant }, { alert: 'ChecksStopped', ...tenant }, { alert: 'NoChecks', ...tenant }],
     ['LoginsNotChecked'],
   ],
+  ['a ledger that stays away notifies once', [{ alert: 'LedgerDegraded' }, { alert: 'LedgerInterrupted' }], ['LedgerDegraded']],
   // Most replicas without the ledger make logins unknown, not unchecked. A warning must not hide that an Action does not ask.
   ['a ledger that is away does not hide logins without a check', [{ alert: 'LedgerDegraded' }, { alert: 'LoginsNotChecked', ...tenant }], ['LedgerDegraded', 'LoginsNotChecked']],
   // The warning would hide for days that an Action does not ask, which is critical.

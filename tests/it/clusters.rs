@@ -121,6 +121,13 @@ fn shown(registry: &MetricRegistry) -> (u64, u64) {
     (value("number"), value("losses_total"))
 }
 
+/// Where the number is.
+fn key_of_number(server: &RedisServer) -> String {
+    let names = server.ask(&["KEYS", "session-checker:*"]);
+    let has_number = |name: &&str| server.ask(&["HGET", name, "number"]).trim().parse::<u64>().is_ok();
+    names.lines().find(has_number).unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn ledger_replaces_its_number_so_that_a_copy_has_another() {
     let Some(server) = RedisServer::start().await else { return };
@@ -130,22 +137,28 @@ async fn ledger_replaces_its_number_so_that_a_copy_has_another() {
     let (first, _) = shown(&metrics);
     two.show().await;
     assert!((1..1 << 48).contains(&first) && shown(&others) == (first, 0), "{first}");
-    let names = server.ask(&["KEYS", "session-checker:*"]);
-    let name = names.lines().find(|name| server.ask(&["TYPE", name]).contains("string")).unwrap();
-    let left: u64 = server.ask(&["PTTL", name]).trim().parse().unwrap();
-    assert!((1..=300_000).contains(&left), "{left}");
-    // What somebody else wrote is replaced, and so is a number whose time has ended, or lies too far ahead.
-    let far = i64::MAX.to_string();
-    for wrong in ["text", "", "nan", "0 1 1", "-1 1 1", "7 1", "7 1 1", &format!("7 1 {far}"), "7 1 999999999999999"] {
-        server.ask(&["SET", name, wrong]);
+    let name = key_of_number(&server);
+    assert!(server.ask(&["PTTL", &name]).trim().parse::<u64>().is_ok_and(|left| left <= 6 * 3_600_000));
+    // A number whose time has ended, lies too far ahead or is none, and what somebody else wrote.
+    for (number, ends_at) in
+        [("7", "1"), ("7", "999999999999999"), ("7", "x"), ("7", ""), ("x", "1"), ("", ""), ("0", "1")]
+    {
+        server.ask(&["HSET", &name, "number", number, "ends_at", ends_at]);
         one.show().await;
         two.show().await;
         let (number, _) = shown(&metrics);
-        assert!(number > 7 && number < 1 << 48 && shown(&others).0 == number, "{wrong} {number}");
-        assert!(server.ask(&["PTTL", name]).trim().parse::<u64>().is_ok_and(|left| left <= 300_000));
+        assert!(number > 7 && number < 1 << 48 && shown(&others).0 == number, "{ends_at} {number}");
     }
-    server.ask(&["DEL", name]);
-    server.ask(&["HSET", name, "field", "value"]);
+    assert_eq!((shown(&metrics).1, shown(&others).1), (0, 0), "a replacement loses nothing");
+    // A replica that has ended is forgotten, at a replacement.
+    server.ask(&["HSET", &name, "ends_at", "1", "r:ended", "9 1", "r:strange", "text"]);
+    one.show().await;
+    let fields = server.ask(&["HGETALL", &name]);
+    assert!(!fields.contains("r:ended") && !fields.contains("r:strange"), "{fields}");
+    two.show().await;
+    assert_eq!((shown(&metrics).1, shown(&others).1), (0, 0));
+    server.ask(&["DEL", &name]);
+    server.ask(&["SET", &name, "text"]);
     one.show().await;
     two.show().await;
     assert_eq!(shown(&metrics).0, shown(&others).0);
@@ -156,17 +169,17 @@ async fn ledger_that_lost_what_was_written_is_counted() {
     let Some(server) = RedisServer::start().await else { return };
     let ([mut one, mut two], _, metrics, others) = readers(&server).await;
     one.show().await;
-    let name = server.ask(&["KEYS", "session-checker:*"]).trim().to_owned();
-    let early = server.ask(&["GET", &name]);
+    two.show().await;
+    let name = key_of_number(&server);
+    let copy = server.ask(&["HGETALL", &name]);
+    one.show().await;
+    // A server that lacks the last read takes over, and another replica is the first to read there.
+    server.ask(&["DEL", &name]);
+    let fields: Vec<&str> = copy.lines().collect();
+    server.ask(&[&["HSET", &name][..], &fields].concat());
     two.show().await;
     one.show().await;
-    assert_eq!((shown(&metrics).1, shown(&others).1), (0, 0));
-    // A server that had received only the first write takes over.
-    server.ask(&["SET", &name, early.trim()]);
-    one.show().await;
-    assert_eq!(shown(&metrics).1, 1);
-    two.show().await;
-    assert_eq!(shown(&others).1, 0, "it had seen no more than this");
+    assert_eq!((shown(&metrics).1, shown(&others).1), (1, 0), "it lost nothing of the second");
     // A server without its data.
     server.ask(&["FLUSHALL"]);
     for _ in 0..2 {
@@ -177,15 +190,37 @@ async fn ledger_that_lost_what_was_written_is_counted() {
 }
 
 #[tokio::test]
+async fn read_that_was_not_answered_is_no_loss() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ([mut one, _], [redis, _], metrics, _) = readers(&server).await;
+    one.show().await;
+    server.freeze();
+    one.show().await;
+    server.signal("-CONT");
+    eventually("the ledger works", async || !redis.is_degraded()).await;
+    for _ in 0..3 {
+        one.show().await;
+    }
+    assert_eq!(shown(&metrics).1, 0);
+}
+
+#[tokio::test]
 async fn replica_without_checks_finds_out_that_the_ledger_is_away() {
     let Some(mut server) = RedisServer::start().await else { return };
     let ([mut one, _], [redis, _], metrics, _) = readers(&server).await;
     one.show().await;
     let (number, _) = shown(&metrics);
+    // It becomes a replica of a server that is not there: it can be read and not written.
+    server.ask(&["REPLICAOF", "127.0.0.1", "1"]);
+    one.show().await;
+    eventually("the ledger cannot be written", async || redis.is_degraded()).await;
+    assert_eq!(shown(&metrics), (number, 0), "the last one stays");
+    server.ask(&["REPLICAOF", "NO", "ONE"]);
+    eventually("the ledger can be written", async || !redis.is_degraded()).await;
+    one.show().await;
     server.kill();
     one.show().await;
     eventually("the ledger is away", async || redis.is_degraded()).await;
-    assert_eq!(shown(&metrics), (number, 0), "the last one stays");
     server.restart().await;
     eventually("the ledger is back", async || !redis.is_degraded()).await;
     one.show().await;
