@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::blocked_users::BlockedUsers;
-use super::over_limit::OverLimit;
+use super::over_limit::{MAX_BEGUN_POLICIES, OverLimit};
 use super::session_lists::ListOrigin;
 use crate::coverage::LastChecks;
 use crate::ledger::ListNeed;
 use crate::metrics::{BegunCounters, MetricRegistry, raise_to, to_i64};
-use crate::policy::{Answer, Login, ObjectName, Policy, PolicyVersion, Reason};
+use crate::policy::{Answer, Login, ObjectName, Policy, PolicyScope, PolicyVersion, Reason};
 
 /// The values of the label `basis`.
 const LIST: &str = "list";
@@ -38,6 +38,7 @@ pub struct CheckMetrics {
     list_needs: BegunCounters,
     unknown_tenants: BegunCounters,
     override_checks: BegunCounters,
+    protocols_not_asked: BegunCounters,
     over_limit: OverLimit,
     blocked_users: BlockedUsers,
     /// The users that `would_block_users` counts, by policy.
@@ -192,6 +193,11 @@ impl CheckMetrics {
                 "Checks whose limits an override chose. An override that never matches has no effect.",
                 &["policy", "tenant", "override"],
             ),
+            protocols_not_asked: registry.begun_counters(
+                "protocols_not_asked_total",
+                "Checks whose Action does not ask about a protocol that the policy limits. Logins with this protocol are not limited.",
+                &["policy", "tenant"],
+            ),
             over_limit: OverLimit::new(registry),
             blocked_users: BlockedUsers::new(registry),
             would_block,
@@ -264,9 +270,19 @@ impl CheckMetrics {
         self.override_checks.inc(&[policy, scope.tenant.domain(), &chosen.name]);
     }
 
+    /// Counts a check whose Action does not ask about a protocol that the policy limits.
+    pub fn protocol_not_asked(&self, policy: &Policy) {
+        self.protocols_not_asked.inc(&[policy.scope.name.as_str(), policy.scope.tenant.domain()]);
+    }
+
     /// Begins the series of the policies, and ends those of applications and overrides that they no longer name.
     pub fn show_policies<'a>(&self, policies: impl Iterator<Item = &'a Policy> + Clone) {
         self.over_limit.begin(policies.clone());
+        if policies.clone().count() <= MAX_BEGUN_POLICIES {
+            for PolicyScope { name, tenant, .. } in policies.clone().map(|policy| &policy.scope) {
+                self.protocols_not_asked.begin(&[name.as_str(), tenant.domain()]);
+            }
+        }
         self.show_overrides(policies);
     }
 
@@ -308,9 +324,39 @@ impl TenantHandling {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::metrics::LiveSeries;
-    use crate::policy::LoginContext;
+    use crate::policy::{LoginContext, Manifest, compile};
+
+    #[test]
+    fn series_of_not_asked_protocols_begin_and_end_with_a_policy() {
+        let registry = MetricRegistry::new();
+        let metrics = CheckMetrics::new(&registry);
+        let policy = |number: usize| {
+            let spec = json!({
+                "tenant": { "domain": "acme.eu.auth0.com", "credentialsSecretRef": { "name": "auth0" } },
+                "limits": { "perClient": 1 },
+            });
+            let name = ObjectName::new("team", format!("seats-{number}"));
+            compile(&Manifest { name, generation: 1, created_at: None, spec }).unwrap()
+        };
+        let scrape = |policies: &[Policy]| {
+            metrics.show_policies(policies.iter());
+            let live = policies.iter().map(|policy| (policy.scope.name.to_string(), policy.scope.tenant.domain()));
+            let text = registry.scrape(&LiveSeries::new(live));
+            let lines = text.lines().filter(|line| line.starts_with("session_checker_protocols_not_asked_total{"));
+            lines.map(|line| line.split_once("policy=").unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        let of = |number: usize, value: u32| format!(r#""team/seats-{number}",tenant="acme.eu.auth0.com"}} {value}"#);
+        let policies: Vec<Policy> = (0..=MAX_BEGUN_POLICIES).map(policy).collect();
+        assert_eq!(scrape(&policies[..2]), [of(0, 0), of(1, 0)]);
+        metrics.protocol_not_asked(&policies[1]);
+        assert_eq!(scrape(&policies[..2]), [of(0, 0), of(1, 1)]);
+        assert_eq!(scrape(&policies), [of(1, 1)], "a series for each of many policies would be too much");
+        assert_eq!(scrape(&policies[..1]), [of(0, 0)]);
+    }
 
     #[test]
     fn would_block_users_begin_again_with_another_tenant() {

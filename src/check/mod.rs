@@ -50,10 +50,10 @@ use failure_log::{FailureLog, Task};
 use remembered::NOTE_TIMEOUT;
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
 
-/// The warnings about unknown tenants that are written at once: one for each of a few Actions.
-const UNKNOWN_TENANT_LINES: u32 = 5;
-/// How often one more of them is written: as often as other lines about callers.
-const UNKNOWN_TENANT_INTERVAL: Duration = Duration::from_secs(60);
+/// The warnings of a kind about secrets of Actions that are written at once: one for each of a few Actions.
+const ACTION_LINES: u32 = 5;
+/// How often one more of a kind is written: as often as other lines about callers.
+const ACTION_LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Answers checks.
 pub struct Checker {
@@ -62,6 +62,8 @@ pub struct Checker {
     decisions: Arc<DecisionLog>,
     /// Bounds the warnings about tenants that no policy knows: an Action sends the same name with every login.
     unknown_tenants: LogSampler,
+    /// Bounds the warnings about protocols that are not asked about: an Action sends the same list with every login.
+    not_asked: LogSampler,
     failures: FailureLog,
     ledger: Arc<Ledger>,
     session_lists: SessionLists,
@@ -113,7 +115,8 @@ impl Checker {
             current,
             metrics,
             decisions,
-            unknown_tenants: LogSampler::new(UNKNOWN_TENANT_LINES, UNKNOWN_TENANT_INTERVAL),
+            unknown_tenants: LogSampler::new(ACTION_LINES, ACTION_LINE_INTERVAL),
+            not_asked: LogSampler::new(ACTION_LINES, ACTION_LINE_INTERVAL),
             failures: FailureLog::default(),
             ledger,
             session_lists: SessionLists::default(),
@@ -188,6 +191,7 @@ impl Checker {
         let version = walk.seen.policy;
         let record = CheckRecord { answer: &answer, login, version, tenant, user, took, listing_age };
         after_decision(|| self.record(record));
+        after_decision(|| self.note_not_asked(login, walk.seen.policy));
         after_decision(|| self.note(login, request_id, record, &walk));
         let has_log_streams = snapshot.policy_set.has_log_streams();
         after_decision(|| self.coverage.note_check(login.sid(), login.client_id(), has_log_streams));
@@ -255,6 +259,23 @@ impl Checker {
         };
         let decision = attempt.admit(sessions, listing.since, request.call.deadline, decide).await;
         Ok((decision, listing, roles))
+    }
+
+    /// Counts a check whose Action does not ask about a protocol that the policy limits, and sometimes warns about it.
+    fn note_not_asked(&self, login: &Login, version: Option<&PolicyVersion>) {
+        let Some(PolicyVersion::Compiled(policy)) = version else { return };
+        let Some(protocol) = policy.not_asked(login.context()).next() else { return };
+        self.metrics.protocol_not_asked(policy);
+        if let Some(suppressed) = self.not_asked.admit() {
+            let remedy = "set SKIP_PROTOCOLS of the Action to the protocols that all policies of the tenant skip";
+            tracing::warn!(
+                policy = %policy.scope.name,
+                protocol,
+                suppressed,
+                remedy,
+                "the Action does not ask about a protocol that the policy limits"
+            );
+        }
     }
 
     /// Counts the check and writes its log line.

@@ -9,7 +9,7 @@ use crate::policy::{Answer, Mode, Policy, PolicyVersion, Reason, Strategy};
 const OTHER: &str = "other";
 /// Series begin with the policy, so that its first block is an increase. In a service with more policies the others' begin with
 /// their first login over a limit: 10,000 policies would add 10,000 lines to each scrape for series that may never count.
-const MAX_BEGUN_POLICIES: usize = 1000;
+pub(super) const MAX_BEGUN_POLICIES: usize = 1000;
 /// The applications of a policy whose series begin with it.
 const MAX_BEGUN_APPLICATIONS: usize = 10;
 

@@ -96,6 +96,11 @@ impl Policy {
             .ok_or(Verdict::Exempt)
     }
 
+    /// The protocols that this policy limits and that the Action of a login does not ask about. Logins with them are not limited.
+    pub fn not_asked<'a>(&self, context: &'a LoginContext) -> impl Iterator<Item = &'a str> {
+        context.skip_protocols.iter().filter(|protocol| !self.skip_protocols.contains(*protocol)).map(String::as_str)
+    }
+
     /// What happens to a login over a limit, and what does where there is no page to ask on.
     ///
     /// A silent login is never decided by `ask.otherwise`: the application sends the user to the login page, and the login there

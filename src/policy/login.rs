@@ -42,6 +42,8 @@ pub struct LoginContext {
     pub hostname: Option<String>,
     /// The language of the user, as a BCP 47 tag. Anything else is no language.
     pub locale: Option<String>,
+    /// The protocols that the Action does not ask about. Empty when it asks about all, or does not say.
+    pub skip_protocols: Vec<String>,
 }
 
 impl LoginContext {
@@ -131,6 +133,7 @@ impl Login {
         check(is_context_list(&context.prompt), "prompt", list)?;
         check(is_context_list(&context.roles), "roles", list)?;
         check(is_context_list(&context.amr), "amr", list)?;
+        check(is_context_list(&context.skip_protocols), "skip_protocols", list)?;
         Ok(Self { user_id, client_id, sid, context })
     }
 
@@ -238,6 +241,7 @@ mod tests {
             (LoginContext { locale: long.clone(), ..LoginContext::default() }, "locale"),
             (LoginContext { prompt: many.clone(), ..LoginContext::default() }, "prompt"),
             (LoginContext { amr: many.clone(), ..LoginContext::default() }, "amr"),
+            (LoginContext { skip_protocols: many.clone(), ..LoginContext::default() }, "skip_protocols"),
             (LoginContext { roles: many, ..LoginContext::default() }, "roles"),
             (LoginContext { roles: vec!["x".repeat(301)], ..LoginContext::default() }, "roles"),
         ] {

@@ -62,6 +62,9 @@ struct CheckRequest {
     /// The language of the user, as a tag of BCP 47.
     #[schemars(length(max = 300))]
     locale: Option<String>,
+    /// The protocols that the caller never asks about. They change no decision: the service reports those that the policy limits.
+    #[schemars(length(max = 128), inner(length(max = 300)))]
+    skip_protocols: Option<Vec<String>>,
 }
 
 /// No white space and no control character.

@@ -64,6 +64,8 @@ struct CheckFields<'a> {
     hostname: Option<Field<'a>>,
     #[serde(borrow)]
     locale: Option<Field<'a>>,
+    #[serde(borrow)]
+    skip_protocols: Option<Field<'a>>,
 }
 
 /// What a check may have in a field. `serde_json::Value` would build all of it, and copy every text.
@@ -246,6 +248,7 @@ impl CheckFields<'_> {
             continued: boolean("continued", self.continued.as_ref())?,
             hostname: string("hostname", self.hostname)?,
             locale: string("locale", self.locale)?,
+            skip_protocols: strings("skip_protocols", self.skip_protocols, "a list of strings")?,
         };
         Login::new(user_id, client_id, sid, context).map_err(|error| BodyError::Shape(error.to_string()))
     }

@@ -25,6 +25,7 @@ impl Running {
             let login = json!({
                 "user_id": named("auth0|user"), "client_id": client, "sid": named("sid"), "tenant": named("tenant"),
                 "connection": named("connection"), "organization_id": named("org_x"), "protocol": named("protocol"),
+                "skip_protocols": [named("skipped")],
             });
             self.ask(&login).await;
         }

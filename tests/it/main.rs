@@ -51,6 +51,7 @@ mod login_host;
 mod memory;
 mod monitoring;
 mod node_demo;
+mod not_asked;
 mod origins;
 mod overrides;
 mod panics;

@@ -73,6 +73,29 @@ fn refresh_token_exchange_is_skipped_by_default() {
 }
 
 #[test]
+fn protocol_is_not_asked_about_when_only_the_action_skips_it() {
+    let refresh = "oauth2-refresh-token";
+    for (policy_skips, action_skips, not_asked) in [
+        (json!([]), &[refresh][..], &[refresh][..]),
+        (json!(["samlp"]), &[refresh, "samlp", "wsfed"], &[refresh, "wsfed"]),
+        (json!([refresh]), &["OAuth2-Refresh-Token"], &["OAuth2-Refresh-Token"]),
+        // Equal lists, a part of the policy's, and a list that is empty or absent.
+        (json!([refresh]), &[refresh], &[]),
+        (json!([refresh, "samlp"]), &["samlp", refresh], &[]),
+        (json!([refresh, "samlp"]), &["samlp"], &[]),
+        (json!([refresh]), &[], &[]),
+        (json!([]), &[], &[]),
+    ] {
+        let policy = policy(json!({ "limits": { "perClient": 1 }, "skipProtocols": policy_skips.clone() }));
+        let skip_protocols = action_skips.iter().map(|protocol| (*protocol).to_owned()).collect();
+        let context = LoginContext { skip_protocols, ..LoginContext::default() };
+        assert_eq!(policy.not_asked(&context).collect::<Vec<_>>(), not_asked, "{policy_skips} {action_skips:?}");
+        let without = verdict(json!({ "limits": { "perClient": 1 } }), &login(Some("s9"), LoginContext::default()));
+        assert_eq!(policy.pre_checks(&login(Some("s9"), context), now()).err(), without, "it changes no decision");
+    }
+}
+
+#[test]
 fn override_matches_when_each_of_its_lists_matches() {
     let full = || LoginContext {
         organization_id: Some("org_1".into()),

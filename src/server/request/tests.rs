@@ -25,6 +25,7 @@ struct PlainFields {
     continued: Option<Value>,
     hostname: Option<Value>,
     locale: Option<Value>,
+    skip_protocols: Option<Value>,
 }
 
 fn field(value: Value) -> Field<'static> {
@@ -63,6 +64,7 @@ fn parse_plainly(text: &str) -> Result<Login, BodyError> {
         continued: fields.continued.map(field),
         hostname: fields.hostname.map(field),
         locale: fields.locale.map(field),
+        skip_protocols: fields.skip_protocols.map(field),
     }
     .into_login()
 }
@@ -110,7 +112,7 @@ fn json() -> impl Strategy<Value = String> {
 }
 
 fn body() -> impl Strategy<Value = String> {
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 16] = [
         "user_id",
         "client_id",
         "sid",
@@ -125,6 +127,7 @@ fn body() -> impl Strategy<Value = String> {
         "session_transfer_token",
         "tenant",
         "locale",
+        "skip_protocols",
         "unknown",
     ];
     let fields = prop::collection::vec((prop::sample::select(&NAMES[..]), json()), 0..6);
