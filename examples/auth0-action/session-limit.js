@@ -148,8 +148,8 @@ function readSettings(secrets) {
     token: secret('SESSION_CHECKER_TOKEN'),
     application,
     applications: list('APPLICATIONS'),
-    // No protocol is called none, so that this word skips nothing.
-    skipProtocols: secret('SKIP_PROTOCOLS') ? list('SKIP_PROTOCOLS') : ['oauth2-refresh-token'],
+    // No protocol is called none, so that this word alone skips nothing.
+    skipProtocols: secret('SKIP_PROTOCOLS') ? list('SKIP_PROTOCOLS').filter((name) => name !== 'none') : ['oauth2-refresh-token'],
     hasErrorCode: errorCode === 'on',
   };
 }
@@ -163,7 +163,7 @@ function readSettings(secrets) {
 async function check(event, api, settings, redirect) {
   const endsAt = Date.now() + settings.timeoutMs;
   const url = endpoint(settings.url);
-  const body = requestBody(event, settings.tenant, redirect);
+  const body = requestBody(event, settings, redirect);
   const signal = AbortSignal.timeout(settings.timeoutMs); // for both tries together
   const attempt = async () => {
     const { token, isCached } = await callerToken(api, settings, signal);
@@ -297,7 +297,7 @@ function requestId({ transaction }) {
 const isRequestId = (value) => typeof value === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(value);
 
 /** The body of the request: the login, and the context that selectors and overrides use. */
-function requestBody(event, tenant, redirect) {
+function requestBody(event, { tenant, skipProtocols }, redirect) {
   const methods = [event.authentication?.methods].flat().map((method) => method?.name);
   const context = {
     protocol: event.transaction?.protocol,
@@ -309,6 +309,7 @@ function requestBody(event, tenant, redirect) {
     // the provider did this login.
     amr: methods.includes('federated') ? event.user?.amr : undefined,
     clients: [event.session?.clients].flat().map((client) => client?.client_id),
+    skip_protocols: skipProtocols,
   };
   const fields = {
     user_id: event.user?.user_id,
@@ -328,6 +329,8 @@ function requestBody(event, tenant, redirect) {
     logins_count: count(event.stats?.logins_count),
     ...redirect,
     tenant, // not event.tenant.id, which is a name and not a domain
+    // The service reports a protocol that is in this list and that the policy limits.
+    skip_protocols: skipProtocols.length > 0 ? texts(skipProtocols, BOUNDS.skip_protocols) : [],
   };
   const body = JSON.stringify(fields);
   const long = Buffer.byteLength(body) > MAX_BYTES ? ['roles', 'prompt', 'amr', 'session'] : [];
@@ -363,16 +366,18 @@ function locale({ transaction, request }) {
 // The service rejects context that is too long. Without it the limit still applies, and no login is blocked for it.
 const MAX_CHARS = 300;
 const MAX_TEXTS = 128;
-const text = (value) => (typeof value === 'string' && value.length > 0 && value.length <= MAX_CHARS ? value : undefined);
-const texts = (values) => {
-  const kept = [values].flat().filter((value) => text(value));
-  return kept.length > 0 ? kept.slice(0, MAX_TEXTS) : undefined;
+// Protocols are few and short. Within these bounds their list leaves room for the other context.
+const BOUNDS = { skip_protocols: { maxTexts: 16, maxChars: 100 } };
+const text = (value, maxChars = MAX_CHARS) => (typeof value === 'string' && value.length > 0 && value.length <= maxChars ? value : undefined);
+const texts = (values, { maxTexts, maxChars } = { maxTexts: MAX_TEXTS, maxChars: MAX_CHARS }) => {
+  const kept = [values].flat().filter((value) => text(value, maxChars));
+  return kept.length > 0 ? kept.slice(0, maxTexts) : undefined;
 };
 
 /** Says how many of these `text` or `texts` leave out because they are too long or too many, and not what they are. */
 const cutOf = (name, values) => {
   const given = [values].flat().filter((value) => typeof value === 'string' && value.length > 0);
-  const cut = given.length - (texts(given)?.length ?? 0);
+  const cut = given.length - (texts(given, BOUNDS[name])?.length ?? 0);
   return cut > 0 ? [Array.isArray(values) ? `${name} (${cut} of ${given.length})` : name] : [];
 };
 

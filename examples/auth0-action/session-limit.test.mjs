@@ -22,6 +22,7 @@ test('request contains the login and the bearer token', async (t) => {
     connection: 'employees',
     roles: ['reader'],
     mfa: false,
+    skip_protocols: ['oauth2-refresh-token'],
   });
 });
 
@@ -37,6 +38,7 @@ test('login without a session is sent with sid null', async (t) => {
     protocol: 'oauth2-password',
     connection: 'employees',
     mfa: false,
+    skip_protocols: ['oauth2-refresh-token'],
   });
   assert.equal(headers['x-request-id'], undefined);
 });
@@ -261,10 +263,34 @@ test('context that is too long is left out, and the console says so', async (t) 
   );
   assert.deepEqual(lines, ['session-limit: context is too long for the service; left out protocol, organization_id, roles (73 of 201)']);
   const [{ json }] = requests;
-  assert.deepEqual(Object.keys(json), ['user_id', 'client_id', 'sid', 'prompt', 'roles', 'mfa']);
+  assert.deepEqual(Object.keys(json), ['user_id', 'client_id', 'sid', 'prompt', 'roles', 'mfa', 'skip_protocols']);
   assert.deepEqual(json.prompt, ['none']);
   assert.equal(json.roles.length, 128);
   assert.equal(json.roles[0], 'role 0');
+});
+
+test('protocols that the Action does not ask about are sent', async (t) => {
+  const { url, requests } = await serve(t, allowed);
+  const sent = async (SKIP_PROTOCOLS) => {
+    const { lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url, SKIP_PROTOCOLS } }));
+    return [requests.at(-1).json.skip_protocols, lines];
+  };
+  for (const [secret, protocols] of [
+    [undefined, ['oauth2-refresh-token']],
+    [' ', ['oauth2-refresh-token']],
+    ['samlp, wsfed', ['samlp', 'wsfed']],
+    ['none', []],
+    ['none,samlp', ['samlp']],
+    [',', []],
+  ]) {
+    assert.deepEqual(await sent(secret), [protocols, []], secret);
+  }
+  const line = (cut) => [`session-limit: context is too long for the service; left out skip_protocols (${cut})`];
+  const many = Array.from({ length: 17 }, (_, i) => `protocol-${i}`);
+  assert.deepEqual(await sent(many.join()), [many.slice(0, 16), line('1 of 17')]);
+  assert.deepEqual(await sent(`samlp ${'x'.repeat(101)}`), [['samlp'], line('1 of 2')]);
+  assert.deepEqual(await sent('x'.repeat(101)), [undefined, line('1 of 1')], 'an empty list would say that it skips none');
+  assert.deepEqual(await sent('x'.repeat(100)), [['x'.repeat(100)], []]);
 });
 
 test('context that fits writes no console line', async (t) => {
@@ -284,12 +310,14 @@ test('applications of the session beyond the limit are in the line', async (t) =
 
 test('request is never larger than 16 KiB', async (t) => {
   const { url, requests } = await serve(t, allowed);
-  const { lines } = await run(t, login({ secrets: { SESSION_CHECKER_URL: url }, organization: { id: 'x'.repeat(301) }, authorization: { roles: Array(200).fill('ü'.repeat(300)) } }));
+  const secrets = { SESSION_CHECKER_URL: url, SKIP_PROTOCOLS: Array(16).fill('€'.repeat(100)).join() };
+  const { lines } = await run(t, login({ secrets, organization: { id: 'x'.repeat(301) }, authorization: { roles: Array(200).fill('ü'.repeat(300)) } }));
   assert.deepEqual(lines, ['session-limit: context is too long for the service; left out roles, prompt, amr, session, organization_id']);
   const [{ json, body }] = requests;
   assert.ok(Buffer.byteLength(body) <= 16384);
   assert.ok(!('roles' in json));
   assert.equal(json.connection, 'employees');
+  assert.equal(json.skip_protocols.length, 16);
 });
 
 // Whether the service is asked
