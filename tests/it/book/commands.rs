@@ -37,7 +37,7 @@ const RUNNERS: [(&str, Option<usize>); 8] = [
     // It builds the program. `.ci/run` builds it, runs the same targets, and `.ci/readme` starts the same demo.
     ("source", Some(6)),
     // It needs running Pods, or their log. `make e2e` does the same on a cluster with nodes, in words of its own.
-    ("nodes", Some(43)),
+    ("nodes", Some(44)),
     // It needs an image builder. The image job of CI builds and starts the image.
     ("builder", Some(2)),
     // It needs a published release.
