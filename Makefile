@@ -20,6 +20,9 @@ LINKS := lychee --offline --include-fragments --no-progress
 # The program of the image, which has no demo. Cargo gives the program with the demo the same name.
 PROGRAM_FOR_IMAGE := $(TARGET_DIR)/image/session-checker
 BUILD_FOR_IMAGE := $(CARGO) build --locked --release --no-default-features --bin session-checker && install -D $(TARGET_DIR)/release/session-checker $(PROGRAM_FOR_IMAGE)
+# The same with symbols, by which the allocations of a check are counted.
+PROGRAM_WITH_SYMBOLS := $(TARGET_DIR)/image/session-checker-with-symbols
+BUILD_WITH_SYMBOLS := $(CARGO) rustc --locked --release --no-default-features --bin session-checker -- -C strip=none && install -D $(TARGET_DIR)/release/session-checker $(PROGRAM_WITH_SYMBOLS)
 
 CHART := charts/session-checker
 # A Helm that was built with `go install` assumes Kubernetes 1.20.
@@ -79,7 +82,7 @@ advisories: ## Check the dependencies against the RustSec database, if it can be
 
 bench: ## Measure the ledger, and the service compared with nginx; write the figures into the documentation (BENCH_SECONDS=10 BENCH_CONNECTIONS=32 BENCH_QUIET=60)
 	@if command -v wrk >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null; then \
-	  $(CARGO) bench --locked --bench ledger -- --quick && $(BUILD_FOR_IMAGE) && BENCH_PROGRAM=$(PROGRAM_FOR_IMAGE) \
+	  $(CARGO) bench --locked --bench ledger -- --quick && $(BUILD_WITH_SYMBOLS) && BENCH_PROGRAM=$(PROGRAM_WITH_SYMBOLS) \
 	  BENCH_DOCUMENT=$(abspath docs/performance.md) BENCH_README=$(abspath README.md) $(CARGO) bench --locked --bench load; \
 	else $(call missing,wrk or nginx,apt-get install wrk nginx); fi
 
