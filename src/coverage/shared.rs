@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::evidence::LoginTally;
 use super::judge::KnownTime;
 use super::marks::RETENTION;
-use crate::redis::Redis;
+use crate::redis::{Redis, script};
 
 /// The most marks that wait to be written: an outage of Redis of some minutes at 30 checks a second, and 3 MB.
 const MAX_QUEUE: usize = 10_000;
@@ -35,11 +35,7 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 const MARK_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local last = redis.pcall('GET', KEYS[1])
-if type(last) == 'table' then
-  if not string.find(last.err, 'WRONGTYPE', 1, true) then return last end
-  last = false
-end
+local last = typed('GET', KEYS[1])
 local at = math.max(now - ARGV[2], math.min(now, last and string.match(last, '^%d+$') and tonumber(last) or 0))
 redis.call('SET', KEYS[1], string.format('%d', at), 'PX', ARGV[1])
 return 1
@@ -51,9 +47,7 @@ const LAST_SCRIPT: &str = r"return tonumber(redis.call('GET', KEYS[1]) or '0')";
 const EXCHANGE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local begun = redis.pcall('HSETNX', KEYS[1], 'since', string.format('%d', now))
-if type(begun) == 'table' then
-  if not string.find(begun.err, 'WRONGTYPE', 1, true) then return begun end
+if typed('HSETNX', KEYS[1], 'since', string.format('%d', now)) == nil then
   redis.call('DEL', KEYS[1])
   redis.call('HSETNX', KEYS[1], 'since', string.format('%d', now))
 end
@@ -123,9 +117,9 @@ impl Shared {
     pub fn new(redis: Redis) -> Self {
         Self {
             redis,
-            mark: Script::new(MARK_SCRIPT),
-            last: Script::new(LAST_SCRIPT),
-            exchange: Script::new(EXCHANGE_SCRIPT),
+            mark: script(MARK_SCRIPT),
+            last: script(LAST_SCRIPT),
+            exchange: script(EXCHANGE_SCRIPT),
             replica: uuid::Uuid::new_v4().simple().to_string(),
             queue: Mutex::default(),
             gap: AtomicI64::new(0),
@@ -196,15 +190,14 @@ impl Shared {
         let is_written = self.lock().is_empty();
         let until = if leaves && is_written { i64::MAX } else { self.until.load(Ordering::Relaxed) };
         let report = Report { from: self.gap.load(Ordering::Relaxed), until, logins, checks };
-        let mut invocation =
-            self.exchange.key(format!("session-checker:coverage:{{{}}}", self.redis.hash("/coverage")));
+        let mut invocation = self.exchange.key(self.redis.key("coverage:", "/coverage"));
         invocation.arg(&self.replica).arg(serde_json::to_string(&report).ok()?).arg(RETENTION.as_millis() as u64);
         let (since, reports): (i64, Vec<String>) = self.redis.run_apart(&invocation, OPERATION_TIMEOUT).await?;
         SharedView::new(since, &reports)
     }
 
     fn key_of_mark(&self, name: &str) -> String {
-        format!("session-checker:checked:{{{}}}", self.redis.hash(name))
+        self.redis.key("checked:", name)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<QueuedCheck>> {

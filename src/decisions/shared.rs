@@ -9,7 +9,7 @@ use redis::Script;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{DecisionRecord, RETENTION};
-use crate::redis::Redis;
+use crate::redis::{Redis, script};
 
 /// The most records that wait to be written: those of some seconds of an outage.
 const MAX_QUEUE: usize = 1_000;
@@ -25,9 +25,7 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 /// Adds records, and keeps the list within its bound. A key of another type is replaced.
 const WRITE_SCRIPT: &str = r"
 for i = 3, #ARGV do
-  local length = redis.pcall('LPUSH', KEYS[1], ARGV[i])
-  if type(length) == 'table' then
-    if not string.find(length.err, 'WRONGTYPE', 1, true) then return length end
+  if typed('LPUSH', KEYS[1], ARGV[i]) == nil then
     redis.call('DEL', KEYS[1])
     redis.call('LPUSH', KEYS[1], ARGV[i])
   end
@@ -37,11 +35,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 ";
 /// Reads a page of records. A key of another type has none.
-const READ_SCRIPT: &str = r"
-local page = redis.pcall('LRANGE', KEYS[1], ARGV[1], ARGV[2])
-if page.err and string.find(page.err, 'WRONGTYPE', 1, true) then return {} end
-return page
-";
+const READ_SCRIPT: &str = r"return typed('LRANGE', KEYS[1], ARGV[1], ARGV[2]) or {}";
 
 /// The lists: logins that were blocked, or would have been; and all others.
 const LISTS: [&str; 2] = ["/decisions/blocked", "/decisions/others"];
@@ -59,7 +53,7 @@ pub(super) struct SharedRecords {
 impl SharedRecords {
     pub fn new(redis: Redis, unshared: IntCounter) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_QUEUE);
-        let (write, read) = (Script::new(WRITE_SCRIPT), Script::new(READ_SCRIPT));
+        let (write, read) = (script(WRITE_SCRIPT), script(READ_SCRIPT));
         Self { redis, write, read, sender, receiver: Mutex::new(receiver), unshared }
     }
 
@@ -115,6 +109,6 @@ impl SharedRecords {
     }
 
     fn key(&self, name: &str) -> String {
-        format!("session-checker:decisions:{{{}}}", self.redis.hash(name))
+        self.redis.key("decisions:", name)
     }
 }

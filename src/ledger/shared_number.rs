@@ -17,7 +17,7 @@ use redis::Script;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::metrics::MetricRegistry;
-use crate::redis::Redis;
+use crate::redis::{Redis, script};
 
 /// The name of the number. No user is named like it.
 const NAME: &str = "/ledger-number";
@@ -40,8 +40,8 @@ const READ_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local own = 'r:' .. ARGV[1]
-local stored = redis.pcall('HMGET', KEYS[1], 'number', 'ends_at', own)
-if stored.err then
+local stored = typed('HMGET', KEYS[1], 'number', 'ends_at', own)
+if stored == nil then
   redis.call('DEL', KEYS[1])
   stored = {}
 end
@@ -65,7 +65,6 @@ return {tonumber(number), had_read}
 ";
 
 /// What is shown of the number.
-#[derive(Clone)]
 pub struct NumberMetrics {
     number: IntGauge,
     losses: IntCounter,
@@ -104,7 +103,7 @@ impl SharedNumber {
     /// Reads the number from `redis`.
     pub fn new(redis: Redis, metrics: NumberMetrics) -> Self {
         let replica = uuid::Uuid::new_v4().simple().to_string();
-        Self { redis, script: Script::new(READ_SCRIPT), metrics, replica, reads: 0, known: 0 }
+        Self { redis, script: script(READ_SCRIPT), metrics, replica, reads: 0, known: 0 }
     }
 
     /// Shows the number from now on.
@@ -121,7 +120,7 @@ impl SharedNumber {
     /// without checks nobody else would find out that the ledger is away, and that it is back.
     pub async fn show(&mut self) {
         self.reads += 1;
-        let mut invocation = self.script.key(format!("session-checker:{{{}}}", self.redis.hash(NAME)));
+        let mut invocation = self.script.key(self.redis.key("", NAME));
         invocation.arg(&self.replica).arg(self.reads).arg(rand::random_range(1..=MAX));
         invocation.arg(KEPT_FOR.as_millis() as u64).arg(REPLICAS_KEPT_FOR.as_millis() as u64);
         let read: Option<(i64, i64)> = self.redis.run_apart(&invocation, OPERATION_TIMEOUT).await;

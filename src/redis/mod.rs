@@ -28,17 +28,25 @@ use tracing::{info, warn};
 use address::CONNECT_TIMEOUT;
 pub use address::{AddressError, RedisAddress};
 
+/// The beginning of each script. `typed` is `redis.call` for the key of the script, but returns nil where the key has another type
+/// than the command needs. Somebody else wrote such a key, and its error would end the use of Redis for all users.
+const SCRIPT_HEAD: &str = r"
+local function typed(...)
+  local answer = redis.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if string.find(answer.err, 'WRONGTYPE', 1, true) then return nil end
+  return redis.call(...)
+end
+";
+
 /// Reads a register, and exchanges it when its revision is the expected one. A read expects a revision that no register
 /// has. A register whose revision no replica wrote, because it is no 64-bit number, counts as absent. So does a key of
-/// another type: its error would end the use of Redis for all users.
+/// another type.
 const EXCHANGE_SCRIPT: &str = r"
 local time = redis.call('TIME')
-local stored = redis.pcall('HMGET', KEYS[1], 'revision', 'record')
-local is_other_type = false
-if stored.err then
-  if not string.find(stored.err, 'WRONGTYPE', 1, true) then return stored end
-  stored, is_other_type = {}, true
-end
+local stored = typed('HMGET', KEYS[1], 'revision', 'record')
+local is_other_type = stored == nil
+stored = stored or {}
 local revision, record = stored[1] or '0', stored[2] or ''
 if not string.match(revision, '^[1-9]%d*$') or #revision > 20
     or (#revision == 20 and revision > '18446744073709551615') then
@@ -118,6 +126,11 @@ enum RedisFailure {
     Clock(String),
 }
 
+/// A script that can call `typed`.
+pub fn script(code: &str) -> Script {
+    Script::new(&format!("{SCRIPT_HEAD}{code}"))
+}
+
 impl Redis {
     /// Connects to the address. `key` keys the hashes of names: the same on all replicas. Each operation takes at most
     /// `operation_timeout`. Waits a moment for the connection; without one it starts degraded.
@@ -133,7 +146,7 @@ impl Redis {
         let server = Arc::new(Server {
             address,
             connection: ArcSwapOption::empty(),
-            exchange: Script::new(EXCHANGE_SCRIPT),
+            exchange: script(EXCHANGE_SCRIPT),
             key: hmac::Key::new(hmac::HMAC_SHA256, key.unwrap_or(DEFAULT_HASH_KEY)),
             operation_timeout,
             is_examined: AtomicBool::new(false),
@@ -164,6 +177,11 @@ impl Redis {
     /// The hash that stands for a name: 128 bits of its HMAC, in hex.
     pub fn hash(&self, name: &str) -> String {
         self.0.hash(name)
+    }
+
+    /// The key of a name: all keys of a name are in one slot of a cluster. `kind` tells apart what is kept under it, such as `budget:`.
+    pub fn key(&self, kind: &str, name: &str) -> String {
+        self.0.key(kind, name)
     }
 
     /// Reads a register. `None` when Redis fails, which is then degraded, or is degraded already.
@@ -236,6 +254,10 @@ impl Server {
         tag.as_ref()[..16].iter().fold(String::with_capacity(32), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
+    fn key(&self, kind: &str, name: &str) -> String {
+        format!("session-checker:{kind}{{{}}}", self.hash(name))
+    }
+
     async fn read(&self, connection: &RedisConnection, name: &str) -> Result<Register, RedisFailure> {
         let (_, register) = self.exchange(connection, name, ["", "", ""], Duration::ZERO).await?;
         Ok(register)
@@ -263,7 +285,7 @@ impl Server {
         arguments: [&str; 3],
         ttl: Duration,
     ) -> Result<(bool, Register), RedisFailure> {
-        let mut invocation = self.exchange.key(format!("session-checker:{{{}}}", self.hash(name)));
+        let mut invocation = self.exchange.key(self.key("", name));
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         invocation.arg(&arguments[..]).arg(ttl_ms);
         let (exchanged, seconds, micros, revision, text): (bool, i64, i32, u64, Vec<u8>) =

@@ -6,21 +6,16 @@ use std::time::Duration;
 
 use redis::Script;
 
-use crate::redis::Redis;
+use crate::redis::{Redis, script};
 
 /// Takes requests out of a bucket that fills by itself. The stored value is when it will be full, in microseconds: at
-/// most a second from now. A value that no replica wrote, or of another type, counts as a bucket that is full: its
-/// error would end the use of Redis for all users.
+/// most a second from now. A value that no replica wrote, or of another type, counts as a bucket that is full.
 const TAKE_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local rate, want, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval = 1000000 / rate
-local value = redis.pcall('GET', KEYS[1])
-if type(value) == 'table' then
-  if not string.find(value.err, 'WRONGTYPE', 1, true) then return value end
-  value = false
-end
+local value = typed('GET', KEYS[1])
 local stored = value and string.match(value, '^%d+%.?%d*$') and tonumber(value) or now
 local full_at = math.min(math.max(stored, now), now + 1000000)
 local available = rate - reserve - (full_at - now) / interval
@@ -50,7 +45,7 @@ pub(super) struct Granted {
 
 impl SharedBucket {
     pub fn new(redis: Redis) -> Self {
-        Self { redis, script: Arc::new(Script::new(TAKE_SCRIPT)) }
+        Self { redis, script: Arc::new(script(TAKE_SCRIPT)) }
     }
 
     pub fn is_degraded(&self) -> bool {
@@ -60,7 +55,7 @@ impl SharedBucket {
     /// Takes up to `want` requests out of a tenant's bucket and leaves `reserve` in it. It holds what flows into it in a second.
     /// `None` when Redis does not answer, which is degraded from then on.
     pub async fn take(&self, tenant: &str, requests_per_second: u32, want: u32, reserve: u32) -> Option<Granted> {
-        let mut invocation = self.script.key(format!("session-checker:budget:{{{}}}", self.redis.hash(tenant)));
+        let mut invocation = self.script.key(self.redis.key("budget:", tenant));
         invocation.arg(requests_per_second).arg(want).arg(reserve);
         let (count, micros): (u32, u64) = self.redis.run(&invocation).await?;
         Some(Granted { count, more_in: Duration::from_micros(micros) })

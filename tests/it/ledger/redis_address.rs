@@ -107,7 +107,7 @@ fn scripted(folder: &std::path::Path, commands: &mut BTreeSet<String>) {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let text = text.replace("redis.pcall(", "redis.call(");
+        let text = text.replace("typed('", "redis.call('");
         let calls = text.split("redis.call('").skip(1).map(|rest| rest.split('\'').next().unwrap());
         commands.extend(calls.map(|command| format!("+{}", command.to_lowercase())));
     }
