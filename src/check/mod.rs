@@ -7,6 +7,7 @@
 //!
 //! A dry run does not use the ledger, and it revokes nothing.
 
+mod action_warnings;
 mod blocked_users;
 mod choice;
 mod dry_run;
@@ -43,27 +44,19 @@ use crate::policy::{
     Admission, Answer, CallerView, Completeness, Decision, Failure, LimitCheck, LimitInputs, Login, Mode, ObjectName,
     Origins, Policy, PolicyScope, PolicyVersion, Reason, Resolution, SessionRole, Verdict,
 };
-use crate::sampler::LogSampler;
 use crate::snapshot::Snapshot;
+use action_warnings::ActionWarnings;
 use choice::Asking;
 use failure_log::{FailureLog, Task};
 use remembered::NOTE_TIMEOUT;
 use session_lists::{ListOrigin, ListRequest, SessionListing, SessionLists};
-
-/// The warnings of a kind about secrets of Actions that are written at once: one for each of a few Actions.
-const ACTION_LINES: u32 = 5;
-/// How often one more of a kind is written: as often as other lines about callers.
-const ACTION_LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Answers checks.
 pub struct Checker {
     current: Arc<ArcSwap<Snapshot>>,
     metrics: CheckMetrics,
     decisions: Arc<DecisionLog>,
-    /// Bounds the warnings about tenants that no policy knows: an Action sends the same name with every login.
-    unknown_tenants: LogSampler,
-    /// Bounds the warnings about protocols that are not asked about: an Action sends the same list with every login.
-    not_asked: LogSampler,
+    action_warnings: ActionWarnings,
     failures: FailureLog,
     ledger: Arc<Ledger>,
     session_lists: SessionLists,
@@ -115,8 +108,7 @@ impl Checker {
             current,
             metrics,
             decisions,
-            unknown_tenants: LogSampler::new(ACTION_LINES, ACTION_LINE_INTERVAL),
-            not_asked: LogSampler::new(ACTION_LINES, ACTION_LINE_INTERVAL),
+            action_warnings: ActionWarnings::default(),
             failures: FailureLog::default(),
             ledger,
             session_lists: SessionLists::default(),
@@ -261,23 +253,6 @@ impl Checker {
         Ok((decision, listing, roles))
     }
 
-    /// Counts a check whose Action does not ask about a protocol that the policy limits, and sometimes warns about it.
-    fn note_not_asked(&self, login: &Login, version: Option<&PolicyVersion>) {
-        let Some(PolicyVersion::Compiled(policy)) = version else { return };
-        let Some(protocol) = policy.not_asked(login.context()).next() else { return };
-        self.metrics.protocol_not_asked(policy);
-        if let Some(suppressed) = self.not_asked.admit() {
-            let remedy = "set SKIP_PROTOCOLS of the Action to the protocols that all policies of the tenant skip";
-            tracing::warn!(
-                policy = %policy.scope.name,
-                protocol,
-                suppressed,
-                remedy,
-                "the Action does not ask about a protocol that the policy limits"
-            );
-        }
-    }
-
     /// Counts the check and writes its log line.
     fn record(&self, record: CheckRecord<'_>) {
         let CheckRecord { answer, login, tenant, user, took, listing_age, .. } = record;
@@ -376,26 +351,6 @@ impl<'a> Walk<'a> {
             if timeout_at(deadline, checker.ledger.note(&key, &origin)).await.is_err() {
                 tracing::warn!(policy = %scope.name, "the ledger could not remember how a session began");
             }
-        }
-    }
-
-    /// Counts a login whose tenant no policy knows, and sometimes warns about it.
-    fn note_unknown_tenant(&self, view: &CallerView, assumed: Option<&str>) {
-        let Some(checker) = self.checker else { return };
-        let tenant = view.only_tenant().unwrap_or_default();
-        let handling = if assumed.is_some() { TenantHandling::Assumed } else { TenantHandling::Unlimited };
-        checker.metrics.unknown_tenant(tenant, handling);
-        if let Some(suppressed) = checker.unknown_tenants.admit() {
-            let name = self.login.context().tenant.as_deref();
-            let remedy =
-                "add a custom domain to tenant.customDomains of the policy; else correct TENANT_DOMAIN of the Action";
-            tracing::warn!(
-                name,
-                assumed,
-                suppressed,
-                remedy,
-                "the request names a tenant that no policy of the caller has"
-            );
         }
     }
 
