@@ -137,6 +137,13 @@ pub enum SecretProblem {
     Invalid(String),
 }
 
+impl CallersReport {
+    /// Whether their Secret may exist and was never read.
+    pub fn is_unread(&self) -> bool {
+        matches!(self, Self::Secret(SecretProblem::Awaited(_) | SecretProblem::Unreadable(..)))
+    }
+}
+
 /// A condition of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {

@@ -285,11 +285,7 @@ impl Index {
         let callers = self.secrets.callers();
         let inactive: Vec<&PolicyScope> = self.inactive_scopes().collect();
         let policy_set = PolicySet::new(active_policies, &inactive, &callers, caller_access);
-        let lacks_callers = self
-            .policies
-            .values()
-            .filter_map(|entry| entry.scope()?.callers.as_ref())
-            .any(|secret| self.secrets.is_unread(secret));
+        let lacks_callers = reports.iter().any(|report| report.callers.is_unread());
         let policy_set = policy_set.with_log_streams(log_streams).with_unread_callers(lacks_callers);
         (policy_set.with_digest(self.digest()), reports)
     }

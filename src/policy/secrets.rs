@@ -199,12 +199,6 @@ impl Secrets {
         tokens.collect()
     }
 
-    /// Whether a Secret may exist of which the source has not said anything yet.
-    pub fn is_unread(&self, name: &ObjectName) -> bool {
-        let problem = self.entries.get(name).and_then(|entry| entry.problem.as_ref());
-        matches!(problem, Some(SecretProblem::Awaited(_) | SecretProblem::Unreadable(..)))
-    }
-
     /// Takes the result of a credential probe. A tenant that does not respond now takes back no earlier result.
     pub fn probed(&mut self, key: CredentialKey, result: ProbeResult) -> bool {
         let last = self.probe_results.get(&key);
