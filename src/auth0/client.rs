@@ -160,11 +160,6 @@ impl TenantClient {
         self.endpoint.tenant()
     }
 
-    /// How many seconds the tenant's clock is ahead of ours, by its latest answer; 0 before the first.
-    pub fn clock_difference(&self) -> i64 {
-        self.endpoint.clock_difference()
-    }
-
     pub(super) fn observer(&self) -> &dyn Observer {
         self.endpoint.observer()
     }

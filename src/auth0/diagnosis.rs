@@ -45,6 +45,11 @@ impl TenantClient {
         Reach { host, proxy: pool.proxy(), connected }
     }
 
+    /// How many seconds the tenant's clock is ahead of ours, by its latest answer; 0 before the first.
+    pub fn clock_difference(&self) -> i64 {
+        self.endpoint().clock_difference()
+    }
+
     /// How many requests the tenant takes now and at most, by its latest answer; `None` where it does not say.
     pub fn rate_limit_left(&self) -> Option<(u64, u64)> {
         self.endpoint().rate_limit_left()
