@@ -94,22 +94,30 @@ async fn login_that_memory_allowed_says_by_how_old_a_list() {
     assert_eq!(by_memory, [false, true], "{:?}", lines());
 }
 
+/// A replica with a shared store.
+async fn replica(tenant: &Simulator, redis: &RedisServer) -> Running {
+    let documents = [credentials(), callers(), policy("one", json!({}))];
+    Running::folder(tenant, &documents, &["--ledger", &redis.url("redis"), "--ledger-timeout", "5s"]).await
+}
+
+/// Two replicas. The first has blocked a login, which the second knows.
+async fn sharing(tenant: &Simulator, redis: &RedisServer) -> [Running; 2] {
+    let [first, second] = [replica(tenant, redis).await, replica(tenant, redis).await];
+    assert_eq!(first.check(USER, APP, "phone").await["reason"], "limit_exceeded");
+    let is_seen = || async { why(&second, &["--user", USER]).await.len() == 1 };
+    eventually("the other replica knows the decision", is_seen).await;
+    [first, second]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_with_a_shared_store_share_decisions_and_hashes() {
     let Some(redis) = RedisServer::start().await else { return };
     let tenant = scene().await;
-    let documents = [credentials(), callers(), policy("one", json!({}))];
-    let url = redis.url("redis");
-    let options = ["--ledger", url.as_str(), "--ledger-timeout", "5s"];
-    let first = Running::folder(&tenant, &documents, &options).await;
-    let second = Running::folder(&tenant, &documents, &options).await;
-    assert_eq!(first.check(USER, APP, "phone").await["reason"], "limit_exceeded");
-    let seen = || async { why(&second, &["--user", USER]).await.len() == 1 };
-    eventually("the other replica knows the decision", seen).await;
+    let [first, second] = sharing(&tenant, &redis).await;
     first.stop().await.unwrap();
     second.stop().await.unwrap();
     // A new replica knows both the decision and the hash.
-    let third = Running::folder(&tenant, &documents, &options).await;
+    let third = replica(&tenant, &redis).await;
     assert_eq!(why(&third, &["--user", USER]).await.len(), 1);
     third.stop().await.unwrap();
 }
@@ -118,19 +126,13 @@ async fn replicas_with_a_shared_store_share_decisions_and_hashes() {
 async fn shared_records_of_another_type_are_replaced() {
     let Some(redis) = RedisServer::start().await else { return };
     let tenant = scene().await;
-    let documents = [credentials(), callers(), policy("one", json!({}))];
-    let url = redis.url("redis");
-    let options = ["--ledger", url.as_str(), "--ledger-timeout", "5s"];
-    let first = Running::folder(&tenant, &documents, &options).await;
-    let second = Running::folder(&tenant, &documents, &options).await;
-    assert_eq!(first.check(USER, APP, "phone").await["reason"], "limit_exceeded");
-    let is_seen = || async { why(&second, &["--user", USER]).await.len() == 1 };
-    eventually("the other replica knows the decision", is_seen).await;
+    let [first, second] = sharing(&tenant, &redis).await;
     let key = redis.ask(&["KEYS", "session-checker:decisions:*"]).trim().to_owned();
     redis.ask(&["DEL", &key]);
     redis.ask(&["SET", &key, "x"]);
     assert_eq!(why(&second, &["--user", USER]).await.len(), 0, "the key has no record");
     assert_eq!(first.check(USER, APP, "tablet").await["reason"], "limit_exceeded");
+    let is_seen = || async { why(&second, &["--user", USER]).await.len() == 1 };
     eventually("the other replica knows the next decision", is_seen).await;
     assert_eq!(first.metric("session_checker_decision_records_unshared_total").await, Some(0.0));
 }
