@@ -198,7 +198,12 @@ impl Running {
 
     /// Sends a check with [`TOKEN`]. Returns the status and the body.
     pub async fn ask(&self, body: &Value) -> (u16, Value) {
-        let request = self.http.post(format!("http://{}/check", self.address)).bearer_auth(TOKEN).json(body);
+        self.ask_as(TOKEN, body).await
+    }
+
+    /// Sends a check with a token. Returns the status and the body.
+    pub async fn ask_as(&self, token: &str, body: &Value) -> (u16, Value) {
+        let request = self.http.post(format!("http://{}/check", self.address)).bearer_auth(token).json(body);
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }

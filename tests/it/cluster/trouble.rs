@@ -257,9 +257,16 @@ async fn secret_that_the_api_server_cannot_read_is_reported() {
 async fn only_replica_without_any_secret_reports_them_and_answers() {
     let Some(plane) = shared().await else { return };
     let (team, tenant) = team_with_policy(plane).await;
+    // The callers of this policy are those of the replica itself.
+    let own = json!({ "callerSecretRef": null, "failurePolicy": "Deny" });
+    team.apply(named("own", one(own))).await;
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let operator = "an-operators-token-of-some-length";
+    std::fs::write(token.path(), operator).unwrap();
     let proxy = Proxy::start(&team).await;
     proxy.inject(RequestKind::List, "secrets", usize::MAX, broken);
-    let replica = behind(&proxy, &tenant).await;
+    let options = ["--caller-token-file", token.path().to_str().unwrap()];
+    let replica = serve(proxy.cluster(), &tenant, &options).await;
     eventually_within(Duration::from_secs(150), "the status has the reason", async || {
         let policy = team.admin::<SessionPolicy>().get("one").await.unwrap();
         serde_json::to_string(&policy.status).unwrap().contains("SecretUnreadable")
@@ -267,8 +274,14 @@ async fn only_replica_without_any_secret_reports_them_and_answers() {
     .await;
     let (ready, pending) = replica.readiness().await;
     assert!(!ready && pending.iter().all(|one| one.starts_with("Secret ")), "{pending:?}");
-    let (status, _) = replica.ask(&json!({ "user_id": "u", "client_id": APP })).await;
-    assert_ne!(status, 503);
+    let check = json!({ "user_id": "u", "client_id": APP, "sid": "s" });
+    let answer = replica.ask_as(operator, &check).await;
+    assert_eq!(answer.0, 200, "{answer:?}");
+    assert_eq!((&answer.1["block"], &answer.1["reason"]), (&json!(true), &json!("credentials_missing")));
+    // This caller is in a Secret, so that the replica knows no more about it than that.
+    let (status, answer) = replica.ask(&check).await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer.to_string().contains("a Secret with caller tokens was not read"), "{answer}");
     proxy.restore();
     replica.becomes_ready().await;
     assert_eq!(replica.check("u", APP, "s").await["reason"], "within_limit");
