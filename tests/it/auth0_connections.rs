@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use crate::auth0_client::{
     DOMAIN, Recorder, SECRET, TOKEN, USER, certificate, credentials, failure, late, list, upstream, within,
 };
-use crate::clock::{Step, drive};
+use crate::clock::drive;
 use crate::common::eventually;
 
 /// A tenant behind a network that a test can cut.
@@ -211,7 +211,7 @@ async fn burst(peer: &Arc<Peer>, client: &TenantClient, lists: usize) -> (usize,
 
 #[tokio::test(start_paused = true)]
 async fn one_connection_carries_what_the_peer_permits() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(100).await;
     let client = peer.client().await;
     list(&client).await.unwrap();
@@ -225,7 +225,7 @@ async fn one_connection_carries_what_the_peer_permits() {
 
 #[tokio::test(start_paused = true)]
 async fn another_connection_opens_when_the_streams_are_used_up() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(10).await;
     let client = peer.client().await;
     // The peer says how many it permits with the first answer.
@@ -236,7 +236,7 @@ async fn another_connection_opens_when_the_streams_are_used_up() {
 
 #[tokio::test(start_paused = true)]
 async fn thousand_lists_at_once_wait_for_no_other() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(100).await;
     let client = peer.client().await;
     list(&client).await.unwrap();
@@ -247,7 +247,7 @@ async fn thousand_lists_at_once_wait_for_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_are_bounded_and_the_surplus_waits() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(2).await;
     let recorder = Arc::new(Recorder::default());
     let client = peer.observed(Arc::clone(&recorder) as _).await;
@@ -271,7 +271,7 @@ async fn connections_are_bounded_and_the_surplus_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn dead_connection_costs_a_second_and_no_login() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(100).await;
     let recorder = Arc::new(Recorder::default());
     let client = peer.observed(Arc::clone(&recorder) as _).await;
@@ -290,7 +290,7 @@ async fn dead_connection_costs_a_second_and_no_login() {
 
 #[tokio::test(start_paused = true)]
 async fn connecting_is_bounded_by_the_deadline_of_the_check() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(100).await;
     let client = peer.client().await;
     peer.shakes_hands.store(false, Ordering::SeqCst);
@@ -307,7 +307,7 @@ async fn connecting_is_bounded_by_the_deadline_of_the_check() {
 
 #[tokio::test(start_paused = true)]
 async fn timeout_retires_the_connection() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(100).await;
     let client = peer.client().await;
     list(&client).await.unwrap();
@@ -320,7 +320,7 @@ async fn timeout_retires_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn connection_that_the_peer_closed_costs_no_retry() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(100).await;
     let recorder = Arc::new(Recorder::default());
     let client = peer.observed(Arc::clone(&recorder) as _).await;
@@ -339,7 +339,7 @@ async fn connection_that_the_peer_closed_costs_no_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn connection_that_the_peer_drains_costs_no_retry() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let peer = Peer::start(100).await;
     let recorder = Arc::new(Recorder::default());
     let client = peer.observed(Arc::clone(&recorder) as _).await;

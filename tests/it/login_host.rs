@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::clock::{Step, drive};
+use crate::clock::drive;
 use crate::common::{DOMAIN, provider};
 
 /// What the Action does in each handler: `hang`, or the answer that the login host reads.
@@ -145,7 +145,7 @@ async fn denied_login_keeps_its_session_and_a_revoked_one_loses_it() {
 
 #[tokio::test(start_paused = true)]
 async fn action_has_twenty_seconds_for_each_way() {
-    let clock = drive(Step::new(250));
+    let clock = drive(Duration::from_millis(250));
     for slow in ["onExecutePostLogin", "onContinuePostLogin"] {
         let scene = Scene::new(move |handler| if handler == slow { json!("hang") } else { redirects(handler) }).await;
         let mut began = Instant::now();

@@ -1,7 +1,7 @@
 //! Answers that fail, come late, or come from a tenant with another clock.
 
 use super::*;
-use crate::clock::{Step, drive};
+use crate::clock::drive;
 use crate::common::closed_port;
 
 fn broken() -> [Reply; 6] {
@@ -52,7 +52,7 @@ async fn closed_port_is_unreachable() {
 
 #[tokio::test(start_paused = true)]
 async fn silence_ends_at_the_deadline_without_a_retry() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let cut = Reply::Http(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{".to_vec());
     for reply in [Reply::Silence, cut] {
         let (server, client) = pair().await;
@@ -67,7 +67,7 @@ async fn silence_ends_at_the_deadline_without_a_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn silent_token_endpoint_is_a_timeout() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let (server, client) = pair().await;
     server.token([Reply::Silence]);
     assert_eq!(failure(client.list_sessions(USER, &within(200).into()).await), Failure::UpstreamTimeout);
@@ -84,7 +84,7 @@ async fn nothing_is_sent_after_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn exhausted_limit_is_waited_out_only_before_the_deadline() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let closed = |headers: &[(&str, &str)]| http(429, headers, r#"{"errorCode":"too_many_requests"}"#);
     let (server, client) = pair().await;
     client.verify(late()).await.unwrap();
@@ -116,7 +116,7 @@ async fn exhausted_limit_is_waited_out_only_before_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn status_429_of_the_token_endpoint_is_rate_limited() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let (server, client) = pair().await;
     server.token([http(429, &[("retry-after", "5")], "{}")]);
     let started = Instant::now();
@@ -155,7 +155,7 @@ fn httpdate_of(second: i64) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn reset_is_judged_by_the_date_of_its_answer() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     for apart in [240, -240, 100_000] {
         let (server, client) = pair().await;
         client.verify(late()).await.unwrap();

@@ -1,11 +1,11 @@
 //! What the observer and the traces receive.
 
 use super::*;
-use crate::clock::{Step, drive};
+use crate::clock::drive;
 
 #[tokio::test(start_paused = true)]
 async fn observer_receives_every_request() {
-    let _clock = drive(Step::new(10));
+    let _clock = drive(Duration::from_millis(10));
     let server = Server::start().await;
     let recorder = Arc::new(Recorder::default());
     let client = client_of(&server, Arc::clone(&recorder) as _);

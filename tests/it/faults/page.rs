@@ -66,12 +66,14 @@ fn close(page: &mut String, rows: &mut Vec<(Vec<&str>, String)>) {
 fn cells(fault: &Fault, reasons: &Reasons) -> String {
     let over: Vec<&str> = fault.protocols().iter().map(|protocol| protocol.as_str()).collect();
     let operations = Operation::OF_CHECKS.map(|operation| {
-        let mut found: Vec<&String> =
-            Protocol::ALL.iter().filter_map(|protocol| reasons.get(&(*protocol, operation.as_str()))).collect();
+        let of_protocol = |protocol: &Protocol| reasons.get(&(*protocol, operation.as_str())).map(String::as_str);
+        let mut found: Vec<&str> = Protocol::ALL.iter().filter_map(of_protocol).collect();
         found.dedup();
         match &found[..] {
             [] => "—".to_owned(),
-            reasons => reasons.iter().map(|reason| format!("`{reason}`")).collect::<Vec<_>>().join(" or "),
+            reasons => {
+                reasons.iter().chain(&fault.or).map(|reason| format!("`{reason}`")).collect::<Vec<_>>().join(" or ")
+            }
         }
     });
     let over = if over.len() == 2 { "both" } else { over[0] };

@@ -36,12 +36,14 @@ pub struct Fault {
     over: Option<Protocol>,
     /// By operation: the expected reason, where the fault can occur.
     reasons: [Option<&'static str>; 3],
+    /// Another reason that is right in every operation.
+    pub or: Option<&'static str>,
 }
 
 impl Fault {
     /// A fault with the same reason in every operation.
     fn new(section: &'static str, name: impl Into<String>, act: Act, reason: &'static str) -> Self {
-        Self { section, name: name.into(), act, over: None, reasons: [Some(reason); 3] }
+        Self { section, name: name.into(), act, over: None, reasons: [Some(reason); 3], or: None }
     }
 
     /// A fault of the answers, all of which are this one.
@@ -65,10 +67,9 @@ impl Fault {
         Self { reasons, ..self }
     }
 
-    /// Is not tried in this operation.
-    fn without(mut self, operation: Operation) -> Self {
-        self.reasons[operation as usize] = None;
-        self
+    /// May have this reason instead.
+    fn or(self, reason: &'static str) -> Self {
+        Self { or: Some(reason), ..self }
     }
 
     pub fn protocols(&self) -> &[Protocol] {
