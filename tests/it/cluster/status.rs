@@ -308,10 +308,15 @@ async fn unchanged_status_is_not_written_even_by_a_new_leader() {
         assert_eq!(writes(&team), written);
         before
     };
+    // The second replica is ready before its watches of the Secrets begin.
+    let watches_a_secret = |event: &Value| event["verb"] == "watch" && event["objectRef"]["resource"] == "secrets";
+    let watches = || team.audited().into_iter().filter(watches_a_secret).count();
+    eventually("both replicas watch both Secrets", async || watches() == 4).await;
     let before = quiet(&first).await;
     // All requests during that time were about the Lease.
-    let others = team.audited().into_iter().skip(before).filter(|event| event["objectRef"]["resource"] != "leases");
-    assert_eq!(others.count(), 0);
+    let audited = team.audited();
+    let others = audited[before..].iter().filter(|event| event["objectRef"]["resource"] != "leases");
+    assert_eq!(others.collect::<Vec<_>>(), [&json!(null); 0]);
     first.stop().await.unwrap();
     eventually("the second leads", async || leads(&second).await).await;
     quiet(&second).await;
