@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
 use session_checker::auth0::{
     ProxyCredentials, ProxyLogin, ProxyOptions, QuotaConfig, TenantClient, TrustedCas, Upstream, UpstreamOptions,
 };
@@ -11,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::auth0_client::{DOMAIN, Recorder, SECRET, credentials, failure, late, list};
 use crate::auth0_connections::Peer;
+use crate::common::{self as documents, APP, Running, eventually, folder, policy, provider, serve_args, write_text};
 
 /// A proxy that opens tunnels, or answers with a line of a test.
 struct Proxy {
@@ -107,6 +109,32 @@ async fn tokens_and_lists_go_through_the_proxy_with_its_credentials() {
     peer.close_all(&client).await;
     list(&client).await.unwrap();
     assert!(proxy.seen()[2].contains("eW91OnB3\r\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_file_of_the_proxys_credentials_is_followed() {
+    provider();
+    let (peer, proxy) = (Peer::start(100).await, Proxy::start().await);
+    let documents = [policy("p", json!({ "callerSecretRef": null })), documents::credentials()];
+    let folder = folder(&documents);
+    write_text(folder.path(), "ca.txt", &peer.ca);
+    write_text(folder.path(), "login.txt", "me:p:w");
+    let [ca, login] = ["ca.txt", "login.txt"].map(|name| folder.path().join(name).display().to_string());
+    let (endpoint, url) = (format!("{DOMAIN}={}", peer.url()), format!("http://localhost:{}", proxy.port));
+    let of_proxy = ["--auth0-proxy", &url, "--auth0-proxy-credentials-file", &login];
+    let of_tenant = ["--auth0-endpoint", &endpoint, "--auth0-ca-file", &ca, "--allow-anonymous"];
+    let options = [&["--policy-dir", folder.path().to_str().unwrap()], &of_tenant[..], &of_proxy].concat();
+    let service = Running::start(serve_args(&options)).await.unwrap();
+    let is_used = async |encoded: &str| {
+        peer.close.notify_waiters();
+        let body = json!({ "user_id": "u", "client_id": APP, "sid": "s" });
+        service.http.post(format!("http://{}/check", service.address)).json(&body).send().await.unwrap();
+        proxy.seen().last().is_some_and(|head| head.contains(encoded))
+    };
+    eventually("the proxy is used", async || is_used("bWU6cDp3\r\n").await).await;
+    write_text(folder.path(), "login.txt", "you:pw");
+    eventually("the new credentials are used", async || is_used("eW91OnB3\r\n").await).await;
+    service.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -153,8 +153,14 @@ async fn servers_of_a_private_ca_are_trusted_by_its_file_alone() {
     let Some(_server) = RedisServer::start_with(&options).await else { return };
     let mut address = RedisAddress::from_url(format!("rediss://127.0.0.1:{port}"));
     assert!(connect(address.clone()).await.is_degraded(), "the system does not know the CA");
-    address.ca_file = Some(path("ca.pem"));
-    assert!(works(&connect(address).await).await);
+    // The file is read at each connection.
+    std::fs::write(path("changed.pem"), Authority::new().pem).unwrap();
+    address.ca_file = Some(path("changed.pem"));
+    let redis = connect(address).await;
+    assert!(redis.is_degraded(), "the file has another CA");
+    std::fs::write(path("changed.pem"), ca.pem).unwrap();
+    eventually("the new CA is trusted", async || !redis.is_degraded()).await;
+    assert!(works(&redis).await);
 }
 
 #[tokio::test]
