@@ -133,7 +133,7 @@ impl Doctor {
             return Arc::clone(examination);
         }
         let mut lines = service_lines(snapshot);
-        for report in &snapshot.reports {
+        for report in snapshot.reports.iter() {
             policy_lines(report, observe.map(|observe| observe(report)), &mut lines);
         }
         let tenants = tenant::tenants(snapshot);

@@ -188,8 +188,8 @@ impl PartialEq for PolicyReport {
             (a, b) => a.is_none() && b.is_none(),
         };
         same_version
-            && (&self.name, self.generation, self.active_version)
-                == (&other.name, other.generation, other.active_version)
+            && (&self.name, self.generation, self.source_generation, self.active_version)
+                == (&other.name, other.generation, other.source_generation, other.active_version)
             && (&self.errors, &self.unknown, &self.overshadowing)
                 == (&other.errors, &other.unknown, &other.overshadowing)
             && (&self.credential, &self.callers, &self.log_stream)

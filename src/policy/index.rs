@@ -3,7 +3,7 @@
 //! Every source (a folder, the environment, Kubernetes) feeds the same index. Only the index keeps the last good version of
 //! a policy or Secret whose newest version is not valid.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -15,7 +15,7 @@ use super::model::{Policy, PolicyScope};
 use super::name::ObjectName;
 use super::policy_set::{ActivePolicy, CallerAccess, LogStreams, PolicySet, PolicyVersion, TenantProof, TokenDigest};
 use super::precedence::overshadowings;
-use super::secrets::{CredentialKey, ProbeResult, ProbeTarget, SecretManifest, Secrets};
+use super::secrets::{ChosenCredential, CredentialKey, ProbeResult, ProbeTarget, SecretManifest, Secrets};
 use super::warnings::warnings;
 use super::written::{Manifest, SpecError};
 
@@ -218,7 +218,9 @@ impl Index {
     pub fn named_secrets(&self) -> BTreeSet<&ObjectName> {
         let credentials = compiled(&self.policies).map(|policy| &policy.scope.credentials);
         let scopes = self.policies.values().filter_map(PolicyEntry::scope);
-        credentials.chain(scopes.flat_map(|scope| scope.callers.iter().chain(&scope.log_stream))).collect()
+        let named = credentials.chain(scopes.flat_map(|scope| scope.callers.iter().chain(&scope.log_stream)));
+        // Thousands of policies may name the same Secrets: only these few are sorted.
+        named.collect::<HashSet<_>>().into_iter().collect()
     }
 
     /// The credentials to probe: the newest one for each policy.
@@ -233,26 +235,20 @@ impl Index {
 
     /// Builds the policy set, and a report on each policy in the order of their names.
     pub fn publish(&self, caller_access: &CallerAccess) -> (PolicySet, Vec<PolicyReport>) {
-        let mut scopes: Vec<&PolicyScope> =
-            self.policies.values().filter_map(|entry| entry.version.as_deref()).map(PolicyVersion::scope).collect();
-        scopes.sort_by(|a, b| a.rank().cmp(&b.rank()));
-        let mut overshadowings = overshadowings(&scopes);
         let stream_tenants = self.stream_tenants();
         let mut active_policies = Vec::with_capacity(self.policies.len());
         let mut reports = Vec::with_capacity(self.policies.len());
         for (name, entry) in &self.policies {
             let version = entry.version.as_ref();
-            let (credentials, credential) = match version.map(AsRef::as_ref) {
+            let credential = match version.map(AsRef::as_ref) {
                 Some(PolicyVersion::Compiled(policy)) => self.secrets.credential(policy),
-                Some(PolicyVersion::Invalid(_)) | None => (None, CredentialReport::Unneeded),
+                Some(PolicyVersion::Invalid(_)) | None => ChosenCredential::none(CredentialReport::Unneeded),
             };
             if let Some(version) = version {
-                let version = Arc::clone(version);
-                let tenant_proof = self.secrets.tenant_proof(version.scope(), credentials);
                 active_policies.push(Arc::new(ActivePolicy {
-                    version,
-                    credentials: credentials.cloned(),
-                    tenant_proof,
+                    version: Arc::clone(version),
+                    credentials: credential.credentials.cloned(),
+                    tenant_proof: credential.tenant_proof,
                 }));
             }
             reports.push(PolicyReport {
@@ -268,9 +264,9 @@ impl Index {
                     Some(PolicyVersion::Invalid(_)) => ActiveVersion::FailurePolicy,
                     None => ActiveVersion::Nothing,
                 },
-                overshadowing: overshadowings.remove(name),
+                overshadowing: None,
                 forced_audit: None,
-                credential,
+                credential: credential.report,
                 warnings: version.map_or_else(Vec::new, |version| self.warnings(entry, version.scope())),
                 suspect_keys: version.map_or_else(Vec::new, |version| self.secrets.suspect_keys(version.scope())),
                 log_stream: entry.scope().map_or(LogStreamReport::Unnamed, |scope| {
@@ -280,6 +276,12 @@ impl Index {
                 }),
                 callers: self.secrets.callers_of(entry.scope().and_then(|scope| scope.callers.as_ref()), caller_access),
             });
+        }
+        active_policies.sort_by(|a, b| a.version.scope().rank().cmp(&b.version.scope().rank()));
+        let scopes: Vec<&PolicyScope> = active_policies.iter().map(|active| active.version.scope()).collect();
+        let mut overshadowings = overshadowings(&scopes);
+        for report in &mut reports {
+            report.overshadowing = overshadowings.remove(&report.name);
         }
         let log_streams = self.log_streams(&active_policies, &stream_tenants);
         let callers = self.secrets.callers();

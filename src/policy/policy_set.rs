@@ -344,9 +344,10 @@ impl CallerView {
         let tenants: Vec<&Tenant> = active.chain(inactive.iter().copied()).collect();
         for tenant in &tenants {
             for name in tenant.names() {
-                let domain =
-                    view.tenant_names.entry(name.to_owned()).or_insert_with(|| Some(tenant.domain().to_owned()));
-                domain.take_if(|domain| domain != tenant.domain());
+                match view.tenant_names.get_mut(name) {
+                    Some(domain) => _ = domain.take_if(|domain| domain != tenant.domain()),
+                    None => _ = view.tenant_names.insert(name.to_owned(), Some(tenant.domain().to_owned())),
+                }
             }
         }
         let first = tenants.first().map(|tenant| tenant.domain());

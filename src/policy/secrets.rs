@@ -37,19 +37,16 @@ pub struct SecretManifest {
 pub struct CredentialKey {
     credential: Fingerprint,
     /// The canonical domain of the tenant that the credential is sent to.
-    domain: String,
+    domain: Arc<str>,
     /// The custom domain that it is sent to in place of the canonical one.
-    custom_domain: Option<String>,
+    custom_domain: Option<Arc<str>>,
 }
 
 impl CredentialKey {
     /// A credential at a tenant. The other names of the tenant do not matter: no call goes there.
     pub fn new(credentials: &Credentials, tenant: &Tenant) -> Self {
-        Self {
-            credential: credentials.fingerprint(),
-            domain: tenant.domain().to_owned(),
-            custom_domain: tenant.custom_domain().map(str::to_owned),
-        }
+        let (domain, custom_domain) = tenant.hosts();
+        Self { credential: credentials.fingerprint(), domain, custom_domain }
     }
 }
 
@@ -130,6 +127,21 @@ enum SecretContent {
     Callers(HashSet<TokenDigest>),
     /// The tokens of a log stream, and the domain of its tenant.
     LogStream(String, HashSet<TokenDigest>),
+}
+
+/// The credential that a policy uses.
+pub(super) struct ChosenCredential<'a> {
+    /// `None` when its Secret has none that may be sent to the policy's tenant.
+    pub credentials: Option<&'a Arc<Credentials>>,
+    pub report: CredentialReport,
+    /// How well it is shown that the owner of the policy may speak for its tenant.
+    pub tenant_proof: TenantProof,
+}
+
+impl ChosenCredential<'_> {
+    pub fn none(report: CredentialReport) -> Self {
+        Self { credentials: None, report, tenant_proof: TenantProof::Unproven }
+    }
 }
 
 impl Secrets {
@@ -213,64 +225,44 @@ impl Secrets {
         true
     }
 
-    /// The credential that a policy uses, and a report on it.
-    pub fn credential(&self, policy: &Policy) -> (Option<&Arc<Credentials>>, CredentialReport) {
+    /// The credential that a policy uses, and what is known of it.
+    pub fn credential(&self, policy: &Policy) -> ChosenCredential<'_> {
         let scope = &policy.scope;
         let name = &scope.credentials;
         let Some(entry) = self.entries.get(name) else {
-            return (None, CredentialReport::Secret(SecretProblem::Missing(name.clone())));
+            return ChosenCredential::none(CredentialReport::Secret(SecretProblem::Missing(name.clone())));
         };
         let invalid = |error: &SecretError| SecretProblem::Invalid(format!("Secret {name}: {error}"));
         let problem = entry.problem_as(name, CREDENTIALS_TYPE);
         let Some(SecretContent::Credentials(versions)) = &entry.content else {
-            return (None, CredentialReport::Secret(problem.unwrap_or_else(|| SecretProblem::Awaited(name.clone()))));
+            let problem = problem.unwrap_or_else(|| SecretProblem::Awaited(name.clone()));
+            return ChosenCredential::none(CredentialReport::Secret(problem));
         };
         // The newest version says to which tenant its owner allows all versions to be sent.
-        if let Err(error) = versions[0].allows(scope.tenant.domain(), scope.tenant.custom_domain()) {
-            return (None, CredentialReport::Secret(invalid(&error)));
+        if let Err(error) = allows(&versions[0], scope) {
+            return ChosenCredential::none(CredentialReport::Secret(invalid(&error)));
         }
-        let chosen = versions.iter().position(|version| self.suffices(version, policy)).unwrap_or(0);
+        let newest = self.probe_result(&versions[0], scope);
+        let proven = |version: &&Arc<Credentials>| {
+            allows(version, scope).is_ok() && suffices(self.probe_result(version, scope), policy)
+        };
+        let previous = if suffices(newest, policy) { None } else { versions[1..].iter().find(proven) };
         let report = match problem {
             Some(problem) => CredentialReport::Secret(problem),
-            None => self.report(&versions[0], policy, chosen > 0),
+            None => report(newest, policy, previous.is_some()),
         };
-        (Some(&versions[chosen]), report)
+        // A previous version is used only because the tenant granted it. The scopes do not matter.
+        let is_accepted = previous.is_some() || matches!(newest, Some(ProbeResult::Granted(_)));
+        let tenant_proof = match scope.tenant.custom_domain() {
+            _ if !is_accepted => TenantProof::Unproven,
+            None => TenantProof::CanonicalDomain,
+            Some(_) => TenantProof::CustomDomain,
+        };
+        ChosenCredential { credentials: Some(previous.unwrap_or(&versions[0])), report, tenant_proof }
     }
 
     fn probe_result(&self, credentials: &Credentials, scope: &PolicyScope) -> Option<&ProbeResult> {
         self.probe_results.get(&CredentialKey::new(credentials, &scope.tenant))
-    }
-
-    /// Whether a credential is proven for a policy.
-    fn suffices(&self, credentials: &Credentials, policy: &Policy) -> bool {
-        let result = self.probe_result(credentials, &policy.scope);
-        let allowed = credentials.allows(policy.scope.tenant.domain(), policy.scope.tenant.custom_domain()).is_ok();
-        allowed && matches!(result, Some(ProbeResult::Granted(granted)) if missing(granted.as_ref(), policy).is_empty())
-    }
-
-    /// How well it is shown that the owner of a policy may speak for its tenant. The scopes of the credential do not matter.
-    pub fn tenant_proof(&self, scope: &PolicyScope, credentials: Option<&Arc<Credentials>>) -> TenantProof {
-        let accepted = credentials.and_then(|credentials| self.probe_result(credentials, scope));
-        match (accepted, scope.tenant.custom_domain()) {
-            (Some(ProbeResult::Granted(_)), None) => TenantProof::CanonicalDomain,
-            (Some(ProbeResult::Granted(_)), Some(_)) => TenantProof::CustomDomain,
-            _ => TenantProof::Unproven,
-        }
-    }
-
-    fn report(&self, newest: &Credentials, policy: &Policy, previous_in_use: bool) -> CredentialReport {
-        match self.probe_result(newest, &policy.scope) {
-            None => CredentialReport::Unproven { previous_in_use },
-            Some(ProbeResult::Rejected) => CredentialReport::Rejected { previous_in_use },
-            Some(ProbeResult::Unreachable { failure, detail, remedy }) => {
-                let (failure, detail, remedy) = (*failure, detail.clone(), remedy.clone());
-                CredentialReport::Unreachable { failure, detail, remedy, previous_in_use }
-            }
-            Some(ProbeResult::Granted(granted)) => match missing(granted.as_ref(), policy) {
-                missing if missing.is_empty() => CredentialReport::Proven,
-                missing => CredentialReport::InsufficientScope { missing, previous_in_use },
-            },
-        }
     }
 
     /// A report on the callers that a policy names.
@@ -349,7 +341,7 @@ impl Secrets {
                 continue;
             };
             let newest = &versions[0];
-            if newest.allows(scope.tenant.domain(), scope.tenant.custom_domain()).is_err() {
+            if allows(newest, scope).is_err() {
                 continue;
             }
             let state = match self.probe_result(newest, scope) {
@@ -376,7 +368,7 @@ impl Secrets {
     pub fn forget<'a>(&mut self, policies: impl Iterator<Item = &'a Policy>) {
         if self.entries.values().any(SecretEntry::has_older_versions) {
             let used: HashSet<Fingerprint> =
-                policies.filter_map(|policy| Some(self.credential(policy).0?.fingerprint())).collect();
+                policies.filter_map(|policy| Some(self.credential(policy).credentials?.fingerprint())).collect();
             for entry in self.entries.values_mut() {
                 if let Some(SecretContent::Credentials(versions)) = &mut entry.content {
                     let newest = versions[0].fingerprint();
@@ -390,6 +382,32 @@ impl Secrets {
         });
         let known: HashSet<Fingerprint> = versions.flatten().map(|version| version.fingerprint()).collect();
         self.probe_results.retain(|key, _| known.contains(&key.credential));
+    }
+}
+
+/// Whether the owner of a credential allows sending it to the tenant of a policy.
+fn allows(credentials: &Credentials, scope: &PolicyScope) -> Result<(), SecretError> {
+    credentials.allows(scope.tenant.domain(), scope.tenant.custom_domain())
+}
+
+/// Whether a credential with this result is proven for a policy.
+fn suffices(result: Option<&ProbeResult>, policy: &Policy) -> bool {
+    matches!(result, Some(ProbeResult::Granted(granted)) if missing(granted.as_ref(), policy).is_empty())
+}
+
+/// A report on a credential with this result of its newest version.
+fn report(newest: Option<&ProbeResult>, policy: &Policy, previous_in_use: bool) -> CredentialReport {
+    match newest {
+        None => CredentialReport::Unproven { previous_in_use },
+        Some(ProbeResult::Rejected) => CredentialReport::Rejected { previous_in_use },
+        Some(ProbeResult::Unreachable { failure, detail, remedy }) => {
+            let (failure, detail, remedy) = (*failure, detail.clone(), remedy.clone());
+            CredentialReport::Unreachable { failure, detail, remedy, previous_in_use }
+        }
+        Some(ProbeResult::Granted(granted)) => match missing(granted.as_ref(), policy) {
+            missing if missing.is_empty() => CredentialReport::Proven,
+            missing => CredentialReport::InsufficientScope { missing, previous_in_use },
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use url::Url;
 
@@ -13,11 +14,11 @@ pub(super) const MAX_DOMAIN_CHARS: usize = 253;
 /// How the canonical domains of Auth0's tenants end. A name that ends otherwise is a custom domain.
 const CANONICAL_SUFFIXES: [&str; 2] = [".auth0.com", ".auth0app.com"];
 
-/// A tenant by its domains, all of them plain host names in lower case.
+/// A tenant by its domains, all of them plain host names in lower case. Clones share the text of both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tenant {
-    domain: String,
-    custom_domain: Option<String>,
+    domain: Arc<str>,
+    custom_domain: Option<Arc<str>>,
     /// Further custom domains that requests name the tenant by. No call goes there.
     other_names: BTreeSet<String>,
     origin: Url,
@@ -30,9 +31,9 @@ impl Tenant {
         let mut custom = None;
         if let Some(name) = custom_domain {
             let (name, url) = host(name)?;
-            (custom, origin) = (Some(name), url);
+            (custom, origin) = (Some(name.into()), url);
         }
-        Some(Self { domain, custom_domain: custom, other_names: BTreeSet::new(), origin })
+        Some(Self { domain: domain.into(), custom_domain: custom, other_names: BTreeSet::new(), origin })
     }
 
     /// The same tenant with further custom domains. A name that is no custom domain is left out.
@@ -52,16 +53,21 @@ impl Tenant {
         self.custom_domain.as_deref()
     }
 
+    /// The canonical domain, and the custom domain when it is used: where calls go.
+    pub(super) fn hosts(&self) -> (Arc<str>, Option<Arc<str>>) {
+        (Arc::clone(&self.domain), self.custom_domain.clone())
+    }
+
     /// The domains that requests may name the tenant by, each once.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let own = [Some(&self.domain), self.custom_domain.as_ref()].into_iter().flatten();
-        own.chain(&self.other_names).map(String::as_str)
+        let own = [Some(self.domain()), self.custom_domain()].into_iter().flatten();
+        own.chain(self.other_names.iter().map(String::as_str))
     }
 
     /// Whether `name` is one of the tenant's domains, in upper or lower case.
     pub fn is_called(&self, name: &str) -> bool {
         let name = lower_case(name);
-        self.domain == *name || self.custom_domain.as_deref() == Some(&*name) || self.other_names.contains(&*name)
+        *self.domain == *name || self.custom_domain() == Some(&*name) || self.other_names.contains(&*name)
     }
 
     /// `https://<custom or canonical domain>/`: the root of the tenant's URLs, and its issuer.
