@@ -57,7 +57,6 @@ impl<'a> Walk<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use aws_lc_rs::hmac;
@@ -65,29 +64,20 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::auth0::{QuotaConfig, TrustedCas, Unobserved, Upstream, UpstreamOptions};
     use crate::check::{CheckMetrics, Checker};
     use crate::coverage::{Coverage, CoverageOptions};
     use crate::decisions::DecisionLog;
     use crate::ledger::{Failover, Ledger, Memory, Terms};
     use crate::metrics::MetricRegistry;
     use crate::policy::{Decision, Login, LoginContext, Manifest, ObjectName, Reason, SessionList};
-    use crate::snapshot::{ObservedState, Publisher, SnapshotMetrics};
+    use crate::snapshot::Publisher;
 
     const TENANT: &str = "acme.eu.auth0.com";
 
     /// A service with a policy that has no good version.
     fn checker() -> Checker {
         let registry = MetricRegistry::new();
-        let upstream = UpstreamOptions {
-            endpoints: BTreeMap::new(),
-            cas: TrustedCas::default(),
-            proxy: None,
-            quotas: QuotaConfig::default(),
-            observer: Arc::new(Unobserved),
-        };
-        let upstream = Upstream::new(upstream).unwrap();
-        let publisher = Publisher::new(upstream, ObservedState::default(), 10, SnapshotMetrics::new(&registry));
+        let publisher = Publisher::offline();
         let spec = json!({ "tenant": { "domain": TENANT }, "limits": { "perUser": -1 } });
         let name = ObjectName::new("team", "seats");
         publisher.update(|observed| {

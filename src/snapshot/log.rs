@@ -1,26 +1,16 @@
 //! Logs the differences between two snapshots: an error when it appears, and again when it is gone.
 
-use std::cmp::Ordering;
-
+use super::difference::{ReportDifference, differences};
 use super::{ForcedAudit, Snapshot};
 use crate::policy::{Condition, ConditionStatus, ConditionType, PolicyReport, PolicyVersion};
 
 pub(super) fn log_changes(last: &Snapshot, next: &Snapshot) {
-    let mut before = last.reports.iter().peekable();
-    // Both are ordered by name.
-    for report in &next.reports {
-        let mut old = None;
-        while let Some(candidate) = before.next_if(|old| old.name <= report.name) {
-            match candidate.name.cmp(&report.name) {
-                Ordering::Equal => old = Some(candidate),
-                _ => log_removed(candidate),
-            }
-        }
-        if old != Some(report) {
-            log_changed(old, report);
+    for ReportDifference { old, new } in differences(&last.reports, &next.reports) {
+        match new {
+            Some(report) => log_changed(old, report),
+            None => old.into_iter().for_each(log_removed),
         }
     }
-    before.for_each(log_removed);
     log_forced_audit(&last.forced_audit, &next.forced_audit);
     for file in next.files.iter().filter(|file| !last.files.contains(file)) {
         tracing::error!(file = file.file, error = file.error, "policy file not used completely");

@@ -7,12 +7,11 @@ use prometheus::{Gauge, IntGauge, IntGaugeVec};
 
 use super::{ForcedAudit, Snapshot};
 use crate::metrics::{MetricRegistry, to_i64};
-use crate::policy::{ActiveVersion, ConditionStatus, ConditionType, PolicyReport};
+use crate::policy::{ActiveVersion, ConditionStatus, ConditionType};
 
 /// Shows the snapshot that is in use.
 pub struct SnapshotMetrics {
     policies: IntGaugeVec,
-    policies_by_condition: IntGaugeVec,
     /// What a scrape shows of each policy comes from it.
     latest: Arc<Mutex<Weak<Snapshot>>>,
     policy_files_broken: IntGauge,
@@ -29,6 +28,11 @@ impl SnapshotMetrics {
         let policies = registry.gauges("policies", "Policies, by the version that is active.", &["state"]);
         // Also before the first policy: an alert compares their sum with 0.
         ActiveVersion::ALL.iter().for_each(|state| policies.with_label_values(&[state.as_str()]).set(0));
+        let policies_by_condition = registry.gauges(
+            "policies_by_condition",
+            "Policies, by condition and its status, as this process sees them.",
+            &["condition", "status"],
+        );
         let latest: Arc<Mutex<Weak<Snapshot>>> = Arc::default();
         let shown = Arc::clone(&latest);
         let generation = registry.scraped_gauges(
@@ -48,20 +52,25 @@ impl SnapshotMetrics {
         );
         registry.on_scrape(move |_| {
             let snapshot = shown.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-            for report in snapshot.iter().flat_map(|snapshot| &snapshot.reports) {
+            let mut conditions: HashMap<(ConditionType, ConditionStatus), usize> = HashMap::new();
+            for report in snapshot.iter().flat_map(|snapshot| &*snapshot.reports) {
+                let of_policy = report.conditions().map(|condition| (condition.kind, condition.status));
+                of_policy.iter().for_each(|state| *conditions.entry(*state).or_default() += 1);
+                let is_ready = of_policy.contains(&(ConditionType::Ready, ConditionStatus::True));
                 let labels = [report.name.as_str(), report.tenant()];
                 generation.set(&labels, report.source_generation);
-                ready.set(&labels, i64::from(report.is_ready()));
+                ready.set(&labels, i64::from(is_ready));
                 warnings.set(&labels, to_i64(report.warnings.len()));
+            }
+            for kind in ConditionType::ALL {
+                for status in ConditionStatus::ALL {
+                    let count = conditions.get(&(kind, status)).copied().unwrap_or_default();
+                    policies_by_condition.with_label_values(&[kind.as_str(), status.as_str()]).set(to_i64(count));
+                }
             }
         });
         Self {
             policies,
-            policies_by_condition: registry.gauges(
-                "policies_by_condition",
-                "Policies, by condition and its status, as this process sees them.",
-                &["condition", "status"],
-            ),
             latest,
             policy_files_broken: registry.gauge(
                 "policy_files_broken",
@@ -98,16 +107,6 @@ impl SnapshotMetrics {
             self.policies.with_label_values(&[state.as_str()]).set(to_i64(count));
         }
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(snapshot);
-        let mut conditions: HashMap<(ConditionType, ConditionStatus), usize> = HashMap::new();
-        for condition in snapshot.reports.iter().flat_map(PolicyReport::conditions) {
-            *conditions.entry((condition.kind, condition.status)).or_default() += 1;
-        }
-        for kind in ConditionType::ALL {
-            for status in ConditionStatus::ALL {
-                let count = conditions.get(&(kind, status)).copied().unwrap_or_default();
-                self.policies_by_condition.with_label_values(&[kind.as_str(), status.as_str()]).set(to_i64(count));
-            }
-        }
     }
 
     /// Shows forced audit before the first snapshot.

@@ -5,10 +5,13 @@
 //! a tenant moves from one snapshot to the next while its credential stays the same, and its tokens move with it.
 
 mod credential_probe;
+mod difference;
 mod empty;
 mod forced_audit;
 mod log;
 mod metrics;
+#[cfg(test)]
+mod offline;
 mod publisher;
 mod warmth;
 
@@ -23,6 +26,7 @@ use crate::auth0::{TenantClient, TenantLimiter};
 use crate::policy::{ObjectName, PolicyReport, PolicySet, Tenant};
 
 pub use credential_probe::probe_credentials;
+pub use difference::{ReportDifference, differences};
 pub use empty::warn_without_policies;
 pub use forced_audit::{AuditSwitch, ForcedAudit};
 pub use metrics::SnapshotMetrics;
@@ -37,8 +41,8 @@ pub struct Snapshot {
     pub since: Timestamp,
     /// The active policies.
     pub policy_set: PolicySet,
-    /// The report about each policy, ordered by name.
-    pub reports: Vec<PolicyReport>,
+    /// The report about each policy, ordered by name. A report that says the same as in the last snapshot is the same one.
+    pub reports: Arc<[Arc<PolicyReport>]>,
     /// The errors in policy files.
     pub files: Vec<FileReport>,
     /// Which policies audit, whatever their mode says.
@@ -77,6 +81,12 @@ impl Snapshot {
     /// Whether a policy audits, whatever its mode says.
     pub fn is_audit_forced(&self, policy: &ObjectName) -> bool {
         self.forced_audit.of(policy).is_some()
+    }
+
+    /// The report about a policy; `None` when there is no such policy.
+    pub fn report(&self, policy: &ObjectName) -> Option<&Arc<PolicyReport>> {
+        let position = self.reports.binary_search_by(|report| report.name.cmp(policy)).ok()?;
+        Some(&self.reports[position])
     }
 
     /// The state of a tenant; `None` when none of its policies compiles.

@@ -1,6 +1,7 @@
 //! Builds the next snapshot when a source observed a change, and replaces the current one.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
+use super::difference::keep_unchanged;
 use super::{FileReport, ForcedAudit, Snapshot, SnapshotMetrics, TenantState, log};
 use crate::auth0::{TenantClient, Upstream};
 use crate::policy::{
-    CallerAccess, CredentialKey, Index, ObjectName, PolicyReport, PolicySet, PolicyVersion, ProbeResult, ProbeTarget,
-    Strategy, Tenant, TenantProof,
+    CallerAccess, CredentialKey, Index, ObjectName, PolicyReport, PolicyScope, PolicySet, PolicyVersion, ProbeResult,
+    ProbeTarget, Strategy, Tenant, TenantProof,
 };
 use crate::secret::Credentials;
 
@@ -71,7 +73,7 @@ impl Publisher {
             generation: 0,
             since: Timestamp::now(),
             policy_set,
-            reports,
+            reports: keep_unchanged(&[], reports),
             files: Vec::new(),
             forced_audit: observed.forced_audit.clone(),
             clients: HashMap::new(),
@@ -129,14 +131,15 @@ impl Publisher {
                 report.warnings.push(NO_PAGE.to_owned());
             }
         }
-        *clients = self.clients(&policy_set, observed.index.probe_targets(), clients);
+        let (kept, of_policies) = self.clients(&policy_set, observed.index.probe_targets(), clients);
+        *clients = kept;
         let next = Arc::new(Snapshot {
             generation: last.generation + 1,
             since: Timestamp::now(),
-            clients: clients_of_policies(&policy_set, clients),
+            clients: of_policies,
             tenants: self.tenants(&policy_set, &last),
             policy_set,
-            reports,
+            reports: keep_unchanged(&last.reports, reports),
             files: observed.files.clone(),
             forced_audit: observed.forced_audit.clone(),
         });
@@ -187,29 +190,37 @@ impl Publisher {
         });
     }
 
-    /// The clients that the policies and the probes need. A client that exists is kept, because it holds the token.
+    /// The clients that the policies and the probes need, and the client of each policy. A client that exists is kept, because
+    /// it holds the token.
     fn clients(
         &self,
         policy_set: &PolicySet,
         probe_targets: HashMap<CredentialKey, ProbeTarget>,
         last: &HashMap<CredentialKey, TenantClient>,
-    ) -> HashMap<CredentialKey, TenantClient> {
-        let mut needed: HashMap<CredentialKey, (Tenant, Arc<Credentials>)> =
-            probe_targets.into_iter().map(|(key, target)| (key, (target.tenant, target.credentials))).collect();
-        for active_policy in policy_set.active_policies() {
-            if let Some(credentials) = &active_policy.credentials {
-                let tenant = &active_policy.version.scope().tenant;
-                let key = CredentialKey::new(credentials, tenant);
-                needed.entry(key).or_insert_with(|| (tenant.clone(), Arc::clone(credentials)));
-            }
+    ) -> (HashMap<CredentialKey, TenantClient>, HashMap<ObjectName, TenantClient>) {
+        let client = |key: &CredentialKey, tenant: &Tenant, credentials: &Arc<Credentials>| {
+            last.get(key).cloned().or_else(|| self.client(tenant, credentials))
+        };
+        let probed = probe_targets.into_iter().filter_map(|(key, target)| {
+            let client = client(&key, &target.tenant, &target.credentials)?;
+            Some((key, client))
+        });
+        let mut clients: HashMap<CredentialKey, TenantClient> = probed.collect();
+        let active_policies = policy_set.active_policies();
+        let mut of_policies = HashMap::with_capacity(active_policies.len());
+        for active_policy in active_policies {
+            let PolicyScope { name, tenant, .. } = active_policy.version.scope();
+            let Some(credentials) = &active_policy.credentials else { continue };
+            let of_policy = match clients.entry(CredentialKey::new(credentials, tenant)) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(place) => {
+                    let Some(client) = client(place.key(), tenant, credentials) else { continue };
+                    place.insert(client).clone()
+                }
+            };
+            of_policies.insert(name.clone(), of_policy);
         }
-        needed
-            .into_iter()
-            .filter_map(|(key, (tenant, credentials))| {
-                let client = last.get(&key).cloned().or_else(|| self.client(&tenant, &credentials))?;
-                Some((key, client))
-            })
-            .collect()
+        (clients, of_policies)
     }
 
     /// Creates a client. The index gives a policy only credentials that may be sent to its tenant, so this succeeds.
@@ -223,28 +234,29 @@ impl Publisher {
     }
 
     fn tenants(&self, policy_set: &PolicySet, last: &Snapshot) -> HashMap<String, TenantState> {
-        let mut tenants: HashMap<String, TenantState> = HashMap::new();
         // Of the policies that name a tenant, those with the best proof set its quota: anybody may name it, and a low quota
         // would take the budget from its owner.
-        let mut quotas: HashMap<&str, (TenantProof, Option<u32>)> = HashMap::new();
+        let mut tenants: HashMap<&str, (TenantState, TenantProof, Option<u32>)> = HashMap::new();
         for active_policy in policy_set.active_policies() {
             let PolicyVersion::Compiled(policy) = &*active_policy.version else { continue };
             let domain = policy.scope.tenant.domain();
-            let state = tenants.entry(domain.to_owned()).or_insert_with(|| TenantState {
-                longest_check: Duration::ZERO,
-                shortest_admission_window: Duration::MAX,
-                longest_recheck: Duration::ZERO,
-                check_slots: last.tenants.get(domain).map_or_else(
-                    || Arc::new(Semaphore::new(self.max_in_flight)),
-                    |tenant| Arc::clone(&tenant.check_slots),
-                ),
-                limiter: self.upstream.limiter(&policy.scope.tenant),
+            let proof = active_policy.tenant_proof;
+            let (state, best, quota) = tenants.entry(domain).or_insert_with(|| {
+                let state = TenantState {
+                    longest_check: Duration::ZERO,
+                    shortest_admission_window: Duration::MAX,
+                    longest_recheck: Duration::ZERO,
+                    check_slots: last.tenants.get(domain).map_or_else(
+                        || Arc::new(Semaphore::new(self.max_in_flight)),
+                        |tenant| Arc::clone(&tenant.check_slots),
+                    ),
+                    limiter: self.upstream.limiter(&policy.scope.tenant),
+                };
+                (state, proof, None)
             });
             state.longest_check = state.longest_check.max(policy.timeout);
             state.shortest_admission_window = state.shortest_admission_window.min(policy.admission_window);
             state.longest_recheck = state.longest_recheck.max(policy.recheck_after().unwrap_or_default());
-            let proof = active_policy.tenant_proof;
-            let (best, quota) = quotas.entry(domain).or_insert((proof, None));
             if proof > *best {
                 (*best, *quota) = (proof, None);
             }
@@ -252,23 +264,10 @@ impl Publisher {
                 *quota = [*quota, policy.requests_per_second].into_iter().flatten().min();
             }
         }
-        for (domain, (_, quota)) in quotas {
-            tenants[domain].limiter.set_quota(quota);
-        }
-        tenants
+        let with_quota = tenants.into_iter().map(|(domain, (state, _, quota))| {
+            state.limiter.set_quota(quota);
+            (domain.to_owned(), state)
+        });
+        with_quota.collect()
     }
-}
-
-fn clients_of_policies(
-    policy_set: &PolicySet,
-    clients: &HashMap<CredentialKey, TenantClient>,
-) -> HashMap<ObjectName, TenantClient> {
-    let active_policies = policy_set.active_policies().iter();
-    active_policies
-        .filter_map(|active_policy| {
-            let scope = active_policy.version.scope();
-            let client = clients.get(&CredentialKey::new(active_policy.credentials.as_ref()?, &scope.tenant))?;
-            Some((scope.name.clone(), client.clone()))
-        })
-        .collect()
 }
