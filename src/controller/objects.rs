@@ -1,7 +1,7 @@
 //! The objects of the API server as the service keeps them: parsed leniently, and reduced to the parts that it needs.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Secret;
@@ -57,8 +57,15 @@ impl Resource for StoredPolicy {
 /// them.
 #[derive(Debug, Default)]
 pub struct ObservedPolicies {
-    policies: Mutex<HashMap<ObjectName, ObservedPolicy>>,
+    shown: Mutex<Shown>,
     changes: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    policies: HashMap<ObjectName, ObservedPolicy>,
+    /// Those that were shown since the status writer took them.
+    changed: HashSet<ObjectName>,
 }
 
 /// A policy as the API server last showed it, without its spec.
@@ -79,7 +86,12 @@ pub struct ObservedPolicy {
 impl ObservedPolicies {
     /// A policy as it was last shown; `None` when it was deleted.
     pub fn get(&self, name: &ObjectName) -> Option<ObservedPolicy> {
-        self.lock().get(name).cloned()
+        self.lock().policies.get(name).cloned()
+    }
+
+    /// The policies that were shown since the last call.
+    pub fn take_changed(&self) -> HashSet<ObjectName> {
+        std::mem::take(&mut self.lock().changed)
     }
 
     /// Signals each change. A receiver may miss some, but never the last.
@@ -90,31 +102,35 @@ impl ObservedPolicies {
     /// Takes a policy as the watch shows it. An event that is older than a write of this replica is ignored: the event of that
     /// write follows. A list is always taken, since it may be of an API server that was restored from a backup.
     pub(super) fn insert(&self, name: ObjectName, policy: ObservedPolicy, is_listed: bool) {
-        let mut policies = self.lock();
-        let known = policies.get(&name).filter(|known| known.uid == policy.uid);
+        let mut shown = self.lock();
+        let known = shown.policies.get(&name).filter(|known| known.uid == policy.uid);
         if known.is_some_and(|known| policy.version < known.version) && !is_listed {
             return;
         }
-        policies.insert(name, policy);
-        drop(policies);
+        shown.changed.insert(name.clone());
+        shown.policies.insert(name, policy);
+        drop(shown);
         self.changes.send_replace(());
     }
 
     /// Records a status that was written, and the version that it made, until the watch shows it.
     pub(super) fn record_write(&self, name: &ObjectName, uid: &str, status: SessionPolicyStatus, version: u64) {
-        if let Some(policy) = self.lock().get_mut(name).filter(|policy| policy.uid == uid && policy.version <= version)
-        {
+        let mut shown = self.lock();
+        let is_newer = |policy: &&mut ObservedPolicy| policy.uid == uid && policy.version <= version;
+        if let Some(policy) = shown.policies.get_mut(name).filter(is_newer) {
             policy.status = status;
             policy.version = version;
         }
     }
 
     pub(super) fn remove(&self, name: &ObjectName) {
-        self.lock().remove(name);
+        let mut shown = self.lock();
+        shown.policies.remove(name);
+        shown.changed.remove(name);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectName, ObservedPolicy>> {
-        self.policies.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,11 +197,14 @@ mod tests {
         let (policies, name) = (ObservedPolicies::default(), ObjectName::new("team", "seats"));
         let limits = || policies.get(&name).unwrap().status.limits.unwrap();
         policies.insert(name.clone(), observed(5, "old"), false);
+        assert_eq!(policies.take_changed(), [name.clone()].into());
         policies.record_write(&name, "a", observed(0, "ours").status, 8);
         policies.insert(name.clone(), observed(7, "between"), false);
         assert_eq!(limits(), "ours");
+        assert!(policies.take_changed().is_empty(), "neither an own write nor an older event");
         policies.insert(name.clone(), observed(9, "theirs"), false);
         assert_eq!(limits(), "theirs");
+        assert_eq!(policies.take_changed(), [name.clone()].into());
         // The answer to a write that came late.
         policies.record_write(&name, "a", observed(0, "ours").status, 8);
         assert_eq!(limits(), "theirs");
@@ -193,5 +212,7 @@ mod tests {
         assert_eq!(limits(), "another");
         policies.insert(name.clone(), ObservedPolicy { uid: "b".to_owned(), ..observed(1, "restored") }, true);
         assert_eq!(limits(), "restored");
+        policies.remove(&name);
+        assert!(policies.take_changed().is_empty(), "a policy that is gone has no status");
     }
 }

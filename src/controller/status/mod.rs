@@ -4,6 +4,7 @@ pub mod conditions;
 mod contention;
 mod kstatus;
 pub mod lease;
+mod unexamined;
 mod writer;
 
 use std::convert::Infallible;

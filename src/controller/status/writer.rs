@@ -2,7 +2,7 @@
 //!
 //! The reports of the current snapshot are compared with the status that the watch last showed, and only differences are
 //! written. A write changes the object, the watch shows the change, and the comparison then finds no difference: a write
-//! does not cause another.
+//! does not cause another. After a change only the policies that it concerns are compared; now and then all of them are.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -21,13 +21,14 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Observations;
 use super::conditions::{ConditionEvent, PolicyActivity, condition_events, is_outdated, status};
 use super::contention::{Contention, StatusDigest, WriteDone};
 use super::kstatus;
 use super::lease::{Candidate, Leadership};
+use super::unexamined::Unexamined;
 use crate::controller::client::describe;
 use crate::controller::metrics::{ControllerMetrics, StatusWrite};
 use crate::controller::objects::{self, ObservedPolicies, ObservedPolicy};
@@ -97,72 +98,76 @@ impl StatusWriter {
     /// Writes for as long as the process runs.
     pub async fn run(mut self) -> Infallible {
         let mut observed_changes = self.observed.changes();
+        let interval = self.coverage.report_interval();
+        let mut unexamined = Unexamined::all(Instant::now(), interval);
         loop {
-            self.leadership.held().await;
+            if !self.leadership.is_held() {
+                // Another replica writes meanwhile.
+                unexamined = Unexamined::all(Instant::now(), interval);
+                self.leadership.held().await;
+            }
             self.snapshot_changes.mark_unchanged();
             observed_changes.mark_unchanged();
-            let next = self.write_all().await;
+            self.write_outdated(&mut unexamined).await;
             tokio::select! {
                 Ok(()) = self.snapshot_changes.changed() => {}
                 Ok(()) = observed_changes.changed() => {}
-                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
-                // What was seen of logins changes without a change of a policy.
-                () = sleep(self.coverage.report_interval()) => {}
+                () = sleep_until(unexamined.next_at()) => {}
                 () = self.leadership.lost() => {}
             }
         }
     }
 
-    /// Writes every outdated status. Returns when one has to be written although nothing changes.
-    async fn write_all(&self) -> Option<Instant> {
+    /// Writes the statuses that are outdated.
+    async fn write_outdated(&self, unexamined: &mut Unexamined) {
         let snapshot = self.current.load_full();
+        unexamined.extend(&snapshot.reports, self.observed.take_changed(), Instant::now());
         self.forget_contention(&snapshot);
-        let mut reports = snapshot.reports.iter();
         let mut writes = FuturesUnordered::new();
-        let mut next = None;
         loop {
             // Once there is a new snapshot, the rest of these reports is out of date. The next round writes the new ones.
             while writes.len() < MAX_CONCURRENT_WRITES
                 && !self.snapshot_changes.has_changed().unwrap_or_default()
-                && let Some(report) = reports.next()
+                && let Some(name) = unexamined.next()
             {
                 // Thousands of reports may need no write. Without a yield they would delay checks on this worker.
                 consume_budget().await;
-                writes.extend(
-                    self.outdated(report, &mut next)
-                        .map(|(observed, status)| self.write(&report.name, observed, status)),
-                );
+                let Some(report) = snapshot.report(&name) else { continue };
+                if let Some((observed, status)) = self.outdated(report, unexamined) {
+                    writes.push(async move { (name, self.write(&report.name, observed, status).await) });
+                }
             }
             match writes.next().await {
-                Some(due) => next = next.into_iter().chain(due).min(),
-                None => return next,
+                Some((name, Some(due))) => unexamined.look_again(&name, due),
+                Some((_, None)) => {}
+                None => return,
             }
         }
     }
 
     /// The status to write, when it differs from the observed one. While the snapshot and the watch show different
-    /// generations, nothing is written: one of the two is about to change. `next` becomes the time of the first status that is
-    /// to be written later.
+    /// generations, nothing is written: one of the two is about to change. A status that is to be written later is looked at
+    /// again then.
     fn outdated(
         &self,
         report: &PolicyReport,
-        next: &mut Option<Instant>,
+        unexamined: &mut Unexamined,
     ) -> Option<(ObservedPolicy, SessionPolicyStatus)> {
         let (logins, last_check) = (self.coverage.evidence(&report.name), self.coverage.last_check(&report.name));
         let activity = PolicyActivity { logins, last_check };
-        let mut wait_until = |at: Instant| *next = Some(next.map_or(at, |next| next.min(at)));
         let observed = self.observed.get(&report.name).filter(|observed| observed.generation == report.generation)?;
         let (now, time) = (Instant::now(), Timestamp::now());
         let status = status(report, activity, &observed.status, time);
         if let Some(at) = kstatus::changes_at(&status) {
-            wait_until(now + Duration::try_from(at.duration_since(time)).unwrap_or_default());
+            let wait = Duration::try_from(at.duration_since(time)).unwrap_or_default();
+            unexamined.look_again(&report.name, now + wait);
         }
         if !is_outdated(report, &status, &observed.status) {
             return None;
         }
         let due = self.contention().due(&report.name, StatusDigest::of(&observed.uid, &status), now);
         if due > now {
-            wait_until(due);
+            unexamined.look_again(&report.name, due);
             return None;
         }
         Some((observed, status))
