@@ -162,3 +162,26 @@ pub(super) fn ledger(redis: Option<Redis>, registry: &MetricRegistry, clock: Ser
     crate::ledger::metrics::register(registry, shared, move || counted.stats());
     ledger
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hash of a user that a replica with these keys logs.
+    async fn hash(configured: Option<&str>, ledger_key: Option<&str>) -> Vec<u8> {
+        let [configured, ledger_key] = [configured, ledger_key].map(|key| key.map(SecretString::from));
+        let key = log_hash_key(configured.as_ref(), ledger_key.as_ref(), None).await;
+        hmac::sign(&key, b"auth0|1").as_ref().to_vec()
+    }
+
+    #[tokio::test]
+    async fn replicas_with_the_same_key_log_the_same_hash_of_a_user() {
+        assert_eq!(hash(None, Some("ledger")).await, hash(None, Some("ledger")).await);
+        assert_eq!(hash(Some("own"), Some("one")).await, hash(Some("own"), None).await);
+        assert_ne!(hash(None, Some("ledger")).await, hash(None, Some("another")).await);
+        assert_ne!(hash(None, None).await, hash(None, None).await, "without a key each has its own");
+        // Who reads logs must not be able to compute the hashes of the ledger's keys.
+        let of_ledger = hmac::Key::new(hmac::HMAC_SHA256, b"ledger");
+        assert_ne!(hash(None, Some("ledger")).await, hmac::sign(&of_ledger, b"auth0|1").as_ref());
+    }
+}

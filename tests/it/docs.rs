@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use clap::CommandFactory;
 use kube::CustomResourceExt;
@@ -101,6 +102,17 @@ fn documented_metrics_are_those_of_the_registry() {
         .collect();
     assert!(registered.len() > 20, "{registered:?}");
     assert_eq!(registered, documented);
+}
+
+#[test]
+fn make_lists_every_target() {
+    let makefile = include_str!("../../Makefile");
+    let targets = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
+    let help = Command::new("make").arg("help").current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let listed = String::from_utf8(help.stdout).unwrap();
+    let listed: BTreeSet<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let missing: Vec<&str> = targets.split(' ').filter(|target| !listed.contains(target)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::secret::CREDENTIALS_TYPE;
+use crate::secret::{CALLERS_TYPE, CREDENTIALS_TYPE};
 
 /// The digest of the policies of a test, as every process computes it.
 const DIGEST: u64 = 228_206_379_650_773;
@@ -304,6 +304,32 @@ fn failing_watch_leaves_a_secret_that_was_read() {
     probe(&mut index, &granted(READ));
     index.fail_secret(&ObjectName::new("team", "auth0"), "the API server answered 500");
     assert_eq!(credential_condition(&index, "a").1, ConditionReason::Proven);
+}
+
+#[test]
+fn condition_begins_with_the_remedy_for_a_tenant_that_is_not_reached() {
+    let mut index = index(&[("a", json!({}))]);
+    index.apply_secret(&credential("one"));
+    let remedy = "acme.eu.auth0.com has the private address 10.0.0.1: allow it";
+    let (failure, detail) = (Failure::UpstreamUnreachable, "refused".into());
+    probe(&mut index, &ProbeResult::Unreachable { failure, detail, remedy: Some(remedy.to_owned()) });
+    let message = report(&index, "a").credentials_ready().message;
+    assert!(message.starts_with(remedy) && message.ends_with("the service retries"), "{message}");
+}
+
+#[test]
+fn value_that_never_matches_is_in_the_message_of_a_policy_that_is_ready() {
+    let mut index = index(&[("a", json!({ "skipProtocols": ["refresh_token"] }))]);
+    index.apply_secret(&credential("one"));
+    index.apply_secret(&SecretManifest {
+        name: ObjectName::new("team", "callers"),
+        kind: CALLERS_TYPE.to_owned(),
+        data: Ok([("token".to_owned(), b"0123456789abcdef-caller".to_vec())].into()),
+    });
+    probe(&mut index, &granted(ALL));
+    let ready = report(&index, "a").ready();
+    assert_eq!(ready.status, ConditionStatus::True, "{}", ready.message);
+    assert!(ready.message.contains("; spec.skipProtocols"), "{}", ready.message);
 }
 
 #[test]
