@@ -13,7 +13,7 @@ use rustls::ClientConfig;
 use super::dns::{Resolver, ResolverOfTokens};
 use super::limiter::{QuotaConfig, TenantLimiter};
 use super::memory::TotalMemory;
-use super::observer::Observer;
+use super::observer::{Observer, Unobserved};
 use super::pool::{ConnectionCount, Connector, Pool, Proxy, ProxyOptions, TrustedCas, tls_config};
 use super::transport::{Endpoint, PRODUCT};
 use crate::clock::ServiceClock;
@@ -40,6 +40,19 @@ pub struct UpstreamOptions {
     pub quotas: QuotaConfig,
     /// Receives what happens, for the metrics.
     pub observer: Arc<dyn Observer>,
+}
+
+/// Tenants at their own names, reached without a proxy. Nothing is observed.
+impl Default for UpstreamOptions {
+    fn default() -> Self {
+        Self {
+            endpoints: BTreeMap::new(),
+            cas: TrustedCas::default(),
+            proxy: None,
+            quotas: QuotaConfig::default(),
+            observer: Arc::new(Unobserved),
+        }
+    }
 }
 
 /// What the clients of all tenants share.
@@ -274,7 +287,6 @@ mod tests {
 
     use super::super::call::{Operation, Priority};
     use super::super::error::Error;
-    use super::super::observer::Unobserved;
     use super::super::transport::TenantRequest;
     use super::*;
     use crate::policy::Failure;
@@ -282,10 +294,7 @@ mod tests {
     fn upstream(endpoints: &[(&str, &str)]) -> Result<Upstream, SetupError> {
         Upstream::new(UpstreamOptions {
             endpoints: endpoints.iter().map(|(domain, url)| ((*domain).to_owned(), url.parse().unwrap())).collect(),
-            cas: TrustedCas::default(),
-            proxy: None,
-            quotas: QuotaConfig::default(),
-            observer: Arc::new(Unobserved),
+            ..UpstreamOptions::default()
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use session_checker::auth0::{Observer, Operation, Outcome, QuotaConfig, TrustedCas, UpstreamOptions};
+use session_checker::auth0::{Observer, Operation, Outcome, UpstreamOptions};
 use session_checker::metrics::{LiveSeries, MetricRegistry};
 use session_checker::policy::{Answer, Login, LoginContext};
 use session_checker::snapshot::ObservedState;
@@ -43,10 +43,8 @@ impl Service {
         let armed = Arc::new(AtomicBool::new(true));
         let upstream = UpstreamOptions {
             endpoints: [(DOMAIN.to_owned(), tenant.url().parse().unwrap())].into(),
-            cas: TrustedCas::default(),
-            proxy: None,
-            quotas: QuotaConfig::default(),
             observer: Arc::new(Defect { operation, armed: Arc::clone(&armed) }),
+            ..UpstreamOptions::default()
         };
         let documents = [credentials(), callers(), policy("one", spec)];
         // There is place for one check of the tenant.

@@ -18,8 +18,8 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value, json};
 use session_checker::auth0::{
-    BreakerState, ConnectionEnd, Error, ListBound, ListField, MemoryBound, Observer, Operation, Outcome, QuotaConfig,
-    RateLimit, Revoked, TenantClient, TrustedCas, Upstream, UpstreamOptions,
+    BreakerState, ConnectionEnd, Error, ListBound, ListField, MemoryBound, Observer, Operation, Outcome, RateLimit,
+    Revoked, TenantClient, TrustedCas, Upstream, UpstreamOptions,
 };
 use session_checker::policy::{Completeness, Failure, SessionList, Tenant};
 use session_checker::secret::{CREDENTIALS_TYPE, Credentials};
@@ -274,9 +274,8 @@ pub(crate) fn upstream(endpoints: &[(&str, &str)], ca_pem: Option<&str>, observe
     Upstream::new(UpstreamOptions {
         endpoints,
         cas: ca_pem.map(|pem| TrustedCas::parse(pem.as_bytes()).unwrap()).unwrap_or_default(),
-        proxy: None,
-        quotas: QuotaConfig::default(),
         observer,
+        ..UpstreamOptions::default()
     })
     .unwrap()
 }

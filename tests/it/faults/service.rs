@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, UpstreamOptions};
+use session_checker::auth0::{Auth0Metrics, TrustedCas, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
 use session_checker::readiness::Readiness;
 use session_checker::server::Routes;
@@ -44,9 +44,8 @@ impl Service {
         let upstream = UpstreamOptions {
             endpoints,
             cas: TrustedCas::parse(tenant::ca().as_bytes()).unwrap(),
-            proxy: None,
-            quotas: QuotaConfig::default(),
             observer: Arc::new(Auth0Metrics::new(&registry)),
+            ..UpstreamOptions::default()
         };
         let mut documents = vec![callers()];
         for (number, cell) in cells.iter().enumerate() {

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Request, Version};
 use futures::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session_checker::auth0::{Auth0Metrics, QuotaConfig, TrustedCas, UpstreamOptions};
+use session_checker::auth0::{Auth0Metrics, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{CallerAccess, ObjectName, TokenDigest};
 use session_checker::readiness::Readiness;
@@ -67,13 +67,8 @@ impl Setup {
     fn serve(self, documents: &[Value]) -> Service {
         provider();
         let registry = MetricRegistry::new();
-        let upstream = UpstreamOptions {
-            endpoints: [].into(),
-            cas: TrustedCas::default(),
-            proxy: None,
-            quotas: QuotaConfig::default(),
-            observer: Arc::new(Auth0Metrics::new(&registry)),
-        };
+        let upstream =
+            UpstreamOptions { observer: Arc::new(Auth0Metrics::new(&registry)), ..UpstreamOptions::default() };
         let mut observed = ObservedState {
             caller_access: self.caller_access,
             forced_audit: ForcedAudit { by_service: self.force_audit, ..ForcedAudit::default() },
