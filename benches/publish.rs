@@ -2,69 +2,37 @@
 //! measures what comes before, from the API server, and after, to it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use serde_json::{Value, json};
-use session_checker::auth0::{QuotaConfig, TrustedCas, Unobserved, Upstream, UpstreamOptions};
+use policies::{TENANTS, callers, credentials};
+use serde_json::json;
+use session_checker::auth0::{Upstream, UpstreamOptions};
 use session_checker::metrics::MetricRegistry;
 use session_checker::policy::{Manifest, ObjectName, ProbeResult};
 use session_checker::snapshot::{ObservedState, Publisher, SnapshotMetrics};
 use session_checker::source::read_documents;
 
-/// The policies are distributed evenly over this number of tenants, each with a credential and callers.
-const TENANTS: usize = 100;
+#[path = "shared/policies.rs"]
+mod policies;
 
-fn domain(tenant: usize) -> String {
-    format!("t{tenant}.eu.auth0.com")
-}
-
-fn secrets(tenant: usize) -> [Value; 2] {
-    [
-        json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": format!("tenant-{tenant}") },
-            "type": "sessionchecker.dev/credentials",
-            "stringData": { "domain": domain(tenant), "clientId": "id", "clientSecret": "a-secret-of-the-tenant" },
-        }),
-        json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": format!("callers-{tenant}") },
-            "type": "sessionchecker.dev/callers",
-            "stringData": { "action": format!("a-callers-token-of-tenant-{tenant}") },
-        }),
-    ]
-}
-
-fn policy(number: usize, generation: i64) -> Manifest {
-    let tenant = number % TENANTS;
-    let spec = json!({
-        "tenant": { "domain": domain(tenant), "credentialsSecretRef": { "name": format!("tenant-{tenant}") } },
-        "callerSecretRef": { "name": format!("callers-{tenant}") },
-        "selector": { "clientIds": [format!("app-{number}")] },
-        "limits": { "perClient": 1 + generation % 1_000 },
-        "overrides": [{ "name": "support", "users": ["auth0|507f1f77bcf86cd799439020"], "exempt": true }],
-    });
+/// A version of a policy. Each has another limit than the one before.
+fn manifest(number: usize, generation: i64) -> Manifest {
+    let mut spec = policies::policy(number)["spec"].take();
+    spec["limits"] = json!({ "perClient": 1 + generation % 1_000 });
     Manifest { name: ObjectName::new("default", format!("policy-{number}")), generation, created_at: None, spec }
 }
 
 /// A publisher of this many policies, with proven credentials.
 fn publisher(policies: usize) -> Publisher {
-    let options = UpstreamOptions {
-        endpoints: BTreeMap::new(),
-        cas: TrustedCas::default(),
-        proxy: None,
-        quotas: QuotaConfig::default(),
-        observer: Arc::new(Unobserved),
-    };
-    let upstream = Upstream::new(options).expect("the options are valid");
+    let upstream = Upstream::new(UpstreamOptions::default()).expect("the options are valid");
     let registry = MetricRegistry::new();
     let publisher = Publisher::new(upstream, ObservedState::default(), 100, SnapshotMetrics::new(&registry));
     publisher.update(|observed| {
-        for secret in (0..TENANTS).flat_map(secrets) {
+        for secret in (0..TENANTS).flat_map(|tenant| [credentials(tenant, "id"), callers(tenant)]) {
             let documents = read_documents(&secret.to_string()).expect("the Secret is valid");
             documents.into_iter().for_each(|document| document.feed(&mut observed.index));
         }
-        (0..policies).for_each(|number| observed.index.apply_stored_policy(&policy(number, 1)));
+        (0..policies).for_each(|number| observed.index.apply_stored_policy(&manifest(number, 1)));
         for key in observed.index.probe_targets().into_keys() {
             observed.index.probed(key, ProbeResult::Granted(None));
         }
@@ -80,7 +48,7 @@ fn publish(c: &mut Criterion) {
         let generation = Cell::new(1);
         let change = || {
             generation.set(generation.get() + 1);
-            publisher.update(|observed| observed.index.apply_stored_policy(&policy(policies / 2, generation.get())));
+            publisher.update(|observed| observed.index.apply_stored_policy(&manifest(policies / 2, generation.get())));
         };
         let before = publisher.current().load().generation;
         group.bench_function(BenchmarkId::from_parameter(policies), |b| b.iter(change));

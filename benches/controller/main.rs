@@ -24,6 +24,8 @@
 #[path = "../../tests/it/control_plane/mod.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "the module belongs to the tests, which use more of it")]
 mod control_plane;
+#[path = "../shared/policies.rs"]
+mod policies;
 #[path = "../../tests/it/ports.rs"]
 #[expect(clippy::unwrap_used, reason = "the module belongs to the tests")]
 mod ports;
@@ -48,9 +50,10 @@ mod common {
 use std::{env, error::Error, time::Duration};
 
 use crate::{
+    policies::TENANTS,
     replica::Replica,
     report::{Figures, Report},
-    scene::{Scene, TENANTS},
+    scene::Scene,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;

@@ -12,8 +12,9 @@ use tokio::time::sleep;
 
 use crate::{
     Result,
+    policies::{application, caller_token},
     process::{self, Process, free_address},
-    scene::{Scene, application, caller_token},
+    scene::Scene,
 };
 
 /// The run fails when a step takes longer than this.

@@ -49,7 +49,7 @@ impl fmt::Display for Report {
             f,
             "`make bench-controller` on {}, {} tenants, each with a credential and callers.\n",
             Zoned::now().date(),
-            crate::scene::TENANTS
+            crate::policies::TENANTS
         )?;
         let columns = |cell: &dyn Fn(&Figures) -> String| {
             figures.iter().map(|one| format!(" {} |", cell(one))).collect::<String>()

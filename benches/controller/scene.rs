@@ -19,10 +19,9 @@ use simulator::{Application, Operation, Options, Simulator};
 use crate::{
     Result,
     control_plane::{ControlPlane, Namespace, Rbac},
+    policies::{TENANTS, callers, credentials, domain, policy, secret},
 };
 
-/// Number of tenants. The policies are distributed evenly over them.
-pub const TENANTS: usize = 100;
 /// How many policies are created concurrently.
 const CONCURRENT_CREATES: usize = 32;
 /// The client ids of a credential before and after its change. [`secret`] derives the client secret from them.
@@ -119,51 +118,4 @@ impl<'a> Scene<'a> {
         }
         counts
     }
-}
-
-/// The application that a policy selects.
-pub fn application(policy: usize) -> String {
-    format!("app-{policy}")
-}
-
-/// The caller token of a policy's tenant.
-pub fn caller_token(policy: usize) -> String {
-    format!("a-callers-token-of-tenant-{}", policy % TENANTS)
-}
-
-fn domain(tenant: usize) -> String {
-    format!("t{tenant}.eu.auth0.com")
-}
-
-fn secret(id: &str) -> String {
-    format!("{id}-secret")
-}
-
-fn policy(number: usize) -> Value {
-    let tenant = number % TENANTS;
-    json!({
-        "apiVersion": "sessionchecker.dev/v1alpha1", "kind": "SessionPolicy", "metadata": { "name": format!("policy-{number}") },
-        "spec": {
-            "tenant": { "domain": domain(tenant), "credentialsSecretRef": { "name": format!("tenant-{tenant}") } },
-            "callerSecretRef": { "name": format!("callers-{tenant}") },
-            "selector": { "clientIds": [application(number)] },
-            "limits": { "perClient": 1 },
-            "overrides": [{ "name": "support", "users": ["auth0|507f1f77bcf86cd799439020"], "exempt": true }],
-        },
-    })
-}
-
-fn credentials(tenant: usize, id: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": format!("tenant-{tenant}") },
-        "type": "sessionchecker.dev/credentials",
-        "stringData": { "domain": domain(tenant), "clientId": id, "clientSecret": secret(id) },
-    })
-}
-
-fn callers(tenant: usize) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": format!("callers-{tenant}") },
-        "type": "sessionchecker.dev/callers", "stringData": { "bench": caller_token(tenant) },
-    })
 }
