@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use serde_json::json;
 use session_checker::auth0::{
-    ProxyCredentials, ProxyLogin, ProxyOptions, QuotaConfig, TenantClient, TrustedCas, Upstream, UpstreamOptions,
+    ProxyCredentials, ProxyLogin, ProxyOptions, TenantClient, TrustedCas, Upstream, UpstreamOptions,
 };
 use session_checker::policy::{Failure, Tenant};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::auth0_client::{DOMAIN, Recorder, SECRET, credentials, failure, late, list};
+use crate::auth0_client::{DOMAIN, SECRET, credentials, failure, late, list};
 use crate::auth0_connections::Peer;
-use crate::common::{self as documents, APP, Running, eventually, folder, policy, provider, serve_args, write_text};
+use crate::ca_file::{self, reason, with_ca};
+use crate::common::{Running, eventually, provider, serve_args, write_text};
 
 /// A proxy that opens tunnels, or answers with a line of a test.
 struct Proxy {
@@ -76,8 +76,7 @@ fn client(peer: &Peer, proxy: ProxyOptions) -> TenantClient {
         endpoints: [(DOMAIN.to_owned(), peer.url().parse().unwrap())].into(),
         cas: TrustedCas::parse(peer.ca.as_bytes()).unwrap(),
         proxy: Some(proxy),
-        quotas: QuotaConfig::default(),
-        observer: Arc::new(Recorder::default()),
+        ..UpstreamOptions::default()
     });
     let tenant = Tenant::new(DOMAIN, None).unwrap();
     TenantClient::new(&upstream.unwrap(), &tenant, credentials(SECRET, DOMAIN)).unwrap()
@@ -115,11 +114,9 @@ async fn tokens_and_lists_go_through_the_proxy_with_its_credentials() {
 async fn changed_file_of_the_proxys_credentials_is_followed() {
     provider();
     let (peer, proxy) = (Peer::start(100).await, Proxy::start().await);
-    let documents = [policy("p", json!({ "callerSecretRef": null })), documents::credentials()];
-    let folder = folder(&documents);
-    write_text(folder.path(), "ca.txt", &peer.ca);
+    let folder = with_ca(&peer.ca);
     write_text(folder.path(), "login.txt", "me:p:w");
-    let [ca, login] = ["ca.txt", "login.txt"].map(|name| folder.path().join(name).display().to_string());
+    let [ca, login] = [ca_file::FILE, "login.txt"].map(|name| folder.path().join(name).display().to_string());
     let (endpoint, url) = (format!("{DOMAIN}={}", peer.url()), format!("http://localhost:{}", proxy.port));
     let of_proxy = ["--auth0-proxy", &url, "--auth0-proxy-credentials-file", &login];
     let of_tenant = ["--auth0-endpoint", &endpoint, "--auth0-ca-file", &ca, "--allow-anonymous"];
@@ -127,8 +124,7 @@ async fn changed_file_of_the_proxys_credentials_is_followed() {
     let service = Running::start(serve_args(&options)).await.unwrap();
     let is_used = async |encoded: &str| {
         peer.close.notify_waiters();
-        let body = json!({ "user_id": "u", "client_id": APP, "sid": "s" });
-        service.http.post(format!("http://{}/check", service.address)).json(&body).send().await.unwrap();
+        reason(&service, "u").await;
         proxy.seen().last().is_some_and(|head| head.contains(encoded))
     };
     eventually("the proxy is used", async || is_used("bWU6cDp3\r\n").await).await;

@@ -11,16 +11,17 @@ use crate::common::{APP, Running, credentials, eventually, folder, policy, provi
 use crate::process::{LOOPBACK, Process, place};
 
 /// The file of CAs.
-const FILE: &str = "ca.txt";
+pub(crate) const FILE: &str = "ca.txt";
 
 /// A policy that anybody may use, and the file of CAs beside it.
-fn with_ca(ca: &str) -> TempDir {
+pub(crate) fn with_ca(ca: &str) -> TempDir {
     let folder = folder(&[policy("p", json!({ "callerSecretRef": null })), credentials()]);
     write_text(folder.path(), FILE, ca);
     folder
 }
 
-async fn reason(service: &Running, user: &str) -> String {
+/// The reason of the answer to a check of a user.
+pub(crate) async fn reason(service: &Running, user: &str) -> String {
     let body = json!({ "user_id": user, "client_id": APP, "sid": "s1" });
     let request = service.http.post(format!("http://{}/check", service.address)).json(&body);
     let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
