@@ -28,8 +28,8 @@ impl Unexamined {
         Self { names: BTreeSet::new(), again: HashMap::new(), reports: None, all_at: now, interval }
     }
 
-    /// Adds the policies whose report is another one than in the last call, those that the API server shows anew, and those whose
-    /// time has come.
+    /// Adds the policies whose report is another one than in the last call, those that the watch showed since, and those whose time
+    /// has come.
     pub fn extend(&mut self, reports: &Arc<[Arc<PolicyReport>]>, observed: HashSet<ObjectName>, now: Instant) {
         let last = self.reports.replace(Arc::clone(reports)).filter(|_| now < self.all_at);
         let Some(last) = last else {
